@@ -1,0 +1,409 @@
+//! The gateway: a plain actor on each node for each room that is shown there.
+//!
+//! It asks the room what is new, ten times a second, and tells the pages of this node. It keeps
+//! what it has seen; should the room's node die without a hand-over, the room begins a new life
+//! with no lines, and each gateway gives it back what it knows.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use actix_hub::prelude::*;
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    node::Cluster,
+    room::{BATCH, Feed, Line, Moved, Restore, Room, Said, Say, Since, micros},
+};
+
+/// Between two questions to the room while somebody looks at it.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two questions while nobody does: only to know what to give back.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a line is tried before its writer is told. The room takes it once in any case.
+const TRY: Duration = Duration::from_secs(10);
+/// Lines kept here.
+const KEPT: usize = 1_000;
+/// Rooms shown by one node.
+const ROOMS: usize = 200;
+/// Pages of one room on one node.
+const PAGES: usize = 200;
+/// Words that wait for a page; one that reads slower is closed, and comes back.
+const UNREAD: usize = 256;
+
+/// What a page is told, as JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Tell<'a> {
+    /// Further lines. With another life than before: forget the lines you have.
+    Lines { life: u64, lines: Vec<&'a Line> },
+    /// Where the room runs, and who is in it.
+    Room { here: &'a str, moved: &'a Option<Moved>, members: &'a BTreeMap<String, Vec<String>> },
+    /// The nodes, and what runs on them.
+    Cluster(&'a Cluster),
+    /// The room does not answer. Nothing is lost; lines wait.
+    Trouble { message: String },
+    /// What you asked for is not done, and never will be; `id` names the line if it was one.
+    Error { id: Option<&'a str>, message: String },
+    /// This node is gone; go to another.
+    Bye,
+}
+
+impl Tell<'_> {
+    pub fn json(&self) -> Arc<str> {
+        serde_json::to_string(self).expect("plain data is always JSON").into()
+    }
+}
+
+/// The gateways of a node.
+#[derive(Clone)]
+pub struct Gateways {
+    hub: Hub,
+    cluster: watch::Receiver<Cluster>,
+    arbiter: ArbiterHandle,
+    all: Arc<Mutex<HashMap<String, Addr<Gateway>>>>,
+}
+
+impl Gateways {
+    pub fn new(hub: Hub, cluster: watch::Receiver<Cluster>) -> Self {
+        Self { hub, cluster, arbiter: Arbiter::current(), all: Arc::default() }
+    }
+
+    /// The gateway of a room, which starts the room if nobody did so far.
+    pub fn open(&self, room: &str) -> Result<Addr<Gateway>, String> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gateway) = all.get(room) {
+            return Ok(gateway.clone());
+        }
+        if all.len() >= ROOMS {
+            return Err(format!("this node shows {ROOMS} rooms already"));
+        }
+        let (hub, cluster, name) = (self.hub.clone(), self.cluster.clone(), room.to_owned());
+        let gateway = Gateway::start_in_arbiter(&self.arbiter, |_| Gateway::new(hub, cluster, name));
+        all.insert(room.to_owned(), gateway.clone());
+        Ok(gateway)
+    }
+
+    /// Tells every page to go to another node.
+    pub fn bye(&self) {
+        for gateway in self.all.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            gateway.do_send(Bye);
+        }
+    }
+}
+
+struct Page {
+    user: String,
+    words: mpsc::Sender<Arc<str>>,
+}
+
+pub struct Gateway {
+    hub: Hub,
+    cluster: watch::Receiver<Cluster>,
+    id: String,
+    child: ChildRef<Room>,
+    /// The room's life as far as it is known here; 0 before the first answer.
+    life: watch::Sender<u64>,
+    lines: VecDeque<Line>,
+    /// The last answer, without its lines.
+    room: Option<Feed>,
+    asking: bool,
+    asked: Instant,
+    answered: Instant,
+    pages: BTreeMap<u64, Page>,
+    next_page: u64,
+}
+
+impl Gateway {
+    fn new(hub: Hub, cluster: watch::Receiver<Cluster>, room: String) -> Self {
+        // The prefix keeps rooms apart from other children of this hub.
+        let id = format!("room/{room}");
+        Self {
+            child: hub.child(&id),
+            hub,
+            cluster,
+            id,
+            life: watch::Sender::new(0),
+            lines: VecDeque::new(),
+            room: None,
+            asking: false,
+            asked: Instant::now(),
+            answered: Instant::now(),
+            pages: BTreeMap::new(),
+            next_page: 1,
+        }
+    }
+
+    /// Starts the room. It is usual that somebody did so before.
+    fn start_room(&mut self, ctx: &mut Context<Self>) {
+        let (hub, id) = (self.hub.clone(), self.id.clone());
+        self.asking = true;
+        let start = async move {
+            let outcome = match ChildSpec::new::<Room>(&id, ()) {
+                Ok(spec) => hub.start_child(spec).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(problem) = outcome {
+                tracing::debug!(id, problem, "room not started");
+            }
+        };
+        ctx.spawn(start.into_actor(self).map(|(), me, ctx| {
+            me.asking = false;
+            me.ask(ctx);
+        }));
+    }
+
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        if self.asking {
+            return;
+        }
+        (self.asking, self.asked) = (true, Instant::now());
+        let since = Since {
+            life: *self.life.borrow(),
+            after: self.lines.back().map_or(0, |line| line.number),
+            node: self.hub.node_name().to_string(),
+            users: self.pages.values().map(|page| page.user.clone()).collect(),
+        };
+        let answer = self.child.send(since).timeout(ANSWER);
+        ctx.spawn(answer.into_actor(self).map(|answer, me, ctx| {
+            me.asking = false;
+            match answer {
+                Ok(feed) => me.take(feed, ctx),
+                Err(HubSendError::NotHandled { reason: NotHandled::NoSuchChild, .. }) => {
+                    me.trouble("the room is not there; it is started again".into());
+                    me.start_room(ctx);
+                }
+                // Asked again at the next tick, wherever the room is then.
+                Err(error) => me.trouble(error.to_string()),
+            }
+        }));
+    }
+
+    fn take(&mut self, mut feed: Feed, ctx: &mut Context<Self>) {
+        self.answered = Instant::now();
+        let life = *self.life.borrow();
+        if feed.life != life && !self.lines.is_empty() {
+            return self.give_back(feed.life, ctx);
+        }
+        self.life.send_if_modified(|known| std::mem::replace(known, feed.life) != feed.life);
+        let lines = std::mem::take(&mut feed.lines);
+        if !lines.is_empty() || feed.life != life {
+            self.tell(&Tell::Lines { life: feed.life, lines: lines.iter().collect() });
+        }
+        self.lines.extend(lines);
+        self.lines.drain(..self.lines.len().saturating_sub(KEPT));
+        let more = self.lines.back().is_some_and(|line| line.number < feed.last);
+        if self.room.as_ref() != Some(&feed) {
+            let Feed { here, moved, members, .. } = &feed;
+            self.tell(&Tell::Room { here, moved, members });
+            self.room = Some(feed);
+        }
+        if more {
+            self.ask(ctx);
+        }
+    }
+
+    /// The room began anew. It gets the lines that were seen here; then all are read again, so that
+    /// every page shows the one order that the room gives them.
+    fn give_back(&mut self, life: u64, ctx: &mut Context<Self>) {
+        let child = self.child.clone();
+        let lines = self.lines.make_contiguous();
+        let batches: Vec<Vec<Line>> = lines.chunks(BATCH).map(<[Line]>::to_vec).collect();
+        self.asking = true;
+        let give = async move {
+            for lines in batches {
+                if !child.send(Restore { life, lines }).timeout(ANSWER).await? {
+                    return Ok(false);
+                }
+            }
+            Ok::<bool, HubSendError>(true)
+        };
+        ctx.spawn(give.into_actor(self).map(move |given, me, ctx| {
+            me.asking = false;
+            if let Ok(true) = given {
+                me.lines.clear();
+                me.life.send_replace(life);
+                me.tell(&Tell::Lines { life, lines: Vec::new() });
+                me.ask(ctx);
+            }
+        }));
+    }
+
+    fn trouble(&mut self, message: String) {
+        // Moves and fail-overs take less; who sees a notice for each of them learns to ignore it.
+        if self.answered.elapsed() > ANSWER {
+            self.tell(&Tell::Trouble { message });
+        }
+    }
+
+    fn tell(&mut self, word: &Tell<'_>) {
+        let word = word.json();
+        self.pages.retain(|_, page| page.words.try_send(word.clone()).is_ok());
+    }
+}
+
+impl Actor for Gateway {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.start_room(ctx);
+        ctx.run_interval(LOOK, |me, ctx| {
+            if me.cluster.has_changed().unwrap_or(false) {
+                let cluster = me.cluster.borrow_and_update().clone();
+                me.tell(&Tell::Cluster(&cluster));
+            }
+            if !me.pages.is_empty() || me.asked.elapsed() >= FOLLOW {
+                me.ask(ctx);
+            }
+        });
+    }
+}
+
+/// A page came; it is told everything, and then what changes. Answered with its number.
+#[derive(Message)]
+#[rtype(result = "Result<(u64, mpsc::Receiver<Arc<str>>), String>")]
+pub struct Join {
+    pub user: String,
+}
+
+impl Handler<Join> for Gateway {
+    type Result = Result<(u64, mpsc::Receiver<Arc<str>>), String>;
+
+    fn handle(&mut self, Join { user }: Join, ctx: &mut Self::Context) -> Self::Result {
+        if self.pages.len() >= PAGES {
+            return Err(format!("this node has {PAGES} pages of this room already"));
+        }
+        let (words, receiver) = mpsc::channel(UNREAD);
+        let mut first = vec![Tell::Cluster(&self.cluster.borrow()).json()];
+        let life = *self.life.borrow();
+        if let Some(Feed { here, moved, members, .. }) = &self.room {
+            first.push(Tell::Room { here, moved, members }.json());
+            first.push(Tell::Lines { life, lines: self.lines.iter().collect() }.json());
+        }
+        for word in first {
+            words.try_send(word).map_err(|_| "no room for the first words")?;
+        }
+        let number = self.next_page;
+        self.next_page += 1;
+        self.pages.insert(number, Page { user, words });
+        self.ask(ctx);
+        Ok((number, receiver))
+    }
+}
+
+/// A page went.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Part(pub u64);
+
+impl Handler<Part> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, Part(number): Part, ctx: &mut Self::Context) {
+        self.pages.remove(&number);
+        self.ask(ctx);
+    }
+}
+
+/// Have a line said, however often that must be tried.
+#[derive(Message)]
+#[rtype(result = "Result<(), NotSaid>")]
+pub struct Write {
+    pub id: String,
+    pub user: String,
+    pub text: String,
+}
+
+/// Why a line was not said, as far as is known.
+pub enum NotSaid {
+    /// It never will be.
+    Refused(String),
+    /// The room did not answer in time. Trying again is safe: it takes the line once.
+    Late(String),
+}
+
+impl Handler<Write> for Gateway {
+    type Result = ResponseActFuture<Self, Result<(), NotSaid>>;
+
+    fn handle(&mut self, Write { id, user, text }: Write, _: &mut Self::Context) -> Self::Result {
+        let node = self.hub.node_name().to_string();
+        let line = Line { number: 0, id, user, node, text, at: micros() / 1_000 };
+        let said = say(self.child.clone(), self.life.subscribe(), line);
+        Box::pin(said.into_actor(self).map(|said, me, ctx| {
+            me.ask(ctx);
+            said
+        }))
+    }
+}
+
+async fn say(
+    child: ChildRef<Room>,
+    mut life: watch::Receiver<u64>,
+    line: Line,
+) -> Result<(), NotSaid> {
+    let end = Instant::now() + TRY;
+    let mut problem = String::from("the room does not answer");
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
+        let known = *life.borrow_and_update();
+        if known != 0 {
+            let say = Say { life: known, line: line.clone() };
+            match child.send(say).timeout(left.min(ANSWER)).await {
+                Ok(Said::Yes) => return Ok(()),
+                Ok(Said::Refused(problem)) => return Err(NotSaid::Refused(problem)),
+                Ok(Said::OtherLife) => {}
+                Err(error) => problem = error.to_string(),
+            }
+        }
+        // The gateway asks every 100 ms; a new life shows here as soon as it is complete.
+        let _ = tokio::time::timeout(LOOK, life.changed()).await;
+    }
+    Err(NotSaid::Late(problem))
+}
+
+/// The lines after `after`, as far as they are known on this node.
+#[derive(Message)]
+#[rtype(result = "Lines")]
+pub struct Read {
+    pub life: u64,
+    pub after: u64,
+}
+
+/// The answer to [`Read`].
+#[derive(MessageResponse, Serialize)]
+pub struct Lines {
+    /// 0 if nothing is known yet.
+    life: u64,
+    lines: Vec<Line>,
+}
+
+impl Handler<Read> for Gateway {
+    type Result = Lines;
+
+    fn handle(&mut self, Read { life, after }: Read, ctx: &mut Self::Context) -> Lines {
+        self.ask(ctx);
+        let known = *self.life.borrow();
+        let after = if life == known { after } else { 0 };
+        let lines = self.lines.iter().filter(|line| line.number > after).cloned().collect();
+        Lines { life: known, lines }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Bye;
+
+impl Handler<Bye> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, Bye: Bye, ctx: &mut Self::Context) {
+        self.tell(&Tell::Bye);
+        self.pages.clear();
+        ctx.stop();
+    }
+}

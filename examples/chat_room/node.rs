@@ -1,0 +1,239 @@
+//! A node: a hub, the server of its page, and the ways in which both end.
+
+use std::{collections::BTreeMap, error::Error, io::Read as _, time::Duration};
+
+use actix_hub::prelude::*;
+use actix_web::rt;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    directory::{DIRECTORY, Directory, Register},
+    gateway::Gateways,
+    options::NodeOptions,
+    room::{Restore, Room, Say, Since},
+    web::{self, Site},
+};
+
+/// How often the picture of the cluster is looked at, and how often this node says that it is there.
+const LOOK: Duration = Duration::from_millis(250);
+const REGISTER: Duration = Duration::from_secs(1);
+/// How long leaving may take before the node ends without it.
+const LEAVE: Duration = Duration::from_secs(8);
+
+/// The cluster as the pages show it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Cluster {
+    /// The name of the node that tells this.
+    pub me: String,
+    pub nodes: Vec<NodeState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeState {
+    pub name: String,
+    /// Where its page is; empty while it is not known.
+    pub url: String,
+    pub state: &'static str,
+    pub rooms: Vec<RoomPlace>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoomPlace {
+    pub name: String,
+    pub epoch: String,
+}
+
+/// Runs a node until it is told to leave.
+pub async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
+    let settings = Settings { leave_timeout: LEAVE, ..Settings::default() };
+    let mut builder = HubSystem::builder("chat_room")
+        .node_name(&options.name)
+        .settings(settings)
+        .child_kind::<Room>(|kind| kind.message::<Say>().message::<Since>().message::<Restore>())
+        .child::<Directory>();
+    for address in &options.listen {
+        builder = builder.listen(address);
+    }
+    for address in &options.seeds {
+        builder = builder.seed(address);
+    }
+    for address in &options.advertise {
+        builder = builder.advertise(address);
+    }
+    if let Some(secret) = options.secret {
+        builder = builder.secret(secret);
+    }
+    let hub = builder.start().await?;
+
+    let url = options.url.clone().unwrap_or_else(|| format!("http://{}", options.http));
+    let (cluster, watcher) = watch::channel(Cluster::default());
+    let gateways = Gateways::new(hub.clone(), watcher.clone());
+    let (leave, mut leave_requests) = mpsc::channel(1);
+    let site = Site { gateways: gateways.clone(), cluster: watcher, leave };
+    let server = match web::serve(site, options.http) {
+        Ok(server) => server,
+        Err(problem) => {
+            hub.stop().await;
+            return Err(format!("--http: cannot serve on {}: {problem}", options.http).into());
+        }
+    };
+    let handle = server.handle();
+    rt::spawn(server);
+    rt::spawn(observe(hub.clone(), url.clone(), cluster));
+    rt::spawn(report(hub.clone()));
+    let name = &options.name;
+    println!("[{name}] page on {url}, other nodes join with --seed {}", hub.addresses().join(" "));
+
+    let mut stop = Box::pin(stop_signal(options.until_stdin_closes));
+    loop {
+        let answer = tokio::select! {
+            () = &mut stop => None,
+            Some(answer) = leave_requests.recv() => Some(answer),
+        };
+        match (hub.leave().await, answer) {
+            (Ok(()), answer) => {
+                println!("[{name}] has left; what ran here goes on elsewhere");
+                answer.map(|answer| answer.send(Ok(())));
+                break;
+            }
+            // Asked by a page: it is told, and the node stays.
+            (Err(problem), Some(answer)) => {
+                println!("[{name}] stays: {problem}");
+                let _ = answer.send(Err(problem.to_string()));
+            }
+            (Err(LeaveError::NoSuccessor { .. }), None) => {
+                println!("[{name}] was the last node, the rooms end with it");
+                hub.stop().await;
+                break;
+            }
+            (Err(problem), None) => {
+                println!("[{name}] ends without having left: {problem}");
+                hub.stop().await;
+                break;
+            }
+        }
+    }
+    gateways.bye();
+    handle.stop(true).await;
+    Ok(())
+}
+
+/// Keeps the picture of the cluster that the pages show.
+async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
+    let urls = watch::Sender::new(BTreeMap::new());
+    rt::spawn(register(hub.clone(), url, urls.clone()));
+    let mut tick = tokio::time::interval(LOOK);
+    loop {
+        tick.tick().await;
+        let (nodes, children) = (hub.nodes().await, hub.children(Scope::Global).await);
+        let picture = picture(&hub, &nodes, &children, &urls.borrow());
+        cluster.send_if_modified(|known| {
+            let changed = *known != picture;
+            *known = picture;
+            changed
+        });
+    }
+}
+
+fn picture(
+    hub: &Hub,
+    nodes: &[NodeInfo],
+    children: &[ChildInfo],
+    urls: &BTreeMap<String, String>,
+) -> Cluster {
+    let room = |child: &ChildInfo| {
+        let name = child.id.as_str().strip_prefix("room/")?.to_owned();
+        Some(RoomPlace { name, epoch: child.epoch.to_string() })
+    };
+    let mut nodes: Vec<NodeState> = nodes
+        .iter()
+        .map(|node| NodeState {
+            name: node.name.to_string(),
+            url: urls.get(&node.id.to_string()).cloned().unwrap_or_default(),
+            state: match node.state {
+                MemberState::Alive => "alive",
+                MemberState::Suspect => "silent",
+                MemberState::Leaving => "leaving",
+            },
+            rooms: children.iter().filter(|child| child.node == node.id).filter_map(room).collect(),
+        })
+        .collect();
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Cluster { me: hub.node_name().to_string(), nodes }
+}
+
+/// Says to the directory where this node's page is, and learns where the others' are.
+async fn register(hub: Hub, url: String, urls: watch::Sender<BTreeMap<String, String>>) {
+    let directory: ChildRef<Directory> = hub.child(DIRECTORY);
+    let node = hub.node_id().to_string();
+    let mut tick = tokio::time::interval(REGISTER);
+    loop {
+        tick.tick().await;
+        let register = Register { node: node.clone(), url: url.clone() };
+        match directory.send(register).timeout(REGISTER).await {
+            Ok(pages) => {
+                urls.send_replace(pages.0);
+            }
+            // Every node does this; the hub starts one and tells the others that it is there.
+            Err(HubSendError::NotHandled { reason: NotHandled::NoSuchChild, .. }) => {
+                if let Ok(spec) = ChildSpec::new::<Directory>(DIRECTORY, ()) {
+                    let _ = hub.start_child(spec).await;
+                }
+            }
+            // The next one is a second away.
+            Err(error) => tracing::debug!(%error, "not registered"),
+        }
+    }
+}
+
+/// Tells in the terminal what happens to rooms and nodes.
+async fn report(hub: Hub) {
+    let me = hub.node_name().to_string();
+    let mut events = hub.events();
+    while let Some(event) = events.next().await {
+        match event {
+            HubEvent::NodeJoined { name, .. } => println!("[{me}] sees {name}"),
+            HubEvent::HandedOver { child, took, bytes, .. } => {
+                println!("[{me}] handed {child} over: {bytes} bytes, {took:.1?}");
+            }
+            HubEvent::TakenOver { child, epoch, .. } => println!("[{me}] runs {child} now ({epoch})"),
+            HubEvent::Recovered { child, .. } => println!("[{me}] started {child} again"),
+            HubEvent::NodeDown { node } => println!("[{me}] declares {node:?} down"),
+            _ => {}
+        }
+    }
+}
+
+/// Ends when the process is asked to end: Ctrl-C, SIGTERM, or standard input at its end.
+async fn stop_signal(until_stdin_closes: bool) {
+    let (closed, stdin_closed) = oneshot::channel();
+    if until_stdin_closes {
+        // A blocking read, so a thread of its own; it ends with the process.
+        std::thread::spawn(move || {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            let _ = closed.send(());
+        });
+    } else {
+        std::mem::forget(closed);
+    }
+    tokio::select! {
+        () = interrupted() => {}
+        _ = stdin_closed => {}
+    }
+}
+
+/// Ends at Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a signal handler can be set");
+    #[cfg(unix)]
+    let terminated = terminate.recv();
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<Option<()>>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}

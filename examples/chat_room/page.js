@@ -1,0 +1,343 @@
+// The page. It shows the lines in the order of their numbers, each once, and keeps what you write
+// until it has come back as a line: a node may go at any moment.
+
+const $ = (id) => document.getElementById(id);
+const query = new URLSearchParams(location.search);
+
+/** The node this page talks to, the nodes it knows, and the socket between. */
+let url = location.origin;
+let others = [];
+let socket = null;
+let attempts = 0;
+
+/** What is shown. */
+let room = "";
+let user = "";
+let life = 0;
+let last = 0;
+let shown = new Set();
+let cluster = { me: "", nodes: [] };
+let status = null;
+let moves = null;
+
+/** Lines written here: not yet said, and said lately. */
+let pending = [];
+let recent = [];
+let sentAt = 0;
+let count = 0;
+const writer = crypto.getRandomValues(new Uint32Array(3)).join("-");
+
+const RESEND = 2000;
+const REMEMBER = 20000;
+const PENDING = 100;
+
+// ---- the link ----------------------------------------------------------------------------------
+
+function connect() {
+  const target = `${url.replace(/^http/, "ws")}/ws?${new URLSearchParams({ room, user })}`;
+  const mine = (socket = new WebSocket(target));
+  const late = setTimeout(() => mine.close(), 4000);
+  mine.onopen = () => clearTimeout(late);
+  mine.onmessage = ({ data }) => mine === socket && hear(JSON.parse(data));
+  mine.onclose = () => {
+    clearTimeout(late);
+    if (mine === socket) elsewhere();
+  };
+}
+
+/** Goes on with another node, or with the same one if there is no other. */
+function elsewhere() {
+  if (socket) {
+    socket.onclose = null;
+    socket.close();
+    socket = null;
+  }
+  showLink("down", "looking for another node…");
+  others = [...others.filter((other) => other !== url), url];
+  url = others[0];
+  // At once at first, then ever slower, and not all pages in step.
+  const wait = Math.min(2000, 100 * attempts++) * (0.5 + Math.random());
+  setTimeout(connect, wait);
+}
+
+function hear(word) {
+  switch (word.type) {
+    case "lines": return hearLines(word);
+    case "room": return hearRoom(word);
+    case "cluster": return hearCluster(word);
+    case "trouble": return trouble(`The room does not answer: ${word.message}. Your lines wait.`);
+    case "error": return hearError(word);
+    case "bye":
+      notice(`Node ${cluster.me} has left. This page goes on with another one.`);
+      return elsewhere();
+  }
+}
+
+function hearLines({ life: now, lines }) {
+  attempts = 0;
+  trouble("");
+  if (now !== life) {
+    if (life) notice("The room lost its node. Its lines come back from the nodes that saw them.");
+    for (const line of document.querySelectorAll("#lines .line")) line.remove();
+    [life, last, shown] = [now, 0, new Set()];
+    // What only this page knows, since its node is gone too, is said again: the room knows ids.
+    setTimeout(sayAgain, 1000);
+  }
+  const bottom = atBottom();
+  for (const line of lines) {
+    if (line.number <= last) continue;
+    last = line.number;
+    shown.add(line.id);
+    $("lines").append(lineElement(line, $("lines").lastElementChild));
+    if (pending.some(({ id }) => id === line.id)) {
+      recent.push({ ...pending.find(({ id }) => id === line.id), at: Date.now() });
+      pending = pending.filter(({ id }) => id !== line.id);
+      sentAt = 0;
+    }
+  }
+  while ($("lines").childElementCount > 1200) $("lines").firstElementChild.remove();
+  recent = recent.filter(({ at }) => Date.now() - at < REMEMBER);
+  showPending();
+  if (bottom) toBottom();
+  send();
+}
+
+function sayAgain() {
+  const lost = recent.filter(({ id }) => !shown.has(id) && !pending.some((line) => line.id === id));
+  pending = [...lost, ...pending];
+  showPending();
+  send();
+}
+
+function hearRoom(word) {
+  status = word;
+  const count = word.moved?.count ?? 0;
+  if (moves !== null && count > moves) {
+    const { from, to, took } = word.moved;
+    const ms = took / 1000;
+    notice(`The room moved ${from} → ${to} in ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);
+  }
+  moves = count;
+  trouble("");
+  showRoom();
+  showPeople();
+}
+
+function hearCluster(word) {
+  cluster = word;
+  others = cluster.nodes
+    .filter((node) => node.url && node.state === "alive" && node.name !== cluster.me)
+    .map((node) => node.url);
+  showLink("up", `this page is on node ${cluster.me}`);
+  showNodes();
+  showRoom();
+}
+
+function hearError({ id, message }) {
+  if (id && pending.some((line) => line.id === id)) {
+    pending = pending.filter((line) => line.id !== id);
+    sentAt = 0;
+    showPending();
+    send();
+    return notice(`Not said: ${message}`);
+  }
+  // Before there was a single line, it is the room itself that is refused.
+  life ? notice(message) : trouble(message);
+}
+
+// ---- writing -----------------------------------------------------------------------------------
+
+/** One line at a time is on its way, so that they stay in the order in which they were written. */
+function send() {
+  if (!pending.length || socket?.readyState !== WebSocket.OPEN || !life) return;
+  if (sentAt && Date.now() - sentAt < RESEND) return;
+  sentAt = Date.now();
+  const { id, text } = pending[0];
+  socket.send(JSON.stringify({ type: "say", id, text }));
+}
+setInterval(send, 250);
+
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("text").value.trim();
+  if (!text) return;
+  if (pending.length >= PENDING) return trouble("Too many lines wait already; try again in a moment.");
+  pending.push({ id: `${writer}-${++count}`, text });
+  $("text").value = "";
+  showPending();
+  toBottom();
+  send();
+});
+
+$("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    $("say").requestSubmit();
+  }
+});
+
+$("leave").addEventListener("click", () => {
+  $("confirm-title").textContent = `Make node ${cluster.me} leave?`;
+  $("confirm").returnValue = "";
+  $("confirm").showModal();
+});
+
+$("confirm").addEventListener("close", () => {
+  if ($("confirm").returnValue === "yes" && socket?.readyState === WebSocket.OPEN) {
+    socket.send(JSON.stringify({ type: "leave" }));
+  }
+});
+
+// ---- showing -----------------------------------------------------------------------------------
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Gives an element the hue of a node or of a writer: the same everywhere. */
+function hued(made, name) {
+  const sum = [...name].reduce((sum, c) => (sum * 31 + c.codePointAt(0)) % 3600, 0);
+  made.classList.add("hue");
+  made.style.setProperty("--hue", (sum * 137) % 360);
+  return made;
+}
+
+const badge = (node) => hued(element("span", "badge", `node ${node}`), node);
+
+function lineElement(line, before) {
+  const made = hued(element("li", "line"), line.user);
+  Object.assign(made.dataset, { id: line.id, number: line.number, user: line.user, node: line.node, at: line.at });
+  const follows = before?.dataset.user === line.user && before.dataset.node === line.node
+    && line.at - before.dataset.at < 120000;
+  if (!follows) {
+    made.classList.add("first");
+    const face = element("span", "face", [...line.user][0].toUpperCase());
+    face.ariaHidden = "true";
+    const who = element("div", "who");
+    const at = new Date(line.at);
+    const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+    time.dateTime = at.toISOString();
+    who.append(element("b", "", line.user), badge(line.node), time);
+    made.append(face, who);
+  }
+  made.append(element("p", "text", line.text));
+  return made;
+}
+
+function notice(text) {
+  const bottom = atBottom();
+  $("lines").append(element("li", "notice fresh", text));
+  if (bottom) toBottom();
+}
+
+function trouble(text) {
+  $("trouble").hidden = !text;
+  $("trouble").textContent = text;
+}
+
+function showPending() {
+  $("pending").replaceChildren(...pending.map(({ id, text }) => {
+    const made = element("li", "line");
+    made.dataset.id = id;
+    made.append(element("p", "text", text));
+    return made;
+  }));
+}
+
+function showLink(state, text) {
+  $("link").className = state;
+  if ($("link").textContent !== text) $("link").textContent = text;
+  $("leave").disabled = state !== "up";
+  $("leave").textContent = state === "up" ? `Make node ${cluster.me} leave` : "Make this node leave";
+}
+
+function showRoom() {
+  if (!status) return;
+  const place = cluster.nodes.flatMap((node) => node.rooms).find((place) => place.name === room);
+  const node = hued(element("strong", "", `node ${status.here}`), status.here);
+  $("where").replaceChildren("runs on ", node, place ? `, epoch ${place.epoch}` : "");
+}
+
+function showPeople() {
+  const people = Object.entries(status.members).flatMap(([node, users]) => users.map((name) => [name, node]));
+  $("people").replaceChildren(...people.map(([name, node]) => {
+    const made = element("li", "", name);
+    made.append(badge(node));
+    return made;
+  }));
+}
+
+function showNodes() {
+  const before = $("nodes").querySelector(".room.here")?.getBoundingClientRect();
+  $("nodes").replaceChildren(...cluster.nodes.map((node) => {
+    const made = hued(element("li", `node ${node.state}`), node.name);
+    made.dataset.node = node.name;
+    const me = node.name === cluster.me;
+    made.classList.toggle("me", me);
+    const top = element("div", "top");
+    const state = node.state === "alive" ? (me ? "your page is here" : "") : node.state;
+    top.append(element("span", "name", node.name), element("span", "state", state));
+    if (node.url) {
+      const open = element("a", "", me ? "another window" : "open a window");
+      open.href = `${node.url}/?${new URLSearchParams({ room })}`;
+      open.target = "_blank";
+      open.rel = "noopener";
+      top.append(open);
+    }
+    const rooms = element("div", "rooms");
+    const shown = node.rooms.toSorted((a, b) => (b.name === room) - (a.name === room)).slice(0, 12);
+    rooms.append(...shown.map(({ name }) => element("span", name === room ? "room here" : "room", `#${name}`)));
+    if (node.rooms.length > shown.length) rooms.append(element("span", "none", `and ${node.rooms.length - shown.length} more`));
+    if (!node.rooms.length) rooms.append(element("span", "none", "no rooms"));
+    made.append(top, rooms);
+    return made;
+  }));
+  // The room's chip flies from the node where it was to the one where it is.
+  const chip = $("nodes").querySelector(".room.here");
+  const after = chip?.getBoundingClientRect();
+  if (before && after && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    const [x, y] = [before.x - after.x, before.y - after.y];
+    if (Math.hypot(x, y) > 40) {
+      chip.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 600, easing: "ease-in-out" });
+    }
+  }
+}
+
+const atBottom = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
+const toBottom = () => $("scroll").scrollTo({ top: $("scroll").scrollHeight });
+
+// ---- coming in ---------------------------------------------------------------------------------
+
+function enter() {
+  document.title = `#${room}`;
+  $("room").textContent = room;
+  $("enter").hidden = true;
+  $("chat").hidden = false;
+  showLink("down", "connecting…");
+  connect();
+  $("text").focus();
+}
+
+$("enter-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  room = $("enter-room").value.trim();
+  user = $("enter-user").value.trim();
+  if (!room || !user) return;
+  sessionStorage.setItem("user", user);
+  history.replaceState(null, "", `?${new URLSearchParams({ room, user })}`);
+  enter();
+});
+
+room = (query.get("room") ?? "").trim();
+user = (query.get("user") ?? "").trim();
+if (room && user) {
+  enter();
+} else {
+  $("enter").hidden = false;
+  if (room) $("enter-room").value = room;
+  $("enter-user").value = sessionStorage.getItem("user") ?? "";
+  $("enter-user").focus();
+}

@@ -1,0 +1,498 @@
+//! One child as one node sees it: its gate if it is here, the node's lane to it if it is not.
+//!
+//! A message of this node enters the gate only while the lane is empty, so that nothing overtakes
+//! what is still on its way to an owner before. At a commit the gate's queue becomes the lane's,
+//! in one call.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    How, Limits, Payload, SendFailure, Violation,
+    gate::{Gate, GateState, Queued, Ticket},
+    lane::{Answered, Lane},
+};
+use crate::{
+    error::NotHandled,
+    model::{
+        child::{Epoch, Route},
+        frame::{DataFrame, ReplyFailure},
+        id::{ChildId, LaneId, NodeRun},
+        message::LaneMark,
+    },
+};
+
+/// A message that was not taken in; its caller is told at once.
+#[derive(Debug)]
+pub(crate) struct Rejected<P> {
+    pub(crate) payload: P,
+    pub(crate) reason: NotHandled,
+}
+
+/// A message whose handler starts now.
+#[derive(Debug)]
+pub(crate) struct Task<P> {
+    pub(crate) ticket: Ticket,
+    pub(crate) item: Item<P>,
+}
+
+/// What a handler is started with.
+#[derive(Debug)]
+pub(crate) enum Item<P> {
+    /// A message of this node.
+    Local(P),
+    /// A message of another node.
+    Remote {
+        /// Its registered name.
+        name: Arc<str>,
+        /// Its CBOR.
+        body: Bytes,
+        /// Whether its reply is waited for.
+        wants_reply: bool,
+        /// What is left of the sender's time.
+        budget: Option<Duration>,
+    },
+}
+
+/// What a door wants done.
+#[derive(Debug)]
+pub(crate) enum Signal<P> {
+    /// The child has messages to handle.
+    Wake,
+    /// There are frames for this peer: call [`Door::write`].
+    Ready(NodeRun),
+    /// A message has its reply, or will have none.
+    Settled {
+        /// The message.
+        payload: P,
+        /// CBOR of its result, or why there is none.
+        outcome: Result<Bytes, SendFailure>,
+    },
+}
+
+/// One child as one node sees it.
+#[derive(Debug)]
+pub(crate) struct Door<P> {
+    me: NodeRun,
+    child: ChildId,
+    limits: Limits,
+    gate: Gate<P>,
+    lane: Lane<P>,
+    route: Option<Route>,
+    /// Whether messages for a child without a route wait for one.
+    patient: bool,
+    ready: BTreeSet<NodeRun>,
+    signals: VecDeque<Signal<P>>,
+}
+
+impl<P: Payload> Door<P> {
+    pub(crate) fn new(me: NodeRun, child: ChildId, lane: LaneId, limits: Limits) -> Self {
+        Self {
+            me,
+            child,
+            limits,
+            gate: Gate::new(limits),
+            lane: Lane::new(lane, limits),
+            route: None,
+            patient: false,
+            ready: BTreeSet::new(),
+            signals: VecDeque::new(),
+        }
+    }
+
+    /// The child.
+    pub(crate) fn child(&self) -> &ChildId {
+        &self.child
+    }
+
+    /// Whether messages for a child without a route wait for one until their time is over, or are
+    /// refused at once. Refused unless set.
+    pub(crate) fn set_patient(&mut self, patient: bool) {
+        self.patient = patient;
+    }
+
+    /// The gate's state.
+    pub(crate) fn gate_state(&self) -> GateState {
+        self.gate.state()
+    }
+
+    /// The epoch of the gate.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.gate.epoch()
+    }
+
+    /// Messages that wait here, for the actor or for an owner elsewhere.
+    pub(crate) fn queued(&self) -> usize {
+        self.gate.queue.len() + self.lane.len()
+    }
+
+    /// Messages whose handlers have started here.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.gate.accepted()
+    }
+
+    /// Handlers that have started and are not resolved.
+    pub(crate) fn unresolved(&self) -> usize {
+        self.gate.unresolved()
+    }
+
+    /// Whether nothing would be lost with it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.gate.is_idle() && self.lane.is_idle() && self.signals.is_empty()
+    }
+
+    /// The next thing that is wanted.
+    pub(crate) fn next_signal(&mut self) -> Option<Signal<P>> {
+        self.signals.pop_front()
+    }
+
+    /// Takes a message of this node in; its place is the one behind all before it.
+    ///
+    /// # Errors
+    /// Gives the message back: the queue is full, or there is no such child.
+    pub(crate) fn enter(
+        &mut self,
+        payload: P,
+        wants_reply: bool,
+        how: How,
+        deadline: Option<Instant>,
+    ) -> Result<(), Rejected<P>> {
+        let mine = self.route.is_some_and(|route| route.owner == self.me);
+        let here = self.gate.is_here() || mine && !matches!(self.gate.state(), GateState::Moved(_));
+        let to_gate = here && self.lane.is_empty();
+        if !to_gate && self.route.is_none() && self.lane.target().is_none() && !self.patient {
+            return Err(Rejected { payload, reason: NotHandled::NoSuchChild });
+        }
+        let held = if to_gate { self.gate.queue.len() } else { self.lane.len() };
+        let room = match how {
+            How::Try => self.limits.mailbox,
+            How::Send => self.limits.mailbox + self.limits.waiting,
+        };
+        if held >= room {
+            return Err(Rejected { payload, reason: NotHandled::Busy });
+        }
+        if to_gate {
+            self.gate.queue.push_back(Queued::Local { payload, wants_reply, deadline });
+        } else {
+            if self.lane.is_empty() {
+                self.follow();
+            }
+            self.lane.push(payload, wants_reply, deadline);
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// The next message for the actor, if its gate is open: its handler starts now.
+    pub(crate) fn next_task(&mut self, now: Instant) -> Option<Task<P>> {
+        let mut expired = Vec::new();
+        let next = self.gate.next(now, &mut expired);
+        self.time_out(expired);
+        let task = next.map(|(ticket, item)| Task {
+            ticket,
+            item: match item {
+                Queued::Local { payload, .. } => Item::Local(payload),
+                Queued::Remote(remote) => Item::Remote {
+                    name: remote.name,
+                    body: remote.body,
+                    wants_reply: remote.wants_reply,
+                    budget: remote.deadline.map(|at| at.saturating_duration_since(now)),
+                },
+            },
+        });
+        self.spread_news();
+        task
+    }
+
+    /// A handler is done. `outcome` is the reply to a remote message that wants one; a local
+    /// caller is answered by the hub.
+    pub(crate) fn resolved(
+        &mut self,
+        ticket: Ticket,
+        outcome: Option<Result<Bytes, ReplyFailure>>,
+    ) {
+        self.gate.resolved(ticket, outcome);
+        self.spread_news();
+    }
+
+    /// Whether there is a message for the actor.
+    pub(crate) fn has_work(&self) -> bool {
+        self.gate.has_work()
+    }
+
+    /// The child runs here at this epoch, with what `marks` say in its state.
+    pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) {
+        self.gate.open(epoch, marks);
+        self.here(epoch);
+    }
+
+    /// A successor is built here.
+    pub(crate) fn expect(&mut self, epoch: Epoch, marks: &[LaneMark]) {
+        self.gate.expect(epoch, marks);
+        self.finish();
+    }
+
+    /// The successor that was built is dropped.
+    pub(crate) fn unexpect(&mut self) {
+        self.gate.unexpect();
+        self.finish();
+    }
+
+    /// A freeze begins: nothing more is started.
+    pub(crate) fn close(&mut self) {
+        self.gate.close();
+    }
+
+    /// A freeze is given up, or a held copy is the newest after all: the queue goes on.
+    pub(crate) fn reopen(&mut self, epoch: Epoch) {
+        self.gate.reopen(epoch);
+        self.here(epoch);
+    }
+
+    fn here(&mut self, epoch: Epoch) {
+        if self.route.is_none_or(|route| route.epoch <= epoch) {
+            self.route = Some(Route { owner: self.me, epoch });
+        }
+        self.follow();
+        self.finish();
+    }
+
+    /// What of each lane is in the state. Meant for a closed gate.
+    pub(crate) fn marks(&self) -> Vec<LaneMark> {
+        self.gate.marks()
+    }
+
+    /// The commit: the child is `route.owner`'s. What is queued goes there, in order.
+    pub(crate) fn move_away(&mut self, route: Route) {
+        for item in self.gate.move_away(route) {
+            if let Queued::Local { payload, wants_reply, deadline } = item {
+                self.lane.push(payload, wants_reply, deadline);
+            }
+        }
+        if self.route.is_none_or(|known| known.epoch <= route.epoch) {
+            self.route = Some(route);
+        }
+        self.follow();
+        self.finish();
+    }
+
+    /// The child was stopped for good: what is queued is refused.
+    pub(crate) fn vacate(&mut self, reason: &NotHandled) {
+        for item in self.gate.vacate() {
+            if let Queued::Local { payload, .. } = item {
+                let outcome = Err(SendFailure::NotHandled(reason.clone()));
+                self.signals.push_back(Signal::Settled { payload, outcome });
+            }
+        }
+        self.finish();
+    }
+
+    /// The actor ended unasked: the queue is kept until it runs again.
+    pub(crate) fn crashed(&mut self) {
+        self.gate.crashed();
+        self.finish();
+    }
+
+    /// Started handlers are no longer waited for.
+    pub(crate) fn cut_off(&mut self) {
+        self.gate.cut_off();
+        self.finish();
+    }
+
+    /// Whether handlers may start: not during a pause.
+    pub(crate) fn suspend(&mut self, suspended: bool) {
+        self.gate.suspend(suspended);
+        self.finish();
+    }
+
+    /// The registry says where the child is.
+    pub(crate) fn route(&mut self, route: Option<Route>) {
+        match route {
+            Some(route) => {
+                if self.route.is_none_or(|known| known.epoch <= route.epoch) {
+                    self.route = Some(route);
+                }
+            }
+            None => {
+                self.route = None;
+                if !self.gate.is_here() && !self.patient && self.lane.is_free() {
+                    self.lane.fail(&NotHandled::Stopped);
+                }
+            }
+        }
+        self.follow();
+        self.finish();
+    }
+
+    /// Lets the lane take the best way that is known, if nothing of it may be with another owner.
+    fn follow(&mut self) {
+        if !self.lane.is_free() {
+            return;
+        }
+        let moved = match self.gate.state() {
+            GateState::Moved(route) => Some(route),
+            _ => None,
+        };
+        let best = self.route.into_iter().chain(moved).max_by_key(|route| route.epoch);
+        let Some(best) = best else { return };
+        if best.owner == self.me {
+            // Whatever waits for a child that is here waits at its gate.
+            if self.lane.target() != Some(best) {
+                self.lane.adopt(best);
+            }
+            for (payload, wants_reply, deadline) in self.lane.pour() {
+                self.gate.queue.push_back(Queued::Local { payload, wants_reply, deadline });
+            }
+        } else if self
+            .lane
+            .target()
+            .is_none_or(|target| target.epoch < best.epoch || target.owner == self.me)
+        {
+            self.lane.adopt(best);
+        }
+    }
+
+    /// A link to this peer stands.
+    pub(crate) fn linked(&mut self, run: NodeRun) {
+        self.lane.linked(run);
+        self.finish();
+    }
+
+    /// The link to this peer broke.
+    pub(crate) fn unlinked(&mut self, run: NodeRun) {
+        self.gate.unlinked(run);
+        self.lane.unlinked(run);
+        self.ready.remove(&run);
+        self.follow();
+        self.finish();
+    }
+
+    /// This run is out: it went down, or left in order.
+    pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
+        self.gate.gone(run);
+        self.lane.gone(run, left);
+        self.ready.remove(&run);
+        self.follow();
+        self.finish();
+    }
+
+    /// A frame of this peer, of its lane to the child or about this node's.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; its link must be closed.
+    pub(crate) fn frame(
+        &mut self,
+        now: Instant,
+        from: NodeRun,
+        frame: DataFrame,
+    ) -> Result<(), Violation> {
+        let outcome = match frame {
+            DataFrame::Open { .. } | DataFrame::Message { .. } | DataFrame::Settled { .. } => {
+                self.gate.frame(now, from, frame)
+            }
+            DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
+                match self.lane.answer(now, from, frame) {
+                    Answered::Nothing => {}
+                    Answered::Moved(route) => {
+                        if self.route.is_none_or(|known| known.epoch < route.epoch) {
+                            self.route = Some(route);
+                        }
+                        self.follow();
+                    }
+                    Answered::NotHere => self.follow(),
+                    Answered::Stopped => {
+                        let newer = match (self.route, self.lane.target()) {
+                            (Some(route), Some(target)) => route.epoch > target.epoch,
+                            _ => false,
+                        };
+                        if newer {
+                            self.follow();
+                        } else {
+                            self.lane.fail(&NotHandled::Stopped);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            DataFrame::Last | DataFrame::LastHeard => Ok(()),
+        };
+        self.finish();
+        outcome
+    }
+
+    /// Gives the frames that this peer is to have, of about `budget` bytes. Tells whether there are
+    /// more; if not, [`Signal::Ready`] says when there are again.
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        to: NodeRun,
+        mut budget: usize,
+        out: &mut dyn FnMut(DataFrame),
+    ) -> bool {
+        let more = self.gate.write(to, &mut budget, out)
+            || budget == 0
+            || self.lane.write(now, &self.child, to, &mut budget, out);
+        if !more {
+            self.ready.remove(&to);
+        }
+        self.finish();
+        more
+    }
+
+    /// Ends what is over time.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let mut expired = Vec::new();
+        self.gate.sweep(now, &mut expired);
+        self.time_out(expired);
+        self.lane.sweep(now);
+        for run in self.lane.thanks(now) {
+            if self.ready.insert(run) {
+                self.signals.push_back(Signal::Ready(run));
+            }
+        }
+        self.follow();
+        self.finish();
+    }
+
+    /// When a sweep has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        [self.gate.next_deadline(), self.lane.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn time_out(&mut self, expired: Vec<P>) {
+        for payload in expired {
+            let outcome = Err(SendFailure::NotHandled(NotHandled::Timeout));
+            self.signals.push_back(Signal::Settled { payload, outcome });
+        }
+    }
+
+    fn spread_news(&mut self) {
+        for run in self.gate.take_news() {
+            if self.ready.insert(run) {
+                self.signals.push_back(Signal::Ready(run));
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        for (payload, outcome) in std::mem::take(&mut self.lane.outcomes) {
+            self.signals.push_back(Signal::Settled { payload, outcome });
+        }
+        self.spread_news();
+        if let Some(target) = self.lane.target()
+            && !self.ready.contains(&target.owner)
+            && self.lane.has_news_for(target.owner)
+        {
+            self.ready.insert(target.owner);
+            self.signals.push_back(Signal::Ready(target.owner));
+        }
+        if self.gate.has_work() {
+            self.signals.push_back(Signal::Wake);
+        }
+    }
+}

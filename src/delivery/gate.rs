@@ -1,0 +1,619 @@
+//! One child's door on its owner: what may come in, what waits, what was started, what is answered.
+//!
+//! A message is *accepted* when its handler starts. What is still queued when the gate closes is
+//! not accepted: a remote sender's lane still holds it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Limits, Violation};
+use crate::model::{
+    child::{Epoch, Route},
+    frame::{DataFrame, Refusal, ReplyFailure},
+    id::{LaneId, NodeRun},
+    message::LaneMark,
+};
+
+/// Whether a gate lets messages in, and lets them go on to the actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GateState {
+    /// There is no child here, and has not been since the last was stopped.
+    Absent,
+    /// A successor is built: messages of exactly this epoch queue.
+    Expecting,
+    /// Messages queue and are handled.
+    Open,
+    /// Messages queue: the child is frozen, or is being started again.
+    Closed,
+    /// The child was handed over.
+    Moved(Route),
+}
+
+/// A handler that has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// What a queue holds.
+#[derive(Debug)]
+pub(crate) enum Queued<P> {
+    /// Of this node.
+    Local { payload: P, wants_reply: bool, deadline: Option<Instant> },
+    /// Of another node.
+    Remote(RemoteItem),
+}
+
+/// A message of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteItem {
+    pub(crate) run: NodeRun,
+    pub(crate) lane: LaneId,
+    pub(crate) number: u64,
+    pub(crate) wants_reply: bool,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) name: Arc<str>,
+    pub(crate) body: Bytes,
+}
+
+#[derive(Debug)]
+enum Started {
+    Local,
+    Remote { run: NodeRun, lane: LaneId, number: u64, wants_reply: bool },
+}
+
+/// One lane as its child's owner sees it.
+#[derive(Debug, Default)]
+struct LaneIn {
+    session: u64,
+    /// Whether messages of the session are taken.
+    ok: bool,
+    /// All numbers up to this one have been started, here or at an owner before.
+    accepted: u64,
+    /// Told to the lane.
+    told: u64,
+    /// The highest number that was queued in the session.
+    last: u64,
+    queued: usize,
+    queued_bytes: usize,
+    /// Started and not resolved.
+    pending: BTreeSet<u64>,
+    replies: BTreeMap<u64, Result<Bytes, ReplyFailure>>,
+    reply_bytes: usize,
+    unsent: BTreeSet<u64>,
+    /// Everything below has its reply.
+    settled: u64,
+    refusal: Option<Refusal>,
+}
+
+impl LaneIn {
+    fn keep(&mut self, number: u64, outcome: Result<Bytes, ReplyFailure>, limits: &Limits) {
+        self.reply_bytes += outcome.as_ref().map_or(0, Bytes::len);
+        self.replies.insert(number, outcome);
+        self.unsent.insert(number);
+        // The oldest that were written go first. Who still waits for one is told `MaybeHandled`
+        // by its own deadline.
+        while self.replies.len() > 1
+            && (self.replies.len() > limits.reply_cache
+                || self.reply_bytes > limits.reply_cache_bytes)
+        {
+            let written = self.replies.keys().find(|n| !self.unsent.contains(n)).copied();
+            let Some(number) = written.or_else(|| self.replies.keys().next().copied()) else {
+                return;
+            };
+            self.drop_reply(number);
+            self.unsent.remove(&number);
+        }
+    }
+
+    fn drop_reply(&mut self, number: u64) {
+        if let Some(outcome) = self.replies.remove(&number) {
+            self.reply_bytes -= outcome.map_or(0, |body| body.len());
+        }
+    }
+
+    fn settle(&mut self, upto: u64) {
+        self.settled = self.settled.max(upto);
+        while let Some((number, _)) = self.replies.first_key_value() {
+            let number = *number;
+            if number >= self.settled {
+                break;
+            }
+            self.drop_reply(number);
+            self.unsent.remove(&number);
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        self.refusal.is_some() || self.told < self.accepted || !self.unsent.is_empty()
+    }
+}
+
+/// One child's door on its owner.
+#[derive(Debug)]
+pub(crate) struct Gate<P> {
+    limits: Limits,
+    state: GateState,
+    epoch: Epoch,
+    /// The lowest epoch it has held since it opened: an abort closes nobody out.
+    since: Epoch,
+    suspended: bool,
+    /// The child was stopped here at this epoch.
+    ended: Option<Epoch>,
+    pub(crate) queue: VecDeque<Queued<P>>,
+    lanes: BTreeMap<(NodeRun, LaneId), LaneIn>,
+    started: BTreeMap<Ticket, Started>,
+    tickets: u64,
+    accepted: u64,
+    /// Runs for which there is something to write.
+    news: BTreeSet<NodeRun>,
+}
+
+impl<P> Gate<P> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: GateState::Absent,
+            epoch: Epoch::ZERO,
+            since: Epoch::ZERO,
+            suspended: false,
+            ended: None,
+            queue: VecDeque::new(),
+            lanes: BTreeMap::new(),
+            started: BTreeMap::new(),
+            tickets: 0,
+            accepted: 0,
+            news: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> GateState {
+        self.state
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Messages whose handlers have started here.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    pub(crate) fn unresolved(&self) -> usize {
+        self.started.len()
+    }
+
+    /// Whether messages of this node queue here.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.state, GateState::Open | GateState::Closed)
+    }
+
+    /// Whether the actor has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.state == GateState::Open && !self.suspended && !self.queue.is_empty()
+    }
+
+    /// Whether nothing is kept that anybody may ask for.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.state, GateState::Absent | GateState::Moved(_))
+            && self.queue.is_empty()
+            && self.started.is_empty()
+            && self.lanes.values().all(|lane| lane.replies.is_empty() && !lane.has_news())
+    }
+
+    pub(crate) fn suspend(&mut self, suspended: bool) {
+        self.suspended = suspended;
+    }
+
+    /// The child runs at this epoch. `marks`: what its state contains.
+    pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) {
+        self.take_marks(marks);
+        if !matches!(self.state, GateState::Closed | GateState::Expecting | GateState::Open) {
+            self.void_sessions();
+        }
+        if self.state != GateState::Open {
+            self.since = epoch;
+        }
+        self.state = GateState::Open;
+        self.epoch = epoch;
+        self.ended = None;
+    }
+
+    /// A successor is built: messages of this epoch queue.
+    pub(crate) fn expect(&mut self, epoch: Epoch, marks: &[LaneMark]) {
+        self.take_marks(marks);
+        self.void_sessions();
+        self.state = GateState::Expecting;
+        self.epoch = epoch;
+        self.since = epoch;
+        self.ended = None;
+    }
+
+    /// The successor is dropped: what queued for it is refused.
+    pub(crate) fn unexpect(&mut self) {
+        if self.state == GateState::Expecting {
+            self.refuse_all(Refusal::NotHere);
+            self.state = GateState::Absent;
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        if self.state == GateState::Open {
+            self.state = GateState::Closed;
+        }
+    }
+
+    /// The freeze is given up, or the held copy is the newest after all.
+    pub(crate) fn reopen(&mut self, epoch: Epoch) {
+        if !self.is_here() {
+            self.void_sessions();
+            self.since = epoch;
+        }
+        self.state = GateState::Open;
+        self.epoch = epoch;
+    }
+
+    fn take_marks(&mut self, marks: &[LaneMark]) {
+        for mark in marks {
+            let lane = self.lanes.entry((mark.run, mark.lane)).or_default();
+            lane.accepted = lane.accepted.max(mark.accepted);
+            lane.told = lane.told.min(lane.accepted);
+        }
+    }
+
+    fn void_sessions(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.ok = false;
+            lane.queued = 0;
+            lane.queued_bytes = 0;
+        }
+        self.queue.retain(|item| matches!(item, Queued::Local { .. }));
+    }
+
+    /// How far each lane's messages are in the state. Meant for a closed gate.
+    pub(crate) fn marks(&self) -> Vec<LaneMark> {
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| lane.accepted > 0)
+            .map(|((run, lane), state)| LaneMark {
+                run: *run,
+                lane: *lane,
+                accepted: state.accepted,
+            })
+            .collect()
+    }
+
+    /// The commit. Remote messages that wait are refused, local ones are given back, in order.
+    pub(crate) fn move_away(&mut self, route: Route) -> Vec<Queued<P>> {
+        self.refuse_all(Refusal::Moved(route));
+        self.state = GateState::Moved(route);
+        std::mem::take(&mut self.queue).into()
+    }
+
+    /// The child was stopped for good. Local messages that wait are given back, in order.
+    pub(crate) fn vacate(&mut self) -> Vec<Queued<P>> {
+        self.drop_started();
+        self.refuse_all(Refusal::Stopped);
+        self.state = GateState::Absent;
+        self.ended = Some(self.epoch);
+        std::mem::take(&mut self.queue).into()
+    }
+
+    /// Every session is refused, and the remote messages that wait with it.
+    fn refuse_all(&mut self, why: Refusal) {
+        for ((run, _), lane) in &mut self.lanes {
+            if lane.ok {
+                lane.ok = false;
+                lane.refusal = Some(why);
+                self.news.insert(*run);
+            }
+        }
+        self.void_sessions();
+    }
+
+    /// The actor ended without being asked: started handlers have no reply, the queue is kept.
+    pub(crate) fn crashed(&mut self) {
+        self.drop_started();
+        if matches!(self.state, GateState::Open | GateState::Closed) {
+            self.state = GateState::Closed;
+        }
+    }
+
+    fn drop_started(&mut self) {
+        self.fail_started(&ReplyFailure::Dropped);
+    }
+
+    /// Started handlers are no longer waited for: no reply of theirs leaves.
+    pub(crate) fn cut_off(&mut self) {
+        self.fail_started(&ReplyFailure::Lost("the child was moved by force".to_owned()));
+    }
+
+    fn fail_started(&mut self, why: &ReplyFailure) {
+        for started in std::mem::take(&mut self.started).into_values() {
+            if let Started::Remote { run, lane, number, wants_reply: true } = started {
+                self.answer(run, lane, number, Err(why.clone()));
+            }
+        }
+    }
+
+    /// The next message for the actor: taking it is accepting it. Those whose time is over are put
+    /// into `expired`.
+    pub(crate) fn next(&mut self, now: Instant, expired: &mut Vec<P>) -> Option<(Ticket, Queued<P>)> {
+        if self.state != GateState::Open || self.suspended {
+            return None;
+        }
+        while let Some(item) = self.queue.pop_front() {
+            let started = match &item {
+                Queued::Local { deadline, .. } => {
+                    if deadline.is_some_and(|deadline| deadline <= now) {
+                        if let Queued::Local { payload, .. } = item {
+                            expired.push(payload);
+                        }
+                        continue;
+                    }
+                    Started::Local
+                }
+                Queued::Remote(remote) => {
+                    let key = (remote.run, remote.lane);
+                    let Some(lane) = self.lanes.get_mut(&key) else { continue };
+                    lane.queued = lane.queued.saturating_sub(1);
+                    lane.queued_bytes = lane.queued_bytes.saturating_sub(remote.body.len());
+                    lane.accepted = lane.accepted.max(remote.number);
+                    self.news.insert(remote.run);
+                    let (run, lane_id, number) = (remote.run, remote.lane, remote.number);
+                    if remote.deadline.is_some_and(|deadline| deadline <= now) {
+                        if remote.wants_reply {
+                            self.answer(run, lane_id, number, Err(ReplyFailure::Expired));
+                        }
+                        continue;
+                    }
+                    if remote.wants_reply {
+                        lane.pending.insert(number);
+                    }
+                    let wants_reply = remote.wants_reply;
+                    Started::Remote { run, lane: lane_id, number, wants_reply }
+                }
+            };
+            self.accepted += 1;
+            self.tickets += 1;
+            let ticket = Ticket(self.tickets);
+            self.started.insert(ticket, started);
+            return Some((ticket, item));
+        }
+        None
+    }
+
+    /// A handler is done. `outcome` is the reply to a remote message that wants one.
+    pub(crate) fn resolved(
+        &mut self,
+        ticket: Ticket,
+        outcome: Option<Result<Bytes, ReplyFailure>>,
+    ) {
+        let Some(started) = self.started.remove(&ticket) else { return };
+        if let Started::Remote { run, lane, number, wants_reply: true } = started {
+            self.answer(run, lane, number, outcome.unwrap_or(Err(ReplyFailure::Dropped)));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        run: NodeRun,
+        lane: LaneId,
+        number: u64,
+        outcome: Result<Bytes, ReplyFailure>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&(run, lane)) else { return };
+        lane.pending.remove(&number);
+        if number >= lane.settled {
+            lane.keep(number, outcome, &self.limits);
+            self.news.insert(run);
+        }
+    }
+
+    /// A frame of a lane of another node.
+    pub(crate) fn frame(
+        &mut self,
+        now: Instant,
+        from: NodeRun,
+        frame: DataFrame,
+    ) -> Result<(), Violation> {
+        match frame {
+            DataFrame::Open { lane, session, epoch, .. } => self.session(from, lane, session, epoch),
+            DataFrame::Message {
+                lane,
+                session,
+                number,
+                settled,
+                wants_reply,
+                budget,
+                name,
+                body,
+            } => {
+                let deadline = budget.map(|budget| now + budget.min(LONGEST));
+                let item =
+                    RemoteItem { run: from, lane, number, wants_reply, deadline, name, body };
+                return self.message(session, settled, item);
+            }
+            DataFrame::Settled { lane, upto } => {
+                if let Some(lane) = self.lanes.get_mut(&(from, lane)) {
+                    lane.settle(upto);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn session(&mut self, run: NodeRun, id: LaneId, session: u64, epoch: Epoch) {
+        let refusal = match self.state {
+            // Another owner is known there: this gate was superseded, or is not told yet.
+            _ if epoch > self.epoch && self.ended.is_none() => Some(Refusal::NotHere),
+            GateState::Open | GateState::Closed => {
+                (epoch < self.since).then_some(Refusal::Stale(self.epoch))
+            }
+            GateState::Expecting => (epoch != self.epoch).then_some(Refusal::NotHere),
+            GateState::Moved(route) if epoch > route.epoch => Some(Refusal::NotHere),
+            GateState::Moved(route) => Some(Refusal::Moved(route)),
+            GateState::Absent => Some(match self.ended {
+                Some(ended) if epoch <= ended => Refusal::Stopped,
+                _ => Refusal::NotHere,
+            }),
+        };
+        let lane = self.lanes.entry((run, id)).or_default();
+        if session <= lane.session {
+            return;
+        }
+        lane.session = session;
+        lane.last = lane.accepted;
+        lane.queued = 0;
+        lane.queued_bytes = 0;
+        lane.ok = refusal.is_none();
+        lane.refusal = refusal;
+        // What was told on a link before may not have arrived.
+        lane.told = 0;
+        lane.unsent = lane.replies.keys().copied().collect();
+        self.news.insert(run);
+        self.queue.retain(|item| match item {
+            Queued::Remote(remote) => (remote.run, remote.lane) != (run, id),
+            Queued::Local { .. } => true,
+        });
+    }
+
+    fn message(&mut self, session: u64, settled: u64, item: RemoteItem) -> Result<(), Violation> {
+        let run = item.run;
+        let Some(lane) = self.lanes.get_mut(&(run, item.lane)) else {
+            return Err(Violation("a message of a lane that was not opened".to_owned()));
+        };
+        if session != lane.session || !lane.ok {
+            return Ok(());
+        }
+        lane.settle(settled);
+        if item.number <= lane.accepted {
+            lane.told = lane.told.min(item.number.saturating_sub(1));
+            // The reply is kept by the node that ran the handler, which need not be this one.
+            if lane.replies.contains_key(&item.number) {
+                lane.unsent.insert(item.number);
+            }
+            self.news.insert(run);
+            return Ok(());
+        }
+        if item.number <= lane.last {
+            return Ok(());
+        }
+        let full = lane.queued >= self.limits.window_messages
+            || (lane.queued > 0
+                && lane.queued_bytes + item.body.len() > self.limits.window_bytes);
+        if full {
+            return Err(Violation(format!(
+                "more than {} messages or {} bytes are on their way in one lane",
+                self.limits.window_messages, self.limits.window_bytes
+            )));
+        }
+        lane.last = item.number;
+        lane.queued += 1;
+        lane.queued_bytes += item.body.len();
+        self.queue.push_back(Queued::Remote(item));
+        Ok(())
+    }
+
+    /// The link of this run broke: its sessions are over.
+    pub(crate) fn unlinked(&mut self, run: NodeRun) {
+        for ((at, _), lane) in &mut self.lanes {
+            if *at == run {
+                lane.ok = false;
+                lane.queued = 0;
+                lane.queued_bytes = 0;
+                lane.refusal = None;
+            }
+        }
+        self.queue
+            .retain(|item| !matches!(item, Queued::Remote(remote) if remote.run == run));
+        self.news.remove(&run);
+    }
+
+    /// This run is out: nobody asks for its replies any more. Its marks are kept while it may have
+    /// handed its calls on; they are few.
+    pub(crate) fn gone(&mut self, run: NodeRun) {
+        self.unlinked(run);
+        self.lanes.retain(|(at, _), _| *at != run);
+    }
+
+    /// Runs for which there is something to write, taken.
+    pub(crate) fn take_news(&mut self) -> BTreeSet<NodeRun> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether there is something to write for this run.
+    pub(crate) fn has_news_for(&self, run: NodeRun) -> bool {
+        self.lanes.range((run, LaneId(0))..=(run, LaneId(u64::MAX))).any(|(_, lane)| lane.has_news())
+    }
+
+    /// Writes what this run is to be told. Tells whether there is more.
+    pub(crate) fn write(
+        &mut self,
+        to: NodeRun,
+        budget: &mut usize,
+        out: &mut dyn FnMut(DataFrame),
+    ) -> bool {
+        for ((_, id), lane) in self.lanes.range_mut((to, LaneId(0))..=(to, LaneId(u64::MAX))) {
+            let id = *id;
+            if lane.told < lane.accepted {
+                lane.told = lane.accepted;
+                out(DataFrame::Accepted { lane: id, upto: lane.accepted });
+                *budget = budget.saturating_sub(32);
+            }
+            while let Some(number) = lane.unsent.pop_first() {
+                let Some(outcome) = lane.replies.get(&number).cloned() else { continue };
+                *budget = budget.saturating_sub(32 + outcome.as_ref().map_or(0, Bytes::len));
+                out(DataFrame::Reply { lane: id, number, outcome });
+                if *budget == 0 {
+                    return true;
+                }
+            }
+            // After everything that was accepted: what follows was not handled.
+            if let Some(why) = lane.refusal.take() {
+                out(DataFrame::Refused { lane: id, session: lane.session, why });
+                *budget = budget.saturating_sub(64);
+            }
+            if *budget == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes local messages out whose time is over.
+    pub(crate) fn sweep(&mut self, now: Instant, expired: &mut Vec<P>) {
+        let over = |item: &Queued<P>| {
+            matches!(item, Queued::Local { deadline: Some(deadline), .. } if *deadline <= now)
+        };
+        if !self.queue.iter().any(over) {
+            return;
+        }
+        for item in std::mem::take(&mut self.queue) {
+            match item {
+                Queued::Local { payload, deadline: Some(deadline), .. } if deadline <= now => {
+                    expired.push(payload);
+                }
+                item => self.queue.push_back(item),
+            }
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.queue
+            .iter()
+            .filter_map(|item| match item {
+                Queued::Local { deadline, .. } => *deadline,
+                Queued::Remote(_) => None,
+            })
+            .min()
+    }
+}
+
+/// The longest budget that a message may name.
+const LONGEST: Duration = Duration::from_secs(86_400);

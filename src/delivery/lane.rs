@@ -1,0 +1,480 @@
+//! One node's ordered way to one remote child: what is held until the owner has accepted it, and
+//! what waits for its reply.
+//!
+//! A message is *free* when no owner can have it: it was never written, or was positively refused.
+//! A lane that holds only free messages may take another way; one that holds others may not, until
+//! their owner refuses them or is gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Limits, Payload, SendFailure};
+use crate::{
+    error::{MaybeHandled, NotHandled},
+    model::{
+        child::{Epoch, Route},
+        frame::{DataFrame, Refusal, ReplyFailure},
+        id::{ChildId, LaneId, NodeRun},
+    },
+};
+
+/// How long a lane waits before it asks an owner again that did not have the child yet.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+/// How long an owner waits to hear that its replies arrived, if no message tells it before.
+const THANK_AFTER: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_millis(500);
+
+/// A message that was not accepted yet.
+#[derive(Debug)]
+struct Held<P> {
+    number: u64,
+    /// `None` once its caller was told that its time is over; the owner may still have it.
+    payload: Option<P>,
+    wants_reply: bool,
+    deadline: Option<Instant>,
+    size: usize,
+    /// Some owner may have it.
+    written: bool,
+}
+
+#[derive(Debug)]
+struct Awaiting<P> {
+    payload: P,
+    deadline: Option<Instant>,
+    owner: NodeRun,
+}
+
+/// What a message came to.
+pub(crate) type Outcome<P> = (P, Result<Bytes, SendFailure>);
+
+/// One node's ordered way to one remote child.
+#[derive(Debug)]
+pub(crate) struct Lane<P> {
+    id: LaneId,
+    limits: Limits,
+    /// The number of the next message.
+    next: u64,
+    held: VecDeque<Held<P>>,
+    awaiting: BTreeMap<u64, Awaiting<P>>,
+    /// The owner as this lane believes.
+    target: Option<Route>,
+    linked: BTreeSet<NodeRun>,
+    session: u64,
+    /// Whether the session's `Open` was written.
+    opened: bool,
+    /// How many of `held`, from the front, were written in this session, and their bytes.
+    cursor: usize,
+    in_flight: usize,
+    /// The target did not have the child: another route, or the same one later.
+    retry: Option<Instant>,
+    backoff: Duration,
+    /// Owners that gave replies, and when they are told at the latest up to where all is settled.
+    /// Usually the next message tells them.
+    thank: BTreeMap<NodeRun, Instant>,
+    /// What messages came to, for the door to pass on.
+    pub(crate) outcomes: Vec<Outcome<P>>,
+}
+
+impl<P: Payload> Lane<P> {
+    pub(crate) fn new(id: LaneId, limits: Limits) -> Self {
+        Self {
+            id,
+            limits,
+            next: 1,
+            held: VecDeque::new(),
+            awaiting: BTreeMap::new(),
+            target: None,
+            linked: BTreeSet::new(),
+            session: 0,
+            opened: false,
+            cursor: 0,
+            in_flight: 0,
+            retry: None,
+            backoff: FIRST_RETRY,
+            thank: BTreeMap::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn target(&self) -> Option<Route> {
+        self.target
+    }
+
+    /// Messages that are not accepted.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is held that was not accepted: then another way may be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.awaiting.is_empty()
+    }
+
+    /// Whether no owner can have any of what is held.
+    pub(crate) fn is_free(&self) -> bool {
+        self.held.iter().all(|held| !held.written)
+    }
+
+    /// Takes a message in, behind all others.
+    pub(crate) fn push(&mut self, payload: P, wants_reply: bool, deadline: Option<Instant>) {
+        let number = self.next;
+        self.next += 1;
+        self.held.push_back(Held {
+            number,
+            payload: Some(payload),
+            wants_reply,
+            deadline,
+            size: 0,
+            written: false,
+        });
+    }
+
+    /// Whether something can be written to this run.
+    pub(crate) fn has_news_for(&self, run: NodeRun) -> bool {
+        self.target.is_some_and(|target| target.owner == run)
+            && self.linked.contains(&run)
+            && self.retry.is_none()
+            && self.cursor < self.held.len()
+            && self.has_room()
+    }
+
+    /// Owners that are to be told up to where all is settled.
+    pub(crate) fn thanks(&self, now: Instant) -> Vec<NodeRun> {
+        self.thank.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
+    }
+
+    fn has_room(&self) -> bool {
+        self.cursor == 0
+            || (self.cursor < self.limits.window_messages
+                && self.in_flight < self.limits.window_bytes)
+    }
+
+    /// Takes another way. Everything held must be free.
+    pub(crate) fn adopt(&mut self, route: Route) {
+        self.drop_ghosts();
+        self.target = Some(route);
+        self.new_session();
+        self.retry = None;
+    }
+
+    fn new_session(&mut self) {
+        self.session += 1;
+        self.opened = false;
+        self.cursor = 0;
+        self.in_flight = 0;
+    }
+
+    /// Drops the places of messages whose callers were told that their time is over.
+    fn drop_ghosts(&mut self) {
+        self.held.retain(|held| held.payload.is_some());
+    }
+
+    /// Gives back everything held, in order: the child is on this node now.
+    pub(crate) fn pour(&mut self) -> Vec<(P, bool, Option<Instant>)> {
+        self.new_session();
+        self.retry = None;
+        std::mem::take(&mut self.held)
+            .into_iter()
+            .filter_map(|held| Some((held.payload?, held.wants_reply, held.deadline)))
+            .collect()
+    }
+
+    /// Fails everything that is held: there is no such child any more.
+    pub(crate) fn fail(&mut self, why: &NotHandled) {
+        self.new_session();
+        self.retry = None;
+        for held in std::mem::take(&mut self.held) {
+            if let Some(payload) = held.payload {
+                self.outcomes.push((payload, Err(SendFailure::NotHandled(why.clone()))));
+            }
+        }
+    }
+
+    pub(crate) fn linked(&mut self, run: NodeRun) {
+        self.linked.insert(run);
+    }
+
+    pub(crate) fn unlinked(&mut self, run: NodeRun) {
+        self.linked.remove(&run);
+        self.thank.remove(&run);
+        if self.target.is_some_and(|target| target.owner == run) {
+            self.drop_ghosts();
+            self.new_session();
+        }
+    }
+
+    /// This run is out. What it may have had ends here; the rest may take another way.
+    pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
+        self.unlinked(run);
+        let owner_gone = self.target.is_some_and(|target| target.owner == run);
+        let down = || Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown));
+        let lost: Vec<u64> = self
+            .awaiting
+            .iter()
+            .filter(|(_, awaiting)| awaiting.owner == run)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            if let Some(awaiting) = self.awaiting.remove(&number) {
+                self.outcomes.push((awaiting.payload, down()));
+            }
+        }
+        if !owner_gone {
+            return;
+        }
+        for mut held in std::mem::take(&mut self.held) {
+            // Who leaves has answered everything before it went: what it did not accept, it has
+            // not handled.
+            if held.written && !left {
+                if let Some(payload) = held.payload {
+                    self.outcomes.push((payload, down()));
+                }
+            } else if held.payload.is_some() {
+                held.written = false;
+                self.held.push_back(held);
+            }
+        }
+    }
+
+    /// What an owner says.
+    pub(crate) fn answer(&mut self, now: Instant, from: NodeRun, frame: DataFrame) -> Answered {
+        match frame {
+            DataFrame::Accepted { upto, .. } => {
+                self.accepted(from, upto);
+                Answered::Nothing
+            }
+            DataFrame::Reply { number, outcome, .. } => {
+                self.accepted(from, number);
+                self.reply(now, from, number, outcome);
+                Answered::Nothing
+            }
+            DataFrame::Refused { session, why, .. } => {
+                let current = session == self.session
+                    && self.target.is_some_and(|target| target.owner == from);
+                if current { self.refused(now, why) } else { Answered::Nothing }
+            }
+            _ => Answered::Nothing,
+        }
+    }
+
+    fn accepted(&mut self, from: NodeRun, upto: u64) {
+        self.backoff = FIRST_RETRY;
+        while self.held.front().is_some_and(|held| held.number <= upto) {
+            let Some(held) = self.held.pop_front() else { return };
+            if self.cursor > 0 {
+                self.cursor -= 1;
+                self.in_flight = self.in_flight.saturating_sub(held.size);
+            }
+            if held.wants_reply
+                && let Some(payload) = held.payload
+            {
+                let awaiting = Awaiting { payload, deadline: held.deadline, owner: from };
+                self.awaiting.insert(held.number, awaiting);
+            }
+        }
+    }
+
+    fn reply(
+        &mut self,
+        now: Instant,
+        from: NodeRun,
+        number: u64,
+        outcome: Result<Bytes, ReplyFailure>,
+    ) {
+        self.thank.entry(from).or_insert(now + THANK_AFTER);
+        let Some(Awaiting { mut payload, .. }) = self.awaiting.remove(&number) else { return };
+        let outcome = outcome.map_err(|failure| {
+            let name = payload.body().map(|body| body.name).unwrap_or_default();
+            SendFailure::from_reply(failure, &name)
+        });
+        self.outcomes.push((payload, outcome));
+    }
+
+    fn refused(&mut self, now: Instant, why: Refusal) -> Answered {
+        for held in &mut self.held {
+            held.written = false;
+        }
+        self.drop_ghosts();
+        self.new_session();
+        match why {
+            Refusal::Moved(route) => Answered::Moved(route),
+            Refusal::Stale(epoch) => {
+                if let Some(target) = &mut self.target {
+                    target.epoch = target.epoch.max(epoch);
+                }
+                Answered::Nothing
+            }
+            Refusal::NotHere => {
+                self.retry = Some(now + self.backoff);
+                self.backoff = (self.backoff * 2).min(LONGEST_RETRY);
+                Answered::NotHere
+            }
+            Refusal::Stopped => Answered::Stopped,
+        }
+    }
+
+    /// All numbers below this are settled.
+    fn settled(&self) -> u64 {
+        let awaiting = self.awaiting.keys().next().copied();
+        let held = self.held.front().map(|held| held.number);
+        awaiting.into_iter().chain(held).min().unwrap_or(self.next)
+    }
+
+    /// Writes what this run is to have. Tells whether there is more.
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        child: &ChildId,
+        to: NodeRun,
+        budget: &mut usize,
+        out: &mut dyn FnMut(DataFrame),
+    ) -> bool {
+        let (lane, session) = (self.id, self.session);
+        let mut said = false;
+        while *budget > 0 && self.target.is_some_and(|t| t.owner == to) && self.has_news_for(to) {
+            if self.cursor >= self.held.len() || !self.has_room() || !self.linked.contains(&to) {
+                break;
+            }
+            let settled = self.settled();
+            let (over, has_payload) = match self.held.get(self.cursor) {
+                Some(held) => (
+                    held.deadline.is_some_and(|deadline| deadline <= now),
+                    held.payload.is_some(),
+                ),
+                None => break,
+            };
+            let written = self.held.get(self.cursor).is_some_and(|held| held.written);
+            if !has_payload || (over && !written) {
+                if let Some(held) = self.held.remove(self.cursor)
+                    && let Some(payload) = held.payload
+                {
+                    let why = SendFailure::NotHandled(NotHandled::Timeout);
+                    self.outcomes.push((payload, Err(why)));
+                }
+                continue;
+            }
+            let Some(held) = self.held.get_mut(self.cursor) else { break };
+            let Some(payload) = held.payload.as_mut() else { break };
+            let body = match payload.body() {
+                Ok(body) => body,
+                Err(reason) => {
+                    if let Some(held) = self.held.remove(self.cursor)
+                        && let Some(payload) = held.payload
+                    {
+                        let why = SendFailure::NotHandled(NotHandled::Encode(reason));
+                        self.outcomes.push((payload, Err(why)));
+                    }
+                    continue;
+                }
+            };
+            let size = body.bytes.len();
+            if self.cursor > 0 && self.in_flight + size > self.limits.window_bytes {
+                break;
+            }
+            held.size = size;
+            held.written = true;
+            let frame = DataFrame::Message {
+                lane,
+                session,
+                number: held.number,
+                settled,
+                wants_reply: held.wants_reply,
+                budget: held.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+                name: body.name,
+                body: body.bytes,
+            };
+            if !self.opened {
+                self.opened = true;
+                let epoch = self.target.map_or(Epoch::ZERO, |target| target.epoch);
+                out(DataFrame::Open { lane, session, child: child.clone(), epoch });
+                *budget = budget.saturating_sub(64);
+            }
+            self.cursor += 1;
+            self.in_flight += size;
+            *budget = budget.saturating_sub(size + 48);
+            said = true;
+            out(frame);
+        }
+        if said {
+            self.thank.remove(&to);
+        } else if self.thank.get(&to).is_some_and(|at| *at <= now) {
+            self.thank.remove(&to);
+            out(DataFrame::Settled { lane, upto: self.settled() });
+            *budget = budget.saturating_sub(24);
+        }
+        *budget == 0 && self.has_news_for(to)
+    }
+
+    /// Ends what is over time, and asks again where the child was not yet. Tells whether there may
+    /// be something to write.
+    pub(crate) fn sweep(&mut self, now: Instant) -> bool {
+        let over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let late: Vec<u64> = self
+            .awaiting
+            .iter()
+            .filter(|(_, awaiting)| over(awaiting.deadline))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            if let Some(awaiting) = self.awaiting.remove(&number) {
+                let why = SendFailure::MaybeHandled(MaybeHandled::Timeout);
+                self.outcomes.push((awaiting.payload, Err(why)));
+            }
+        }
+        let mut at = 0;
+        while at < self.held.len() {
+            let Some(held) = self.held.get_mut(at) else { break };
+            if !over(held.deadline) || held.payload.is_none() {
+                at += 1;
+            } else if held.written {
+                // Its number stays on its way: the owner still counts it.
+                if let Some(payload) = held.payload.take() {
+                    let why = SendFailure::MaybeHandled(MaybeHandled::Timeout);
+                    self.outcomes.push((payload, Err(why)));
+                }
+                at += 1;
+            } else if let Some(held) = self.held.remove(at)
+                && let Some(payload) = held.payload
+            {
+                let why = SendFailure::NotHandled(NotHandled::Timeout);
+                self.outcomes.push((payload, Err(why)));
+            }
+        }
+        if self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            return !self.held.is_empty();
+        }
+        false
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.deadline);
+        let held = self
+            .held
+            .iter()
+            .filter(|held| held.payload.is_some())
+            .filter_map(|held| held.deadline);
+        awaiting.chain(held).chain(self.retry).chain(self.thank.values().copied()).min()
+    }
+}
+
+/// What the door does after an owner's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Nothing more.
+    Nothing,
+    /// The child was handed over: everything held is free and goes there.
+    Moved(Route),
+    /// The child is not there: everything held is free.
+    NotHere,
+    /// The child was stopped.
+    Stopped,
+}

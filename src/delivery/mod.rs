@@ -1,0 +1,91 @@
+//! One message's decisions, sans-io, generic over what they hold.
+//!
+//! A [`Door`](door::Door) is one child as one node sees it: its [`gate`] if the child is here, the
+//! node's [`lane`] to it if it is elsewhere. The hub wraps each door in a lock; what happens under
+//! one call of it is one step for everybody, so that order and no-loss can be tested without a
+//! network.
+
+pub(crate) mod door;
+pub(crate) mod gate;
+pub(crate) mod lane;
+#[cfg(test)]
+mod model_test;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    error::{MaybeHandled, NotHandled},
+    model::frame::ReplyFailure,
+};
+
+/// A message as a lane holds it.
+pub(crate) trait Payload: Send + 'static {
+    /// Its name and CBOR. Asked for again when it is sent again; cheap after the first time.
+    fn body(&mut self) -> Result<Body, String>;
+}
+
+/// A message on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// Its registered name.
+    pub(crate) name: Arc<str>,
+    /// Its CBOR.
+    pub(crate) bytes: Bytes,
+}
+
+/// How a caller takes a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It waits for one: `send`.
+    Send,
+    /// It does not: `do_send`, `try_send`.
+    Try,
+}
+
+/// The bounds of one door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Messages in the queue before `Try` is refused.
+    pub(crate) mailbox: usize,
+    /// Messages above that before `Send` is refused too.
+    pub(crate) waiting: usize,
+    /// Messages of one lane that are sent and not accepted.
+    pub(crate) window_messages: usize,
+    /// Their bytes; one message is always let through.
+    pub(crate) window_bytes: usize,
+    /// Replies of one lane that are kept until the lane has them.
+    pub(crate) reply_cache: usize,
+    /// Their bytes.
+    pub(crate) reply_cache_bytes: usize,
+}
+
+/// Why a message has no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SendFailure {
+    /// It was certainly not handled.
+    NotHandled(NotHandled),
+    /// It may have been.
+    MaybeHandled(MaybeHandled),
+}
+
+impl SendFailure {
+    /// What the owner's answer means to the caller of the message with this name.
+    pub(crate) fn from_reply(failure: ReplyFailure, name: &str) -> Self {
+        match failure {
+            ReplyFailure::NotRegistered(kind) => {
+                Self::NotHandled(NotHandled::NotRegistered { name: name.to_owned(), kind })
+            }
+            ReplyFailure::Decode(reason) => Self::NotHandled(NotHandled::Decode(reason)),
+            ReplyFailure::Expired => Self::NotHandled(NotHandled::Timeout),
+            ReplyFailure::Dropped => Self::MaybeHandled(MaybeHandled::NoReply),
+            ReplyFailure::Lost(reason) => Self::MaybeHandled(MaybeHandled::ReplyLost(reason)),
+        }
+    }
+}
+
+/// A peer sent frames that the protocol does not allow; its link is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Violation(pub(crate) String);

@@ -1,0 +1,487 @@
+//! The children on this node: started, stopped, restarted; and what else is held of a child.
+//!
+//! An *instance* is an actor that this node owns, or has owned and still holds. A *target* is a
+//! successor in the making. A node never has both for one child.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    core::{Core, News, Timer},
+    handover::{SourceStage, TargetStage},
+    io::{ChildOrder, Exit},
+    restart::{Decision, Restarts},
+};
+use crate::model::{
+    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    event::HubEvent,
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    message::Copy,
+    report::{StartFailed, StartOutcome, StopOutcome},
+};
+
+/// Why an instance begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// A home ordered it.
+    Ordered(NodeId),
+    /// It ended and is started again.
+    Restart,
+    /// Nothing was left of it anywhere.
+    Recovered,
+}
+
+/// A move under way, at its source.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) to: NodeRun,
+    /// As the successor will have it.
+    pub(crate) ownership: Ownership,
+    pub(crate) stage: SourceStage,
+    pub(crate) with_state: bool,
+    pub(crate) forced: bool,
+    pub(crate) started: Instant,
+    pub(crate) bytes: u64,
+    /// Ready came before the state was on its way, as none is needed.
+    pub(crate) ready: bool,
+    pub(crate) waiters: Vec<(NodeId, RequestId)>,
+}
+
+/// What an instance is doing.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    Starting(Begin),
+    Running,
+    Moving(Box<Move>),
+    Stopping,
+    /// It lost a divergence and offers its state to the owner that goes on.
+    Yielding { to: NodeRun },
+}
+
+/// A migration that somebody asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) to: NodeId,
+    pub(crate) forced: bool,
+    pub(crate) waiters: Vec<(NodeId, RequestId)>,
+}
+
+/// An actor that this node owns, or has owned and still holds.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) ownership: Ownership,
+    pub(crate) phase: Phase,
+    /// The highest attempt number that was used in this term.
+    pub(crate) burnt: u64,
+    pub(crate) restarts: Restarts,
+    pub(crate) restarted: u64,
+    /// Moves that failed since the view last changed.
+    pub(crate) retries: u32,
+    /// Nodes that cannot take it.
+    pub(crate) not: BTreeSet<NodeId>,
+    pub(crate) halts: Vec<(NodeId, Epoch)>,
+    pub(crate) wanted: Option<Wanted>,
+}
+
+impl Instance {
+    pub(crate) fn new(ownership: Ownership, phase: Phase) -> Self {
+        Self {
+            burnt: ownership.epoch.attempt,
+            restarts: Restarts::new(ownership.spec.restart_intensity()),
+            ownership,
+            phase,
+            restarted: 0,
+            retries: 0,
+            not: BTreeSet::new(),
+            halts: Vec::new(),
+            wanted: None,
+        }
+    }
+
+    /// Burns an attempt number: the epoch of the next attempt, abort or restart.
+    pub(crate) fn burn(&mut self) -> Epoch {
+        self.burnt = self.burnt.saturating_add(1);
+        Epoch { term: self.ownership.epoch.term, attempt: self.burnt }
+    }
+
+    /// Takes on another epoch, from which attempts count on.
+    pub(crate) fn raise(&mut self, epoch: Epoch) {
+        self.ownership.epoch = epoch;
+        self.burnt = epoch.attempt;
+    }
+
+    /// Whether this node is the owner, as far as this instance knows.
+    pub(crate) fn owns(&self) -> bool {
+        !matches!(&self.phase, Phase::Moving(moving) if moving.stage == SourceStage::Committed)
+    }
+}
+
+/// A successor in the making.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) from: NodeRun,
+    /// The attempt's epoch: that of the offer.
+    pub(crate) attempt: Epoch,
+    /// As this node will have it.
+    pub(crate) ownership: Ownership,
+    pub(crate) with_state: bool,
+    pub(crate) stage: TargetStage,
+    pub(crate) recovered: bool,
+    pub(crate) halts: Vec<(NodeId, Epoch)>,
+}
+
+/// The children on this node.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    pub(crate) instances: BTreeMap<ChildId, Instance>,
+    pub(crate) targets: BTreeMap<ChildId, Target>,
+    /// The highest term that was promised to a roll call and is not settled yet.
+    pub(crate) promised: BTreeMap<ChildId, u64>,
+    /// Children that belong elsewhere, and those that somebody asked to move.
+    pub(crate) queue: BTreeSet<ChildId>,
+    pub(crate) urgent: VecDeque<ChildId>,
+    pub(crate) moving: usize,
+    pub(crate) allowed: usize,
+    pub(crate) bytes_moving: u64,
+    pub(crate) room: VecDeque<ChildId>,
+}
+
+impl Children {
+    /// Whether nothing is left on this node.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.targets.is_empty()
+    }
+
+    /// How many children this node still has to hand over.
+    pub(crate) fn owned(&self) -> usize {
+        self.instances.values().filter(|instance| instance.owns()).count()
+    }
+
+    /// Begins an instance from nothing, at an epoch that is above every other.
+    pub(crate) fn begin(
+        &mut self,
+        core: &mut Core,
+        spec: Arc<ChildSpec>,
+        epoch: Epoch,
+        pinned: Option<NodeId>,
+        why: Begin,
+    ) {
+        let child = spec.id().clone();
+        let ownership = Ownership {
+            epoch,
+            born: epoch,
+            copied: epoch,
+            role: Role::Active,
+            pinned,
+            spec: spec.clone(),
+        };
+        core.write(&child, Entry::Owned(ownership.clone()));
+        self.instances.insert(child.clone(), Instance::new(ownership, Phase::Starting(why)));
+        core.order(ChildOrder::Start { spec, epoch });
+        core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
+    }
+
+    /// A home orders a start.
+    pub(crate) fn run(&mut self, core: &mut Core, home: NodeId, spec: Arc<ChildSpec>, epoch: Epoch) {
+        let child = spec.id().clone();
+        let mut answer = |core: &mut Core, outcome| {
+            core.news.push_back(News::Ran { home, child: child.clone(), epoch, outcome });
+        };
+        let me = core.me.node;
+        if let Some(instance) = self.instances.get(&child) {
+            let at = instance.ownership.epoch;
+            match &instance.phase {
+                // The order was repeated; its answer comes when the start has ended.
+                Phase::Starting(Begin::Ordered(_)) if at == epoch => {}
+                _ if at == epoch => answer(core, StartOutcome::Started { node: me, epoch }),
+                _ => answer(core, StartOutcome::Exists { node: me, epoch: at }),
+            }
+            return;
+        }
+        if core.registry.highest_epoch(&child) >= epoch {
+            let outcome = match core.registry.owner(&child) {
+                Some((run, ownership)) => {
+                    StartOutcome::Exists { node: run.node, epoch: ownership.epoch }
+                }
+                None => StartOutcome::Failed { reason: StartFailed::Timeout },
+            };
+            answer(core, outcome);
+            return;
+        }
+        if !core.config.kinds.contains_key(spec.kind()) {
+            answer(core, StartOutcome::Failed { reason: StartFailed::UnknownKind { node: me } });
+            return;
+        }
+        if core.leaving {
+            answer(core, StartOutcome::Failed { reason: StartFailed::Leaving });
+            return;
+        }
+        // A successor in the making of an attempt that this start supersedes.
+        if let Some(target) = self.targets.remove(&child) {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch: target.attempt });
+        }
+        self.begin(core, spec, epoch, None, Begin::Ordered(home));
+    }
+
+    /// A start has ended, one way or the other.
+    pub(crate) fn started(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        outcome: Result<(), String>,
+    ) {
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        let Phase::Starting(why) = instance.phase else { return };
+        if instance.ownership.epoch != epoch {
+            return;
+        }
+        let node = core.me.node;
+        match outcome {
+            Ok(()) => {
+                instance.phase = Phase::Running;
+                let halted = !instance.halts.is_empty();
+                match why {
+                    Begin::Ordered(home) => {
+                        core.emit(HubEvent::ChildStarted {
+                            child: child.clone(),
+                            kind: instance.ownership.spec.kind().clone(),
+                            epoch,
+                        });
+                        core.news.push_back(News::Ran {
+                            home,
+                            child: child.clone(),
+                            epoch,
+                            outcome: StartOutcome::Started { node, epoch },
+                        });
+                    }
+                    Begin::Recovered => core.emit(HubEvent::Recovered {
+                        child: child.clone(),
+                        epoch,
+                        with_state: false,
+                    }),
+                    Begin::Restart => {}
+                }
+                if halted {
+                    self.end(core, child);
+                } else {
+                    core.news.push_back(News::Look { child: child.clone() });
+                }
+            }
+            Err(reason) => match why {
+                Begin::Ordered(home) => {
+                    core.news.push_back(News::Ran {
+                        home,
+                        child: child.clone(),
+                        epoch,
+                        outcome: StartOutcome::Failed { reason: StartFailed::Refused { reason } },
+                    });
+                    self.end(core, child);
+                }
+                Begin::Restart | Begin::Recovered => {
+                    self.exited(core, child, epoch, &Exit::Panicked { message: reason });
+                }
+            },
+        }
+    }
+
+    /// A start was not answered in time.
+    pub(crate) fn start_expired(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        let timeout = core.config.settings.start_timeout;
+        self.started(core, child, epoch, Err(format!("it did not start within {timeout:?}")));
+    }
+
+    /// A home orders a stop.
+    pub(crate) fn halt(&mut self, core: &mut Core, home: NodeId, child: &ChildId, epoch: Epoch) {
+        if let Some(target) = self.targets.get_mut(child) {
+            target.halts.push((home, epoch));
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(child) else {
+            if core.registry.owner(child).is_none() {
+                core.news.push_back(News::Halted {
+                    home,
+                    child: child.clone(),
+                    epoch,
+                    outcome: StopOutcome::NotFound,
+                });
+            }
+            return;
+        };
+        if !instance.owns() {
+            return;
+        }
+        if !instance.halts.contains(&(home, epoch)) {
+            instance.halts.push((home, epoch));
+        }
+        if !matches!(instance.phase, Phase::Starting(_) | Phase::Stopping) {
+            self.end(core, child);
+        }
+    }
+
+    /// Stops an instance for good, whatever it is doing.
+    pub(crate) fn end(&mut self, core: &mut Core, child: &ChildId) {
+        self.drop_move(core, child, "the child is stopped");
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if matches!(instance.phase, Phase::Stopping) {
+            return;
+        }
+        instance.phase = Phase::Stopping;
+        let epoch = instance.ownership.epoch;
+        core.order(ChildOrder::Stop { child: child.clone(), epoch });
+    }
+
+    /// Nothing is left of an instance that was to stop.
+    pub(crate) fn stopped(&mut self, core: &mut Core, child: &ChildId) {
+        let stopping =
+            |instance: &Instance| matches!(instance.phase, Phase::Stopping);
+        if !self.instances.get(child).is_some_and(stopping) {
+            return;
+        }
+        let Some(instance) = self.instances.remove(child) else { return };
+        let highest = core.registry.highest_epoch(child);
+        let asked = instance.halts.iter().map(|(_, epoch)| *epoch).max().unwrap_or(Epoch::ZERO);
+        let removed = core.registry.owner(child).is_none();
+        let elsewhere = core
+            .registry
+            .owner(child)
+            .is_some_and(|(run, ownership)| {
+                run != core.me && ownership.epoch > instance.ownership.epoch
+            });
+        if !removed && !elsewhere {
+            let epoch = asked.max(highest.next_term());
+            core.write(child, Entry::Removed { epoch });
+        }
+        let node = core.me.node;
+        for (home, epoch) in instance.halts {
+            core.news.push_back(News::Halted {
+                home,
+                child: child.clone(),
+                epoch,
+                outcome: StopOutcome::Stopped { node },
+            });
+        }
+        if !elsewhere {
+            core.emit(HubEvent::ChildStopped { child: child.clone() });
+        }
+        core.news.push_back(News::Look { child: child.clone() });
+    }
+
+    /// The actor ended unasked.
+    pub(crate) fn exited(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, exit: &Exit) {
+        let Some(instance) = self.instances.get(child) else { return };
+        if matches!(instance.phase, Phase::Stopping) || instance.ownership.epoch < epoch {
+            return;
+        }
+        if !instance.owns() {
+            // The copy that was kept for the successor's sake is lost.
+            self.forget_move(child);
+            self.instances.remove(child);
+            return;
+        }
+        self.drop_move(core, child, "the child ended");
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        let reason = match exit {
+            Exit::Stopped => "it stopped itself".to_owned(),
+            Exit::Panicked { message } => format!("it panicked: {message}"),
+        };
+        match instance.restarts.ended(core.now, instance.ownership.spec.restart_rule(), exit) {
+            Decision::Restart if instance.halts.is_empty() => {
+                let epoch = instance.burn();
+                instance.ownership.epoch = epoch;
+                instance.ownership.born = epoch;
+                instance.ownership.copied = epoch;
+                instance.phase = Phase::Starting(Begin::Restart);
+                instance.restarted += 1;
+                let spec = instance.ownership.spec.clone();
+                core.emit(HubEvent::ChildRestarted {
+                    child: child.clone(),
+                    reason,
+                    restarts: instance.restarted,
+                });
+                core.write(child, Entry::Owned(instance.ownership.clone()));
+                core.order(ChildOrder::Start { spec, epoch });
+                core.timer(core.config.settings.start_timeout, Timer::Start(child.clone(), epoch));
+            }
+            Decision::GiveUp => {
+                core.emit(HubEvent::ChildGivenUp { child: child.clone(), reason });
+                self.end(core, child);
+            }
+            Decision::Restart | Decision::Leave => self.end(core, child),
+        }
+    }
+
+    /// What this node holds of a child, for a roll call.
+    pub(crate) fn hold(&self, child: &ChildId) -> (Copy, Epoch, Epoch) {
+        if let Some(instance) = self.instances.get(child) {
+            let ownership = &instance.ownership;
+            return match &instance.phase {
+                Phase::Moving(moving) if moving.stage == SourceStage::Committed => {
+                    (Copy::Frozen, moving.ownership.epoch, ownership.born)
+                }
+                Phase::Yielding { .. } => (Copy::Frozen, ownership.epoch, ownership.born),
+                _ => (Copy::Live, ownership.epoch, ownership.born),
+            };
+        }
+        if let Some(target) = self.targets.get(child) {
+            let copy = match target.stage {
+                TargetStage::Ready => Copy::Ready,
+                TargetStage::Opening => Copy::Live,
+                TargetStage::Accepted | TargetStage::Building => Copy::Nothing,
+            };
+            return (copy, target.attempt, target.ownership.born);
+        }
+        (Copy::Nothing, Epoch::ZERO, Epoch::ZERO)
+    }
+
+    /// A roll call gave the child to this node.
+    pub(crate) fn take(&mut self, core: &mut Core, ownership: Ownership, from: Copy) {
+        let child = ownership.spec.id().clone();
+        if self.promised.get(&child).is_some_and(|term| *term > ownership.epoch.term)
+            || core.registry.highest_epoch(&child) >= ownership.epoch
+        {
+            return;
+        }
+        self.promised.remove(&child);
+        let epoch = ownership.epoch;
+        match from {
+            Copy::Live | Copy::Frozen => {
+                let Some(instance) = self.instances.get_mut(&child) else { return };
+                if matches!(instance.phase, Phase::Stopping) {
+                    return;
+                }
+                let frozen = !matches!(instance.phase, Phase::Running | Phase::Starting(_));
+                instance.raise(epoch);
+                instance.ownership.copied = ownership.copied;
+                instance.ownership.pinned = ownership.pinned;
+                core.write(&child, Entry::Owned(instance.ownership.clone()));
+                core.order(ChildOrder::Thaw { child: child.clone(), epoch });
+                if frozen {
+                    self.forget_move(&child);
+                    if let Some(instance) = self.instances.get_mut(&child) {
+                        instance.phase = Phase::Running;
+                    }
+                    core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+                }
+            }
+            Copy::Ready => {
+                let Some(target) = self.targets.get_mut(&child) else { return };
+                target.ownership = ownership;
+                target.recovered = true;
+                self.target_step(core, &child, &super::handover::TargetInput::Taken);
+            }
+            Copy::Nothing => {
+                if self.instances.contains_key(&child) {
+                    return;
+                }
+                if let Some(target) = self.targets.remove(&child) {
+                    core.order(ChildOrder::Discard { child, epoch: target.attempt });
+                }
+                self.begin(core, ownership.spec, epoch, ownership.pinned, Begin::Recovered);
+            }
+        }
+    }
+}

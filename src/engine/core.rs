@@ -1,0 +1,188 @@
+//! What the machines of one engine share: the time, the view, the registry, the way out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    distribution::home,
+    io::{ChildOrder, Effect, EngineConfig},
+    registry::Registry,
+};
+use crate::model::{
+    child::{Entry, Epoch, Ownership},
+    event::HubEvent,
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    member::{Member, View, ViewId},
+    message::PeerMessage,
+    report::{MigrateOutcome, StartOutcome, StopOutcome},
+};
+
+/// The longest wait that a timer takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
+/// What a deadline is for. A timer that is no longer wanted fires and finds nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A child's start must have been answered.
+    Start(ChildId, Epoch),
+    /// A move must be over, at its source.
+    Source(ChildId, Epoch),
+    /// The state must have arrived, at the target.
+    Target(ChildId, Epoch),
+    /// A committed source asks after its successor.
+    Query(ChildId, Epoch),
+    /// A move is tried again.
+    Retry(ChildId),
+    /// A yielding owner asks again.
+    Yield(ChildId, Epoch),
+    /// A request's time is over.
+    Request(RequestId),
+    /// A home gives an order up.
+    Order(ChildId, Epoch),
+    /// A node that leaves must be gone.
+    Leave,
+    /// A view that is not settled says In again; an unanswered roll call is repeated.
+    Settle,
+}
+
+/// What one machine tells another.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// A start that a home ordered has ended.
+    Ran { home: NodeId, child: ChildId, epoch: Epoch, outcome: StartOutcome },
+    /// A stop that a home ordered has ended.
+    Halted { home: NodeId, child: ChildId, epoch: Epoch, outcome: StopOutcome },
+    /// A move that was asked for has ended.
+    Migrated { waiters: Vec<(NodeId, RequestId)>, child: ChildId, outcome: MigrateOutcome },
+    /// Nothing is left of a child on this node, or the owner here changed: look again.
+    Look { child: ChildId },
+}
+
+/// What the machines of one engine share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) now: Instant,
+    pub(crate) config: EngineConfig,
+    pub(crate) me: NodeRun,
+    pub(crate) view: View,
+    pub(crate) view_id: ViewId,
+    /// The members that take children, sorted by id.
+    pub(crate) placeable: Vec<Member>,
+    /// Whether all members have adopted this view and their logs are here.
+    pub(crate) settled: bool,
+    pub(crate) leaving: bool,
+    pub(crate) registry: Registry,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) loopback: VecDeque<PeerMessage>,
+    pub(crate) news: VecDeque<News>,
+    pub(crate) touched: BTreeSet<ChildId>,
+    timers: BTreeMap<(Instant, u64), Timer>,
+    timer_count: u64,
+}
+
+impl Core {
+    pub(crate) fn new(config: EngineConfig, now: Instant) -> Self {
+        let me = config.incarnation.run_of(config.node);
+        Self {
+            now,
+            me,
+            view: View::default(),
+            view_id: ViewId(0),
+            placeable: Vec::new(),
+            settled: false,
+            leaving: false,
+            registry: Registry::new(me),
+            effects: VecDeque::new(),
+            loopback: VecDeque::new(),
+            news: VecDeque::new(),
+            touched: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            timer_count: 0,
+            config,
+        }
+    }
+
+    pub(crate) fn adopt(&mut self, view: View) {
+        self.view_id = view.id();
+        self.placeable =
+            view.members.values().filter(|member| member.takes_children()).cloned().collect();
+        self.view = view;
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
+        if to == self.me.node {
+            self.loopback.push_back(message);
+        } else {
+            self.effects.push_back(Effect::Send { to, message });
+        }
+    }
+
+    pub(crate) fn order(&mut self, order: ChildOrder) {
+        self.effects.push_back(Effect::Child(order));
+    }
+
+    pub(crate) fn emit(&mut self, event: HubEvent) {
+        self.effects.push_back(Effect::Emit(event));
+    }
+
+    /// Writes into this node's own log.
+    pub(crate) fn write(&mut self, child: &ChildId, entry: Entry) {
+        self.registry.write(child.clone(), entry);
+        self.touched.insert(child.clone());
+    }
+
+    pub(crate) fn timer(&mut self, after: Duration, timer: Timer) {
+        self.timer_count += 1;
+        // A peer's word may name a wait; no deadline is further away than this.
+        let at = self.now + after.min(LONGEST_WAIT);
+        self.timers.insert((at, self.timer_count), timer);
+    }
+
+    pub(crate) fn due_timer(&mut self) -> Option<Timer> {
+        let entry = self.timers.first_entry()?;
+        (entry.key().0 <= self.now).then(|| entry.remove())
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.timers.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn is_live(&self, run: NodeRun) -> bool {
+        self.view.is_live(run)
+    }
+
+    /// The home of a child: where its starts, stops and takeovers are serialised.
+    pub(crate) fn home(&self, child: &ChildId) -> Option<NodeId> {
+        home(child, &self.view)
+    }
+
+    pub(crate) fn is_home(&self, child: &ChildId) -> bool {
+        self.home(child) == Some(self.me.node)
+    }
+
+    /// Where a child belongs by this view: its pin if that node takes children, else where the
+    /// distribution puts it.
+    pub(crate) fn belongs(&self, ownership: &Ownership, not: &BTreeSet<NodeId>) -> Option<NodeId> {
+        if let Some(pin) = ownership.pinned
+            && self.placeable.iter().any(|member| member.id == pin)
+            && !not.contains(&pin)
+        {
+            return Some(pin);
+        }
+        let distribution = &self.config.distribution;
+        let count = self.config.redundancy.instances(self.placeable.len()).get();
+        if not.is_empty() {
+            let members: Vec<Member> =
+                self.placeable.iter().filter(|member| !not.contains(&member.id)).cloned().collect();
+            return distribution.owners(&ownership.spec, &members, count).first().copied();
+        }
+        distribution.owners(&ownership.spec, &self.placeable, count).first().copied()
+    }
+
+    /// Time for a state of this size on top of a fixed wait: one second for each 8 MiB.
+    pub(crate) fn time_for(size: u64) -> Duration {
+        Duration::from_millis(size / (8 << 20) * 1_000)
+    }
+}

@@ -1,0 +1,360 @@
+//! One child's move, both ends, as two tables of states.
+//!
+//! The tables are pure: a stage and an input give the next stage and what is to be done. The
+//! words on the wire are `Offer`, `Accept`, `Refuse`, `Ready`, `Failed`; the commit and the
+//! successor's start are entries in the registry, so that whatever route they come by, they mean
+//! the same.
+//!
+//! | source's stage | holds | until |
+//! |---|---|---|
+//! | Offered | the running actor | Accept or Refuse |
+//! | Freezing | the actor with its gate closed | its started handlers are resolved |
+//! | Frozen | the held actor and its state | there is room to send it |
+//! | Sent | the same | Ready or Failed |
+//! | Committed | the held actor, no longer the owner | the successor's entry |
+//!
+//! | target's stage | holds | until |
+//! |---|---|---|
+//! | Accepted | nothing | the state is here |
+//! | Building | the bytes | the successor is built |
+//! | Ready | the successor, not running | the source's entry: commit or abort |
+//! | Opening | the successor, starting | `started()` has returned |
+
+use super::io::FreezeFailure;
+use crate::model::message::RefuseReason;
+
+/// How far the node that hands a child over has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceStage {
+    /// The child runs; the target was asked.
+    Offered,
+    /// The gate is closed; started handlers are waited for.
+    Freezing,
+    /// The actor is held, its state encoded, and not yet on its way.
+    Frozen,
+    /// The state is on its way, or there.
+    Sent,
+    /// The successor owns the child; the old actor is kept until it runs.
+    Committed,
+}
+
+/// What happens to a move at its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceInput {
+    /// The target will take it.
+    Accepted,
+    /// The target will not.
+    Refused(RefuseReason),
+    /// The state is encoded, of so many bytes, or could not be.
+    Frozen(Result<u64, FreezeFailure>),
+    /// There is room to send the state.
+    Room,
+    /// The state could not be sent.
+    SendFailed(String),
+    /// The successor stands.
+    Ready,
+    /// The successor could not be built, not be started, or is not wanted any more.
+    Failed {
+        /// Why.
+        reason: String,
+        /// Whether nothing is left of it.
+        gone: bool,
+    },
+    /// The deadline of the move passed.
+    Expired,
+    /// The target went down or left.
+    TargetGone,
+    /// The target is leaving.
+    TargetLeaving,
+    /// The child shall stop, or its actor ended: the move is pointless.
+    Overtaken(&'static str),
+    /// The successor runs.
+    Opened,
+}
+
+/// When a move that failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// After a short while.
+    Soon,
+    /// A few times, then when the view changes.
+    Counted,
+    /// When the view changes.
+    NextView,
+    /// To another node.
+    Elsewhere,
+}
+
+/// What the source does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceStep {
+    /// Close the gate and freeze.
+    Freeze,
+    /// Ask for room for the state.
+    AskRoom,
+    /// Send the state.
+    SendState,
+    /// Write the commit.
+    Commit,
+    /// End the old actor: the successor runs.
+    Finish,
+    /// Give the move up; the child goes on.
+    Abort {
+        /// Whether the gate was closed: the child needs a new epoch and a thaw.
+        thaw: bool,
+        /// When it is tried again.
+        again: Again,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing: the input is late or of no consequence.
+    Nothing,
+}
+
+fn refused(reason: &RefuseReason) -> (Again, String) {
+    match reason {
+        RefuseReason::UnknownKind => {
+            (Again::Elsewhere, "the node has not registered the kind".to_owned())
+        }
+        RefuseReason::StateVersion { oldest, newest } => (
+            Again::Elsewhere,
+            format!("the node reads state versions {oldest} to {newest} only"),
+        ),
+        RefuseReason::Leaving => (Again::NextView, "the node is leaving".to_owned()),
+        RefuseReason::NotMine => {
+            (Again::NextView, "by the node's view the child does not belong there".to_owned())
+        }
+        RefuseReason::View => (Again::Soon, "the node's view differs".to_owned()),
+        RefuseReason::Busy => (Again::Soon, "the node is not ready for the child yet".to_owned()),
+    }
+}
+
+/// The source's table.
+#[must_use]
+pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceStep) {
+    use SourceInput as I;
+    use SourceStage as S;
+    let abort = |thaw, again, reason: String| (stage, SourceStep::Abort { thaw, again, reason });
+    let closed = matches!(stage, S::Freezing | S::Frozen | S::Sent);
+    match (stage, input) {
+        (S::Offered, I::Accepted) => (S::Freezing, SourceStep::Freeze),
+        (S::Offered, I::Refused(reason)) => {
+            let (again, reason) = refused(reason);
+            abort(false, again, reason)
+        }
+        (S::Freezing, I::Frozen(Ok(_))) => (S::Frozen, SourceStep::AskRoom),
+        (S::Freezing, I::Frozen(Err(failure))) => {
+            let again = match failure {
+                FreezeFailure::Retention { .. } => Again::Counted,
+                _ => Again::NextView,
+            };
+            abort(true, again, failure.to_string())
+        }
+        (S::Frozen, I::Room) => (S::Sent, SourceStep::SendState),
+        (S::Sent, I::Ready) => (S::Committed, SourceStep::Commit),
+        (S::Sent, I::SendFailed(reason)) => abort(true, Again::Counted, reason.clone()),
+        (S::Offered | S::Freezing | S::Frozen | S::Sent, I::Failed { reason, .. }) => {
+            abort(closed, Again::Counted, reason.clone())
+        }
+        // Nothing is left of the successor: the held actor is the newest copy. A successor that
+        // merely warned has seen the commit by now, or will.
+        (S::Committed, I::Failed { reason, gone: true }) => {
+            abort(true, Again::Counted, reason.clone())
+        }
+        (S::Committed, I::Opened) => (S::Committed, SourceStep::Finish),
+        // From the commit on only the successor's own word, or a roll call, brings the child back.
+        (S::Committed, _) => (stage, SourceStep::Nothing),
+        (_, I::Expired) => {
+            abort(closed, Again::Counted, "the move took longer than its deadline".to_owned())
+        }
+        (_, I::TargetGone) => abort(closed, Again::NextView, "the node went away".to_owned()),
+        (_, I::TargetLeaving) => abort(closed, Again::NextView, "the node is leaving".to_owned()),
+        (_, I::Overtaken(why)) => abort(closed, Again::NextView, (*why).to_owned()),
+        _ => (stage, SourceStep::Nothing),
+    }
+}
+
+/// How far the node that takes a child over has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TargetStage {
+    /// It has said that it takes the child.
+    Accepted,
+    /// The successor is being built.
+    Building,
+    /// The successor stands and does not run.
+    Ready,
+    /// It owns the child; the successor is being started.
+    Opening,
+}
+
+/// What happens to a move at its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetInput {
+    /// The state is here, or none is needed.
+    State,
+    /// The successor is built, or could not be.
+    Built(Result<(), String>),
+    /// The source's entry names this node at this attempt's epoch.
+    Committed,
+    /// The source's entry is above this attempt's epoch, or the child was removed.
+    Aborted,
+    /// The deadline for the state passed.
+    Expired,
+    /// The source went down or left.
+    SourceGone,
+    /// This node begins to leave.
+    Leaving,
+    /// The home gave the child to this node by a roll call.
+    Taken,
+    /// The successor runs, or its `started` failed.
+    Opened(Result<(), String>),
+}
+
+/// What the target does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetStep {
+    /// Build the successor.
+    Build,
+    /// Say Ready.
+    SayReady,
+    /// Drop everything and say Failed.
+    Fail(String),
+    /// Say Failed, and keep what there is until the source's entry decides.
+    WarnFailed(String),
+    /// Drop everything.
+    Drop,
+    /// Start the successor.
+    Open,
+    /// Write one's own entry: it runs.
+    Own,
+    /// Nothing: the input is late or of no consequence.
+    Nothing,
+}
+
+/// The target's table.
+#[must_use]
+pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetStep) {
+    use TargetInput as I;
+    use TargetStage as T;
+    match (stage, input) {
+        (T::Accepted, I::State) => (T::Building, TargetStep::Build),
+        (T::Building, I::Built(Ok(()))) => (T::Ready, TargetStep::SayReady),
+        (T::Building, I::Built(Err(reason))) => (stage, TargetStep::Fail(reason.clone())),
+        (T::Ready, I::Committed | I::Taken) => (T::Opening, TargetStep::Open),
+        (T::Opening, I::Opened(Ok(()))) => (T::Opening, TargetStep::Own),
+        (T::Opening, I::Opened(Err(reason))) => (stage, TargetStep::Fail(reason.clone())),
+        (T::Accepted | T::Building, I::Expired) => {
+            (stage, TargetStep::Fail("the state did not arrive in time".to_owned()))
+        }
+        (T::Accepted | T::Building, I::Leaving) => {
+            (stage, TargetStep::Fail("the node is leaving".to_owned()))
+        }
+        // Ready was said: only the source's entry may decide now.
+        (T::Ready, I::Leaving) => {
+            (stage, TargetStep::WarnFailed("the node is leaving".to_owned()))
+        }
+        (T::Accepted | T::Building | T::Ready, I::Aborted) => (stage, TargetStep::Drop),
+        (T::Accepted | T::Building, I::SourceGone) => (stage, TargetStep::Drop),
+        // A Ready copy of a source that is gone is what the roll call asks for; an opening one
+        // is committed.
+        _ => (stage, TargetStep::Nothing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stages() -> [SourceStage; 5] {
+        use SourceStage::*;
+        [Offered, Freezing, Frozen, Sent, Committed]
+    }
+
+    #[test]
+    fn a_move_goes_through_its_stages_in_order() {
+        let mut stage = SourceStage::Offered;
+        let mut steps = Vec::new();
+        for input in [
+            SourceInput::Accepted,
+            SourceInput::Frozen(Ok(8)),
+            SourceInput::Room,
+            SourceInput::Ready,
+            SourceInput::Opened,
+        ] {
+            let (next, step) = source(stage, &input);
+            stage = next;
+            steps.push(step);
+        }
+        assert_eq!(
+            steps,
+            [
+                SourceStep::Freeze,
+                SourceStep::AskRoom,
+                SourceStep::SendState,
+                SourceStep::Commit,
+                SourceStep::Finish
+            ]
+        );
+    }
+
+    #[test]
+    fn every_failure_before_the_commit_leaves_the_child_here() {
+        for stage in stages().into_iter().filter(|stage| *stage < SourceStage::Committed) {
+            for input in [SourceInput::Expired, SourceInput::TargetGone, SourceInput::Overtaken("x")] {
+                let (_, step) = source(stage, &input);
+                let closed = stage > SourceStage::Offered;
+                assert!(
+                    matches!(&step, SourceStep::Abort { thaw, .. } if *thaw == closed),
+                    "{stage:?} {input:?} {step:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn after_the_commit_only_the_successors_own_word_brings_the_child_back() {
+        for input in [
+            SourceInput::Expired,
+            SourceInput::TargetGone,
+            SourceInput::TargetLeaving,
+            SourceInput::Overtaken("x"),
+            SourceInput::Ready,
+        ] {
+            assert_eq!(source(SourceStage::Committed, &input).1, SourceStep::Nothing);
+        }
+        let failed = |gone| SourceInput::Failed { reason: "started panicked".into(), gone };
+        assert!(matches!(
+            source(SourceStage::Committed, &failed(true)).1,
+            SourceStep::Abort { thaw: true, .. }
+        ));
+        assert_eq!(source(SourceStage::Committed, &failed(false)).1, SourceStep::Nothing);
+    }
+
+    #[test]
+    fn only_ready_commits() {
+        for stage in stages() {
+            let committed = source(stage, &SourceInput::Ready).1 == SourceStep::Commit;
+            assert_eq!(committed, stage == SourceStage::Sent);
+        }
+    }
+
+    #[test]
+    fn a_successor_that_said_ready_waits_for_the_sources_entry() {
+        for input in [TargetInput::Expired, TargetInput::SourceGone] {
+            assert_eq!(target(TargetStage::Ready, &input).1, TargetStep::Nothing);
+        }
+        assert!(matches!(
+            target(TargetStage::Ready, &TargetInput::Leaving).1,
+            TargetStep::WarnFailed(_)
+        ));
+        assert_eq!(target(TargetStage::Ready, &TargetInput::Aborted).1, TargetStep::Drop);
+    }
+
+    #[test]
+    fn a_successor_runs_only_after_the_commit() {
+        for stage in [TargetStage::Accepted, TargetStage::Building] {
+            assert_eq!(target(stage, &TargetInput::Committed).1, TargetStep::Nothing);
+        }
+        assert_eq!(target(TargetStage::Ready, &TargetInput::Committed).1, TargetStep::Open);
+    }
+}

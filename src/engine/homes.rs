@@ -1,0 +1,679 @@
+//! Starts, stops and migrations: asked for on any node, serialised at each child's home.
+//!
+//! The *requester* side keeps what its users asked for until every child has an outcome or the
+//! time is over, and asks again when a home changes. The *home* side orders one thing at a time
+//! for each child and answers everybody who asked for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    core::{Core, News, Timer},
+    io::{Effect, Reply, Request},
+};
+use crate::model::{
+    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    message::{ChildOutcome, HomeWord, PeerMessage},
+    report::{MigrateOutcome, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
+    settings::OnFailure,
+};
+
+/// Bytes of specs in one word, so that it stays far below the frame limit.
+const WORD_BYTES: usize = 256 << 10;
+
+/// Starts and stops that may wait for a view to settle.
+const MOST_WAITING: usize = 1 << 20;
+
+#[derive(Debug)]
+enum Pending {
+    Start {
+        specs: Vec<Arc<ChildSpec>>,
+        outcomes: BTreeMap<ChildId, StartOutcome>,
+        on_failure: OnFailure,
+        /// Children that were asked for more than once: "exists" may be one's own doing.
+        repeated: BTreeSet<ChildId>,
+    },
+    Stop {
+        children: Vec<ChildId>,
+        outcomes: BTreeMap<ChildId, StopOutcome>,
+        /// The failed start for which these are stopped again.
+        rollback: Option<(RequestId, StartReport)>,
+    },
+    Migrate {
+        child: ChildId,
+        to: NodeId,
+        forced: bool,
+        asked: Option<NodeRun>,
+    },
+}
+
+#[derive(Debug)]
+struct Asked {
+    pending: Pending,
+    wait: Duration,
+}
+
+#[derive(Debug)]
+enum Order {
+    Run { spec: Arc<ChildSpec>, executor: NodeRun },
+    Halt { owner: Option<NodeRun> },
+}
+
+#[derive(Debug)]
+struct Ordered {
+    epoch: Epoch,
+    order: Order,
+    waiters: Vec<(NodeId, RequestId)>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Start { from: NodeId, request: RequestId, spec: Arc<ChildSpec>, wait: Duration },
+    Stop { from: NodeId, request: RequestId, child: ChildId, wait: Duration },
+}
+
+impl Waiting {
+    fn child(&self) -> &ChildId {
+        match self {
+            Self::Start { spec, .. } => spec.id(),
+            Self::Stop { child, .. } => child,
+        }
+    }
+}
+
+/// Requests of this node's users, and the orders of this node as a home.
+#[derive(Debug, Default)]
+pub(crate) struct Homes {
+    asked: BTreeMap<RequestId, Asked>,
+    /// Numbers of requests that the engine makes itself, from the top downwards.
+    own_requests: u64,
+    orders: BTreeMap<ChildId, Ordered>,
+    /// What came before this view was settled, or while another order for the child is under way.
+    waiting: Vec<Waiting>,
+    /// Answers collected for one word each.
+    started: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StartOutcome>>>,
+    stopped: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StopOutcome>>>,
+}
+
+impl Homes {
+    /// A user of this node asks for something other than leaving.
+    pub(crate) fn request(&mut self, core: &mut Core, id: RequestId, request: Request) {
+        let (pending, wait) = match request {
+            Request::Start { specs, on_failure, timeout } => {
+                let pending = Pending::Start {
+                    specs,
+                    outcomes: BTreeMap::new(),
+                    on_failure,
+                    repeated: BTreeSet::new(),
+                };
+                (pending, timeout)
+            }
+            Request::Stop { children, timeout } => (
+                Pending::Stop { children, outcomes: BTreeMap::new(), rollback: None },
+                timeout,
+            ),
+            Request::Migrate { child, to, forced, timeout } => {
+                (Pending::Migrate { child, to, forced, asked: None }, timeout)
+            }
+            Request::Leave { .. } => return,
+        };
+        self.ask(core, id, Asked { pending, wait });
+    }
+
+    fn ask(&mut self, core: &mut Core, id: RequestId, asked: Asked) {
+        core.timer(asked.wait, Timer::Request(id));
+        self.asked.insert(id, asked);
+        self.send_request(core, id, false);
+        self.finish(core, id);
+    }
+
+    /// Sends what has no outcome yet to the homes, or the owner, of this view.
+    fn send_request(&mut self, core: &mut Core, id: RequestId, again: bool) {
+        let Some(Asked { pending, wait }) = self.asked.get_mut(&id) else { return };
+        let wait = *wait;
+        match pending {
+            Pending::Start { specs, outcomes, repeated, .. } => {
+                let mut homes: BTreeMap<NodeId, Vec<Arc<ChildSpec>>> = BTreeMap::new();
+                for spec in specs.iter().filter(|spec| !outcomes.contains_key(spec.id())) {
+                    if again {
+                        repeated.insert(spec.id().clone());
+                    }
+                    if let Some(home) = core.home(spec.id()) {
+                        homes.entry(home).or_default().push(spec.clone());
+                    }
+                }
+                for (home, specs) in homes {
+                    for specs in parts(specs, |spec| spec.args.len() + 256) {
+                        let word = HomeWord::Start { request: id, specs, wait };
+                        core.send(home, PeerMessage::Home(word));
+                    }
+                }
+            }
+            Pending::Stop { children, outcomes, .. } => {
+                let mut homes: BTreeMap<NodeId, Vec<ChildId>> = BTreeMap::new();
+                for child in children.iter().filter(|child| !outcomes.contains_key(*child)) {
+                    if let Some(home) = core.home(child) {
+                        homes.entry(home).or_default().push(child.clone());
+                    }
+                }
+                for (home, children) in homes {
+                    for children in parts(children, |child| child.as_str().len() + 16) {
+                        let word = HomeWord::Stop { request: id, children, wait };
+                        core.send(home, PeerMessage::Home(word));
+                    }
+                }
+            }
+            Pending::Migrate { child, to, forced, asked } => {
+                let owner = core.registry.owner(child).map(|(run, _)| run);
+                let Some(owner) = owner else {
+                    if core.settled {
+                        let child = child.clone();
+                        self.migrated(core, id, &child, MigrateOutcome::NotFound);
+                    }
+                    return;
+                };
+                if *asked == Some(owner) && !again {
+                    return;
+                }
+                *asked = Some(owner);
+                let word = HomeWord::Migrate {
+                    request: id,
+                    child: child.clone(),
+                    to: *to,
+                    forced: *forced,
+                    wait,
+                };
+                core.send(owner.node, PeerMessage::Home(word));
+            }
+        }
+    }
+
+    /// The view changed: homes may be other nodes now.
+    pub(crate) fn reset(&mut self, core: &mut Core) {
+        self.waiting.retain(|waiting| core.home(waiting.child()) == Some(core.me.node));
+        self.orders.retain(|child, _| core.home(child) == Some(core.me.node));
+        let ids: Vec<RequestId> = self.asked.keys().copied().collect();
+        for id in ids {
+            self.send_request(core, id, true);
+        }
+    }
+
+    /// The view is settled: this node serves what it is the home of.
+    pub(crate) fn serve(&mut self, core: &mut Core) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.admit(core, waiting);
+        }
+        let children: Vec<ChildId> = self.orders.keys().cloned().collect();
+        for child in children {
+            self.repeat(core, &child);
+        }
+        let migrations: Vec<RequestId> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| matches!(asked.pending, Pending::Migrate { .. }))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in migrations {
+            self.send_request(core, id, true);
+        }
+    }
+
+    fn repeat(&mut self, core: &mut Core, child: &ChildId) {
+        let Some(ordered) = self.orders.get(child) else { return };
+        match &ordered.order {
+            Order::Run { spec, executor } if core.is_live(*executor) => {
+                let word = HomeWord::Run { spec: spec.clone(), epoch: ordered.epoch };
+                core.send(executor.node, PeerMessage::Home(word));
+            }
+            Order::Run { spec, .. } => {
+                // The executor went before it answered. If it wrote, the roll call has the child.
+                let (spec, epoch) = (spec.clone(), ordered.epoch);
+                if core.registry.owner(child).is_some() {
+                    let outcome = StartOutcome::Started { node: core.me.node, epoch };
+                    self.ran(core, child, epoch, outcome);
+                } else if let Some(ordered) = self.orders.remove(child) {
+                    for (from, request) in ordered.waiters {
+                        let wait = core.config.settings.request_timeout;
+                        self.admit(core, Waiting::Start { from, request, spec: spec.clone(), wait });
+                    }
+                }
+            }
+            Order::Halt { .. } => self.halt(core, child),
+        }
+    }
+
+    /// A word for a home, or an answer from one.
+    pub(crate) fn handle(&mut self, core: &mut Core, from: NodeRun, word: HomeWord) {
+        let node = from.node;
+        match word {
+            HomeWord::Start { request, specs, wait } => {
+                for spec in specs {
+                    self.admit(core, Waiting::Start { from: node, request, spec, wait });
+                }
+            }
+            HomeWord::Stop { request, children, wait } => {
+                for child in children {
+                    self.admit(core, Waiting::Stop { from: node, request, child, wait });
+                }
+            }
+            HomeWord::Started { request, outcomes } => {
+                if let Some(Asked { pending: Pending::Start { outcomes: known, repeated, .. }, .. }) =
+                    self.asked.get_mut(&request)
+                {
+                    for ChildOutcome { child, outcome } in outcomes {
+                        let outcome = match outcome {
+                            StartOutcome::Exists { node, epoch } if repeated.contains(&child) => {
+                                StartOutcome::Started { node, epoch }
+                            }
+                            outcome => outcome,
+                        };
+                        known.insert(child, outcome);
+                    }
+                }
+                self.finish(core, request);
+            }
+            HomeWord::Stopped { request, outcomes } => {
+                if let Some(Asked { pending: Pending::Stop { outcomes: known, .. }, .. }) =
+                    self.asked.get_mut(&request)
+                {
+                    known.extend(outcomes.into_iter().map(|o| (o.child, o.outcome)));
+                }
+                self.finish(core, request);
+            }
+            HomeWord::Ran { child, epoch, outcome } => self.ran(core, &child, epoch, outcome),
+            HomeWord::Halted { child, epoch, outcome } => self.halted(core, &child, epoch, outcome),
+            HomeWord::Migrated { request, child, outcome } => {
+                self.migrated(core, request, &child, outcome);
+            }
+            HomeWord::Run { .. } | HomeWord::Halt { .. } | HomeWord::Migrate { .. } => {}
+        }
+    }
+
+    /// Takes one child's start or stop in, if this node is its home and nothing else is under way.
+    fn admit(&mut self, core: &mut Core, waiting: Waiting) {
+        let child = waiting.child().clone();
+        if !core.settled {
+            // Whoever finds no place here asks again when the view changes, or times out.
+            if self.waiting.len() < MOST_WAITING {
+                self.waiting.push(waiting);
+            }
+            return;
+        }
+        if !core.is_home(&child) {
+            return;
+        }
+        if let Some(ordered) = self.orders.get_mut(&child) {
+            let same = matches!(
+                (&ordered.order, &waiting),
+                (Order::Run { .. }, Waiting::Start { .. })
+                    | (Order::Halt { .. }, Waiting::Stop { .. })
+            );
+            let waiter = match &waiting {
+                Waiting::Start { from, request, .. } | Waiting::Stop { from, request, .. } => {
+                    (*from, *request)
+                }
+            };
+            if !same {
+                self.waiting.push(waiting);
+            } else if !ordered.waiters.contains(&waiter) {
+                ordered.waiters.push(waiter);
+            }
+            return;
+        }
+        match waiting {
+            Waiting::Start { from, request, spec, wait } => {
+                self.start(core, from, request, spec, wait);
+            }
+            Waiting::Stop { from, request, wait, .. } => self.stop(core, from, request, child, wait),
+        }
+    }
+
+    fn start(
+        &mut self,
+        core: &mut Core,
+        from: NodeId,
+        request: RequestId,
+        spec: Arc<ChildSpec>,
+        wait: Duration,
+    ) {
+        let child = spec.id().clone();
+        let mut answer = |outcome| {
+            let outcomes = self.started.entry((from, request)).or_default();
+            outcomes.push(ChildOutcome { child: child.clone(), outcome });
+        };
+        if let Some((run, ownership)) = core.registry.owner(&child) {
+            return answer(StartOutcome::Exists { node: run.node, epoch: ownership.epoch });
+        }
+        let epoch = core.registry.highest_epoch(&child).next_term();
+        let ownership = Ownership {
+            epoch,
+            born: epoch,
+            copied: epoch,
+            role: Role::Active,
+            pinned: None,
+            spec: spec.clone(),
+        };
+        let node = core.belongs(&ownership, &BTreeSet::new());
+        let executor = node
+            .and_then(|node| core.view.member(node))
+            .map(crate::model::member::Member::run);
+        let Some(executor) = executor else {
+            return answer(StartOutcome::Failed { reason: StartFailed::NoNode });
+        };
+        self.orders.insert(
+            child.clone(),
+            Ordered {
+                epoch,
+                order: Order::Run { spec: spec.clone(), executor },
+                waiters: vec![(from, request)],
+            },
+        );
+        core.timer(wait, Timer::Order(child, epoch));
+        core.send(executor.node, PeerMessage::Home(HomeWord::Run { spec, epoch }));
+    }
+
+    /// A start that this home ordered has ended.
+    pub(crate) fn ran(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, outcome: StartOutcome) {
+        let ordered = self.orders.get(child);
+        if !ordered.is_some_and(|o| o.epoch == epoch && matches!(o.order, Order::Run { .. })) {
+            return;
+        }
+        let Some(ordered) = self.orders.remove(child) else { return };
+        let first = ordered.waiters.first().copied();
+        for waiter in ordered.waiters {
+            // Who came second to a start that went well finds the child there.
+            let outcome = match &outcome {
+                StartOutcome::Started { node, epoch } if Some(waiter) != first => {
+                    StartOutcome::Exists { node: *node, epoch: *epoch }
+                }
+                outcome => outcome.clone(),
+            };
+            let outcomes = self.started.entry(waiter).or_default();
+            outcomes.push(ChildOutcome { child: child.clone(), outcome });
+        }
+        self.next_for(core, child);
+    }
+
+    fn stop(
+        &mut self,
+        core: &mut Core,
+        from: NodeId,
+        request: RequestId,
+        child: ChildId,
+        wait: Duration,
+    ) {
+        if core.registry.owner(&child).is_none() {
+            let outcomes = self.stopped.entry((from, request)).or_default();
+            outcomes.push(ChildOutcome { child, outcome: StopOutcome::NotFound });
+            return;
+        }
+        let epoch = core.registry.highest_epoch(&child).next_term();
+        core.timer(wait, Timer::Order(child.clone(), epoch));
+        self.orders.insert(
+            child.clone(),
+            Ordered { epoch, order: Order::Halt { owner: None }, waiters: vec![(from, request)] },
+        );
+        self.halt(core, &child);
+    }
+
+    fn halt(&mut self, core: &mut Core, child: &ChildId) {
+        let Some(Ordered { epoch, order: Order::Halt { owner }, .. }) = self.orders.get_mut(child)
+        else {
+            return;
+        };
+        let epoch = *epoch;
+        match core.registry.owner(child).map(|(run, _)| run) {
+            None => {
+                let node = owner.map_or(core.me.node, |run| run.node);
+                self.halted(core, child, epoch, StopOutcome::Stopped { node });
+            }
+            Some(run) if core.is_live(run) => {
+                *owner = Some(run);
+                let word = HomeWord::Halt { child: child.clone(), epoch };
+                core.send(run.node, PeerMessage::Home(word));
+            }
+            Some(run) => {
+                // Nobody runs it: the home removes it, and copies that are held obey.
+                let epoch = epoch.max(core.registry.highest_epoch(child).next_term());
+                core.write(child, Entry::Removed { epoch });
+                let asked = self.orders.get(child).map_or(epoch, |ordered| ordered.epoch);
+                self.halted(core, child, asked, StopOutcome::Stopped { node: run.node });
+            }
+        }
+    }
+
+    /// A stop that this home ordered has ended.
+    pub(crate) fn halted(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        outcome: StopOutcome,
+    ) {
+        let ordered = self.orders.get(child);
+        if !ordered.is_some_and(|o| o.epoch == epoch && matches!(o.order, Order::Halt { .. })) {
+            return;
+        }
+        let Some(ordered) = self.orders.remove(child) else { return };
+        for waiter in ordered.waiters {
+            let outcomes = self.stopped.entry(waiter).or_default();
+            outcomes.push(ChildOutcome { child: child.clone(), outcome: outcome.clone() });
+        }
+        self.next_for(core, child);
+    }
+
+    /// Takes in what waited for this child's order to end.
+    fn next_for(&mut self, core: &mut Core, child: &ChildId) {
+        if self.waiting.iter().any(|waiting| waiting.child() == child) {
+            let (next, rest) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(|waiting| waiting.child() == child);
+            self.waiting = rest;
+            let next: Vec<Waiting> = next;
+            for waiting in next {
+                self.admit(core, waiting);
+            }
+        }
+    }
+
+    /// The registry changed: a stop follows its child, a migration too.
+    pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
+        let owner = core.registry.owner(child).map(|(run, _)| run);
+        if let Some(Ordered { order: Order::Halt { owner: asked }, .. }) = self.orders.get(child)
+            && *asked != owner
+        {
+            self.halt(core, child);
+        }
+        let migrations: Vec<RequestId> = self
+            .asked
+            .iter()
+            .filter(|(_, asked)| {
+                matches!(&asked.pending, Pending::Migrate { child: c, asked, .. }
+                    if c == child && *asked != owner)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in migrations {
+            let Some(Asked { pending: Pending::Migrate { to, .. }, .. }) = self.asked.get(&id)
+            else {
+                continue;
+            };
+            match core.registry.owner(child) {
+                // It is where it should go: the answer of the old owner says the same.
+                Some((run, ownership)) if run.node == *to && ownership.pinned == Some(*to) => {}
+                _ => self.send_request(core, id, false),
+            }
+        }
+    }
+
+    /// A home's order took too long.
+    pub(crate) fn order_expired(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        match self.orders.get(child) {
+            Some(Ordered { epoch: at, order: Order::Run { .. }, .. }) if *at == epoch => {
+                let reason = StartFailed::Timeout;
+                self.ran(core, child, epoch, StartOutcome::Failed { reason });
+            }
+            Some(Ordered { epoch: at, order: Order::Halt { .. }, .. }) if *at == epoch => {
+                self.halted(core, child, epoch, StopOutcome::Timeout);
+            }
+            _ => {}
+        }
+    }
+
+    /// A migration that was asked for on this node has ended.
+    pub(crate) fn migrated(
+        &mut self,
+        core: &mut Core,
+        id: RequestId,
+        child: &ChildId,
+        outcome: MigrateOutcome,
+    ) {
+        let Some(Asked { pending: Pending::Migrate { child: asked, .. }, .. }) = self.asked.get(&id)
+        else {
+            return;
+        };
+        if asked == child {
+            self.asked.remove(&id);
+            core.effects
+                .push_back(Effect::Reply { request: id, reply: Reply::Migrated(outcome) });
+        }
+    }
+
+    /// Answers a request whose children all have an outcome.
+    fn finish(&mut self, core: &mut Core, id: RequestId) {
+        let done = match self.asked.get(&id).map(|asked| &asked.pending) {
+            Some(Pending::Start { specs, outcomes, .. }) => {
+                specs.iter().all(|spec| outcomes.contains_key(spec.id()))
+            }
+            Some(Pending::Stop { children, outcomes, .. }) => {
+                children.iter().all(|child| outcomes.contains_key(child))
+            }
+            Some(Pending::Migrate { .. }) | None => false,
+        };
+        if done {
+            self.reply(core, id);
+        }
+    }
+
+    /// The time of a request is over.
+    pub(crate) fn expired(&mut self, core: &mut Core, id: RequestId) {
+        self.reply(core, id);
+    }
+
+    fn reply(&mut self, core: &mut Core, id: RequestId) {
+        let Some(Asked { pending, wait }) = self.asked.remove(&id) else { return };
+        let reply = match pending {
+            Pending::Start { specs, mut outcomes, on_failure, .. } => {
+                let timeout = StartOutcome::Failed { reason: StartFailed::Timeout };
+                let outcomes = specs
+                    .iter()
+                    .map(|spec| {
+                        let child = spec.id().clone();
+                        let outcome = outcomes.remove(&child).unwrap_or_else(|| timeout.clone());
+                        (child, outcome)
+                    })
+                    .collect();
+                let report = StartReport { outcomes };
+                let failed = report.failures().next().is_some();
+                if on_failure == OnFailure::Rollback && failed && report.started() > 0 {
+                    return self.roll_back(core, id, report, wait);
+                }
+                Reply::Started(report)
+            }
+            Pending::Stop { children, mut outcomes, rollback } => match rollback {
+                Some((start, report)) => {
+                    core.effects
+                        .push_back(Effect::Reply { request: start, reply: Reply::Started(report) });
+                    return;
+                }
+                None => {
+                    let outcomes = children
+                        .into_iter()
+                        .map(|child| {
+                            let outcome = outcomes.remove(&child).unwrap_or(StopOutcome::Timeout);
+                            (child, outcome)
+                        })
+                        .collect();
+                    Reply::Stopped(StopReport { outcomes })
+                }
+            },
+            Pending::Migrate { .. } => Reply::Migrated(MigrateOutcome::Timeout),
+        };
+        core.effects.push_back(Effect::Reply { request: id, reply });
+    }
+
+    fn roll_back(&mut self, core: &mut Core, id: RequestId, mut report: StartReport, wait: Duration) {
+        let mut children = Vec::new();
+        for (child, outcome) in &mut report.outcomes {
+            if matches!(outcome, StartOutcome::Started { .. }) {
+                children.push(child.clone());
+                *outcome = StartOutcome::Failed { reason: StartFailed::RolledBack };
+            }
+        }
+        self.own_requests += 1;
+        let own = RequestId(u64::MAX - self.own_requests);
+        let pending =
+            Pending::Stop { children, outcomes: BTreeMap::new(), rollback: Some((id, report)) };
+        self.ask(core, own, Asked { pending, wait });
+    }
+
+    /// Passes on what one machine told another.
+    pub(crate) fn news(&mut self, core: &mut Core, news: News) {
+        match news {
+            News::Ran { home, child, epoch, outcome } => {
+                core.send(home, PeerMessage::Home(HomeWord::Ran { child, epoch, outcome }));
+            }
+            News::Halted { home, child, epoch, outcome } => {
+                core.send(home, PeerMessage::Home(HomeWord::Halted { child, epoch, outcome }));
+            }
+            News::Migrated { waiters, child, outcome } => {
+                for (node, request) in waiters {
+                    let word = HomeWord::Migrated {
+                        request,
+                        child: child.clone(),
+                        outcome: outcome.clone(),
+                    };
+                    core.send(node, PeerMessage::Home(word));
+                }
+            }
+            News::Look { .. } => {}
+        }
+    }
+
+    /// Sends the answers that were collected.
+    pub(crate) fn flush(&mut self, core: &mut Core) {
+        for ((node, request), outcomes) in std::mem::take(&mut self.started) {
+            for outcomes in parts(outcomes, |o| o.child.as_str().len() + 128) {
+                core.send(node, PeerMessage::Home(HomeWord::Started { request, outcomes }));
+            }
+        }
+        for ((node, request), outcomes) in std::mem::take(&mut self.stopped) {
+            for outcomes in parts(outcomes, |o| o.child.as_str().len() + 64) {
+                core.send(node, PeerMessage::Home(HomeWord::Stopped { request, outcomes }));
+            }
+        }
+    }
+}
+
+/// Cuts a list into parts of about [`WORD_BYTES`].
+fn parts<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut parts = Vec::new();
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        bytes += size(&item);
+        part.push(item);
+        if bytes >= WORD_BYTES {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}

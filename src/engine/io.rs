@@ -1,0 +1,476 @@
+//! What goes into an engine and what comes out of it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    distribution::Distribution, partition::PartitionTolerance, redundancy::Redundancy,
+};
+use crate::model::{
+    child::{ChildSpec, Epoch, Route},
+    event::HubEvent,
+    id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
+    member::Hello,
+    message::{BulkHeader, PeerMessage},
+    report::{MigrateOutcome, StartReport, StopReport},
+    settings::{OnFailure, Settings},
+};
+
+/// What an engine must know when it is made.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Its first incarnation.
+    pub incarnation: Incarnation,
+    /// Its name for people.
+    pub name: NodeName,
+    /// Multiaddrs it tells others.
+    pub addresses: Vec<String>,
+    /// Checked settings.
+    pub settings: Settings,
+    /// The kinds it can run.
+    pub kinds: BTreeMap<KindName, KindInfo>,
+    /// Whether it waits for a seed before it acts ([`Settings::alone_after`]).
+    pub has_seeds: bool,
+    /// Seeds the generator of chance.
+    pub seed: u64,
+    /// Where children belong.
+    pub distribution: Arc<dyn Distribution>,
+    /// How many instances a child has.
+    pub redundancy: Arc<dyn Redundancy>,
+    /// Whether this side of a split may act.
+    pub partition: Arc<dyn PartitionTolerance>,
+}
+
+/// What the engine must know of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindInfo {
+    /// The version of the states it writes, and the newest it reads.
+    pub state_version: u32,
+    /// The oldest version it reads.
+    pub oldest_state_version: u32,
+}
+
+/// Something that happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The deadline came, or nothing in particular.
+    Tick,
+    /// A link to a peer stands; both Hellos were exchanged.
+    Linked {
+        /// The peer's.
+        hello: Hello,
+    },
+    /// The link of that run broke.
+    Unlinked {
+        /// The peer.
+        run: NodeRun,
+    },
+    /// A peer did not admit this node: this life of it, or a later one, is over there.
+    Fenced {
+        /// The life that is over.
+        incarnation: Incarnation,
+    },
+    /// A dial to a known node failed.
+    Unreachable {
+        /// The node that was dialled.
+        node: NodeId,
+        /// Whether its host refused the connection: nobody listens there any more.
+        refused: bool,
+    },
+    /// A word came from a linked peer.
+    Peer {
+        /// The peer.
+        from: NodeRun,
+        /// The word.
+        message: PeerMessage,
+    },
+    /// A bulk transfer arrived whole; the hub holds its bytes under (child, epoch).
+    Bulk {
+        /// The peer.
+        from: NodeRun,
+        /// What it is.
+        header: BulkHeader,
+        /// Bytes.
+        size: u64,
+    },
+    /// A bulk transfer of ours was not delivered.
+    BulkFailed {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody on this node asks for something.
+    Request {
+        /// Echoed in [`Effect::Reply`].
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+    /// A child's runtime reports.
+    Child(ChildReport),
+    /// [`Effect::DrainLinks`] is done: every answer to a peer's message has been received by it.
+    LinksDrained,
+}
+
+/// What users of the hub can ask of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Start children.
+    Start {
+        /// The children.
+        specs: Vec<Arc<ChildSpec>>,
+        /// What happens when one fails.
+        on_failure: OnFailure,
+        /// How long to wait.
+        timeout: Duration,
+    },
+    /// Stop children for good.
+    Stop {
+        /// The children.
+        children: Vec<ChildId>,
+        /// How long to wait.
+        timeout: Duration,
+    },
+    /// Move a child.
+    Migrate {
+        /// The child.
+        child: ChildId,
+        /// Where to.
+        to: NodeId,
+        /// Whether started handlers are cut off at `retention`.
+        forced: bool,
+        /// How long to wait.
+        timeout: Duration,
+    },
+    /// Hand every child over and go.
+    Leave {
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To `Start`.
+    Started(StartReport),
+    /// To `Stop`.
+    Stopped(StopReport),
+    /// To `Migrate`.
+    Migrated(MigrateOutcome),
+    /// To `Leave`.
+    Left(Result<(), LeaveFailed>),
+}
+
+/// Why a node did not leave; it stays in and goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaveFailed {
+    /// No other node takes children.
+    NoSuccessor {
+        /// How many children are here.
+        children: usize,
+    },
+    /// The deadline passed.
+    Timeout {
+        /// How many children are still here.
+        children: usize,
+    },
+}
+
+/// What a child's runtime tells. `epoch` is that of the order it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildReport {
+    /// Answers [`ChildOrder::Start`]; on `Ok` its gate is open.
+    Started {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// Why it could not.
+        outcome: Result<(), String>,
+    },
+    /// Answers [`ChildOrder::Freeze`]. On failure the gate is still closed: a Thaw follows.
+    Frozen {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// Bytes of state, or why not.
+        outcome: Result<u64, FreezeFailure>,
+    },
+    /// Answers [`ChildOrder::Build`]; on `Ok` its gate queues messages of this epoch.
+    Built {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// Why it could not.
+        outcome: Result<(), String>,
+    },
+    /// Answers [`ChildOrder::Open`]: `started()` has returned and the gate is open.
+    Opened {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// Why it could not.
+        outcome: Result<(), String>,
+    },
+    /// Answers [`ChildOrder::Stop`]; nothing of it is left.
+    Stopped {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+    },
+    /// The actor ended unasked. Its queue is kept for a restart.
+    Exited {
+        /// The child.
+        child: ChildId,
+        /// The epoch it ran at.
+        epoch: Epoch,
+        /// How.
+        exit: Exit,
+    },
+    /// Answers [`ChildOrder::Merge`].
+    Merged {
+        /// The child.
+        child: ChildId,
+        /// The loser's epoch, from the order.
+        epoch: Epoch,
+        /// Why it could not.
+        outcome: Result<(), String>,
+    },
+}
+
+/// Why a child could not be frozen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FreezeFailure {
+    /// A started handler was not resolved within `retention`.
+    #[error("{unresolved} started handlers were not resolved within retention")]
+    Retention {
+        /// How many.
+        unresolved: usize,
+    },
+    /// `prepare_handover_state` panicked.
+    #[error("prepare_handover_state panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The state is larger than the limit.
+    #[error("the state has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its bytes.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The state could not be encoded.
+    #[error("the state could not be encoded: {message}")]
+    Encode {
+        /// What the encoder said.
+        message: String,
+    },
+    /// There is no such running instance.
+    #[error("the child does not run here")]
+    Gone,
+}
+
+/// How an actor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It stopped itself.
+    Stopped,
+    /// It panicked.
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send a word. Dropped if there is no link: who needs it says it again.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The word.
+        message: PeerMessage,
+    },
+    /// Have a link to this node: dial it, with backoff, until it stands or is disconnected.
+    Connect {
+        /// The node.
+        node: NodeId,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// Have no link to this node; close the one there is.
+    Disconnect {
+        /// The node.
+        node: NodeId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// From now on Hellos tell this.
+    Announce {
+        /// What this node tells of itself and knows of others.
+        me: crate::model::member::Member,
+        /// The members it knows.
+        known: Vec<crate::model::member::Member>,
+        /// Lives that are fenced: told to the node when it comes back.
+        fenced: Vec<(NodeId, Incarnation)>,
+    },
+    /// Do something to a child on this node.
+    Child(ChildOrder),
+    /// Messages for this child go there from now on.
+    Route {
+        /// The child.
+        child: ChildId,
+        /// Its owner; `None`: there is no such child.
+        route: Option<Route>,
+    },
+    /// This run is out. What was written to it and not accepted may have been handled if it went
+    /// down, and was not handled if it left.
+    Gone {
+        /// The run.
+        run: NodeRun,
+        /// Whether it said Bye.
+        left: bool,
+    },
+    /// Whether gates may start handlers and let replies out; a pause makes them invalid until
+    /// peers confirm that this incarnation still counts.
+    Gates {
+        /// Whether they may.
+        valid: bool,
+    },
+    /// Get every answer to every peer, then say [`Event::LinksDrained`].
+    DrainLinks,
+    /// Answer a request.
+    Reply {
+        /// From the request.
+        request: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Tell whoever listens.
+    Emit(HubEvent),
+}
+
+/// Something to be done to a child on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChildOrder {
+    /// Start it from its arguments and open its gate at `epoch`. A queue that an instance before
+    /// it left behind is kept and goes on.
+    Start {
+        /// What to start.
+        spec: Arc<ChildSpec>,
+        /// At which epoch.
+        epoch: Epoch,
+    },
+    /// Close its gate, wait for started handlers, prepare and encode its state, hold it.
+    Freeze {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// How long started handlers are waited for.
+        retention: Duration,
+        /// Whether handlers that are not resolved by then are cut off: no reply of theirs leaves.
+        forced: bool,
+        /// Whether a state is wanted.
+        with_state: bool,
+    },
+    /// Give up a freeze, at whatever stage it is, and go on at this epoch with the whole queue.
+    Thaw {
+        /// The child.
+        child: ChildId,
+        /// The new epoch.
+        epoch: Epoch,
+    },
+    /// Send the frozen state. Silent on success, [`Event::BulkFailed`] otherwise.
+    SendState {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// To whom.
+        to: NodeRun,
+    },
+    /// Build a successor and do not run it; from the state that arrived, or from its arguments.
+    Build {
+        /// What to build.
+        spec: Arc<ChildSpec>,
+        /// The attempt.
+        epoch: Epoch,
+        /// Who sent it.
+        from: NodeRun,
+        /// Whether a state arrived.
+        with_state: bool,
+    },
+    /// Drop what was built, and bytes that arrived, for this attempt.
+    Discard {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+    },
+    /// Run what was built and open its gate.
+    Open {
+        /// The child.
+        child: ChildId,
+        /// The attempt it was built for.
+        built: Epoch,
+        /// The epoch at which it runs: the same, or that of a takeover.
+        epoch: Epoch,
+    },
+    /// The commit: answer and redirect everything to the successor.
+    MovedAway {
+        /// The child.
+        child: ChildId,
+        /// The successor's run.
+        to: NodeRun,
+        /// The successor's epoch.
+        epoch: Epoch,
+    },
+    /// End the old actor that is held.
+    End {
+        /// The child.
+        child: ChildId,
+    },
+    /// Stop it for good, whatever it is doing: what is queued is answered as not handled.
+    Stop {
+        /// The child.
+        child: ChildId,
+        /// Echoed in the report.
+        epoch: Epoch,
+    },
+    /// Freeze it, send its state to the owner that goes on. It is ended or thawed afterwards.
+    SendDiverged {
+        /// The child.
+        child: ChildId,
+        /// Its own epoch.
+        epoch: Epoch,
+        /// The owner that goes on.
+        to: NodeRun,
+    },
+    /// Give a state that arrived to the running child's `merge_diverged_state`.
+    Merge {
+        /// The child.
+        child: ChildId,
+        /// The epoch under which the state arrived.
+        epoch: Epoch,
+    },
+    /// Keep a state that arrived where it can be fetched.
+    Park {
+        /// The child.
+        child: ChildId,
+        /// The epoch under which the state arrived.
+        epoch: Epoch,
+    },
+}

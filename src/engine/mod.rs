@@ -1,0 +1,683 @@
+//! The cluster's decisions, sans-io: events in, effects out, one deadline to wake for.
+//!
+//! [`Engine`] only routes. Who is there is decided by `membership`; who owns what is kept by
+//! `registry` and passed on by `sync`; when a view may be acted on, `settle`; starts and stops,
+//! `homes`; the children of this node, `children`; their moves, `handover` and `moves`; what is
+//! left of a dead node's children, `takeover`; two owners that meet, `heal`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+mod children;
+mod core;
+pub mod distribution;
+pub(crate) mod handover;
+mod heal;
+mod homes;
+pub mod io;
+pub(crate) mod membership;
+mod moves;
+pub mod partition;
+pub mod redundancy;
+#[path = "registry_merged.rs"]
+pub(crate) mod registry;
+pub(crate) mod restart;
+mod settle;
+#[cfg(test)]
+mod sim;
+#[path = "sync_pubsub.rs"]
+pub(crate) mod sync;
+mod takeover;
+
+use self::{
+    children::Children,
+    core::{Core, News, Timer},
+    handover::{SourceInput, TargetInput},
+    homes::Homes,
+    io::{ChildReport, Effect, EngineConfig, Event, LeaveFailed, Reply, Request},
+    membership::{MemberOutput, Membership},
+    registry::Registry,
+    settle::Settle,
+    sync::Sync,
+    takeover::Rolls,
+};
+use crate::model::{
+    child::{Entry, Route},
+    event::HubEvent,
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    member::{MemberState, View},
+    message::{
+        BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord,
+    },
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeaveStage {
+    Handing,
+    Draining,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    requests: Vec<RequestId>,
+    stage: LeaveStage,
+    /// Whether this node said Bye.
+    done: bool,
+}
+
+/// One node's decisions.
+///
+/// ```text
+/// loop {
+///     engine.handle(now, event);
+///     while let Some(effect) = engine.next_effect() { perform(effect) }
+///     wake_at(engine.deadline());
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Engine {
+    core: Core,
+    membership: Membership,
+    sync: Sync,
+    settle: Settle,
+    homes: Homes,
+    children: Children,
+    rolls: Rolls,
+    leaving: Option<Leaving>,
+    routes: BTreeMap<ChildId, Route>,
+    /// Whose state waits to be merged.
+    diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
+    dirty: bool,
+}
+
+impl Engine {
+    /// An engine that knows nobody but itself.
+    #[must_use]
+    pub fn new(config: EngineConfig, now: Instant) -> Self {
+        let membership = Membership::new(&config, now);
+        let sync = Sync::new(config.settings.digest, config.seed);
+        let mut engine = Self {
+            core: Core::new(config, now),
+            membership,
+            sync,
+            settle: Settle::default(),
+            homes: Homes::default(),
+            children: Children::default(),
+            rolls: Rolls::default(),
+            leaving: None,
+            routes: BTreeMap::new(),
+            diverged_from: BTreeMap::new(),
+            dirty: true,
+        };
+        engine.adopt_view();
+        engine.run();
+        engine
+    }
+
+    /// Takes one event in.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        self.core.now = self.core.now.max(now);
+        let now = self.core.now;
+        self.membership.tick(now);
+        self.timers();
+        match event {
+            Event::Tick => {}
+            Event::Linked { hello } => {
+                let run = hello.me.run();
+                self.membership.linked(now, hello);
+                self.run();
+                if self.core.is_live(run) {
+                    self.sync.linked(now, run.node, &self.core.registry);
+                    self.settle.linked(&mut self.core, run);
+                }
+            }
+            Event::Unlinked { run } => {
+                self.membership.unlinked(now, run);
+                self.sync.unlinked(run.node);
+            }
+            Event::Fenced { incarnation } => self.membership.told_fenced(now, incarnation),
+            Event::Unreachable { node, refused } => {
+                self.membership.unreachable(now, node, refused);
+            }
+            Event::Peer { from, message } => {
+                self.membership.heard(now, from);
+                self.word(from, message);
+            }
+            Event::Bulk { from, header, size: _ } => self.bulk(from, &header),
+            Event::BulkFailed { child, epoch, reason } => {
+                let input = SourceInput::SendFailed(reason);
+                self.children.source_input(&mut self.core, &child, epoch, None, &input);
+            }
+            Event::Request { id, request } => self.request(id, request),
+            Event::Child(report) => self.report(report),
+            Event::LinksDrained => self.drained(),
+        }
+        self.run();
+        self.dirty = true;
+    }
+
+    /// The next thing to be done. What the registry has to tell comes before every other word of
+    /// the same batch: an answer never overtakes the entry that it rests on.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        if self.dirty {
+            self.dirty = false;
+            self.flush();
+        }
+        while let Some(effect) = self.core.effects.pop_front() {
+            match effect {
+                Effect::Send { to, message } if !self.membership.is_linked(to) => {
+                    if let Some(relayed) = self.by_another_way(to, message) {
+                        return Some(relayed);
+                    }
+                }
+                effect => return Some(effect),
+            }
+        }
+        None
+    }
+
+    /// Wraps a word for a member that has no link to this node, for a member that has one to both.
+    fn by_another_way(&self, to: NodeId, message: PeerMessage) -> Option<Effect> {
+        let direct = matches!(
+            message,
+            PeerMessage::Relay { .. }
+                | PeerMessage::Member(
+                    MemberWord::Heartbeat { .. } | MemberWord::Ask { .. } | MemberWord::Answer { .. }
+                )
+        );
+        let target = self.core.view.member(to).filter(|_| !direct)?.run();
+        let by = self.core.view.members.values().find(|member| {
+            member.id != self.core.me.node
+                && member.id != to
+                && member.state != MemberState::Suspect
+                && self.membership.is_linked(member.id)
+        })?;
+        let message =
+            PeerMessage::Relay { from: self.core.me, to: target, message: Box::new(message) };
+        Some(Effect::Send { to: by.id, message })
+    }
+
+    /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.core.next_timer(), self.membership.deadline(), self.sync.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Who is in, as this node sees it.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.core.view
+    }
+
+    /// Who owns what, as this node knows it.
+    #[must_use]
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.core.registry
+    }
+
+    /// This node's run.
+    #[must_use]
+    pub fn me(&self) -> NodeRun {
+        self.core.me
+    }
+
+    /// Whether all members have adopted this node's view and their logs are here.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.core.settled
+    }
+
+    /// Whether this node has left.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.done)
+    }
+
+    fn timers(&mut self) {
+        while let Some(timer) = self.core.due_timer() {
+            let core = &mut self.core;
+            match timer {
+                Timer::Start(child, epoch) => self.children.start_expired(core, &child, epoch),
+                Timer::Source(child, epoch) => self.children.source_expired(core, &child, epoch),
+                Timer::Target(child, epoch) => {
+                    self.children.target_input(core, &child, epoch, &TargetInput::Expired);
+                }
+                Timer::Query(child, epoch) => self.children.query(core, &child, epoch),
+                Timer::Retry(child) => self.children.retry(core, &child),
+                Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
+                Timer::Request(id) => self.homes.expired(core, id),
+                Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
+                Timer::Leave => self.leave_expired(),
+                Timer::Settle => {
+                    self.settle.tick(core, !self.rolls.is_idle());
+                    self.rolls.repeat(core);
+                }
+            }
+            self.dirty = true;
+        }
+        self.run();
+    }
+
+    fn word(&mut self, from: NodeRun, message: PeerMessage) {
+        let now = self.core.now;
+        match message {
+            PeerMessage::Relay { from: origin, to, message } => {
+                if matches!(*message, PeerMessage::Relay { .. }) || origin == self.core.me {
+                } else if to == self.core.me {
+                    self.word(origin, *message);
+                } else if origin == from && self.core.is_live(to) {
+                    let relay = PeerMessage::Relay { from: origin, to, message };
+                    self.core.send(to.node, relay);
+                }
+                return;
+            }
+            PeerMessage::Member(word) => {
+                self.membership.handle(now, from, word);
+                return;
+            }
+            _ => {}
+        }
+        // Whatever else is said counts only from who is in.
+        if !self.core.is_live(from) {
+            return;
+        }
+        let core = &mut self.core;
+        match message {
+            PeerMessage::Sync(SyncWord::In { view, version, wanted }) => {
+                self.settle.heard(core, from, view, version, wanted);
+            }
+            PeerMessage::Sync(word) => {
+                let changed = self.sync.handle(now, from.node, word, &mut core.registry);
+                core.touched.extend(changed);
+            }
+            PeerMessage::Home(HomeWord::Run { spec, epoch }) => {
+                if core.home(spec.id()) == Some(from.node) && epoch.is_plausible() {
+                    self.children.run(core, from.node, spec, epoch);
+                }
+            }
+            PeerMessage::Home(HomeWord::Halt { child, epoch }) => {
+                if core.home(&child) == Some(from.node) && epoch.is_plausible() {
+                    self.children.halt(core, from.node, &child, epoch);
+                }
+            }
+            PeerMessage::Home(HomeWord::Migrate { request, child, to, forced, .. }) => {
+                self.children.migrate(core, &child, to, forced, (from.node, request));
+            }
+            PeerMessage::Home(word) => self.homes.handle(core, from, word),
+            PeerMessage::Handover(word) => self.handover(from, word),
+            PeerMessage::Roll(RollWord::Call { roll, claims }) => {
+                self.children.called(core, from, roll, claims);
+            }
+            PeerMessage::Roll(RollWord::Answer { roll, holds }) => {
+                self.rolls.answered(core, from, roll, holds);
+            }
+            PeerMessage::Roll(RollWord::Take { ownership, from: copy }) => {
+                let home = core.home(ownership.spec.id());
+                if home == Some(from.node) && ownership.epoch.is_plausible() {
+                    self.children.take(core, ownership, copy);
+                }
+            }
+            PeerMessage::Member(_) | PeerMessage::Relay { .. } => {}
+        }
+    }
+
+    fn handover(&mut self, from: NodeRun, word: HandoverWord) {
+        let core = &mut self.core;
+        let node = Some(from.node);
+        match word {
+            HandoverWord::Offer { ownership, state_version, with_state, view } => {
+                self.children.offered(core, from, ownership, state_version, with_state, view);
+            }
+            HandoverWord::Accept { child, epoch } => {
+                self.children.source_input(core, &child, epoch, node, &SourceInput::Accepted);
+            }
+            HandoverWord::Refuse { child, epoch, reason } => {
+                let input = SourceInput::Refused(reason);
+                self.children.source_input(core, &child, epoch, node, &input);
+            }
+            HandoverWord::Ready { child, epoch } => {
+                self.children.source_input(core, &child, epoch, node, &SourceInput::Ready);
+            }
+            HandoverWord::Failed { child, epoch, reason, gone } => {
+                let input = SourceInput::Failed { reason, gone };
+                self.children.source_input(core, &child, epoch, node, &input);
+            }
+            HandoverWord::Query { child, epoch } => {
+                self.children.queried(core, from, child, epoch);
+            }
+            HandoverWord::Merged { child, epoch, parked: _ } => {
+                self.children.yielded(core, from, &child, epoch);
+            }
+        }
+    }
+
+    fn bulk(&mut self, from: NodeRun, header: &BulkHeader) {
+        let core = &mut self.core;
+        match header {
+            BulkHeader::State { child, epoch, .. } => {
+                let awaited = core.is_live(from)
+                    && self.children.target_input(core, child, *epoch, &TargetInput::State);
+                if !awaited {
+                    core.order(io::ChildOrder::Discard { child: child.clone(), epoch: *epoch });
+                }
+            }
+            BulkHeader::Diverged { child, epoch, .. } => {
+                self.diverged_from.insert((child.clone(), *epoch), from.node);
+                self.children.diverged(core, child, *epoch);
+            }
+        }
+    }
+
+    fn report(&mut self, report: ChildReport) {
+        let core = &mut self.core;
+        match report {
+            ChildReport::Started { child, epoch, outcome } => {
+                self.children.started(core, &child, epoch, outcome);
+            }
+            ChildReport::Frozen { child, epoch, outcome } => {
+                let input = SourceInput::Frozen(outcome);
+                self.children.source_input(core, &child, epoch, None, &input);
+            }
+            ChildReport::Built { child, epoch, outcome } => {
+                self.children.target_input(core, &child, epoch, &TargetInput::Built(outcome));
+            }
+            ChildReport::Opened { child, epoch, outcome } => {
+                let attempt = self
+                    .children
+                    .targets
+                    .get(&child)
+                    .filter(|target| target.ownership.epoch == epoch || target.attempt == epoch)
+                    .map(|target| target.attempt);
+                if let Some(attempt) = attempt {
+                    let input = TargetInput::Opened(outcome);
+                    self.children.target_input(core, &child, attempt, &input);
+                }
+            }
+            ChildReport::Stopped { child, .. } => self.children.stopped(core, &child),
+            ChildReport::Exited { child, epoch, exit } => {
+                self.children.exited(core, &child, epoch, &exit);
+            }
+            ChildReport::Merged { child, epoch, outcome } => {
+                let from = self.diverged_from.remove(&(child.clone(), epoch));
+                self.children.merged(core, &child, epoch, from, outcome);
+            }
+        }
+    }
+
+    fn request(&mut self, id: RequestId, request: Request) {
+        let Request::Leave { timeout } = request else {
+            self.homes.request(&mut self.core, id, request);
+            return;
+        };
+        let reply = |core: &mut Core, outcome| {
+            core.effects.push_back(Effect::Reply { request: id, reply: Reply::Left(outcome) });
+        };
+        if self.has_left() {
+            return reply(&mut self.core, Ok(()));
+        }
+        if let Some(leaving) = &mut self.leaving {
+            leaving.requests.push(id);
+            return;
+        }
+        let children = self.children.owned();
+        let others = self.core.placeable.iter().any(|member| member.id != self.core.me.node);
+        if children > 0 && !others {
+            return reply(&mut self.core, Err(LeaveFailed::NoSuccessor { children }));
+        }
+        self.leaving = Some(Leaving {
+            requests: vec![id],
+            stage: LeaveStage::Handing,
+            done: false,
+        });
+        self.core.leaving = true;
+        self.core.timer(timeout, Timer::Leave);
+        self.membership.start_leaving(self.core.now);
+        self.children.leave(&mut self.core);
+    }
+
+    fn leave_expired(&mut self) {
+        let Some(leaving) = &self.leaving else { return };
+        if leaving.done {
+            return;
+        }
+        let children = self.children.owned() + self.children.targets.len();
+        self.stay(LeaveFailed::Timeout { children });
+    }
+
+    fn stay(&mut self, why: LeaveFailed) {
+        let Some(leaving) = self.leaving.take() else { return };
+        self.core.leaving = false;
+        self.membership.cancel_leaving(self.core.now);
+        for request in leaving.requests {
+            let reply = Reply::Left(Err(why.clone()));
+            self.core.effects.push_back(Effect::Reply { request, reply });
+        }
+    }
+
+    /// Goes on with leaving when nothing is left here and everybody knows.
+    fn go_on_leaving(&mut self) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if leaving.stage != LeaveStage::Handing {
+            return;
+        }
+        let core = &mut self.core;
+        let others = core.placeable.iter().any(|member| member.id != core.me.node);
+        let children = self.children.owned();
+        if children > 0 && !others && core.settled {
+            return self.stay(LeaveFailed::NoSuccessor { children });
+        }
+        if !self.children.is_empty() {
+            return;
+        }
+        let version = core.registry.version();
+        let known = core
+            .view
+            .members
+            .values()
+            .filter(|member| member.id != core.me.node && member.state != MemberState::Suspect)
+            .all(|member| core.registry.acked(member.id, core.me) >= version);
+        if known {
+            leaving.stage = LeaveStage::Draining;
+            core.effects.push_back(Effect::DrainLinks);
+        }
+    }
+
+    fn drained(&mut self) {
+        let Some(leaving) = &mut self.leaving else { return };
+        if leaving.stage != LeaveStage::Draining || leaving.done {
+            return;
+        }
+        leaving.done = true;
+        let requests = std::mem::take(&mut leaving.requests);
+        self.membership.bye(self.core.now);
+        self.run();
+        for request in requests {
+            self.core.effects.push_back(Effect::Reply { request, reply: Reply::Left(Ok(())) });
+        }
+    }
+
+    /// Lets the machines talk to each other until nobody has anything to say.
+    fn run(&mut self) {
+        loop {
+            if let Some(output) = self.membership.next_output() {
+                self.member_output(output);
+            } else if let Some(message) = self.core.loopback.pop_front() {
+                self.word(self.core.me, message);
+            } else if let Some(child) = self.core.touched.pop_first() {
+                self.look(&child);
+            } else if let Some(news) = self.core.news.pop_front() {
+                self.tell(news);
+            } else if self.settles() {
+                self.settled();
+            } else {
+                break;
+            }
+        }
+        self.go_on_leaving();
+    }
+
+    fn settles(&self) -> bool {
+        !self.core.settled
+            && self.membership.settled_enough()
+            && self.core.config.partition.may_act(&self.core.view)
+            && self.settle.is_complete(&self.core)
+    }
+
+    fn member_output(&mut self, output: MemberOutput) {
+        match output {
+            MemberOutput::Send { to, word } => {
+                self.core.effects.push_back(Effect::Send { to, message: PeerMessage::Member(word) });
+            }
+            MemberOutput::Connect { node, addresses } => {
+                self.core.effects.push_back(Effect::Connect { node, addresses });
+            }
+            MemberOutput::Disconnect { node, reason } => {
+                self.core.effects.push_back(Effect::Disconnect { node, reason });
+            }
+            MemberOutput::Announce { me, known, fenced } => {
+                self.core.effects.push_back(Effect::Announce { me, known, fenced });
+            }
+            MemberOutput::Event(event) => self.core.emit(event),
+            MemberOutput::Gone { run, left } => {
+                self.core.effects.push_back(Effect::Gone { run, left });
+            }
+            MemberOutput::ViewChanged => self.adopt_view(),
+            // The log goes on under the same run, and membership tells the event.
+            MemberOutput::Renewed => {}
+            MemberOutput::Gates { valid } => {
+                self.core.effects.push_back(Effect::Gates { valid });
+            }
+        }
+    }
+
+    fn adopt_view(&mut self) {
+        let view = self.membership.view().clone();
+        if view.id() == self.core.view_id {
+            self.core.adopt(view);
+            return;
+        }
+        let before = std::mem::take(&mut self.core.view);
+        self.core.adopt(view);
+        self.core.settled = false;
+        self.children.promised.clear();
+        self.rolls.reset();
+        let changed: BTreeSet<NodeId> = before
+            .members
+            .values()
+            .chain(self.core.view.members.values())
+            .filter(|member| {
+                let same = |m: &crate::model::member::Member| {
+                    m.run() == member.run() && m.state == member.state
+                };
+                !before.member(member.id).is_some_and(same)
+                    || !self.core.view.member(member.id).is_some_and(same)
+            })
+            .map(|member| member.id)
+            .collect();
+        for node in changed {
+            self.children.peer_changed(&mut self.core, node);
+        }
+        self.homes.reset(&mut self.core);
+        self.settle.adopted(&mut self.core);
+    }
+
+    fn settled(&mut self) {
+        self.core.settled = true;
+        self.homes.serve(&mut self.core);
+        self.rolls.scan(&self.core);
+        self.revive_lost();
+        let instances: Vec<ChildId> = self.children.instances.keys().cloned().collect();
+        self.core.touched.extend(instances);
+        self.children.scan(&mut self.core);
+    }
+
+    /// Children that a node which is gone has committed to this one, and of which nothing is here.
+    fn revive_lost(&mut self) {
+        let me = self.core.me;
+        let lost: Vec<_> = self
+            .core
+            .registry
+            .owned_by(me)
+            .filter(|(child, _)| {
+                !self.children.instances.contains_key(*child)
+                    && !self.children.targets.contains_key(*child)
+            })
+            .map(|(child, ownership)| (child.clone(), ownership.clone()))
+            .collect();
+        for (child, ownership) in lost {
+            let writer = self.core.registry.best(&child).map(|best| best.writer);
+            if writer.is_some_and(|writer| writer == me || !self.core.is_live(writer)) {
+                self.children.revive(&mut self.core, ownership, Vec::new());
+            }
+        }
+    }
+
+    /// Looks at one child after what is known of it changed.
+    fn look(&mut self, child: &ChildId) {
+        let route = match self.core.registry.best(child) {
+            Some(best) if !matches!(best.entry, Entry::Removed { .. }) => {
+                Some(Route { owner: best.owner, epoch: best.epoch })
+            }
+            _ => None,
+        };
+        let before = match route {
+            Some(route) => self.routes.insert(child.clone(), route),
+            None => self.routes.remove(child),
+        };
+        if before != route {
+            self.core.effects.push_back(Effect::Route { child: child.clone(), route });
+        }
+        self.children.release(&self.core, child);
+        self.children.look(&mut self.core, child);
+        self.homes.look(&mut self.core, child);
+        if self.core.settled {
+            self.rolls.look(&self.core, child);
+            self.children.enqueue(&self.core, child);
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        if let News::Look { child } = news {
+            self.look(&child);
+        } else {
+            self.homes.news(&mut self.core, news);
+        }
+    }
+
+    /// Sends what was collected while a batch of events was handled.
+    fn flush(&mut self) {
+        self.homes.flush(&mut self.core);
+        self.rolls.call(&mut self.core);
+        if !self.rolls.is_idle() {
+            self.settle.keep_ticking(&mut self.core);
+        }
+        self.children.pump(&mut self.core);
+        self.run();
+        self.homes.flush(&mut self.core);
+        let now = self.core.now;
+        let peers: Vec<NodeId> = self
+            .core
+            .view
+            .members
+            .keys()
+            .filter(|node| **node != self.core.me.node)
+            .copied()
+            .collect();
+        let known: BTreeSet<NodeId> = self.core.view.members.keys().copied().collect();
+        let forget_after = self.core.config.settings.forget_after;
+        self.core.registry.expire(now, &known, forget_after);
+        self.sync.tick(now, &peers, &self.core.registry);
+        self.sync.publish(&peers, &mut self.core.registry);
+        let mut words = Vec::new();
+        while let Some((to, word)) = self.sync.next_output() {
+            words.push(Effect::Send { to, message: PeerMessage::Sync(word) });
+        }
+        for word in words.into_iter().rev() {
+            self.core.effects.push_front(word);
+        }
+    }
+}

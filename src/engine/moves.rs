@@ -1,0 +1,718 @@
+//! Carries out what the tables of [`handover`](super::handover) say, for many children at a time.
+
+use std::time::Duration;
+
+use super::{
+    children::{Children, Instance, Move, Phase, Target, Wanted},
+    core::{Core, News, Timer},
+    handover::{
+        self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
+    },
+    io::ChildOrder,
+};
+use crate::model::{
+    child::{Entry, Epoch, Ownership},
+    event::HubEvent,
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    member::{MemberState, ViewId},
+    message::{HandoverWord, PeerMessage, RefuseReason},
+    report::MigrateOutcome,
+    settings::{HotSwapOptions, Migration},
+};
+
+/// Moves that may be under way before any has ended; each that ends well allows one more.
+const FIRST_MOVES: usize = 16;
+/// How long a move that failed for a passing reason waits before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How often a committed source asks after a successor that it does not see.
+const QUERY_AFTER: Duration = Duration::from_secs(1);
+
+fn options(core: &Core) -> (HotSwapOptions, bool) {
+    match &core.config.settings.migration {
+        Migration::HotSwap(options) => (options.clone(), options.handover),
+        Migration::ColdSwap => (HotSwapOptions::default(), false),
+    }
+}
+
+impl Children {
+    /// Looks at every child of this node after the view changed: where does it belong now?
+    pub(crate) fn scan(&mut self, core: &mut Core) {
+        let children: Vec<ChildId> = self.instances.keys().cloned().collect();
+        for child in children {
+            if let Some(instance) = self.instances.get_mut(&child) {
+                instance.retries = 0;
+                instance.not.clear();
+            }
+            self.enqueue(core, &child);
+        }
+        self.pump(core);
+    }
+
+    /// Queues a child for a move if it belongs elsewhere.
+    pub(crate) fn enqueue(&mut self, core: &Core, child: &ChildId) {
+        let Some(instance) = self.instances.get(child) else { return };
+        if !matches!(instance.phase, Phase::Running) {
+            return;
+        }
+        match core.belongs(&instance.ownership, &instance.not) {
+            Some(node) if node != core.me.node => {
+                self.queue.insert(child.clone());
+            }
+            _ => {
+                self.queue.remove(child);
+            }
+        }
+    }
+
+    /// Starts as many moves as are allowed.
+    pub(crate) fn pump(&mut self, core: &mut Core) {
+        self.give_room(core);
+        if !core.settled {
+            return;
+        }
+        self.allowed = self.allowed.max(FIRST_MOVES);
+        let limit = self.allowed.min(core.config.settings.moves);
+        while let Some(child) = self.urgent.pop_front() {
+            self.offer(core, &child);
+        }
+        while self.moving < limit {
+            let Some(child) = self.queue.pop_first() else { break };
+            self.offer(core, &child);
+        }
+    }
+
+    fn offer(&mut self, core: &mut Core, child: &ChildId) {
+        let promised = self.promised.contains_key(child);
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if !matches!(instance.phase, Phase::Running) || promised {
+            return;
+        }
+        let belongs = core.belongs(&instance.ownership, &instance.not);
+        let wanted = instance.wanted.take();
+        let node = match (&wanted, belongs) {
+            (Some(wanted), _) => wanted.to,
+            (None, Some(node)) => node,
+            (None, None) => return,
+        };
+        let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
+        let (waiters, forced) = wanted
+            .as_ref()
+            .map_or((Vec::new(), false), |wanted| (wanted.waiters.clone(), wanted.forced));
+        let Some(to) = to.filter(|to| *to != core.me) else {
+            if !waiters.is_empty() {
+                let outcome = MigrateOutcome::NoSuchNode;
+                core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
+            }
+            return;
+        };
+        let (options, with_state) = options(core);
+        let epoch = instance.burn();
+        // A pin tells the target, whose view is the same, that the child was sent there on purpose.
+        let on_purpose = wanted.is_some() || !instance.not.is_empty();
+        let pinned = if on_purpose {
+            Some(node)
+        } else {
+            instance.ownership.pinned.filter(|pin| *pin == node)
+        };
+        let ownership = Ownership { epoch, pinned, ..instance.ownership.clone() };
+        let state_version =
+            core.config.kinds.get(ownership.spec.kind()).map_or(1, |kind| kind.state_version);
+        instance.phase = Phase::Moving(Box::new(Move {
+            to,
+            ownership: ownership.clone(),
+            stage: SourceStage::Offered,
+            with_state,
+            forced,
+            started: core.now,
+            bytes: 0,
+            ready: false,
+            waiters,
+        }));
+        self.moving += 1;
+        let view = core.view_id;
+        core.send(
+            node,
+            PeerMessage::Handover(HandoverWord::Offer { ownership, state_version, with_state, view }),
+        );
+        core.timer(options.child_migration_timeout, Timer::Source(child.clone(), epoch));
+    }
+
+    /// Somebody asked for a move, on this node or another.
+    pub(crate) fn migrate(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        to: NodeId,
+        forced: bool,
+        waiter: (NodeId, RequestId),
+    ) {
+        let Some(instance) = self.instances.get_mut(child).filter(|instance| instance.owns()) else {
+            return;
+        };
+        let mut answer = |outcome| {
+            core.news.push_back(News::Migrated {
+                waiters: vec![waiter],
+                child: child.clone(),
+                outcome,
+            });
+        };
+        if !core.placeable.iter().any(|member| member.id == to) {
+            return answer(MigrateOutcome::NoSuchNode);
+        }
+        if to == core.me.node && matches!(instance.phase, Phase::Running) {
+            let epoch = instance.ownership.epoch;
+            answer(MigrateOutcome::Moved { node: to, epoch });
+            if instance.ownership.pinned != Some(to) {
+                instance.ownership.pinned = Some(to);
+                core.write(child, Entry::Owned(instance.ownership.clone()));
+            }
+            return;
+        }
+        if let Phase::Moving(moving) = &mut instance.phase
+            && moving.to.node == to
+            && moving.ownership.pinned == Some(to)
+        {
+            if !moving.waiters.contains(&waiter) {
+                moving.waiters.push(waiter);
+            }
+            return;
+        }
+        match &mut instance.wanted {
+            Some(wanted) if wanted.to == to => {
+                if !wanted.waiters.contains(&waiter) {
+                    wanted.waiters.push(waiter);
+                }
+            }
+            wanted => {
+                let before = wanted.replace(Wanted { to, forced, waiters: vec![waiter] });
+                if let Some(before) = before {
+                    core.news.push_back(News::Migrated {
+                        waiters: before.waiters,
+                        child: child.clone(),
+                        outcome: MigrateOutcome::Failed {
+                            reason: "another migration of it was asked for".to_owned(),
+                        },
+                    });
+                }
+            }
+        }
+        if matches!(instance.phase, Phase::Running) {
+            self.urgent.push_back(child.clone());
+            self.pump(core);
+        }
+    }
+
+    /// A word or report for a move at its source.
+    pub(crate) fn source_input(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        from: Option<NodeId>,
+        input: &SourceInput,
+    ) {
+        let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get(child) else {
+            return;
+        };
+        if moving.ownership.epoch != epoch || from.is_some_and(|from| from != moving.to.node) {
+            return;
+        }
+        self.source_step(core, child, input);
+    }
+
+    pub(crate) fn source_step(&mut self, core: &mut Core, child: &ChildId, input: &SourceInput) {
+        let promised = self.promised.contains_key(child);
+        let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get_mut(child)
+        else {
+            return;
+        };
+        let before = moving.stage;
+        if *input == SourceInput::Ready && before < SourceStage::Sent {
+            moving.ready = true;
+        }
+        let (stage, step) = handover::source(before, input);
+        let to = moving.to;
+        let fit = core
+            .view
+            .member(to.node)
+            .is_some_and(|member| member.run() == to && member.state != MemberState::Leaving);
+        if step == SourceStep::Commit && (promised || !fit) {
+            let input = if promised {
+                SourceInput::Overtaken("a roll call is under way")
+            } else if core.is_live(to) {
+                SourceInput::TargetLeaving
+            } else {
+                SourceInput::TargetGone
+            };
+            return self.source_step(core, child, &input);
+        }
+        moving.stage = stage;
+        let epoch = moving.ownership.epoch;
+        match step {
+            SourceStep::Nothing => {}
+            SourceStep::Freeze => {
+                let (options, _) = options(core);
+                let (with_state, forced) = (moving.with_state, moving.forced);
+                core.emit(HubEvent::HandoverStarted { child: child.clone(), to: to.node, epoch });
+                core.order(ChildOrder::Freeze {
+                    child: child.clone(),
+                    epoch,
+                    retention: options.retention,
+                    forced,
+                    with_state,
+                });
+            }
+            SourceStep::AskRoom => {
+                if let SourceInput::Frozen(Ok(size)) = input {
+                    moving.bytes = *size;
+                }
+                self.room.push_back(child.clone());
+                self.give_room(core);
+            }
+            SourceStep::SendState => {
+                let (with_state, ready) = (moving.with_state, moving.ready);
+                if with_state {
+                    core.order(ChildOrder::SendState { child: child.clone(), epoch, to });
+                }
+                let (options, _) = options(core);
+                let wait = options.handover_data_wait
+                    + options.child_migration_timeout
+                    + Core::time_for(self.bytes_moving);
+                core.timer(wait, Timer::Source(child.clone(), epoch));
+                if ready {
+                    self.source_step(core, child, &SourceInput::Ready);
+                }
+            }
+            SourceStep::Commit => {
+                let ownership = moving.ownership.clone();
+                core.write(child, Entry::Moved { to, ownership });
+                core.order(ChildOrder::MovedAway { child: child.clone(), to, epoch });
+                core.timer(QUERY_AFTER, Timer::Query(child.clone(), epoch));
+            }
+            SourceStep::Finish => {
+                let (bytes, took) = (moving.bytes, core.now.saturating_duration_since(moving.started));
+                let waiters = std::mem::take(&mut moving.waiters);
+                core.order(ChildOrder::End { child: child.clone() });
+                core.emit(HubEvent::HandedOver {
+                    child: child.clone(),
+                    to: to.node,
+                    epoch,
+                    bytes,
+                    took,
+                });
+                if !waiters.is_empty() {
+                    let outcome = MigrateOutcome::Moved { node: to.node, epoch };
+                    core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
+                }
+                self.allowed = self.allowed.saturating_add(1).min(core.config.settings.moves);
+                self.forget_move(child);
+                // Who asked meanwhile for yet another place asks the new owner again.
+                self.instances.remove(child);
+                self.pump(core);
+            }
+            SourceStep::Abort { thaw, again, reason } => {
+                self.abort(core, child, thaw, again, reason);
+            }
+        }
+    }
+
+    fn abort(&mut self, core: &mut Core, child: &ChildId, thaw: bool, again: Again, reason: String) {
+        let Some(moving) = self.forget_move(child) else { return };
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        instance.phase = Phase::Running;
+        if thaw {
+            let epoch = instance.burn();
+            instance.ownership.epoch = epoch;
+            core.write(child, Entry::Owned(instance.ownership.clone()));
+            core.order(ChildOrder::Thaw { child: child.clone(), epoch });
+        }
+        let to = moving.to.node;
+        let passing = again == Again::Soon;
+        let mut retry = match again {
+            Again::Soon => true,
+            Again::Counted => {
+                instance.retries += 1;
+                core.leaving || instance.retries <= core.config.settings.move_retries
+            }
+            Again::NextView => core.leaving,
+            Again::Elsewhere => {
+                instance.not.insert(to);
+                true
+            }
+        };
+        if !passing {
+            core.emit(HubEvent::HandoverFailed {
+                child: child.clone(),
+                to,
+                epoch: moving.ownership.epoch,
+                reason: reason.clone(),
+            });
+        }
+        if !moving.waiters.is_empty() {
+            if passing && instance.wanted.is_none() {
+                instance.wanted =
+                    Some(Wanted { to, forced: moving.forced, waiters: moving.waiters });
+            } else {
+                let outcome = MigrateOutcome::Failed { reason };
+                core.news.push_back(News::Migrated {
+                    waiters: moving.waiters,
+                    child: child.clone(),
+                    outcome,
+                });
+                // The child did not ask to go: it stays unless it belongs elsewhere.
+                retry &= again != Again::Elsewhere || core.leaving;
+            }
+        }
+        if !instance.halts.is_empty() {
+            self.end(core, child);
+        } else if instance.wanted.is_some() && !passing {
+            self.urgent.push_back(child.clone());
+        } else if retry {
+            core.timer(RETRY_AFTER, Timer::Retry(child.clone()));
+        }
+        self.pump(core);
+    }
+
+    /// A move that failed is tried again.
+    pub(crate) fn retry(&mut self, core: &mut Core, child: &ChildId) {
+        if self.instances.get(child).is_some_and(|instance| instance.wanted.is_some()) {
+            self.urgent.push_back(child.clone());
+        } else {
+            self.enqueue(core, child);
+        }
+        self.pump(core);
+    }
+
+    /// A source whose commit is not answered asks after its successor.
+    pub(crate) fn query(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get(child) else {
+            return;
+        };
+        if moving.stage == SourceStage::Committed && moving.ownership.epoch == epoch {
+            let word = HandoverWord::Query { child: child.clone(), epoch };
+            core.send(moving.to.node, PeerMessage::Handover(word));
+            core.timer(QUERY_AFTER, Timer::Query(child.clone(), epoch));
+        }
+    }
+
+    /// The deadline of a move at its source passed.
+    pub(crate) fn source_expired(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get(child) else {
+            return;
+        };
+        if moving.ownership.epoch != epoch {
+            return;
+        }
+        // The first deadline was set before the size was known; the second one counts.
+        let (options, _) = options(core);
+        let allowed = options.child_migration_timeout + Core::time_for(moving.bytes);
+        let overdue = core.now.saturating_duration_since(moving.started) >= allowed;
+        if moving.stage == SourceStage::Sent && !overdue {
+            let left = allowed - core.now.saturating_duration_since(moving.started);
+            core.timer(left, Timer::Source(child.clone(), epoch));
+            return;
+        }
+        self.source_step(core, child, &SourceInput::Expired);
+    }
+
+    /// Ends the bookkeeping of a move whose child is stopped or has ended.
+    pub(crate) fn drop_move(&mut self, core: &mut Core, child: &ChildId, why: &'static str) {
+        let Some(moving) = self.forget_move(child) else { return };
+        if let Some(instance) = self.instances.get_mut(child) {
+            instance.phase = Phase::Running;
+        }
+        core.emit(HubEvent::HandoverFailed {
+            child: child.clone(),
+            to: moving.to.node,
+            epoch: moving.ownership.epoch,
+            reason: why.to_owned(),
+        });
+        if !moving.waiters.is_empty() {
+            core.news.push_back(News::Migrated {
+                waiters: moving.waiters,
+                child: child.clone(),
+                outcome: MigrateOutcome::Failed { reason: why.to_owned() },
+            });
+        }
+    }
+
+    /// Takes a move out of the counts; the instance's phase is the caller's to set.
+    pub(crate) fn forget_move(&mut self, child: &ChildId) -> Option<Move> {
+        let instance = self.instances.get_mut(child)?;
+        let Phase::Moving(moving) = &instance.phase else { return None };
+        let moving = (**moving).clone();
+        self.moving = self.moving.saturating_sub(1);
+        if matches!(moving.stage, SourceStage::Sent | SourceStage::Committed) {
+            self.bytes_moving = self.bytes_moving.saturating_sub(moving.bytes);
+        }
+        self.room.retain(|waiting| waiting != child);
+        Some(moving)
+    }
+
+    /// Lets states go, in order, while there is room for their bytes.
+    pub(crate) fn give_room(&mut self, core: &mut Core) {
+        while let Some(child) = self.room.front() {
+            let bytes = match self.instances.get(child) {
+                Some(Instance { phase: Phase::Moving(moving), .. }) => moving.bytes,
+                _ => {
+                    self.room.pop_front();
+                    continue;
+                }
+            };
+            let limit = core.config.settings.move_bytes as u64;
+            if self.bytes_moving > 0 && self.bytes_moving.saturating_add(bytes) > limit {
+                return;
+            }
+            let Some(child) = self.room.pop_front() else { return };
+            self.bytes_moving += bytes;
+            self.source_step(core, &child, &SourceInput::Room);
+        }
+    }
+
+    /// A node offers a child.
+    pub(crate) fn offered(
+        &mut self,
+        core: &mut Core,
+        from: NodeRun,
+        ownership: Ownership,
+        state_version: u32,
+        with_state: bool,
+        view: ViewId,
+    ) {
+        let child = ownership.spec.id().clone();
+        let epoch = ownership.epoch;
+        let refusal = self.refusal(core, from, &ownership, state_version, with_state, view);
+        if let Some(reason) = refusal {
+            let word = HandoverWord::Refuse { child, epoch, reason };
+            core.send(from.node, PeerMessage::Handover(word));
+            return;
+        }
+        if let Some(older) = self.targets.remove(&child) {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch: older.attempt });
+        }
+        self.targets.insert(
+            child.clone(),
+            Target {
+                from,
+                attempt: epoch,
+                ownership,
+                with_state,
+                stage: TargetStage::Accepted,
+                recovered: false,
+                halts: Vec::new(),
+            },
+        );
+        let word = HandoverWord::Accept { child: child.clone(), epoch };
+        core.send(from.node, PeerMessage::Handover(word));
+        if with_state {
+            // The source's deadlines are the ones that count; this one is for a source that
+            // forgot.
+            let (options, _) = options(core);
+            let wait = (options.child_migration_timeout + options.retention) * 10
+                + Core::time_for(core.config.settings.state_limit as u64);
+            core.timer(wait, Timer::Target(child, epoch));
+        } else {
+            self.target_step(core, &child, &TargetInput::State);
+        }
+    }
+
+    fn refusal(
+        &self,
+        core: &Core,
+        from: NodeRun,
+        ownership: &Ownership,
+        state_version: u32,
+        with_state: bool,
+        view: ViewId,
+    ) -> Option<RefuseReason> {
+        let child = ownership.spec.id();
+        let epoch = ownership.epoch;
+        let Some(kind) = core.config.kinds.get(ownership.spec.kind()) else {
+            return Some(RefuseReason::UnknownKind);
+        };
+        let (oldest, newest) = (kind.oldest_state_version, kind.state_version);
+        if with_state && !(oldest..=newest).contains(&state_version) {
+            return Some(RefuseReason::StateVersion { oldest, newest });
+        }
+        if core.leaving {
+            return Some(RefuseReason::Leaving);
+        }
+        if view != core.view_id || !core.settled {
+            return Some(RefuseReason::View);
+        }
+        if core.belongs(ownership, &Default::default()) != Some(core.me.node) {
+            return Some(RefuseReason::NotMine);
+        }
+        let older = |target: &Target| {
+            target.from == from && target.attempt < epoch && target.stage < TargetStage::Opening
+        };
+        let busy = self.instances.contains_key(child)
+            || self.promised.contains_key(child)
+            || self.targets.get(child).is_some_and(|target| !older(target))
+            || !epoch.is_plausible()
+            || self.targets.len() >= core.config.settings.moves.saturating_mul(64);
+        busy.then_some(RefuseReason::Busy)
+    }
+
+    /// A report or arrival for a move at its target. Tells whether it was awaited.
+    pub(crate) fn target_input(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        attempt: Epoch,
+        input: &TargetInput,
+    ) -> bool {
+        if !self.targets.get(child).is_some_and(|target| target.attempt == attempt) {
+            return false;
+        }
+        self.target_step(core, child, input);
+        true
+    }
+
+    pub(crate) fn target_step(&mut self, core: &mut Core, child: &ChildId, input: &TargetInput) {
+        let Some(target) = self.targets.get_mut(child) else { return };
+        let before = target.stage;
+        let (stage, step) = handover::target(before, input);
+        target.stage = stage;
+        let (from, attempt) = (target.from, target.attempt);
+        let epoch = target.ownership.epoch;
+        let failed = |reason: String, gone| {
+            let child = child.clone();
+            PeerMessage::Handover(HandoverWord::Failed { child, epoch: attempt, reason, gone })
+        };
+        match step {
+            TargetStep::Nothing => {}
+            TargetStep::Build => core.order(ChildOrder::Build {
+                spec: target.ownership.spec.clone(),
+                epoch: attempt,
+                from,
+                with_state: target.with_state,
+            }),
+            TargetStep::SayReady => {
+                let word = HandoverWord::Ready { child: child.clone(), epoch: attempt };
+                core.send(from.node, PeerMessage::Handover(word));
+            }
+            TargetStep::WarnFailed(reason) => core.send(from.node, failed(reason, false)),
+            TargetStep::Fail(reason) => {
+                core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
+                let Some(target) = self.targets.remove(child) else { return };
+                if before == TargetStage::Opening && (target.recovered || !core.is_live(from)) {
+                    // It is this node's child and there is no other copy: it begins anew.
+                    self.revive(core, target.ownership, target.halts);
+                } else {
+                    core.send(from.node, failed(reason, true));
+                }
+            }
+            TargetStep::Drop => {
+                core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
+                self.targets.remove(child);
+            }
+            TargetStep::Open => core.order(ChildOrder::Open {
+                child: child.clone(),
+                built: attempt,
+                epoch,
+            }),
+            TargetStep::Own => {
+                let Some(target) = self.targets.remove(child) else { return };
+                core.write(child, Entry::Owned(target.ownership.clone()));
+                let mut instance = Instance::new(target.ownership, Phase::Running);
+                instance.halts = target.halts;
+                let halted = !instance.halts.is_empty();
+                self.instances.insert(child.clone(), instance);
+                core.emit(if target.recovered {
+                    HubEvent::Recovered { child: child.clone(), epoch, with_state: true }
+                } else {
+                    HubEvent::TakenOver { child: child.clone(), from: from.node, epoch }
+                });
+                if halted {
+                    self.end(core, child);
+                } else {
+                    core.news.push_back(News::Look { child: child.clone() });
+                }
+            }
+        }
+    }
+
+    /// Starts a child of this node anew, as nothing is left of it here or at its last owner.
+    pub(crate) fn revive(
+        &mut self,
+        core: &mut Core,
+        ownership: Ownership,
+        halts: Vec<(NodeId, Epoch)>,
+    ) {
+        let child = ownership.spec.id().clone();
+        let epoch = core.registry.highest_epoch(&child).max(ownership.epoch).next_attempt();
+        let why = super::children::Begin::Recovered;
+        self.begin(core, ownership.spec, epoch, ownership.pinned, why);
+        if let Some(instance) = self.instances.get_mut(&child) {
+            instance.halts = halts;
+        }
+    }
+
+    /// A source asks after its successor.
+    pub(crate) fn queried(&mut self, core: &mut Core, from: NodeRun, child: ChildId, epoch: Epoch) {
+        let held = self.targets.get(&child).is_some_and(|target| target.attempt == epoch)
+            || self.instances.contains_key(&child);
+        // Somebody's higher entry will tell the source.
+        if held || core.registry.highest_epoch(&child) > epoch {
+            return;
+        }
+        let word = HandoverWord::Failed {
+            child,
+            epoch,
+            reason: "nothing is left of the successor".to_owned(),
+            gone: true,
+        };
+        core.send(from.node, PeerMessage::Handover(word));
+    }
+
+    /// A member went, or began to leave: moves to and from it.
+    pub(crate) fn peer_changed(&mut self, core: &mut Core, node: NodeId) {
+        let to: Vec<ChildId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| {
+                matches!(&instance.phase, Phase::Moving(moving) if moving.to.node == node)
+            })
+            .map(|(child, _)| child.clone())
+            .collect();
+        let leaving = |run| {
+            core.view
+                .member(node)
+                .is_some_and(|member| member.run() == run && member.state == MemberState::Leaving)
+        };
+        let inputs: Vec<(ChildId, SourceInput)> = to
+            .into_iter()
+            .filter_map(|child| {
+                let Phase::Moving(moving) = &self.instances.get(&child)?.phase else { return None };
+                if !core.is_live(moving.to) {
+                    Some((child, SourceInput::TargetGone))
+                } else if leaving(moving.to) && moving.stage == SourceStage::Offered {
+                    Some((child, SourceInput::TargetLeaving))
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for (child, input) in inputs {
+            self.source_step(core, &child, &input);
+        }
+        let from: Vec<ChildId> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.from.node == node && !core.is_live(target.from))
+            .map(|(child, _)| child.clone())
+            .collect();
+        for child in from {
+            self.target_step(core, &child, &TargetInput::SourceGone);
+        }
+    }
+
+    /// This node begins to leave.
+    pub(crate) fn leave(&mut self, core: &mut Core) {
+        let targets: Vec<ChildId> = self.targets.keys().cloned().collect();
+        for child in targets {
+            self.target_step(core, &child, &TargetInput::Leaving);
+        }
+    }
+}

@@ -1,0 +1,987 @@
+//! Whole clusters of engines on a seeded network with delay, loss of links, partition, pause and
+//! crash. Children are sets of numbers, so that a lost or doubled update shows.
+//!
+//! A failing run prints its seed; `SIM_SEED=number` replays that one, `SIM_TRACE=1` prints what
+//! every engine does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Engine,
+    distribution::ConsistentHashing,
+    io::{
+        ChildOrder, ChildReport, Effect, EngineConfig, Event, FreezeFailure, KindInfo, Reply,
+        Request,
+    },
+    partition::Divergence,
+    redundancy::Singularity,
+};
+use crate::model::{
+    child::{ChildSpec, Epoch, Route},
+    id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
+    member::{Hello, Member, WIRE_VERSION},
+    message::BulkHeader,
+    report::StartOutcome,
+    settings::{OnFailure, Settings},
+};
+
+/// SplitMix64: a seed gives a run.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn ms(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(low + self.below(high - low))
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+type State = BTreeSet<u64>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Closed,
+    Moved,
+}
+
+#[derive(Debug)]
+struct Actor {
+    epoch: Epoch,
+    gate: Gate,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct Runtime {
+    actors: BTreeMap<ChildId, Actor>,
+    built: BTreeMap<(ChildId, Epoch), State>,
+    bytes: BTreeMap<(ChildId, Epoch), State>,
+    parked: Vec<State>,
+}
+
+struct Node {
+    engine: Engine,
+    runtime: Runtime,
+    routes: BTreeMap<ChildId, Route>,
+    alive: bool,
+    paused_until: Option<Instant>,
+    backlog: VecDeque<Input>,
+    me: Member,
+    known: Vec<Member>,
+    fenced: Vec<(NodeId, Incarnation)>,
+    wanted: BTreeSet<NodeId>,
+    redial_at: BTreeMap<NodeId, Instant>,
+    valid: bool,
+    replies: BTreeMap<RequestId, Reply>,
+    left: bool,
+}
+
+#[derive(Debug)]
+enum Input {
+    Event(Event),
+    /// A frame of a link; dropped when that link is no more.
+    Word { link: u64, event: Event },
+    Bulk { link: u64, header: BulkHeader, from: NodeRun, state: State },
+    Dial { to: usize },
+    Runtime(ChildReport),
+}
+
+struct World {
+    seed: u64,
+    /// Whether to print what every engine does: set by `SIM_TRACE`.
+    trace: bool,
+    began: Instant,
+    now: Instant,
+    dice: Dice,
+    nodes: Vec<Node>,
+    queue: BTreeMap<(Instant, u64), (usize, Input)>,
+    count: u64,
+    /// The link of each pair, and when the last frame in each direction arrives.
+    links: BTreeMap<(usize, usize), u64>,
+    fifo: BTreeMap<(usize, usize), Instant>,
+    cuts: BTreeSet<(usize, usize)>,
+    acked: BTreeMap<ChildId, State>,
+    children: Vec<ChildId>,
+    removed: BTreeSet<ChildId>,
+    updates: u64,
+    requests: u64,
+    /// Nothing has happened that allows two owners or a loss.
+    calm: bool,
+    /// Refuse some builds and freezes.
+    faulty: bool,
+}
+
+fn node_id(index: usize, generation: u64) -> NodeId {
+    let mut key = [0; 32];
+    key[0] = index as u8 + 1;
+    key[1] = 7;
+    key[8..16].copy_from_slice(&generation.to_le_bytes());
+    // Scatter, so that the order of ids is not the order of indexes.
+    key[0] = key[0].wrapping_mul(151);
+    NodeId::from_key(key)
+}
+
+fn kind() -> KindName {
+    KindName::new("set").expect("a valid name")
+}
+
+impl World {
+    fn new(seed: u64, nodes: usize) -> Self {
+        let now = Instant::now();
+        let mut world = Self {
+            seed,
+            trace: std::env::var_os("SIM_TRACE").is_some(),
+            began: now,
+            now,
+            dice: Dice(seed),
+            nodes: Vec::new(),
+            queue: BTreeMap::new(),
+            count: 0,
+            links: BTreeMap::new(),
+            fifo: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            acked: BTreeMap::new(),
+            children: Vec::new(),
+            removed: BTreeSet::new(),
+            updates: 0,
+            requests: 0,
+            calm: true,
+            faulty: false,
+        };
+        for _ in 0..nodes {
+            world.join();
+        }
+        world
+    }
+
+    fn make(&mut self, index: usize, started: u64) -> Node {
+        let incarnation = Incarnation { started, nonce: self.dice.next() };
+        let config = EngineConfig {
+            node: node_id(index, 0),
+            incarnation,
+            name: NodeName::new(format!("n{index}")).expect("a valid name"),
+            addresses: vec![format!("/memory/{index}")],
+            settings: Settings {
+                heartbeat: Duration::from_millis(200),
+                digest: Duration::from_millis(500),
+                ..Settings::default()
+            },
+            kinds: BTreeMap::from([(kind(), KindInfo { state_version: 1, oldest_state_version: 1 })]),
+            has_seeds: index > 0,
+            seed: self.dice.next(),
+            distribution: Arc::new(ConsistentHashing),
+            redundancy: Arc::new(Singularity),
+            partition: Arc::new(Divergence),
+        };
+        let me = Member {
+            id: config.node,
+            incarnation,
+            name: config.name.clone(),
+            addresses: config.addresses.clone(),
+            weight: 1,
+            state: crate::model::member::MemberState::Alive,
+        };
+        Node {
+            engine: Engine::new(config, self.now),
+            runtime: Runtime::default(),
+            routes: BTreeMap::new(),
+            alive: true,
+            paused_until: None,
+            backlog: VecDeque::new(),
+            me,
+            known: Vec::new(),
+            fenced: Vec::new(),
+            wanted: BTreeSet::new(),
+            redial_at: BTreeMap::new(),
+            valid: true,
+            replies: BTreeMap::new(),
+            left: false,
+        }
+    }
+
+    /// Adds a node whose seeds are the first ones that live.
+    fn join(&mut self) -> usize {
+        let index = self.nodes.len();
+        let node = self.make(index, 1_000 + index as u64);
+        self.nodes.push(node);
+        self.drain(index);
+        // Two seeds: one of them may be about to die.
+        let seeds: Vec<usize> = (0..index).filter(|seed| self.nodes[*seed].alive).take(2).collect();
+        for seed in seeds {
+            self.dial(index, seed, Duration::ZERO);
+        }
+        index
+    }
+
+    fn restart(&mut self, index: usize) {
+        let started = self.nodes[index].me.incarnation.started + 10;
+        let node = self.make(index, started);
+        self.nodes[index] = node;
+        self.drain(index);
+        if let Some(seed) = (0..self.nodes.len()).find(|s| *s != index && self.nodes[*s].alive) {
+            self.dial(index, seed, Duration::ZERO);
+        }
+    }
+
+    fn index_of(&self, node: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|n| n.me.id == node)
+    }
+
+    fn push(&mut self, after: Duration, to: usize, input: Input) {
+        self.count += 1;
+        self.queue.insert((self.now + after, self.count), (to, input));
+    }
+
+    fn dial(&mut self, from: usize, to: usize, after: Duration) {
+        let wait = after + self.dice.ms(1, 20);
+        self.push(wait, from, Input::Dial { to });
+    }
+
+    fn pair(a: usize, b: usize) -> (usize, usize) {
+        (a.min(b), a.max(b))
+    }
+
+    fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
+    /// Queues something behind what is on its way from one node to another. What a cut swallows
+    /// is gone, as its link will be.
+    fn carry(&mut self, from: usize, to: usize, input: Input) {
+        if self.is_cut(from, to) {
+            return;
+        }
+        let arrives = self.now + self.dice.ms(1, 8);
+        let last = self.fifo.get(&(from, to)).copied().unwrap_or(arrives);
+        let arrives = arrives.max(last);
+        self.fifo.insert((from, to), arrives);
+        self.count += 1;
+        self.queue.insert((arrives, self.count), (to, input));
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        if self.links.remove(&Self::pair(a, b)).is_none() {
+            return;
+        }
+        for (at, other) in [(a, b), (b, a)] {
+            if self.nodes[at].alive {
+                let run = self.nodes[other].me.run();
+                self.push(Duration::from_millis(1), at, Input::Event(Event::Unlinked { run }));
+                if self.nodes[at].wanted.contains(&self.nodes[other].me.id) {
+                    self.dial(at, other, Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    fn hello(&self, from: usize, to: usize) -> Hello {
+        let node = &self.nodes[from];
+        let peer = self.nodes[to].me.id;
+        Hello {
+            version: WIRE_VERSION,
+            hub: HubName::new("sim").expect("a valid name"),
+            me: node.me.clone(),
+            fenced: node.fenced.iter().find(|(id, _)| *id == peer).map(|(_, life)| *life),
+            known: node.known.clone(),
+        }
+    }
+
+    fn dialled(&mut self, from: usize, to: usize) {
+        if self.links.contains_key(&Self::pair(from, to)) {
+            return;
+        }
+        let peer = self.nodes[to].me.id;
+        let again = self.nodes[from].wanted.contains(&peer);
+        if !self.nodes[to].alive {
+            self.push(
+                Duration::ZERO,
+                from,
+                Input::Event(Event::Unreachable { node: peer, refused: true }),
+            );
+            if again {
+                self.dial(from, to, Duration::from_millis(300));
+            }
+            return;
+        }
+        if self.is_cut(from, to) || self.is_cut(to, from) || self.nodes[to].paused_until.is_some() {
+            if again {
+                self.dial(from, to, Duration::from_millis(300));
+            }
+            return;
+        }
+        for (a, b) in [(from, to), (to, from)] {
+            let hello = self.hello(a, b);
+            if let Some(life) = hello.fenced
+                && life >= self.nodes[b].me.incarnation
+            {
+                self.push(
+                    Duration::ZERO,
+                    b,
+                    Input::Event(Event::Fenced { incarnation: life }),
+                );
+                self.dial(from, to, Duration::from_millis(100));
+                return;
+            }
+        }
+        self.count += 1;
+        let link = self.count;
+        self.links.insert(Self::pair(from, to), link);
+        for (a, b) in [(from, to), (to, from)] {
+            let hello = self.hello(a, b);
+            self.carry(a, b, Input::Word { link, event: Event::Linked { hello } });
+        }
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        if !self.nodes[index].alive {
+            return;
+        }
+        if self.nodes[index].paused_until.is_some() {
+            self.nodes[index].backlog.push_back(input);
+            return;
+        }
+        let event = match input {
+            Input::Event(event) => event,
+            Input::Word { link, event } => {
+                if !self.links.values().any(|live| *live == link) {
+                    return;
+                }
+                event
+            }
+            Input::Bulk { link, header, from, state } => {
+                if !self.links.values().any(|live| *live == link) {
+                    return;
+                }
+                let key = (header.child().clone(), header.epoch());
+                self.nodes[index].runtime.bytes.insert(key, state);
+                Event::Bulk { from, header, size: 8 }
+            }
+            Input::Dial { to } => {
+                self.dialled(index, to);
+                return;
+            }
+            Input::Runtime(report) => {
+                match &report {
+                    ChildReport::Started { .. } | ChildReport::Opened { .. } => {}
+                    _ => {}
+                }
+                Event::Child(report)
+            }
+        };
+        self.nodes[index].engine.handle(self.now, event);
+        self.drain(index);
+    }
+
+    fn drain(&mut self, index: usize) {
+        while let Some(effect) = self.nodes[index].engine.next_effect() {
+            self.perform(index, effect);
+        }
+    }
+
+    fn perform(&mut self, index: usize, effect: Effect) {
+        if self.trace {
+            eprintln!("{:?} n{index} {effect:?}", self.now - self.began);
+        }
+        match effect {
+            Effect::Send { to, message } => {
+                let Some(to) = self.index_of(to) else { return };
+                let Some(link) = self.links.get(&Self::pair(index, to)).copied() else { return };
+                let from = self.nodes[index].me.run();
+                self.carry(index, to, Input::Word { link, event: Event::Peer { from, message } });
+            }
+            Effect::Connect { node, .. } => {
+                self.nodes[index].wanted.insert(node);
+                if let Some(to) = self.index_of(node) {
+                    self.dial(index, to, Duration::ZERO);
+                }
+            }
+            Effect::Disconnect { node, .. } => {
+                self.nodes[index].wanted.remove(&node);
+                if let Some(to) = self.index_of(node) {
+                    self.unlink(index, to);
+                }
+            }
+            Effect::Announce { me, known, fenced } => {
+                let node = &mut self.nodes[index];
+                node.me = me;
+                node.known = known;
+                node.fenced = fenced;
+            }
+            Effect::Child(order) => self.child(index, order),
+            Effect::Route { child, route } => {
+                let routes = &mut self.nodes[index].routes;
+                match route {
+                    Some(route) => routes.insert(child, route),
+                    None => routes.remove(&child),
+                };
+            }
+            Effect::Gates { valid } => self.nodes[index].valid = valid,
+            Effect::DrainLinks => {
+                let wait = self.dice.ms(1, 20);
+                self.push(wait, index, Input::Event(Event::LinksDrained));
+            }
+            Effect::Reply { request, reply } => {
+                if matches!(reply, Reply::Left(Ok(()))) {
+                    self.nodes[index].left = true;
+                }
+                self.nodes[index].replies.insert(request, reply);
+            }
+            Effect::Gone { .. } | Effect::Emit(_) => {}
+        }
+    }
+
+    fn report(&mut self, index: usize, report: ChildReport) {
+        let wait = self.dice.ms(0, 10);
+        self.push(wait, index, Input::Runtime(report));
+    }
+
+    fn send_state(&mut self, index: usize, header: BulkHeader, to: NodeRun, state: State) {
+        let from = self.nodes[index].me.run();
+        let target = self.index_of(to.node);
+        let link = target.and_then(|to| self.links.get(&Self::pair(index, to)).copied());
+        match (target, link) {
+            (Some(to), Some(link)) => {
+                // A bulk transfer is not in order with words: it goes by a clock of its own.
+                if !self.is_cut(index, to) {
+                    let wait = self.dice.ms(1, 30);
+                    self.push(wait, to, Input::Bulk { link, header, from, state });
+                }
+            }
+            _ => {
+                let (child, epoch) = (header.child().clone(), header.epoch());
+                let reason = "no link".to_owned();
+                let event = Event::BulkFailed { child, epoch, reason };
+                self.push(Duration::from_millis(1), index, Input::Event(event));
+            }
+        }
+    }
+
+    fn child(&mut self, index: usize, order: ChildOrder) {
+        let fault = self.faulty && self.dice.one_in(6);
+        let runtime = &mut self.nodes[index].runtime;
+        match order {
+            ChildOrder::Start { spec, epoch } => {
+                let child = spec.id().clone();
+                let actor = Actor { epoch, gate: Gate::Open, state: State::new() };
+                runtime.actors.insert(child.clone(), actor);
+                self.report(index, ChildReport::Started { child, epoch, outcome: Ok(()) });
+            }
+            ChildOrder::Freeze { child, epoch, .. } => {
+                let outcome = match runtime.actors.get_mut(&child) {
+                    Some(actor) => {
+                        actor.gate = Gate::Closed;
+                        if fault {
+                            Err(FreezeFailure::Retention { unresolved: 1 })
+                        } else {
+                            Ok(8)
+                        }
+                    }
+                    None => Err(FreezeFailure::Gone),
+                };
+                self.report(index, ChildReport::Frozen { child, epoch, outcome });
+            }
+            ChildOrder::Thaw { child, epoch } => {
+                let actor = runtime.actors.get_mut(&child);
+                let actor = actor.expect("what is thawed is there");
+                actor.gate = Gate::Open;
+                actor.epoch = epoch;
+            }
+            ChildOrder::SendState { child, epoch, to } => {
+                let Some(actor) = runtime.actors.get(&child) else { return };
+                assert_eq!(actor.gate, Gate::Closed, "only a held state may be sent");
+                let state = actor.state.clone();
+                let header =
+                    BulkHeader::State { child, epoch, state_version: 1, lanes: Vec::new() };
+                self.send_state(index, header, to, state);
+            }
+            ChildOrder::Build { spec, epoch, .. } => {
+                let child = spec.id().clone();
+                let key = (child.clone(), epoch);
+                let outcome = match runtime.bytes.get(&key) {
+                    Some(_) if fault => Err("it panicked".to_owned()),
+                    Some(state) => {
+                        let state = state.clone();
+                        runtime.built.insert(key, state);
+                        Ok(())
+                    }
+                    None => Err("no state".to_owned()),
+                };
+                self.report(index, ChildReport::Built { child, epoch, outcome });
+            }
+            ChildOrder::Discard { child, epoch } => {
+                runtime.built.remove(&(child.clone(), epoch));
+                runtime.bytes.remove(&(child, epoch));
+            }
+            ChildOrder::Open { child, built, epoch } => {
+                let state = runtime.built.remove(&(child.clone(), built));
+                runtime.bytes.remove(&(child.clone(), built));
+                let outcome = match state {
+                    Some(_) if fault => Err("started panicked".to_owned()),
+                    Some(state) => {
+                        let old = runtime
+                            .actors
+                            .insert(child.clone(), Actor { epoch, gate: Gate::Open, state });
+                        assert!(old.is_none(), "seed {}: two of {child} on a node", self.seed);
+                        Ok(())
+                    }
+                    None => Err("nothing was built".to_owned()),
+                };
+                self.report(index, ChildReport::Opened { child, epoch, outcome });
+            }
+            ChildOrder::MovedAway { child, .. } => {
+                if let Some(actor) = runtime.actors.get_mut(&child) {
+                    actor.gate = Gate::Moved;
+                }
+            }
+            ChildOrder::End { child } => {
+                runtime.actors.remove(&child);
+            }
+            ChildOrder::Stop { child, epoch } => {
+                runtime.actors.remove(&child);
+                self.report(index, ChildReport::Stopped { child, epoch });
+            }
+            ChildOrder::SendDiverged { child, epoch, to } => {
+                let Some(actor) = runtime.actors.get_mut(&child) else { return };
+                actor.gate = Gate::Closed;
+                let state = actor.state.clone();
+                let header = BulkHeader::Diverged { child, epoch, state_version: 1 };
+                self.send_state(index, header, to, state);
+            }
+            ChildOrder::Merge { child, epoch } => {
+                let other = runtime.bytes.remove(&(child.clone(), epoch));
+                let outcome = match (runtime.actors.get_mut(&child), other) {
+                    (Some(actor), Some(other)) => {
+                        actor.state.extend(other);
+                        Ok(())
+                    }
+                    _ => Err("nothing to merge".to_owned()),
+                };
+                self.report(index, ChildReport::Merged { child, epoch, outcome });
+            }
+            ChildOrder::Park { child, epoch } => {
+                if let Some(state) = runtime.bytes.remove(&(child, epoch)) {
+                    runtime.parked.push(state);
+                }
+            }
+        }
+    }
+
+    /// A client on some node writes to some child, through its node's route.
+    fn write(&mut self) {
+        if self.children.is_empty() {
+            return;
+        }
+        let client = self.dice.below(self.nodes.len() as u64) as usize;
+        let child = self.children[self.dice.below(self.children.len() as u64) as usize].clone();
+        let node = &self.nodes[client];
+        if !node.alive || node.paused_until.is_some() {
+            return;
+        }
+        let Some(route) = node.routes.get(&child).copied() else { return };
+        let Some(owner) = self.index_of(route.owner.node) else { return };
+        if owner != client && (self.is_cut(owner, client) || self.is_cut(client, owner)) {
+            return;
+        }
+        let owner = &mut self.nodes[owner];
+        if !owner.alive || owner.paused_until.is_some() || !owner.valid {
+            return;
+        }
+        if let Some(actor) = owner.runtime.actors.get_mut(&child)
+            && actor.gate == Gate::Open
+            && route.epoch <= actor.epoch
+        {
+            self.updates += 1;
+            actor.state.insert(self.updates);
+            self.acked.entry(child).or_default().insert(self.updates);
+        }
+    }
+
+    /// Lets time pass.
+    fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self.queue.keys().next().map(|(at, _)| *at);
+            let wake = self
+                .nodes
+                .iter()
+                .filter(|node| node.alive && node.paused_until.is_none())
+                .filter_map(|node| node.engine.deadline())
+                .min();
+            let resume = self.nodes.iter().filter_map(|node| node.paused_until).min();
+            let next = [next, wake, resume].into_iter().flatten().min().unwrap_or(end);
+            if next >= end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        if let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let (index, input) = entry.remove();
+            self.input(index, input);
+        }
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if node.paused_until.is_some_and(|until| until <= self.now) {
+                node.paused_until = None;
+                let backlog = std::mem::take(&mut node.backlog);
+                for input in backlog {
+                    self.input(index, input);
+                }
+            }
+            let node = &self.nodes[index];
+            if node.alive
+                && node.paused_until.is_none()
+                && node.engine.deadline().is_some_and(|at| at <= self.now)
+            {
+                self.nodes[index].engine.handle(self.now, Event::Tick);
+                self.drain(index);
+            }
+        }
+        if self.dice.one_in(3) {
+            self.write();
+        }
+        self.check_owners();
+    }
+
+    fn check_owners(&self) {
+        if !self.calm {
+            return;
+        }
+        let mut owners: BTreeMap<&ChildId, usize> = BTreeMap::new();
+        for node in self.nodes.iter().filter(|node| node.alive) {
+            for (child, actor) in &node.runtime.actors {
+                if actor.gate == Gate::Open {
+                    *owners.entry(child).or_default() += 1;
+                }
+            }
+        }
+        for (child, count) in owners {
+            assert!(count <= 1, "seed {}: {child} has {count} owners", self.seed);
+        }
+    }
+
+    fn request(&mut self, index: usize, request: Request) -> RequestId {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.nodes[index].engine.handle(self.now, Event::Request { id, request });
+        self.drain(index);
+        id
+    }
+
+    fn start(&mut self, index: usize, names: std::ops::Range<usize>) -> RequestId {
+        let specs: Vec<_> = names
+            .map(|n| {
+                let id = ChildId::new(format!("c{n}")).expect("a valid id");
+                if !self.children.contains(&id) {
+                    self.children.push(id.clone());
+                }
+                Arc::new(ChildSpec::from_parts(id, kind(), Bytes::new()))
+            })
+            .collect();
+        let timeout = Duration::from_secs(30);
+        let on_failure = OnFailure::Continue;
+        self.request(index, Request::Start { specs, on_failure, timeout })
+    }
+
+    fn crash(&mut self, index: usize) {
+        self.nodes[index].alive = false;
+        for other in 0..self.nodes.len() {
+            if other != index {
+                self.unlink(index, other);
+            }
+        }
+    }
+
+    fn cut(&mut self, side: &BTreeSet<usize>) {
+        for a in 0..self.nodes.len() {
+            for b in 0..self.nodes.len() {
+                if side.contains(&a) != side.contains(&b) {
+                    self.cuts.insert((a, b));
+                }
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        let cuts = std::mem::take(&mut self.cuts);
+        // What a cut swallowed has broken the byte stream.
+        for (a, b) in cuts {
+            self.unlink(a, b);
+        }
+    }
+
+    fn alive(&self) -> Vec<usize> {
+        (0..self.nodes.len())
+            .filter(|index| self.nodes[*index].alive && !self.nodes[*index].left)
+            .collect()
+    }
+
+    /// Everybody agrees, nothing is under way, each child has one owner that has its state.
+    fn check_end(&self, complete: bool) {
+        let seed = self.seed;
+        let alive = self.alive();
+        let view = self.nodes[alive[0]].engine.view().id();
+        for index in &alive {
+            let engine = &self.nodes[*index].engine;
+            assert_eq!(engine.view().members.len(), alive.len(), "seed {seed}: view of n{index}");
+            assert_eq!(engine.view().id(), view, "seed {seed}: view of n{index}");
+            assert!(engine.is_settled(), "seed {seed}: n{index} is not settled");
+        }
+        for child in &self.children {
+            let holders: Vec<usize> = alive
+                .iter()
+                .copied()
+                .filter(|index| self.nodes[*index].runtime.actors.contains_key(child))
+                .collect();
+            if self.removed.contains(child) {
+                assert!(holders.is_empty(), "seed {seed}: {child} was removed, is on {holders:?}");
+                continue;
+            }
+            assert_eq!(holders.len(), 1, "seed {seed}: {child} is on {holders:?}");
+            let actor = &self.nodes[holders[0]].runtime.actors[child];
+            assert_eq!(actor.gate, Gate::Open, "seed {seed}: {child}");
+            for index in &alive {
+                let route = self.nodes[*index].routes.get(child);
+                let owner = route.map(|route| route.owner.node);
+                let expected = self.nodes[holders[0]].me.id;
+                assert_eq!(owner, Some(expected), "seed {seed}: route of {child} at n{index}");
+                let epoch = route.map(|route| route.epoch);
+                assert_eq!(epoch, Some(actor.epoch), "seed {seed}: epoch of {child} at n{index}");
+            }
+            if complete {
+                let acked = self.acked.get(child).cloned().unwrap_or_default();
+                let lost = acked.difference(&actor.state).count();
+                assert_eq!(lost, 0, "seed {seed}: {child} lost acknowledged updates");
+                assert_eq!(actor.state.len(), acked.len(), "seed {seed}: {child} has too many");
+            }
+        }
+    }
+
+    fn started(&self, index: usize, id: RequestId) -> usize {
+        match self.nodes[index].replies.get(&id) {
+            Some(Reply::Started(report)) => report.started(),
+            other => panic!("seed {}: {other:?}", self.seed),
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let first: Option<u64> = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let replayed = first.into_iter();
+    let fresh = if first.is_some() { 0..0 } else { 0..count };
+    replayed.chain(fresh.map(|n| n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ n))
+}
+
+fn cluster(seed: u64, nodes: usize, children: usize) -> World {
+    let mut world = World::new(seed, nodes);
+    world.run_for(3 * SECOND);
+    let id = world.start(nodes - 1, 0..children);
+    world.run_for(2 * SECOND);
+    assert_eq!(world.started(nodes - 1, id), children, "seed {seed}");
+    world.check_end(true);
+    world
+}
+
+#[test]
+fn children_start_once_wherever_they_belong() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 20);
+        let id = world.start(0, 0..20);
+        world.run_for(SECOND);
+        match &world.nodes[0].replies[&id] {
+            Reply::Started(report) => {
+                let exists = |o: &StartOutcome| matches!(o, StartOutcome::Exists { .. });
+                assert!(report.outcomes.iter().all(|(_, outcome)| exists(outcome)));
+            }
+            other => panic!("{other:?}"),
+        }
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn one_id_started_from_two_nodes_at_once_is_started_once() {
+    for seed in seeds(20) {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        let first = world.start(0, 0..10);
+        let second = world.start(2, 0..10);
+        world.run_for(2 * SECOND);
+        let started = world.started(0, first) + world.started(2, second);
+        assert_eq!(started, 10, "seed {seed}");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_join_loses_nothing() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 2, 20);
+        world.faulty = seed % 2 == 0;
+        world.join();
+        world.run_for(4 * SECOND);
+        world.faulty = false;
+        world.run_for(3 * SECOND);
+        world.check_end(true);
+        if seed % 2 != 0 {
+            assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
+        }
+    }
+}
+
+#[test]
+fn two_nodes_that_leave_at_once_lose_nothing() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 4, 20);
+        let timeout = Duration::from_secs(20);
+        world.request(1, Request::Leave { timeout });
+        let wait = world.dice.ms(0, 50);
+        world.run_for(wait);
+        world.request(2, Request::Leave { timeout });
+        world.run_for(10 * SECOND);
+        assert!(world.nodes[1].left && world.nodes[2].left, "seed {seed}: somebody stayed");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_migration_on_purpose_stays_where_it_was_sent() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 6);
+        let mut asked = Vec::new();
+        for n in 0..6 {
+            let child = world.children[n].clone();
+            let to = world.nodes[n % 3].me.id;
+            let timeout = Duration::from_secs(10);
+            let from = world.dice.below(3) as usize;
+            let id =
+                world.request(from, Request::Migrate { child, to, forced: false, timeout });
+            asked.push((from, id));
+        }
+        world.run_for(5 * SECOND);
+        for (from, id) in asked {
+            let reply = &world.nodes[from].replies[&id];
+            assert!(
+                matches!(reply, Reply::Migrated(crate::model::report::MigrateOutcome::Moved { .. })),
+                "seed {seed}: {reply:?}"
+            );
+        }
+        world.check_end(true);
+        for n in 0..6 {
+            assert!(world.nodes[n % 3].runtime.actors.contains_key(&world.children[n]), "{seed}");
+        }
+    }
+}
+
+#[test]
+fn children_of_a_killed_node_start_again_once_each() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 3, 20);
+        world.crash(1);
+        world.run_for(6 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn a_node_that_dies_while_children_move_forgets_nobody() {
+    for seed in seeds(60) {
+        let mut world = cluster(seed, 3, 20);
+        world.join();
+        let wait = world.dice.ms(1, 700);
+        world.run_for(wait);
+        let victim = world.dice.below(4) as usize;
+        world.crash(victim);
+        world.run_for(12 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn a_node_that_restarts_at_once_is_a_new_run() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 3, 20);
+        world.crash(1);
+        let wait = world.dice.ms(1, 900);
+        world.run_for(wait);
+        world.restart(1);
+        world.run_for(10 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn after_a_split_both_states_are_in_the_one_that_goes_on() {
+    for seed in seeds(60) {
+        let mut world = cluster(seed, 3, 12);
+        world.calm = false;
+        let side = BTreeSet::from([world.dice.below(3) as usize]);
+        world.cut(&side);
+        let wait = world.dice.ms(500, 12_000);
+        world.run_for(wait);
+        world.heal();
+        world.run_for(25 * SECOND);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_pause_longer_than_the_window_destroys_nothing() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 3, 12);
+        world.calm = false;
+        let index = world.dice.below(3) as usize;
+        world.nodes[index].paused_until = Some(world.now + 5 * SECOND);
+        world.run_for(30 * SECOND);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn stopped_children_stay_stopped_through_moves() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 2, 12);
+        world.join();
+        let wait = world.dice.ms(1, 600);
+        world.run_for(wait);
+        let children: Vec<ChildId> = world.children[..6].to_vec();
+        let timeout = Duration::from_secs(10);
+        let id = world.request(0, Request::Stop { children: children.clone(), timeout });
+        world.removed.extend(children);
+        world.run_for(8 * SECOND);
+        match &world.nodes[0].replies[&id] {
+            Reply::Stopped(report) => assert_eq!(report.stopped(), 6, "seed {seed}: {report:?}"),
+            other => panic!("{other:?}"),
+        }
+        world.check_end(true);
+    }
+}

@@ -1,0 +1,266 @@
+//! The errors of the public operations.
+
+use crate::model::{
+    id::{ChildId, InvalidId, KindName, NodeId},
+    report::StartFailed,
+    settings::InvalidSetting,
+};
+
+/// Why a message got no reply. [`may_have_been_handled`](Self::may_have_been_handled) tells
+/// whether it is safe to send it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubSendError {
+    /// The message was certainly not handled and will not be.
+    #[error("the message to {child} was not handled: {reason}")]
+    NotHandled {
+        /// The child it was for.
+        child: ChildId,
+        /// Why.
+        reason: NotHandled,
+    },
+    /// The message may have been handled, or may still be; its reply is lost.
+    #[error("the message to {child} may have been handled: {reason}")]
+    MaybeHandled {
+        /// The child it was for.
+        child: ChildId,
+        /// Why nothing more is known.
+        reason: MaybeHandled,
+    },
+}
+
+impl HubSendError {
+    /// Whether the child may have handled the message.
+    #[must_use]
+    pub fn may_have_been_handled(&self) -> bool {
+        matches!(self, Self::MaybeHandled { .. })
+    }
+}
+
+/// Why a message was certainly not handled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotHandled {
+    /// The hub knows no such child.
+    #[error("there is no such child")]
+    NoSuchChild,
+    /// The child was stopped for good before it came to the message.
+    #[error("the child was stopped")]
+    Stopped,
+    /// The queue is full. Try again when it has drained.
+    #[error("the queue is full")]
+    Busy,
+    /// The deadline passed before the message was started or sent.
+    #[error("the deadline passed first")]
+    Timeout,
+    /// The message is larger than `Settings::message_limit`.
+    #[error("it has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its bytes in CBOR.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The message type was not registered for the child's kind, here or on its node.
+    #[error("message {name} is not registered for kind {kind}")]
+    NotRegistered {
+        /// The message's name.
+        name: String,
+        /// The kind.
+        kind: KindName,
+    },
+    /// The child is of another kind than the reference says.
+    #[error("the child is of another kind than {expected}")]
+    WrongKind {
+        /// The kind of the reference.
+        expected: KindName,
+    },
+    /// The message could not be encoded.
+    #[error("it could not be encoded: {0}")]
+    Encode(String),
+    /// The child's node could not decode the message.
+    #[error("the child's node could not decode it: {0}")]
+    Decode(String),
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why nothing is known of a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaybeHandled {
+    /// No reply within the deadline.
+    #[error("no reply within the deadline")]
+    Timeout,
+    /// The child's node went down.
+    #[error("the child's node went down")]
+    NodeDown,
+    /// The handler started and was dropped before it replied: it panicked, or the child ended.
+    #[error("the handler ended without a reply")]
+    NoReply,
+    /// The handler replied and the reply was too large to send or could not be decoded.
+    #[error("the reply was lost: {0}")]
+    ReplyLost(String),
+    /// This node's hub stopped while the reply was awaited.
+    #[error("the hub stopped")]
+    HubStopped,
+}
+
+/// Why a hub did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartHubError {
+    /// A name does not have its shape.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// A setting is outside its range.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
+    /// The same kind, or the same message name of a kind, was registered twice.
+    #[error("{what} {name} is registered twice")]
+    RegisteredTwice {
+        /// `kind` or `message`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// An address is no multiaddr of a kind that is supported.
+    #[error("address {address:?} is not valid: {reason}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node cannot listen there.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Nothing says who may join. Set a shared secret, an allow list, or `Admission::Open` on
+    /// loopback.
+    #[error("{0}")]
+    Admission(String),
+    /// The key file cannot be read or written.
+    #[error("key file {path}: {reason}")]
+    KeyFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no Actix system on this thread. Start the hub inside `#[actix::main]`,
+    /// `#[actix_web::main]` or `System::run`.
+    #[error("no Actix system runs on this thread")]
+    NoSystem,
+    /// The network could not be brought up.
+    #[error("network: {0}")]
+    Network(String),
+}
+
+/// Why a single child was not started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartChildError {
+    /// A child of this id runs already; it was left as it is.
+    #[error("{child} exists already, on node {node}")]
+    Exists {
+        /// The child.
+        child: ChildId,
+        /// Where it is.
+        node: NodeId,
+    },
+    /// It does not run.
+    #[error("{child} was not started: {reason}")]
+    Failed {
+        /// The child.
+        child: ChildId,
+        /// Why.
+        #[source]
+        reason: StartFailed,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why a single child was not stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopChildError {
+    /// There is no such child.
+    #[error("there is no child {child}")]
+    NotFound {
+        /// The child.
+        child: ChildId,
+    },
+    /// It could not be reached in time; it may still run.
+    #[error("{child} could not be reached in time")]
+    Timeout {
+        /// The child.
+        child: ChildId,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why a child was not moved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// There is no such child.
+    #[error("there is no child {child}")]
+    NotFound {
+        /// The child.
+        child: ChildId,
+    },
+    /// There is no such node in the cluster, or it takes no children.
+    #[error("node {node} is not in the cluster, or takes no children")]
+    NoSuchNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// The move failed; the child goes on where it was, with its whole queue.
+    #[error("{child} stays where it is: {reason}")]
+    Failed {
+        /// The child.
+        child: ChildId,
+        /// Why.
+        reason: String,
+    },
+    /// No outcome in time; the child may still move.
+    #[error("no outcome for {child} within the deadline")]
+    Timeout {
+        /// The child.
+        child: ChildId,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why a node did not leave. It is still in and goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// No other node takes children. `stop` ends this one without handing over.
+    #[error("no other node can take the {children} children of this one")]
+    NoSuccessor {
+        /// How many there are.
+        children: usize,
+    },
+    /// The deadline passed; the children that are left stay here.
+    #[error("{children} children could not be handed over within the deadline")]
+    Timeout {
+        /// How many are left.
+        children: usize,
+    },
+    /// The hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}

@@ -1,0 +1,271 @@
+//! Children: what they are, who owns them, which life of theirs is meant.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::id::{ChildId, KindName, NodeId, NodeRun, Tag};
+
+/// Which ownership of a child is meant. Compared by `term`, then `attempt`.
+///
+/// Each handover attempt burns an attempt number, each takeover and each removal starts a term
+/// above the highest seen. Arithmetic is checked: a peer's absurd number is refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Raised by a takeover, a removal, a start after a removal.
+    pub term: u64,
+    /// Raised by each handover attempt, its abort, and each restart.
+    pub attempt: u64,
+}
+
+impl Epoch {
+    /// Below every epoch that was ever used.
+    pub const ZERO: Self = Self { term: 0, attempt: 0 };
+    /// Numbers above this are taken for an attack, not for a history.
+    pub const LIMIT: u64 = 1 << 62;
+
+    /// The next attempt of the same term.
+    #[must_use]
+    pub const fn next_attempt(self) -> Self {
+        Self { term: self.term, attempt: self.attempt.saturating_add(1) }
+    }
+
+    /// The first attempt of the next term.
+    #[must_use]
+    pub const fn next_term(self) -> Self {
+        Self { term: self.term.saturating_add(1), attempt: 0 }
+    }
+
+    /// Whether the numbers can be the outcome of a history.
+    #[must_use]
+    pub const fn is_plausible(self) -> bool {
+        self.term <= Self::LIMIT && self.attempt <= Self::LIMIT
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.term, self.attempt)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// When a child that ended is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartRule {
+    /// Always: after a panic and after it stopped itself.
+    #[default]
+    Permanent,
+    /// After a panic only.
+    Transient,
+    /// Never.
+    Temporary,
+}
+
+/// How many restarts are allowed in how long; above it the child is given up.
+///
+/// The default is 100 in 4 seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartIntensity {
+    /// Restarts allowed within the window.
+    pub restarts: u32,
+    /// The length of the window.
+    pub within: Duration,
+}
+
+impl Default for RestartIntensity {
+    fn default() -> Self {
+        Self { restarts: 100, within: Duration::from_secs(4) }
+    }
+}
+
+/// What is needed to start a child from nothing, on any node that has its kind.
+///
+/// Made by `ChildSpec::new`; travels in CBOR with every ownership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildSpec {
+    pub(crate) id: ChildId,
+    pub(crate) kind: KindName,
+    /// CBOR of the kind's `Args`.
+    pub(crate) args: Bytes,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) restart: RestartRule,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) intensity: RestartIntensity,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) tags: BTreeSet<Tag>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl ChildSpec {
+    /// Puts a spec together from its plain parts. `args` is the CBOR of the kind's arguments.
+    pub(crate) fn from_parts(id: ChildId, kind: KindName, args: Bytes) -> Self {
+        Self {
+            id,
+            kind,
+            args,
+            restart: RestartRule::default(),
+            intensity: RestartIntensity::default(),
+            tags: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// The child's identity.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        &self.id
+    }
+
+    /// What sort of actor it is.
+    #[must_use]
+    pub fn kind(&self) -> &KindName {
+        &self.kind
+    }
+
+    /// When it is started again; [`RestartRule::Permanent`] unless set.
+    #[must_use]
+    pub fn restart_rule(&self) -> RestartRule {
+        self.restart
+    }
+
+    /// How often it may be started again; 100 times in 4 seconds unless set.
+    #[must_use]
+    pub fn restart_intensity(&self) -> RestartIntensity {
+        self.intensity
+    }
+
+    /// The words by which it can be found.
+    #[must_use]
+    pub fn tags(&self) -> &BTreeSet<Tag> {
+        &self.tags
+    }
+
+    /// What its starter noted about it.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Sets when it is started again.
+    #[must_use]
+    pub fn restart(mut self, rule: RestartRule) -> Self {
+        self.restart = rule;
+        self
+    }
+
+    /// Sets how often it may be started again before it is given up.
+    #[must_use]
+    pub fn intensity(mut self, intensity: RestartIntensity) -> Self {
+        self.intensity = intensity;
+        self
+    }
+
+    /// Adds a word by which it can be found.
+    ///
+    /// # Errors
+    /// [`InvalidId`](super::id::InvalidId) when the word is empty, too long or holds control characters.
+    pub fn tag(mut self, tag: impl AsRef<str>) -> Result<Self, super::id::InvalidId> {
+        self.tags.insert(Tag::new(tag)?);
+        Ok(self)
+    }
+
+    /// Notes something about it. The key and the value are the starter's own; they count against
+    /// the frame limit.
+    #[must_use]
+    pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+}
+
+/// Whether an instance answers callers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// It handles messages.
+    #[default]
+    Active,
+    /// It holds a copy and waits.
+    Passive,
+}
+
+/// One node's ownership of a child, as it stands in that node's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ownership {
+    /// Which ownership this is.
+    pub epoch: Epoch,
+    /// The epoch at which this state last began from nothing.
+    pub born: Epoch,
+    /// The epoch at which it last came from a replica or from a copy that was Ready.
+    pub copied: Epoch,
+    /// Whether it answers callers.
+    pub role: Role,
+    /// The node to which an explicit migration bound it; distribution then leaves it there.
+    pub pinned: Option<NodeId>,
+    /// How to start it from nothing.
+    pub spec: Arc<ChildSpec>,
+}
+
+/// What one log says about one child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// The log's node owns the child.
+    Owned(Ownership),
+    /// The log's node handed the child over; `ownership.epoch` is the successor's.
+    Moved {
+        /// The run that owns it now.
+        to: NodeRun,
+        /// The ownership as the successor has it.
+        ownership: Ownership,
+    },
+    /// The child was stopped for good.
+    Removed {
+        /// Above every epoch of the child that the remover knew.
+        epoch: Epoch,
+    },
+}
+
+impl Entry {
+    /// The epoch the entry speaks of.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Owned(ownership) | Self::Moved { ownership, .. } => ownership.epoch,
+            Self::Removed { epoch } => *epoch,
+        }
+    }
+
+    /// The ownership it speaks of, unless it is a removal.
+    #[must_use]
+    pub fn ownership(&self) -> Option<&Ownership> {
+        match self {
+            Self::Owned(ownership) | Self::Moved { ownership, .. } => Some(ownership),
+            Self::Removed { .. } => None,
+        }
+    }
+}
+
+/// Where messages for a child go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The run that owns the child.
+    pub owner: NodeRun,
+    /// The epoch of that ownership.
+    pub epoch: Epoch,
+}

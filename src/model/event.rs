@@ -1,0 +1,157 @@
+//! What happens in a hub, as it is told to whoever listens.
+
+use std::time::Duration;
+
+use super::{
+    child::Epoch,
+    id::{ChildId, KindName, NodeId, NodeName},
+};
+
+/// Something that happened, as this node saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HubEvent {
+    /// A node came in.
+    NodeJoined {
+        /// The node.
+        node: NodeId,
+        /// Its name for people.
+        name: NodeName,
+    },
+    /// A node is silent, or its link broke.
+    NodeSuspected {
+        /// The node.
+        node: NodeId,
+    },
+    /// A suspected node was heard again.
+    NodeRecovered {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node hands its children over and will go.
+    NodeLeaving {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node went after it had handed everything over.
+    NodeLeft {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node was declared down; its children are started elsewhere.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+    },
+    /// This node was declared down by others while it lived, and came back.
+    Rejoined,
+    /// A peer was not admitted.
+    PeerRefused {
+        /// The peer, if it is known.
+        node: Option<NodeId>,
+        /// Why.
+        reason: String,
+    },
+    /// A child was started on this node, from nothing.
+    ChildStarted {
+        /// The child.
+        child: ChildId,
+        /// Its kind.
+        kind: KindName,
+        /// The epoch at which it runs.
+        epoch: Epoch,
+    },
+    /// A child was stopped on this node, for good.
+    ChildStopped {
+        /// The child.
+        child: ChildId,
+    },
+    /// A child ended on this node and is started again.
+    ChildRestarted {
+        /// The child.
+        child: ChildId,
+        /// Why it ended.
+        reason: String,
+        /// How often it was restarted since it came to this node.
+        restarts: u64,
+    },
+    /// A child could not be started, or ended more often than its intensity allows; it is removed.
+    ChildGivenUp {
+        /// The child.
+        child: ChildId,
+        /// Why.
+        reason: String,
+    },
+    /// This node begins to hand a child over.
+    HandoverStarted {
+        /// The child.
+        child: ChildId,
+        /// Where it goes.
+        to: NodeId,
+        /// The attempt's epoch.
+        epoch: Epoch,
+    },
+    /// This node handed a child over; the successor runs.
+    HandedOver {
+        /// The child.
+        child: ChildId,
+        /// Where it went.
+        to: NodeId,
+        /// The successor's epoch.
+        epoch: Epoch,
+        /// Bytes of state that went along.
+        bytes: u64,
+        /// From the offer to the successor's start.
+        took: Duration,
+    },
+    /// A handover failed; the child goes on here, with its whole queue.
+    HandoverFailed {
+        /// The child.
+        child: ChildId,
+        /// Where it should have gone.
+        to: NodeId,
+        /// The attempt's epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// A child came to this node with its state and runs.
+    TakenOver {
+        /// The child.
+        child: ChildId,
+        /// Where it came from.
+        from: NodeId,
+        /// Its epoch here.
+        epoch: Epoch,
+    },
+    /// The owner of a child went down; this node started it again.
+    Recovered {
+        /// The child.
+        child: ChildId,
+        /// Its epoch here.
+        epoch: Epoch,
+        /// Whether a copy of its state was at hand; if not, it began from its arguments.
+        with_state: bool,
+    },
+    /// Two live owners of a child met; this node's actor goes on and was given the other's state.
+    DivergenceMerged {
+        /// The child.
+        child: ChildId,
+        /// Whose state was offered.
+        from: NodeId,
+    },
+    /// Two live owners of a child met; this node's actor gave way, and its state was taken.
+    DivergenceYielded {
+        /// The child.
+        child: ChildId,
+        /// Whose actor goes on.
+        to: NodeId,
+    },
+    /// The state of an owner that gave way could not be merged and is kept on this node.
+    StateParked {
+        /// The child.
+        child: ChildId,
+        /// Why it was not merged.
+        reason: String,
+    },
+}

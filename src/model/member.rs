@@ -1,0 +1,118 @@
+//! Members: the nodes of a cluster as one of them sees it.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::id::{HubName, Incarnation, NodeId, NodeName, NodeRun};
+
+/// The version of the words that nodes exchange. Nodes of another version are not admitted.
+pub const WIRE_VERSION: u16 = 1;
+
+/// How a member is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemberState {
+    /// It is in and takes children.
+    Alive,
+    /// Nothing was heard of it for the suspicion window; it is still in.
+    Suspect,
+    /// It hands its children over and takes no new ones; it is in until its `Bye`.
+    Leaving,
+}
+
+/// A node that is in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node.
+    pub id: NodeId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Its name for people.
+    pub name: NodeName,
+    /// Multiaddrs at which it can be reached, best first, at most 16.
+    pub addresses: Vec<String>,
+    /// Its share of the children relative to the others; 1 is usual, 0 takes none.
+    pub weight: u32,
+    /// How it is seen.
+    pub state: MemberState,
+}
+
+impl Member {
+    /// The run this member is.
+    #[must_use]
+    pub fn run(&self) -> NodeRun {
+        self.incarnation.run_of(self.id)
+    }
+
+    /// Whether children may be placed there.
+    #[must_use]
+    pub fn takes_children(&self) -> bool {
+        self.state != MemberState::Leaving && self.weight > 0
+    }
+}
+
+/// What opens each link, sent by both ends before anything else.
+///
+/// CBOR, at most 64 KiB. A hub name or wire version other than one's own closes the link with a
+/// clear error on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`WIRE_VERSION`] of the sender.
+    pub version: u16,
+    /// The sender's hub.
+    pub hub: HubName,
+    /// The sender as it describes itself.
+    pub me: Member,
+    /// The highest incarnation of the receiver that the sender knows to be fenced, if any: the
+    /// receiver must come with a higher one.
+    pub fenced: Option<Incarnation>,
+    /// The members that the sender knows, at most 1,024; a hint to dial, no admission.
+    pub known: Vec<Member>,
+}
+
+/// Names a view: equal views have equal ids on every node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ViewId(pub u64);
+
+impl fmt::Debug for ViewId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 32)
+    }
+}
+
+/// Who is in, as one node sees it, itself included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The members by their id.
+    pub members: BTreeMap<NodeId, Member>,
+}
+
+impl View {
+    /// The view's identity: who is in, in which incarnation, and who is leaving. Suspicion, names
+    /// and addresses do not count, so that equal clusters have equal ids.
+    #[must_use]
+    pub fn id(&self) -> ViewId {
+        let mut hash = Xxh3::new();
+        for member in self.members.values() {
+            hash.update(member.id.key());
+            hash.update(&member.incarnation.started.to_le_bytes());
+            hash.update(&member.incarnation.nonce.to_le_bytes());
+            hash.update(&member.weight.to_le_bytes());
+            hash.update(&[u8::from(member.state == MemberState::Leaving)]);
+        }
+        ViewId(hash.digest())
+    }
+
+    /// Whether this run is in.
+    #[must_use]
+    pub fn is_live(&self, run: NodeRun) -> bool {
+        self.members.get(&run.node).is_some_and(|member| member.incarnation.nonce == run.nonce)
+    }
+
+    /// The member that is this node, if it is in.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+}

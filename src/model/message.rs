@@ -1,0 +1,482 @@
+//! The words that nodes exchange on the control stream, and the headers of bulk transfers.
+//!
+//! Each travels as CBOR in a frame of its own. Structs only, no tuples at the top: a tuple that
+//! gains a field desynchronises silently.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    child::{ChildSpec, Entry, Epoch, Ownership},
+    id::{ChildId, Incarnation, LaneId, NodeId, NodeRun, RequestId},
+    member::{Member, ViewId},
+    report::{MigrateOutcome, StartOutcome, StopOutcome},
+};
+
+/// A word from one node's engine to another's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerMessage {
+    /// Who is there.
+    Member(MemberWord),
+    /// Who owns what.
+    Sync(SyncWord),
+    /// Start, stop and migrate, serialised at a child's home.
+    Home(HomeWord),
+    /// One child's move.
+    Handover(HandoverWord),
+    /// What is left of the children of a node that went down.
+    Roll(RollWord),
+    /// A word for a node that the sender cannot reach; passed on once by a node that can.
+    Relay {
+        /// Who says it.
+        from: NodeRun,
+        /// For whom it is.
+        to: NodeRun,
+        /// The word; never itself a relay.
+        message: Box<PeerMessage>,
+    },
+}
+
+/// Words about who is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberWord {
+    /// The sender lives. Sent to each member once a heartbeat.
+    Heartbeat {
+        /// The life that says so.
+        incarnation: Incarnation,
+        /// The sender's view, so that a missing member is noticed.
+        view: ViewId,
+    },
+    /// Members that the sender knows: hints to dial, no admission.
+    Members {
+        /// At most 1,024.
+        members: Vec<Member>,
+    },
+    /// Have you heard this node within the suspicion window?
+    Ask {
+        /// The suspected node.
+        about: NodeId,
+        /// Its suspected life.
+        incarnation: Incarnation,
+        /// Echoed in the answer; later ballots have higher numbers.
+        ballot: u64,
+    },
+    /// The answer to `Ask`. Silence is no vote.
+    Answer {
+        /// The suspected node.
+        about: NodeId,
+        /// Its suspected life.
+        incarnation: Incarnation,
+        /// From the question.
+        ballot: u64,
+        /// Whether it was heard; `true` vetoes.
+        heard: bool,
+    },
+    /// The verdict: this life is fenced.
+    Down {
+        /// The node.
+        about: NodeId,
+        /// The fenced life, and every earlier one.
+        incarnation: Incarnation,
+        /// Who voted for it, the declarer included.
+        voters: Vec<NodeId>,
+    },
+    /// To a node that was declared down while it lived: come back with a higher incarnation.
+    Fenced {
+        /// The fenced life.
+        incarnation: Incarnation,
+    },
+    /// The sender hands its children over and takes no new ones.
+    Leaving {
+        /// The life that leaves.
+        incarnation: Incarnation,
+    },
+    /// The sender owns nothing any more, has answered everything, and goes.
+    Bye {
+        /// The life that goes.
+        incarnation: Incarnation,
+    },
+}
+
+/// One entry of a log with its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// The version at which the entry was written.
+    pub version: u64,
+    /// The child.
+    pub child: ChildId,
+    /// What the log says of it.
+    pub entry: Entry,
+}
+
+/// Words about who owns what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncWord {
+    /// Everything that still stands in a log between two versions, in order of version.
+    Changes {
+        /// Whose log.
+        log: NodeRun,
+        /// The receiver can use it only if its watermark is at least this.
+        from: u64,
+        /// The watermark afterwards.
+        upto: u64,
+        /// The entries with `from < version <= upto`.
+        entries: Vec<LogEntry>,
+    },
+    /// The whole log from its beginning; replaces what the receiver has of it.
+    Snapshot {
+        /// Whose log.
+        log: NodeRun,
+        /// The watermark afterwards.
+        upto: u64,
+        /// All entries that stand.
+        entries: Vec<LogEntry>,
+        /// Whether more parts of the same snapshot follow. Parts are ordered by version.
+        more: bool,
+    },
+    /// Up to which version the sender has each log; what it does not name, it does not have.
+    Digest {
+        /// One watermark for each log that the sender holds.
+        watermarks: Vec<Watermark>,
+    },
+    /// The sender has a log up to here: the answer to `Changes` and `Snapshot`.
+    Have {
+        /// The log and its version.
+        watermark: Watermark,
+    },
+    /// What changed in this log after this version?
+    Ask {
+        /// Whose log.
+        log: NodeRun,
+        /// The asker's watermark.
+        from: u64,
+    },
+    /// The sender has adopted this view; its own log stands at this version.
+    In {
+        /// The view.
+        view: ViewId,
+        /// The version of the sender's own log.
+        version: u64,
+        /// Whether the sender still waits for others to adopt it: the receiver says In too.
+        wanted: bool,
+    },
+}
+
+/// Up to which version a log is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Whose log.
+    pub log: NodeRun,
+    /// The contiguous version.
+    pub version: u64,
+}
+
+/// Words with which starts, stops and migrations are serialised at a child's home node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HomeWord {
+    /// To the home of these children: start them.
+    Start {
+        /// The requester's number.
+        request: RequestId,
+        /// The children.
+        specs: Vec<Arc<ChildSpec>>,
+        /// How long the requester waits.
+        wait: Duration,
+    },
+    /// From the home to the requester.
+    Started {
+        /// The requester's number.
+        request: RequestId,
+        /// What became of each.
+        outcomes: Vec<ChildOutcome<StartOutcome>>,
+    },
+    /// From the home to the node that shall run a child.
+    Run {
+        /// The child.
+        spec: Arc<ChildSpec>,
+        /// The epoch at which it begins.
+        epoch: Epoch,
+    },
+    /// The answer to `Run`.
+    Ran {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// What became of it.
+        outcome: StartOutcome,
+    },
+    /// To the home of these children: stop them for good.
+    Stop {
+        /// The requester's number.
+        request: RequestId,
+        /// The children.
+        children: Vec<ChildId>,
+        /// How long the requester waits.
+        wait: Duration,
+    },
+    /// From the home to the requester.
+    Stopped {
+        /// The requester's number.
+        request: RequestId,
+        /// What became of each.
+        outcomes: Vec<ChildOutcome<StopOutcome>>,
+    },
+    /// From the home to the owner: stop this child for good.
+    Halt {
+        /// The child.
+        child: ChildId,
+        /// The term at which it is removed.
+        epoch: Epoch,
+    },
+    /// The answer to `Halt`.
+    Halted {
+        /// The child.
+        child: ChildId,
+        /// From the order.
+        epoch: Epoch,
+        /// What became of it.
+        outcome: StopOutcome,
+    },
+    /// To a child's owner: move it.
+    Migrate {
+        /// The requester's number.
+        request: RequestId,
+        /// The child.
+        child: ChildId,
+        /// Where to.
+        to: NodeId,
+        /// Whether started handlers are cut off at `retention`.
+        forced: bool,
+        /// How long the requester waits.
+        wait: Duration,
+    },
+    /// From the owner to the requester.
+    Migrated {
+        /// The requester's number.
+        request: RequestId,
+        /// The child.
+        child: ChildId,
+        /// What became of it.
+        outcome: MigrateOutcome,
+    },
+}
+
+/// What became of one child of a request for many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildOutcome<T> {
+    /// The child.
+    pub child: ChildId,
+    /// What became of it.
+    pub outcome: T,
+}
+
+/// Words of one child's move. The state itself goes as a bulk transfer; the commit and the
+/// successor's start are entries in the registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HandoverWord {
+    /// Will you take this child?
+    Offer {
+        /// The ownership as the successor would have it, with the attempt's epoch.
+        ownership: Ownership,
+        /// The version of the state that would come.
+        state_version: u32,
+        /// Whether a state comes, or the successor starts from its arguments.
+        with_state: bool,
+        /// The view by which the child belongs to the receiver.
+        view: ViewId,
+    },
+    /// Yes; the state may come.
+    Accept {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+    },
+    /// No; nothing has changed.
+    Refuse {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// Why.
+        reason: RefuseReason,
+    },
+    /// The successor stands, built and not running.
+    Ready {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+    },
+    /// The successor could not be built, or is given up.
+    Failed {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+        /// Whether nothing is left of the successor. If not, it is built and waits: the source's
+        /// entry decides as ever.
+        gone: bool,
+    },
+    /// From a source that has committed and sees no successor: is there one? `Failed` if not.
+    Query {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+    },
+    /// The loser of a divergence was taken in; it may end.
+    Merged {
+        /// The child.
+        child: ChildId,
+        /// The loser's epoch.
+        epoch: Epoch,
+        /// Why it was parked and not merged, if it was not.
+        parked: Option<String>,
+    },
+}
+
+/// Why a node does not take a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefuseReason {
+    /// The node has not registered the child's kind.
+    UnknownKind,
+    /// The node cannot read states of this version.
+    StateVersion {
+        /// The oldest it reads.
+        oldest: u32,
+        /// The newest it reads.
+        newest: u32,
+    },
+    /// The node is leaving.
+    Leaving,
+    /// The node's view differs; tried again when the views agree.
+    View,
+    /// The child does not belong there.
+    NotMine,
+    /// The node still holds an older instance of the child, or is at its limit; tried again.
+    Busy,
+}
+
+/// Words of a roll call: what is left of the children of a node that went down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RollWord {
+    /// From a home: what do you hold of these?
+    Call {
+        /// Echoed in the answer.
+        roll: u64,
+        /// The children, each with the term that the home claims.
+        claims: Vec<Claim>,
+    },
+    /// The answer: a promise to obey no lower claim.
+    Answer {
+        /// From the call.
+        roll: u64,
+        /// One for each claim.
+        holds: Vec<Held>,
+    },
+    /// From the home: bring this child to life at this epoch.
+    Take {
+        /// The ownership as it begins.
+        ownership: Ownership,
+        /// What to make it from.
+        from: Copy,
+    },
+}
+
+/// One child of a roll call with the term that its home claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The child.
+    pub child: ChildId,
+    /// The term the home claims for it.
+    pub term: u64,
+}
+
+/// One node's answer about one child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The child.
+    pub child: ChildId,
+    /// The term from the claim; the answerer now refuses lower ones.
+    pub term: u64,
+    /// The highest (term, home) that it has promised before, if it is above the claim.
+    pub promised: Option<u64>,
+    /// What it holds.
+    pub copy: Copy,
+    /// The epoch of what it holds.
+    pub epoch: Epoch,
+    /// Since when its state goes back without a break.
+    pub born: Epoch,
+}
+
+/// What a node holds of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Copy {
+    /// Nothing: only its arguments are known.
+    Nothing,
+    /// A successor that is built and not running.
+    Ready,
+    /// An old actor that is held.
+    Frozen,
+    /// A running actor.
+    Live,
+}
+
+/// What stands before the bytes of a bulk transfer. CBOR, at most 1 MiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BulkHeader {
+    /// The state of a child that moves.
+    State {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+        /// The version of the state's form.
+        state_version: u32,
+        /// How far each lane's messages are in the state.
+        lanes: Vec<LaneMark>,
+    },
+    /// The state of a child's owner that lost a divergence.
+    Diverged {
+        /// The child.
+        child: ChildId,
+        /// The loser's epoch.
+        epoch: Epoch,
+        /// The version of the state's form.
+        state_version: u32,
+    },
+}
+
+impl BulkHeader {
+    /// The child it is about.
+    #[must_use]
+    pub fn child(&self) -> &ChildId {
+        match self {
+            Self::State { child, .. } | Self::Diverged { child, .. } => child,
+        }
+    }
+
+    /// The epoch it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::State { epoch, .. } | Self::Diverged { epoch, .. } => *epoch,
+        }
+    }
+}
+
+/// The highest number of one lane whose message's handler has started: what a state contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneMark {
+    /// The sending node's run.
+    pub run: NodeRun,
+    /// Its lane to the child.
+    pub lane: LaneId,
+    /// All numbers up to this one are done.
+    pub accepted: u64,
+}

@@ -1,0 +1,12 @@
+//! Plain data that every layer shares: identities, children, members, the words nodes exchange.
+//!
+//! Nothing here decides, waits or performs input and output.
+
+pub mod child;
+pub mod event;
+pub mod frame;
+pub mod id;
+pub mod member;
+pub mod message;
+pub mod report;
+pub mod settings;

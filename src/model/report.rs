@@ -1,0 +1,137 @@
+//! What became of requests.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    child::Epoch,
+    id::{ChildId, NodeId},
+};
+
+/// What became of one child that should start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartOutcome {
+    /// It runs.
+    Started {
+        /// Where.
+        node: NodeId,
+        /// At which epoch.
+        epoch: Epoch,
+    },
+    /// A child of this id was there already; it was left as it is.
+    Exists {
+        /// Where it is.
+        node: NodeId,
+        /// At which epoch.
+        epoch: Epoch,
+    },
+    /// It does not run.
+    Failed {
+        /// Why.
+        reason: StartFailed,
+    },
+}
+
+/// Why a child was not started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartFailed {
+    /// No node was told to start it, or its node went down; it may be tried again.
+    #[error("no answer within the deadline")]
+    Timeout,
+    /// The chosen node has not registered the kind.
+    #[error("node {node} has not registered the kind")]
+    UnknownKind {
+        /// The chosen node.
+        node: NodeId,
+    },
+    /// No member takes children.
+    #[error("no node takes children")]
+    NoNode,
+    /// `from_args` or `started` refused or panicked.
+    #[error("the child could not start: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The hub is leaving or has stopped.
+    #[error("the hub is leaving or has stopped")]
+    Leaving,
+    /// It was started, and stopped again since another child of the request failed.
+    #[error("rolled back, as another child of the request failed")]
+    RolledBack,
+}
+
+/// What became of one child that should stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopOutcome {
+    /// It was stopped for good.
+    Stopped {
+        /// Where it was.
+        node: NodeId,
+    },
+    /// There was none.
+    NotFound,
+    /// It could not be reached in time; it may still run.
+    Timeout,
+}
+
+/// What became of a child that should move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MigrateOutcome {
+    /// It runs there.
+    Moved {
+        /// Where.
+        node: NodeId,
+        /// At which epoch.
+        epoch: Epoch,
+    },
+    /// It goes on where it was, with its whole queue.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// There is no such child.
+    NotFound,
+    /// There is no such node in the cluster, or it takes no children.
+    NoSuchNode,
+    /// No outcome within the deadline; it may still move.
+    Timeout,
+}
+
+/// What became of each child of a `start_children`, in the order asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartReport {
+    /// Child and outcome.
+    pub outcomes: Vec<(ChildId, StartOutcome)>,
+}
+
+impl StartReport {
+    /// How many of them run now.
+    #[must_use]
+    pub fn started(&self) -> usize {
+        self.outcomes.iter().filter(|(_, o)| matches!(o, StartOutcome::Started { .. })).count()
+    }
+
+    /// Those that do not run, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (&ChildId, &StartFailed)> {
+        self.outcomes.iter().filter_map(|(child, outcome)| match outcome {
+            StartOutcome::Failed { reason } => Some((child, reason)),
+            _ => None,
+        })
+    }
+}
+
+/// What became of each child of a `stop_children`, in the order asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopReport {
+    /// Child and outcome.
+    pub outcomes: Vec<(ChildId, StopOutcome)>,
+}
+
+impl StopReport {
+    /// How many were stopped.
+    #[must_use]
+    pub fn stopped(&self) -> usize {
+        self.outcomes.iter().filter(|(_, o)| matches!(o, StopOutcome::Stopped { .. })).count()
+    }
+}

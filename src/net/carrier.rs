@@ -1,0 +1,105 @@
+//! What a transport gives to the links above it: authenticated connections that carry streams.
+
+use std::{io, sync::Arc};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
+
+use crate::model::id::NodeId;
+
+/// An ordered byte stream in both directions.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// One stream of a connection.
+pub(super) type Stream = Box<dyn ByteStream>;
+
+/// How many streams of one connection may wait to be taken; further ones are dropped.
+pub(super) const INCOMING_STREAMS: usize = 16;
+
+/// Dials. One for each node, on its network thread.
+#[async_trait]
+pub(super) trait Carrier: Send + Sync + 'static {
+    /// Dials all addresses; the first that answers, with the identity `node` if one is given,
+    /// wins. The caller bounds the time; a dropped future gives the attempt up or leaves a
+    /// connection that closes itself.
+    async fn dial(
+        &self,
+        node: Option<NodeId>,
+        addresses: Vec<String>,
+    ) -> Result<Connection, DialFailure>;
+    /// Stops listening and closes what is left.
+    async fn stop(&self);
+}
+
+/// Opens further streams of one connection, and closes it.
+#[async_trait]
+pub(super) trait Streams: Send + Sync + 'static {
+    /// Opens a stream; the peer finds it among its incoming ones.
+    async fn open(&self) -> io::Result<Stream>;
+    /// Closes the connection without waiting for what is on its way.
+    fn close(&self);
+}
+
+/// A connection whose other end has proven who it is. Dropping it closes it.
+pub(super) struct Connection {
+    /// The other end.
+    pub(super) peer: NodeId,
+    /// Its address, for the log.
+    pub(super) address: String,
+    /// Whether this node dialled.
+    pub(super) dialled: bool,
+    /// Opens streams.
+    pub(super) streams: Arc<dyn Streams>,
+    /// Streams that the peer opened; ends with the connection.
+    pub(super) incoming: mpsc::Receiver<Stream>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.streams.close();
+    }
+}
+
+/// Why a dial failed.
+#[derive(Debug)]
+pub(super) enum DialFailure {
+    /// Every address was refused by its host: nobody listens there.
+    Refused,
+    /// It is this node itself.
+    Itself,
+    /// Somebody listens there, but no secure channel could be agreed.
+    Insecure(String),
+    /// Somebody accepted, and cut it off or agreed on nothing in time: another secret, or a node
+    /// that hangs or stops.
+    Silent,
+    /// Anything else.
+    Unreachable(String),
+}
+
+impl std::fmt::Display for DialFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused by the host"),
+            Self::Itself => f.write_str("it is this node itself"),
+            Self::Insecure(error) => write!(f, "no secure channel: {error}"),
+            Self::Silent => f.write_str("accepted, and then no secure channel"),
+            Self::Unreachable(error) => f.write_str(error),
+        }
+    }
+}
+
+/// What a carrier tells besides the outcome of dials.
+pub(super) enum CarrierEvent {
+    /// It listens there.
+    Listening(String),
+    /// A peer has connected.
+    Incoming(Connection),
+    /// A node was seen on the LAN.
+    Found(NodeId, String),
+    /// It is no longer seen there.
+    Lost(NodeId, String),
+}

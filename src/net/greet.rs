@@ -1,0 +1,270 @@
+//! The Hellos that open a link: who is there, and whether it may come in.
+//!
+//! The dialler opens the control stream and sends its Hello; the other end checks it and sends its
+//! own. Then the node with the lower id chooses (`Use`), the other agrees (`Using`), and the link
+//! stands on both ends. Whoever refuses says why before it closes.
+
+use std::{io, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::watch,
+    time::timeout,
+};
+
+use super::{
+    Admission, Announcement,
+    carrier::{Connection, Stream},
+    control::{CONTROL_STREAM, CloseWord, ControlReader, Frame, put_frame, put_preface},
+};
+use crate::{
+    model::{
+        id::{HubName, Incarnation, NodeId},
+        member::Hello,
+    },
+    wire,
+};
+
+/// How long a closed connection is kept for the other end to read why.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+
+/// A connection whose Hellos were exchanged and found good.
+pub(super) struct Greeted {
+    pub(super) reader: ControlReader<ReadHalf<Stream>>,
+    pub(super) writer: WriteHalf<Stream>,
+    pub(super) connection: Connection,
+    pub(super) hello: Hello,
+}
+
+/// Why a connection came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum GreetFailure {
+    /// One end does not admit the other.
+    Refused(String),
+    /// This node's incarnation is fenced up to this one.
+    Fenced(Incarnation),
+    /// Another connection of the same two runs is in use.
+    Duplicate,
+    /// It broke, or took too long.
+    Broken(String),
+}
+
+impl From<io::Error> for GreetFailure {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+impl From<CloseWord> for GreetFailure {
+    fn from(word: CloseWord) -> Self {
+        match word {
+            CloseWord::Closed(reason) => Self::Broken(reason),
+            CloseWord::Refused(reason) => Self::Refused(reason),
+            CloseWord::Fenced(incarnation) => Self::Fenced(incarnation),
+            CloseWord::Duplicate => Self::Duplicate,
+        }
+    }
+}
+
+/// What a node checks Hellos against.
+pub(super) struct Greeter {
+    pub(super) me: NodeId,
+    pub(super) version: u16,
+    pub(super) hub: HubName,
+    pub(super) admission: Admission,
+    pub(super) announcement: watch::Receiver<Option<Announcement>>,
+    pub(super) deadline: Duration,
+}
+
+/// What is said to the other end, and what is made of it here.
+struct Refusal {
+    there: CloseWord,
+    here: GreetFailure,
+}
+
+impl Refusal {
+    fn both(reason: String) -> Self {
+        Self { there: CloseWord::Refused(reason.clone()), here: GreetFailure::Refused(reason) }
+    }
+}
+
+impl Greeter {
+    /// Exchanges the Hellos. The node with the higher id has heard `Use` when this returns; the
+    /// one with the lower id has not said it yet.
+    pub(super) async fn greet(&self, connection: Connection) -> Result<Greeted, GreetFailure> {
+        let late = |_| GreetFailure::Broken("no Hello within the deadline".to_owned());
+        let mut greeted =
+            timeout(self.deadline, self.exchange(connection)).await.map_err(late)??;
+        if self.me > greeted.connection.peer {
+            // The other may have to find out first whether an older link is dead.
+            let late = |_| GreetFailure::Broken("not chosen within the deadline".to_owned());
+            match timeout(2 * self.deadline, greeted.reader.next()).await.map_err(late)?? {
+                Frame::Use => {}
+                Frame::Close(word) => return Err(word.into()),
+                _ => return Err(GreetFailure::Broken("another word than Use".to_owned())),
+            }
+        }
+        greeted.reader.set_limit(wire::CONTROL_LIMIT);
+        Ok(greeted)
+    }
+
+    async fn exchange(&self, mut connection: Connection) -> Result<Greeted, GreetFailure> {
+        let mut announcement = self.announcement.clone();
+        let mine = announcement.wait_for(Option::is_some).await.ok().and_then(|a| a.clone());
+        let Some(mine) = mine else {
+            return Err(GreetFailure::Broken("the network is shutting down".to_owned()));
+        };
+        let dialled = connection.dialled;
+        let stream = if dialled {
+            connection.streams.open().await?
+        } else {
+            let ended = || GreetFailure::Broken("it closed before its Hello".to_owned());
+            let mut stream = connection.incoming.recv().await.ok_or_else(ended)?;
+            if stream.read_u8().await? != CONTROL_STREAM {
+                return Err(GreetFailure::Broken("the first stream is not control".to_owned()));
+            }
+            stream
+        };
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = ControlReader::new(reader, wire::HELLO_LIMIT);
+        let mut out = BytesMut::new();
+        if dialled {
+            out.extend_from_slice(&[CONTROL_STREAM]);
+        }
+        put_preface(&mut out, self.version);
+        if dialled {
+            if let Err(refusal) = self.admits(connection.peer) {
+                return Err(turn_away(connection, writer, out, refusal).await);
+            }
+            put_frame(&mut out, &Frame::Hello(self.hello(&mine, connection.peer)?));
+            writer.write_all(&out.split()).await?;
+            writer.flush().await?;
+        }
+        let version = reader.preface().await?;
+        let hello = match reader.next().await? {
+            Frame::Close(word) => return Err(word.into()),
+            frame => self.check(connection.peer, version, frame, &mine),
+        };
+        let hello = match hello {
+            Ok(hello) => hello,
+            Err(refusal) => return Err(turn_away(connection, writer, out, refusal).await),
+        };
+        if !dialled {
+            put_frame(&mut out, &Frame::Hello(self.hello(&mine, connection.peer)?));
+            writer.write_all(&out).await?;
+            writer.flush().await?;
+        }
+        Ok(Greeted { reader, writer, connection, hello })
+    }
+
+    /// This node's Hello for `peer`, encoded. As many known members as there is room for.
+    fn hello(&self, mine: &Announcement, peer: NodeId) -> Result<bytes::Bytes, GreetFailure> {
+        let fenced = mine.fenced.iter().filter(|(node, _)| *node == peer).map(|(_, i)| *i).max();
+        let known = mine.known.iter().take(1_024).cloned().collect();
+        let mut hello = Hello {
+            version: self.version,
+            hub: self.hub.clone(),
+            me: mine.me.clone(),
+            fenced,
+            known,
+        };
+        loop {
+            match wire::encode_hello(&hello) {
+                Ok(bytes) => return Ok(bytes),
+                Err(_) if !hello.known.is_empty() => hello.known.truncate(hello.known.len() / 2),
+                Err(error) => return Err(GreetFailure::Broken(error.to_string())),
+            }
+        }
+    }
+
+    fn admits(&self, peer: NodeId) -> Result<(), Refusal> {
+        match &self.admission {
+            Admission::Allow(nodes) | Admission::SecretAndAllow(_, nodes)
+                if !nodes.contains(&peer) =>
+            {
+                let reason = format!("{peer} is not on the allow list of {}", self.me);
+                Err(Refusal::both(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check(
+        &self,
+        peer: NodeId,
+        version: u16,
+        frame: Frame,
+        mine: &Announcement,
+    ) -> Result<Hello, Refusal> {
+        let me = self.me;
+        self.admits(peer)?;
+        let versions = |theirs: u16| {
+            Refusal::both(format!(
+                "{peer} speaks wire version {theirs}, {me} speaks {}",
+                self.version
+            ))
+        };
+        if version != self.version {
+            return Err(versions(version));
+        }
+        let Frame::Hello(bytes) = frame else {
+            return Err(Refusal::both(format!("{peer} began with another word than Hello")));
+        };
+        let hello = wire::decode_hello(&bytes)
+            .map_err(|error| Refusal::both(format!("the Hello of {peer} is malformed: {error}")))?;
+        if hello.version != self.version {
+            return Err(versions(hello.version));
+        }
+        if hello.hub != self.hub {
+            let (theirs, ours) = (&hello.hub, &self.hub);
+            return Err(Refusal::both(format!("{peer} is of hub {theirs}, {me} of hub {ours}")));
+        }
+        if hello.me.id != peer {
+            return Err(Refusal::both(format!("the Hello of {peer} names {}", hello.me.id)));
+        }
+        let theirs = hello.me.incarnation;
+        let fenced = mine.fenced.iter().filter(|(node, i)| *node == peer && theirs <= *i);
+        if let Some(fenced) = fenced.map(|(_, incarnation)| *incarnation).max() {
+            return Err(Refusal {
+                there: CloseWord::Fenced(fenced),
+                here: GreetFailure::Refused(format!("{peer} came with a fenced incarnation")),
+            });
+        }
+        if let Some(fenced) = hello.fenced.filter(|fenced| mine.me.incarnation <= *fenced) {
+            let reason = format!("{me} comes with an incarnation that {peer} has fenced");
+            return Err(Refusal {
+                there: CloseWord::Refused(reason),
+                here: GreetFailure::Fenced(fenced),
+            });
+        }
+        Ok(hello)
+    }
+}
+
+async fn turn_away(
+    connection: Connection,
+    writer: WriteHalf<Stream>,
+    before: BytesMut,
+    refusal: Refusal,
+) -> GreetFailure {
+    say_and_close(connection, writer, before, refusal.there).await;
+    refusal.here
+}
+
+/// Writes the last word, gives the other end a moment to read it, and closes.
+pub(super) async fn say_and_close(
+    mut connection: Connection,
+    mut writer: WriteHalf<Stream>,
+    mut before: BytesMut,
+    word: CloseWord,
+) {
+    put_frame(&mut before, &Frame::Close(word));
+    let _ = timeout(LINGER, async {
+        writer.write_all(&before).await?;
+        writer.shutdown().await?;
+        while connection.incoming.recv().await.is_some() {}
+        io::Result::Ok(())
+    })
+    .await;
+}

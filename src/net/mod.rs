@@ -1,0 +1,217 @@
+//! The network: one authenticated link to each peer, over libp2p or inside a process.
+//!
+//! A transport dials, listens, admits, keeps one link for each pair of nodes and moves bytes.
+//! Who is in the cluster is decided elsewhere.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use crate::model::{
+    id::{HubName, Incarnation, NodeId, NodeRun},
+    member::{Hello, Member},
+    message::{BulkHeader, PeerMessage},
+};
+
+mod bulk;
+mod carrier;
+mod control;
+mod greet;
+mod link;
+mod links;
+pub mod memory;
+mod outbox;
+pub mod p2p;
+mod peer;
+
+#[cfg(test)]
+mod suite;
+
+/// Who may join.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Admission {
+    /// Whoever knows the hub's name. For loopback, examples and tests.
+    Open,
+    /// Whoever holds the same secret of 32 bytes (libp2p's pre-shared key).
+    Secret([u8; 32]),
+    /// Only these nodes.
+    Allow(BTreeSet<NodeId>),
+    /// Only these nodes, and only with the secret.
+    SecretAndAllow([u8; 32], BTreeSet<NodeId>),
+}
+
+/// What a transport is started with.
+#[derive(Clone)]
+pub struct NetConfig {
+    /// The ed25519 secret key (32 bytes).
+    pub secret_key: [u8; 32],
+    /// The hub; nodes of another are refused.
+    pub hub: HubName,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs dialled for ever, with backoff, until a node answers there.
+    pub seeds: Vec<String>,
+    /// Who may join.
+    pub admission: Admission,
+    /// Whether nodes of the same LAN are looked for.
+    pub mdns: bool,
+    /// The heartbeat, from which backoff and handshake deadlines are taken.
+    pub heartbeat: Duration,
+    /// The largest data frame in bytes; a larger one closes the link.
+    pub frame_limit: usize,
+    /// The largest bulk transfer in bytes; a larger one is refused before it is read.
+    pub bulk_limit: usize,
+}
+
+/// What this node tells of itself when a link opens.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// Itself.
+    pub me: Member,
+    /// The members it knows.
+    pub known: Vec<Member>,
+    /// Lives that are fenced: a peer that comes with one of them, or an earlier one, is told so
+    /// in the Hello and not linked.
+    pub fenced: Vec<(NodeId, Incarnation)>,
+}
+
+/// What a transport tells, in order for each link.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// It listens there.
+    Listening {
+        /// The multiaddr, without peer id.
+        address: String,
+    },
+    /// The one link to a peer stands. Comes before anything else of it.
+    Linked {
+        /// The peer's Hello.
+        hello: Hello,
+    },
+    /// The link is closed. Comes after everything else of it.
+    Unlinked {
+        /// The peer.
+        run: NodeRun,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// A peer was not admitted: wrong hub, version, secret or not on the list. Told once for each
+    /// peer and reason.
+    Refused {
+        /// The peer, if it is known.
+        node: Option<NodeId>,
+        /// Its address, if it is known.
+        address: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// This node's incarnation is fenced at a peer: it must come with a higher one.
+    Fenced {
+        /// The fenced life.
+        incarnation: Incarnation,
+    },
+    /// A dial to a node of [`Network::connect`] failed; it will be tried again.
+    Unreachable {
+        /// The node.
+        node: NodeId,
+        /// Whether its host refused the connection.
+        refused: bool,
+    },
+    /// A word arrived.
+    Control {
+        /// The peer.
+        from: NodeRun,
+        /// The word.
+        message: PeerMessage,
+    },
+    /// A bulk transfer arrived, whole and with the right checksum.
+    Bulk {
+        /// The peer.
+        from: NodeRun,
+        /// What it is.
+        header: BulkHeader,
+        /// Its bytes.
+        body: Bytes,
+    },
+}
+
+/// The user messages' side of links, called on the network's thread; must not block.
+pub trait DataPlane: Send + Sync + 'static {
+    /// A link stands; frames may come and will be asked for.
+    fn linked(&self, run: NodeRun);
+    /// The link is closed.
+    fn unlinked(&self, run: NodeRun);
+    /// A data frame arrived. An error closes the link.
+    fn frame(&self, from: NodeRun, frame: Bytes) -> Result<(), crate::wire::WireError>;
+    /// Appends framed data for this peer to `buffer` until it holds about `target` bytes; tells
+    /// whether there is more. Each frame is length-prefixed as in [`crate::wire`].
+    fn fill(&self, to: NodeRun, buffer: &mut BytesMut, target: usize) -> bool;
+}
+
+/// Why a transport did not start. Nothing of it is left running.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// An address is no multiaddr of a kind that is supported.
+    #[error("address {address:?} is not valid: {reason}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node cannot listen there.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The secret key is no ed25519 key.
+    #[error("the secret key is not valid: {0}")]
+    Key(String),
+    /// The network's thread, its runtime or its transport could not be made.
+    #[error("cannot start the network: {0}")]
+    Start(String),
+}
+
+/// Why a word could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendRefused {
+    /// There is no link.
+    #[error("no link")]
+    NoLink,
+    /// The link's control queue is full (64 MiB): the peer does not read; the link is closed.
+    #[error("the control queue is full")]
+    Full,
+    /// The word is larger than a control frame may be, or cannot be encoded; it was not queued.
+    #[error("the word cannot be framed")]
+    Unframed,
+}
+
+/// Called exactly once, when a bulk transfer was written and acknowledged, or could not be; usually
+/// on the network's thread, never from inside [`Network::send_bulk`] while the network runs.
+pub type BulkDone = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// A running transport. Its methods return at once.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Keeps dialling this node, with backoff, until a link stands or it is disconnected; and again
+    /// whenever the link breaks.
+    fn connect(&self, node: NodeId, addresses: Vec<String>);
+    /// Closes the link to this node and dials it no more. It may still dial us.
+    fn disconnect(&self, node: NodeId, reason: &str);
+    /// What Hellos tell from now on.
+    fn announce(&self, announcement: Announcement);
+    /// Queues a word, in order.
+    fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendRefused>;
+    /// Sends a bulk transfer beside the words; several may be under way to one peer.
+    fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes, done: BulkDone);
+    /// [`DataPlane::fill`] has something for this peer.
+    fn data_ready(&self, to: NodeRun);
+    /// Flushes what is queued, closes all links and stops the network's thread.
+    async fn shutdown(&self, deadline: Duration);
+}

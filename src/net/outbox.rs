@@ -1,0 +1,275 @@
+//! What waits to be sent over one link.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{BulkDone, SendRefused, control::CloseWord};
+use crate::model::{id::NodeRun, message::BulkHeader};
+
+/// The most bytes of words that wait; one more closes the link, for the peer does not read.
+pub(super) const CONTROL_QUEUE: usize = 64 * 1024 * 1024;
+/// The most bulk transfers that wait; one more is answered with an error.
+const BULK_QUEUE: usize = 65_536;
+/// Transfers up to this size share one stream.
+pub(super) const SMALL_BULK: usize = 256 * 1024;
+
+/// Calls a [`BulkDone`] exactly once, whatever becomes of the transfer.
+pub(super) struct Done(Option<BulkDone>);
+
+impl Done {
+    pub(super) fn new(done: BulkDone) -> Self {
+        Self(Some(done))
+    }
+
+    pub(super) fn call(mut self, outcome: Result<(), String>) {
+        if let Some(done) = self.0.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err("the link closed before it was delivered".to_owned()));
+        }
+    }
+}
+
+/// A bulk transfer that waits.
+pub(super) struct Transfer {
+    pub(super) header: BulkHeader,
+    pub(super) body: Bytes,
+    pub(super) done: Done,
+}
+
+/// How a link is to be closed.
+#[derive(Debug, Clone)]
+pub(super) struct Closing {
+    /// What the peer is told.
+    pub(super) word: CloseWord,
+    /// Whether what is queued is sent first.
+    pub(super) flush: bool,
+}
+
+/// What the control writer is to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Write these.
+    Batch(Batch),
+    /// Write this last.
+    Close(CloseWord),
+}
+
+/// Frames to be written together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) ping: Option<u64>,
+    pub(super) pong: Option<u64>,
+    pub(super) words: Vec<Bytes>,
+}
+
+#[derive(Default)]
+struct State {
+    words: VecDeque<Bytes>,
+    /// Of the words that wait or are being written.
+    bytes: usize,
+    ping: Option<u64>,
+    pong: Option<u64>,
+    pings: u64,
+    small: VecDeque<Transfer>,
+    large: VecDeque<Transfer>,
+    closing: Option<Closing>,
+}
+
+/// What waits to be sent over one link. Any thread puts in, the link's tasks take out.
+pub(super) struct Outbox {
+    /// The peer's run.
+    pub(super) run: NodeRun,
+    state: Mutex<State>,
+    control: Notify,
+    small: Notify,
+    large: Notify,
+    /// Wakes the data writer.
+    pub(super) data: Notify,
+    /// Set as soon as the link is to be closed.
+    pub(super) closing: CancellationToken,
+    pongs: watch::Sender<u64>,
+}
+
+impl Outbox {
+    pub(super) fn new(run: NodeRun) -> Self {
+        Self {
+            run,
+            state: Mutex::default(),
+            control: Notify::new(),
+            small: Notify::new(),
+            large: Notify::new(),
+            data: Notify::new(),
+            closing: CancellationToken::new(),
+            pongs: watch::Sender::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an encoded word.
+    pub(super) fn push_word(&self, word: Bytes) -> Result<(), SendRefused> {
+        let mut state = self.state();
+        if state.closing.is_some() {
+            return Err(SendRefused::NoLink);
+        }
+        if state.bytes.saturating_add(word.len()) > CONTROL_QUEUE {
+            drop(state);
+            self.close(CloseWord::Closed("the control queue is full".to_owned()), false);
+            return Err(SendRefused::Full);
+        }
+        state.bytes += word.len();
+        state.words.push_back(word);
+        drop(state);
+        self.control.notify_one();
+        Ok(())
+    }
+
+    /// Queues a bulk transfer.
+    pub(super) fn push_bulk(&self, transfer: Transfer) -> Result<(), (Done, &'static str)> {
+        let mut state = self.state();
+        if state.closing.is_some() {
+            return Err((transfer.done, "no link"));
+        }
+        let is_small = transfer.body.len() <= SMALL_BULK;
+        let queue = if is_small { &mut state.small } else { &mut state.large };
+        if queue.len() >= BULK_QUEUE {
+            return Err((transfer.done, "the bulk queue is full"));
+        }
+        queue.push_back(transfer);
+        drop(state);
+        if is_small {
+            self.small.notify_one()
+        } else {
+            self.large.notify_one()
+        }
+        Ok(())
+    }
+
+    /// The next transfer of those that share a stream.
+    pub(super) async fn next_small(&self) -> Transfer {
+        loop {
+            if let Some(transfer) = self.take_small() {
+                return transfer;
+            }
+            self.small.notified().await;
+        }
+    }
+
+    /// The next transfer of those that share a stream, if one waits.
+    pub(super) fn take_small(&self) -> Option<Transfer> {
+        self.state().small.pop_front()
+    }
+
+    /// The next transfer that gets a stream of its own.
+    pub(super) async fn next_large(&self) -> Transfer {
+        loop {
+            let next = self.state().large.pop_front();
+            if let Some(transfer) = next {
+                return transfer;
+            }
+            self.large.notified().await;
+        }
+    }
+
+    /// What the control writer writes next; `written` are the bytes of words that it is done with.
+    pub(super) async fn next(&self, mut written: usize) -> Next {
+        loop {
+            if let Some(next) = self.take(std::mem::take(&mut written)) {
+                return next;
+            }
+            self.control.notified().await;
+        }
+    }
+
+    /// The same, if there is something now.
+    pub(super) fn take(&self, written: usize) -> Option<Next> {
+        /// As much is written at once.
+        const BATCH: usize = 64 * 1024;
+        let mut state = self.state();
+        state.bytes = state.bytes.saturating_sub(written);
+        if let Some(closing) = state.closing.clone().filter(|c| !c.flush || state.words.is_empty())
+        {
+            return Some(Next::Close(closing.word));
+        }
+        let mut batch =
+            Batch { ping: state.ping.take(), pong: state.pong.take(), words: Vec::new() };
+        let mut bytes = 0;
+        while bytes < BATCH {
+            let Some(word) = state.words.pop_front() else {
+                break;
+            };
+            bytes += word.len();
+            batch.words.push(word);
+        }
+        let is_empty = batch.ping.is_none() && batch.pong.is_none() && batch.words.is_empty();
+        (!is_empty).then_some(Next::Batch(batch))
+    }
+
+    /// Whether what was asked for has arrived: a Ping of the peer.
+    pub(super) fn pinged(&self, number: u64) {
+        self.state().pong = Some(number);
+        self.control.notify_one();
+    }
+
+    /// A Pong arrived.
+    pub(super) fn ponged(&self, number: u64) {
+        self.pongs.send_replace(number);
+    }
+
+    /// Whether the peer answers on this link within `patience`.
+    pub(super) async fn probe(&self, patience: Duration) -> bool {
+        let mut pongs = self.pongs.subscribe();
+        let number = {
+            let mut state = self.state();
+            state.pings += 1;
+            state.ping = Some(state.pings);
+            state.pings
+        };
+        self.control.notify_one();
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => false,
+            answer = tokio::time::timeout(patience, pongs.wait_for(|n| *n >= number)) => {
+                matches!(answer, Ok(Ok(_)))
+            }
+        }
+    }
+
+    /// Closes the link. The first reason stands.
+    pub(super) fn close(&self, word: CloseWord, flush: bool) {
+        self.state().closing.get_or_insert(Closing { word, flush });
+        self.closing.cancel();
+        self.control.notify_one();
+        self.data.notify_one();
+    }
+
+    /// How it is to be closed, once it is.
+    pub(super) fn how_to_close(&self) -> Option<Closing> {
+        self.state().closing.clone()
+    }
+
+    /// Answers all bulk transfers that wait; the link is closed.
+    pub(super) fn fail_bulk(&self) {
+        let mut state = self.state();
+        let failed = (std::mem::take(&mut state.small), std::mem::take(&mut state.large));
+        // Each one's `Done` is called when it is dropped, which must not happen under the lock.
+        drop(state);
+        drop(failed);
+    }
+}

@@ -1,0 +1,304 @@
+//! Hands out the raw streams of each connection, and bounds how many connections there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    convert::Infallible,
+    io,
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
+    swarm::{
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+        NetworkBehaviour, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        handler::{
+            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+        },
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+use crate::net::carrier::{INCOMING_STREAMS, Stream, Streams};
+
+/// The one protocol. Its version is told on the control stream, where a difference can be named.
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/actix-hub");
+/// Connections of one peer, those in the making included.
+const PER_PEER: usize = 4;
+/// Accepted connections that have not proved who they are.
+const UNPROVEN: usize = 64;
+/// Streams of one connection that wait to be opened.
+const OPENING: usize = 16;
+
+/// Opens streams of one connection.
+struct Opener {
+    requests: mpsc::Sender<Request>,
+    /// Told when the connection is to be closed.
+    close: mpsc::UnboundedSender<ConnectionId>,
+    connection: ConnectionId,
+}
+
+type Request = oneshot::Sender<io::Result<Stream>>;
+
+fn ended() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the connection ended")
+}
+
+#[async_trait]
+impl Streams for Opener {
+    async fn open(&self) -> io::Result<Stream> {
+        let (request, answer) = oneshot::channel();
+        self.requests.send(request).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    fn close(&self) {
+        // One word for each connection, when it is dropped.
+        let _ = self.close.send(self.connection);
+    }
+}
+
+/// What a connection gives, once it stands.
+pub(super) struct Ends {
+    pub(super) streams: Box<dyn Streams>,
+    pub(super) incoming: mpsc::Receiver<Stream>,
+}
+
+/// Gives each connection its channels.
+pub(super) struct RawStreams {
+    /// Of connections that were made and not taken.
+    ends: HashMap<ConnectionId, Ends>,
+    unproven: BTreeSet<ConnectionId>,
+    standing: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
+    close: mpsc::UnboundedSender<ConnectionId>,
+    orders: VecDeque<(PeerId, ConnectionId)>,
+}
+
+impl RawStreams {
+    /// `close` is told each connection that is dropped.
+    pub(super) fn new(close: mpsc::UnboundedSender<ConnectionId>) -> Self {
+        Self {
+            ends: HashMap::new(),
+            unproven: BTreeSet::new(),
+            standing: BTreeMap::new(),
+            close,
+            orders: VecDeque::new(),
+        }
+    }
+
+    /// What a connection that was established gives.
+    pub(super) fn take(&mut self, connection: ConnectionId) -> Option<Ends> {
+        self.ends.remove(&connection)
+    }
+
+    /// Lets a connection end at once, whatever is on its way. False: there is none.
+    pub(super) fn drop_connection(&mut self, connection: ConnectionId) -> bool {
+        let peer = self.standing.iter().find(|(_, all)| all.contains(&connection));
+        let Some(peer) = peer.map(|(peer, _)| *peer) else {
+            return false;
+        };
+        self.orders.push_back((peer, connection));
+        // It counts no more: closing a connection that is cut off can take its time.
+        self.forget(connection, Some(peer));
+        true
+    }
+
+    fn forget(&mut self, connection: ConnectionId, peer: Option<PeerId>) {
+        self.unproven.remove(&connection);
+        self.ends.remove(&connection);
+        if let Some(peer) = peer
+            && let Some(all) = self.standing.get_mut(&peer)
+        {
+            all.remove(&connection);
+            if all.is_empty() {
+                self.standing.remove(&peer);
+            }
+        }
+    }
+
+    fn establish(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+    ) -> Result<RawHandler, ConnectionDenied> {
+        self.unproven.remove(&connection);
+        let all = self.standing.entry(peer).or_default();
+        if all.len() >= PER_PEER {
+            return Err(ConnectionDenied::new(io::Error::other("too many connections of a peer")));
+        }
+        all.insert(connection);
+        let (requests, to_open) = mpsc::channel(OPENING);
+        let (incoming, opened) = mpsc::channel(INCOMING_STREAMS);
+        let opener = Opener { requests, close: self.close.clone(), connection };
+        self.ends.insert(connection, Ends { streams: Box::new(opener), incoming: opened });
+        Ok(RawHandler { to_open, incoming, is_kept: true, waker: None })
+    }
+}
+
+impl NetworkBehaviour for RawStreams {
+    type ConnectionHandler = RawHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        if self.unproven.len() >= UNPROVEN {
+            return Err(ConnectionDenied::new(io::Error::other("too many unproven connections")));
+        }
+        self.unproven.insert(connection);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.establish(connection, peer)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.establish(connection, peer)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => {
+                self.forget(closed.connection_id, Some(closed.peer_id));
+            }
+            FromSwarm::ListenFailure(failed) => self.forget(failed.connection_id, failed.peer_id),
+            FromSwarm::DialFailure(failed) => self.forget(failed.connection_id, failed.peer_id),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        // The driver polls the swarm again after each order that it gives.
+        match self.orders.pop_front() {
+            Some((peer_id, connection)) => Poll::Ready(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: libp2p::swarm::NotifyHandler::One(connection),
+                event: LetGo,
+            }),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Tells a handler to keep its connection no more.
+#[derive(Debug)]
+pub(super) struct LetGo;
+
+/// The streams of one connection.
+pub(super) struct RawHandler {
+    to_open: mpsc::Receiver<Request>,
+    incoming: mpsc::Sender<Stream>,
+    is_kept: bool,
+    waker: Option<std::task::Waker>,
+}
+
+impl ConnectionHandler for RawHandler {
+    type FromBehaviour = LetGo;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Request;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
+    }
+
+    /// Streams do not keep a connection: it ends when its owner lets go, even if a peer is cut
+    /// off and nothing can be flushed.
+    fn connection_keep_alive(&self) -> bool {
+        self.is_kept
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<
+        ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>,
+    > {
+        if self.is_kept
+            && let Poll::Ready(Some(request)) = self.to_open.poll_recv(cx)
+        {
+            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), request);
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn on_behaviour_event(&mut self, LetGo: LetGo) {
+        self.is_kept = false;
+        self.to_open.close();
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            '_,
+            Self::InboundProtocol,
+            Self::OutboundProtocol,
+            Self::InboundOpenInfo,
+            Self::OutboundOpenInfo,
+        >,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: mut stream,
+                ..
+            }) => {
+                stream.ignore_for_keep_alive();
+                // Without room it is dropped, which resets it: a peer opens a few at a time.
+                let _ = self.incoming.try_send(Box::new(stream.compat()));
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: mut stream,
+                info: request,
+            }) => {
+                stream.ignore_for_keep_alive();
+                let _ = request.send(Ok(Box::new(stream.compat())));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info: request, error }) => {
+                let error = match error {
+                    StreamUpgradeError::Io(error) => error,
+                    StreamUpgradeError::Timeout => io::ErrorKind::TimedOut.into(),
+                    other => io::Error::other(other.to_string()),
+                };
+                let _ = request.send(Err(error));
+            }
+            _ => {}
+        }
+    }
+}

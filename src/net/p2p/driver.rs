@@ -1,0 +1,471 @@
+//! Drives the swarm: dials, listens, and hands connections on. It never waits for anybody.
+
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use libp2p::core::transport::{
+    TransportError,
+    timeout::{TransportTimeout, TransportTimeoutError},
+};
+use libp2p::{
+    Multiaddr, Swarm, Transport,
+    core::{ConnectedPoint, muxing::StreamMuxerBox, transport::Boxed, upgrade},
+    dns, mdns,
+    multiaddr::Protocol,
+    noise,
+    pnet::{PnetConfig, PreSharedKey},
+    swarm::{
+        self, ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
+        behaviour::toggle::Toggle,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+    tcp, yamux,
+};
+use libp2p::{PeerId, identity::Keypair};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    behaviour::RawStreams,
+    key::{from_peer_id, to_peer_id},
+    key_pair, parse_address,
+};
+use crate::{
+    model::id::NodeId,
+    net::{
+        Admission, NetConfig, NetError,
+        carrier::{Carrier, CarrierEvent, Connection, DialFailure},
+        links::answer_deadline,
+    },
+};
+
+/// How many orders wait for the swarm; whoever orders more waits.
+const ORDERS: usize = 64;
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    streams: RawStreams,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+enum Order {
+    Dial {
+        node: Option<NodeId>,
+        addresses: Vec<Multiaddr>,
+        answer: oneshot::Sender<Result<Connection, DialFailure>>,
+    },
+    Stop {
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// The way to the swarm.
+struct Handle {
+    orders: mpsc::Sender<Order>,
+}
+
+fn swarm_ended() -> DialFailure {
+    DialFailure::Unreachable("the network is shutting down".to_owned())
+}
+
+#[async_trait]
+impl Carrier for Handle {
+    async fn dial(
+        &self,
+        node: Option<NodeId>,
+        addresses: Vec<String>,
+    ) -> Result<Connection, DialFailure> {
+        let mut node = node;
+        let mut parsed = Vec::new();
+        let mut wrong = String::new();
+        for address in addresses {
+            match parse_address(&address) {
+                // An address that names another node than the one that is looked for is no use.
+                Ok((address, named)) if node.is_none() || named.is_none() || named == node => {
+                    parsed.push(address);
+                    node = node.or(named);
+                }
+                Ok(_) => wrong = format!("{address} names another node"),
+                Err(reason) => wrong = format!("{address}: {reason}"),
+            }
+        }
+        if parsed.is_empty() {
+            return Err(DialFailure::Unreachable(wrong));
+        }
+        let (answer, outcome) = oneshot::channel();
+        let order = Order::Dial { node, addresses: parsed, answer };
+        self.orders.send(order).await.map_err(|_| swarm_ended())?;
+        outcome.await.map_err(|_| swarm_ended())?
+    }
+
+    async fn stop(&self) {
+        let (answer, stopped) = oneshot::channel();
+        if self.orders.send(Order::Stop { answer }).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// Listens, and drives the swarm on a task of its own.
+pub(super) async fn start(
+    config: NetConfig,
+    events: mpsc::Sender<CarrierEvent>,
+) -> Result<Arc<dyn Carrier>, NetError> {
+    let keys = key_pair(&config.secret_key);
+    let secret = match config.admission {
+        Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
+        Admission::Open | Admission::Allow(_) => None,
+    };
+    let transport = transport(&keys, secret, answer_deadline(config.heartbeat))?;
+    let me = keys.public().to_peer_id();
+    let (close, closed) = mpsc::unbounded_channel();
+    let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
+    let mdns = mdns.and_then(|made| {
+        made.inspect_err(|error| tracing::warn!(%error, "no discovery on the LAN")).ok()
+    });
+    let behaviour = Behaviour { streams: RawStreams::new(close), mdns: mdns.into() };
+    let swarm_config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(Duration::ZERO)
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
+    let mut swarm = Swarm::new(transport, behaviour, me, swarm_config);
+    for address in &config.listen {
+        let (parsed, _) = parse_address(address)
+            .map_err(|reason| NetError::Address { address: address.clone(), reason })?;
+        let refused = |reason| NetError::Listen { address: address.clone(), reason };
+        is_free(&parsed).map_err(|error| refused(error.to_string()))?;
+        swarm.listen_on(parsed).map_err(|error| match error {
+            TransportError::Other(error) => refused(error.to_string()),
+            error => refused(error.to_string()),
+        })?;
+    }
+    let (orders, taken) = mpsc::channel(ORDERS);
+    let driver = Driver { swarm, events, dials: HashMap::new() };
+    tokio::spawn(driver.run(taken, closed));
+    Ok(Arc::new(Handle { orders }))
+}
+
+/// Whether nobody listens there. libp2p shares a port (`SO_REUSEPORT`), so that a second process
+/// on it would not fail, and would silently get half of the connections.
+fn is_free(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let address: Option<IpAddr> = match parts.next() {
+        Some(Protocol::Ip4(address)) => Some(address.into()),
+        Some(Protocol::Ip6(address)) => Some(address.into()),
+        _ => None,
+    };
+    match (address, parts.next()) {
+        (Some(address), Some(Protocol::Tcp(port))) if port != 0 => {
+            std::net::TcpListener::bind((address, port)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn transport(
+    keys: &Keypair,
+    secret: Option<[u8; 32]>,
+    deadline: Duration,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = TransportTimeout::new(tcp, deadline / 2);
+    let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
+    let dns = dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?;
+    let dns = dns.map_err(unreached);
+    let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
+    let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
+    let shielded = dns.and_then(move |socket, _| async move {
+        match secret {
+            Some(secret) => secret.handshake(socket).await.map(futures_util::future::Either::Left),
+            None => Ok(futures_util::future::Either::Right(socket)),
+        }
+    });
+    let secured = shielded
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(deadline * 4 / 5);
+    // TCP has given up well before that: what is out of time was accepted and not agreed on.
+    let secured = Transport::map_err(secured, |error| match &error {
+        TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
+        error => Unsecured(cause(error)),
+    });
+    Ok(secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+}
+
+/// Why no secure connection came about; carried through the swarm's boxed errors.
+#[derive(Debug)]
+struct Unsecured(DialFailure);
+
+impl std::fmt::Display for Unsecured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unsecured {}
+
+/// What an error of the layers above TCP comes from.
+fn cause(error: &(dyn std::error::Error + 'static)) -> DialFailure {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(NotReached(error)) = error.downcast_ref() {
+            return match error.kind() {
+                io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+                _ => DialFailure::Unreachable(error.to_string()),
+            };
+        }
+        let io = error.downcast_ref::<io::Error>();
+        // A node that stops cuts those off that its host has accepted.
+        if io.is_some_and(|error| CUT_OFF.contains(&error.kind())) {
+            return DialFailure::Silent;
+        }
+        next = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    DialFailure::Insecure(error.to_string())
+}
+
+/// The connection ended before anything was agreed.
+const CUT_OFF: [io::ErrorKind; 5] = [
+    io::ErrorKind::UnexpectedEof,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::NotConnected,
+];
+
+/// No TCP connection came about.
+#[derive(Debug)]
+struct Unreached(NotReached);
+
+/// Marks errors that say nothing about secrets. It is the source of [`Unreached`], since the
+/// swarm's combined error types show the sources of what they hold and not the errors themselves.
+#[derive(Debug)]
+struct NotReached(io::Error);
+
+impl Unreached {
+    fn new(error: io::Error) -> Self {
+        Self(NotReached(error))
+    }
+}
+
+impl std::fmt::Display for Unreached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unreached {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl std::fmt::Display for NotReached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotReached {}
+
+/// No connection to any of the addresses that a name stands for.
+fn unreached(error: dns::Error<Unreached>) -> Unreached {
+    match error {
+        dns::Error::Transport(unreached) => unreached,
+        dns::Error::Dial(errors) => {
+            let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let refused = |error| unreached(error).0.0.kind() == io::ErrorKind::ConnectionRefused;
+            let kind = if !errors.is_empty() && errors.into_iter().all(refused) {
+                io::ErrorKind::ConnectionRefused
+            } else {
+                io::ErrorKind::Other
+            };
+            Unreached::new(io::Error::new(kind, text))
+        }
+        other => Unreached::new(io::Error::other(other.to_string())),
+    }
+}
+
+/// The same kind and text, owned.
+fn io_of(error: &(dyn std::error::Error + 'static)) -> io::Error {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return io::Error::new(error.kind(), error.to_string());
+        }
+        next = error.source();
+    }
+    io::Error::other(error.to_string())
+}
+
+struct Driver {
+    swarm: Swarm<Behaviour>,
+    events: mpsc::Sender<CarrierEvent>,
+    dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut closed: mpsc::UnboundedReceiver<ConnectionId>,
+    ) {
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Dial { node, addresses, answer }) => {
+                        self.dial(node, addresses, answer);
+                    }
+                    Some(Order::Stop { answer }) => {
+                        // The swarm is dropped first: sockets and listeners end with it.
+                        drop(self);
+                        let _ = answer.send(());
+                        return;
+                    }
+                    None => return,
+                },
+                Some(connection) = closed.recv() => {
+                    self.swarm.behaviour_mut().streams.drop_connection(connection);
+                }
+                event = self.swarm.select_next_some() => self.handle(event),
+            }
+        }
+    }
+
+    fn dial(
+        &mut self,
+        node: Option<NodeId>,
+        addresses: Vec<Multiaddr>,
+        answer: oneshot::Sender<Result<Connection, DialFailure>>,
+    ) {
+        if answer.is_closed() {
+            return;
+        }
+        // Not from the port that is listened on, which is libp2p's default: two nodes that dial each
+        // other's port from their own can end up with one TCP connection that both have opened.
+        let options = match node {
+            Some(node) => DialOpts::peer_id(to_peer_id(node))
+                .condition(PeerCondition::Always)
+                .addresses(addresses)
+                .allocate_new_port()
+                .build(),
+            None => match addresses.into_iter().next() {
+                Some(address) => {
+                    DialOpts::unknown_peer_id().address(address).allocate_new_port().build()
+                }
+                None => return,
+            },
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => drop(self.dials.insert(connection, answer)),
+            Err(error) => drop(answer.send(Err(failure(error)))),
+        }
+    }
+
+    /// An event that finds no room is dropped with what it carries.
+    fn tell(&self, event: CarrierEvent) {
+        if self.events.try_send(event).is_err() {
+            tracing::warn!("the network is overloaded: an event of it was dropped");
+        }
+    }
+
+    fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.tell(CarrierEvent::Listening(address.to_string()));
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                if let Some(answer) = self.dials.remove(&connection_id) {
+                    let _ = answer.send(Err(failure(error)));
+                }
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(address = %send_back_addr, %error, "a connection was not accepted");
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener failed");
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "a listener ended");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
+                let (nodes, is_found) = match event {
+                    mdns::Event::Discovered(nodes) => (nodes, true),
+                    mdns::Event::Expired(nodes) => (nodes, false),
+                };
+                for (peer, address) in nodes {
+                    let address = address.to_string();
+                    let Some(node) = from_peer_id(&peer) else {
+                        continue;
+                    };
+                    if parse_address(&address).is_ok() {
+                        self.tell(if is_found {
+                            CarrierEvent::Found(node, address)
+                        } else {
+                            CarrierEvent::Lost(node, address)
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let ends = self.swarm.behaviour_mut().streams.take(connection);
+        let (Some(ends), Some(node)) = (ends, from_peer_id(&peer)) else {
+            // Its key is of another kind than ours.
+            self.swarm.behaviour_mut().streams.drop_connection(connection);
+            return;
+        };
+        let connected = Connection {
+            peer: node,
+            address: endpoint.get_remote_address().to_string(),
+            dialled: endpoint.is_dialer(),
+            streams: ends.streams.into(),
+            incoming: ends.incoming,
+        };
+        if endpoint.is_dialer() {
+            // If nobody waits for it any more, it is dropped, which closes it.
+            if let Some(answer) = self.dials.remove(&connection) {
+                let _ = answer.send(Ok(connected));
+            }
+        } else {
+            self.tell(CarrierEvent::Incoming(connected));
+        }
+    }
+}
+
+/// What a failed dial means: of several addresses, what says most about who is there.
+fn failure(error: DialError) -> DialFailure {
+    let errors = match error {
+        DialError::LocalPeerId { .. } => return DialFailure::Itself,
+        DialError::Transport(errors) => errors,
+        error => return DialFailure::Unreachable(error.to_string()),
+    };
+    let failure_of = |(address, error): (Multiaddr, TransportError<io::Error>)| match error {
+        TransportError::Other(error) => match error.downcast::<Unsecured>() {
+            Ok(Unsecured(failure)) => failure,
+            Err(error) => DialFailure::Unreachable(error.to_string()),
+        },
+        TransportError::MultiaddrNotSupported(_) => {
+            DialFailure::Unreachable(format!("{address} is not supported"))
+        }
+    };
+    let rank = |failure: &DialFailure| match failure {
+        DialFailure::Insecure(_) => 3,
+        DialFailure::Silent => 2,
+        DialFailure::Unreachable(_) | DialFailure::Itself => 1,
+        // Only if all of them do.
+        DialFailure::Refused => 0,
+    };
+    let none = || DialFailure::Unreachable("no address".to_owned());
+    errors.into_iter().map(failure_of).max_by_key(rank).unwrap_or_else(none)
+}

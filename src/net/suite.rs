@@ -1,0 +1,950 @@
+//! What both transports must do, run for each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Admission, Announcement, DataPlane, NetConfig, NetError, NetEvent, Network, SendRefused,
+    memory::{self, MemoryNetwork},
+    p2p,
+};
+use crate::{
+    model::{
+        child::Epoch,
+        id::{ChildId, HubName, Incarnation, NodeId, NodeName, NodeRun},
+        member::{Member, MemberState, WIRE_VERSION},
+        message::{BulkHeader, MemberWord, PeerMessage},
+    },
+    wire::WireError,
+};
+
+/// Generous: only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[async_trait]
+trait Transport: Send + Sync {
+    fn listen(&self) -> &'static str;
+    async fn start(
+        &self,
+        version: u16,
+        config: NetConfig,
+        events: mpsc::Sender<NetEvent>,
+        data: Arc<dyn DataPlane>,
+    ) -> Result<Arc<dyn Network>, NetError>;
+}
+
+struct OverMemory(MemoryNetwork);
+
+#[async_trait]
+impl Transport for OverMemory {
+    fn listen(&self) -> &'static str {
+        "/memory/0"
+    }
+    async fn start(
+        &self,
+        version: u16,
+        config: NetConfig,
+        events: mpsc::Sender<NetEvent>,
+        data: Arc<dyn DataPlane>,
+    ) -> Result<Arc<dyn Network>, NetError> {
+        memory::start_version(&self.0, version, config, events, data).await
+    }
+}
+
+struct OverLibp2p;
+
+#[async_trait]
+impl Transport for OverLibp2p {
+    fn listen(&self) -> &'static str {
+        "/ip4/127.0.0.1/tcp/0"
+    }
+    async fn start(
+        &self,
+        version: u16,
+        config: NetConfig,
+        events: mpsc::Sender<NetEvent>,
+        data: Arc<dyn DataPlane>,
+    ) -> Result<Arc<dyn Network>, NetError> {
+        p2p::start_version(version, config, events, data).await
+    }
+}
+
+/// Counted bytes go out, whatever comes in is kept.
+#[derive(Default)]
+struct Plane {
+    state: Mutex<PlaneState>,
+}
+
+#[derive(Default)]
+struct PlaneState {
+    log: Vec<&'static str>,
+    queued: BTreeMap<NodeRun, (u64, u64)>,
+    raw: Vec<u8>,
+    expected: u64,
+    out_of_order: usize,
+    wanted: Option<(u64, tokio::sync::oneshot::Sender<()>)>,
+}
+
+impl Plane {
+    fn queue(&self, to: NodeRun, frames: u64) {
+        self.state.lock().expect("whole").queued.entry(to).or_default().1 += frames;
+    }
+
+    fn when_received(&self, frames: u64) -> tokio::sync::oneshot::Receiver<()> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.state.lock().expect("whole").wanted = Some((frames, sender));
+        receiver
+    }
+
+    fn log(&self) -> Vec<&'static str> {
+        self.state.lock().expect("whole").log.clone()
+    }
+}
+
+impl DataPlane for Plane {
+    fn linked(&self, _: NodeRun) {
+        self.state.lock().expect("whole").log.push("linked");
+    }
+    fn unlinked(&self, _: NodeRun) {
+        self.state.lock().expect("whole").log.push("unlinked");
+    }
+    fn frame(&self, _: NodeRun, mut frame: Bytes) -> Result<(), WireError> {
+        let mut state = self.state.lock().expect("whole");
+        if frame.len() != 8 {
+            return Err(malformed());
+        }
+        state.out_of_order += usize::from(frame.get_u64_le() != state.expected);
+        state.expected += 1;
+        if state.wanted.as_ref().is_some_and(|(wanted, _)| *wanted == state.expected) {
+            let _ = state.wanted.take().expect("just seen").1.send(());
+        }
+        Ok(())
+    }
+    fn fill(&self, to: NodeRun, buffer: &mut BytesMut, target: usize) -> bool {
+        let mut state = self.state.lock().expect("whole");
+        buffer.put_slice(&std::mem::take(&mut state.raw));
+        let Some((next, end)) = state.queued.get_mut(&to) else {
+            return false;
+        };
+        while next < end && buffer.len() < target {
+            buffer.put_u32_le(8);
+            buffer.put_u64_le(*next);
+            *next += 1;
+        }
+        next < end
+    }
+}
+
+fn malformed() -> WireError {
+    crate::wire::decode_message(&[0xff]).expect_err("no word")
+}
+
+struct Node {
+    id: NodeId,
+    incarnation: Incarnation,
+    network: Arc<dyn Network>,
+    events: mpsc::Receiver<NetEvent>,
+    plane: Arc<Plane>,
+    address: String,
+}
+
+#[derive(Clone)]
+struct Options {
+    key: u8,
+    hub: &'static str,
+    version: u16,
+    admission: Admission,
+    incarnation: Incarnation,
+    fenced: Vec<(NodeId, Incarnation)>,
+    bulk_limit: usize,
+    seeds: Vec<String>,
+}
+
+/// The options of the node with the `rank`-th lowest id.
+fn options(rank: usize) -> Options {
+    let mut keys: Vec<u8> = (1..=8).collect();
+    keys.sort_by_key(|key| p2p::node_id(&[*key; 32]));
+    Options {
+        key: keys[rank],
+        hub: "hub",
+        version: WIRE_VERSION,
+        admission: Admission::Open,
+        incarnation: Incarnation { started: 1_000, nonce: rank as u64 },
+        fenced: Vec::new(),
+        bulk_limit: 16 * 1024 * 1024,
+        seeds: Vec::new(),
+    }
+}
+
+fn id_of(options: &Options) -> NodeId {
+    p2p::node_id(&[options.key; 32])
+}
+
+fn announcement(options: &Options, address: &str) -> Announcement {
+    let me = Member {
+        id: id_of(options),
+        incarnation: options.incarnation,
+        name: NodeName::new(format!("node-{}", options.key)).expect("a name"),
+        addresses: vec![address.to_owned()],
+        weight: 1,
+        state: MemberState::Alive,
+    };
+    Announcement { me, known: Vec::new(), fenced: options.fenced.clone() }
+}
+
+async fn start(transport: &dyn Transport, options: Options) -> Node {
+    let config = NetConfig {
+        secret_key: [options.key; 32],
+        hub: HubName::new(options.hub).expect("a name"),
+        listen: vec![transport.listen().to_owned()],
+        seeds: options.seeds.clone(),
+        admission: options.admission.clone(),
+        mdns: false,
+        heartbeat: Duration::from_millis(100),
+        frame_limit: 1024 * 1024,
+        bulk_limit: options.bulk_limit,
+    };
+    let (sender, mut events) = mpsc::channel(1_024);
+    let plane = Arc::new(Plane::default());
+    let data: Arc<dyn DataPlane> = plane.clone();
+    let network = transport.start(options.version, config, sender, data).await.expect("it starts");
+    let listening = timeout(PATIENCE, events.recv()).await.expect("in time").expect("an event");
+    let NetEvent::Listening { address } = listening else { panic!("{listening:?}") };
+    network.announce(announcement(&options, &address));
+    let (id, incarnation) = (id_of(&options), options.incarnation);
+    Node { id, incarnation, network, events, plane, address }
+}
+
+impl Node {
+    fn run(&self) -> NodeRun {
+        self.incarnation.run_of(self.id)
+    }
+
+    fn connect(&self, other: &Node) {
+        self.network.connect(other.id, vec![other.address.clone()]);
+    }
+
+    async fn next(&mut self) -> NetEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("an event")
+    }
+
+    /// The next event but failed dials.
+    async fn notable(&mut self) -> NetEvent {
+        loop {
+            match self.next().await {
+                NetEvent::Unreachable { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    async fn linked(&mut self) -> NodeRun {
+        match self.notable().await {
+            NetEvent::Linked { hello } => hello.me.run(),
+            other => panic!("{other:?} instead of Linked"),
+        }
+    }
+
+    async fn unlinked(&mut self) -> String {
+        match self.notable().await {
+            NetEvent::Unlinked { reason, .. } => reason,
+            other => panic!("{other:?} instead of Unlinked"),
+        }
+    }
+
+    async fn refused(&mut self) -> String {
+        match self.notable().await {
+            NetEvent::Refused { reason, .. } => reason,
+            other => panic!("{other:?} instead of Refused"),
+        }
+    }
+
+    async fn word(&mut self) -> u64 {
+        match self.notable().await {
+            NetEvent::Control { message, .. } => number(&message),
+            other => panic!("{other:?} instead of a word"),
+        }
+    }
+
+    async fn stop(&self) {
+        self.network.shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+fn word(number: u64) -> PeerMessage {
+    let incarnation = Incarnation { started: 1, nonce: 1 };
+    let about = NodeId::from_key([0; 32]);
+    PeerMessage::Member(MemberWord::Ask { about, incarnation, ballot: number })
+}
+
+fn number(message: &PeerMessage) -> u64 {
+    match message {
+        PeerMessage::Member(MemberWord::Ask { ballot, .. }) => *ballot,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bulk(name: &str) -> BulkHeader {
+    let child = ChildId::new(name).expect("an id");
+    BulkHeader::Diverged { child, epoch: Epoch::ZERO, state_version: 1 }
+}
+
+async fn pair(transport: &dyn Transport) -> (Node, Node) {
+    let mut low = start(transport, options(0)).await;
+    let mut high = start(transport, options(1)).await;
+    low.connect(&high);
+    assert_eq!(low.linked().await, high.run());
+    assert_eq!(high.linked().await, low.run());
+    (low, high)
+}
+
+/// Runs each test over both transports.
+macro_rules! both {
+    ($($name:ident),* $(,)?) => {
+        mod in_process {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(&OverMemory(MemoryNetwork::new())).await;
+            })*
+        }
+        mod over_libp2p {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(&OverLibp2p).await;
+            })*
+        }
+    };
+}
+
+both! {
+    two_nodes_link_and_exchange_words_in_order,
+    simultaneous_dials_leave_one_link_on_both_ends,
+    a_wrong_hub_name_is_refused_with_the_reason_on_both_sides,
+    a_wrong_version_is_refused_with_the_reason_on_both_sides,
+    a_wrong_secret_gives_no_link_and_is_told_to_the_dialler,
+    the_right_secret_gives_a_link,
+    a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides,
+    a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one,
+    a_new_run_is_refused_while_the_old_one_answers,
+    data_frames_arrive_in_order,
+    bulk_transfers_arrive_intact_while_words_flow,
+    a_large_bulk_above_the_limit_is_refused_with_both_sizes,
+    a_small_bulk_above_the_limit_is_refused_and_the_next_one_arrives,
+    a_stalled_hub_holds_up_the_sender_and_loses_nothing,
+    a_corrupt_data_frame_closes_the_link_and_nothing_else,
+    a_data_frame_above_the_limit_closes_the_link,
+    a_link_that_is_closed_is_told_once_and_dialled_again,
+    a_seed_is_dialled_until_it_answers_and_again_after_a_break,
+    a_seed_that_is_this_node_is_dropped,
+    words_that_were_queued_at_shutdown_arrive_before_the_link_closes,
+    a_bulk_to_nobody_is_answered,
+    a_dial_to_a_node_that_is_gone_is_refused_by_its_host,
+    a_shutdown_leaves_nothing_behind,
+    a_shutdown_keeps_its_deadline_when_nobody_reads_events,
+    a_full_control_queue_closes_the_link,
+}
+
+async fn a_shutdown_leaves_nothing_behind(transport: &dyn Transport) {
+    let (low, high) = pair(transport).await;
+    for node in [low, high] {
+        node.stop().await;
+        // The thread was joined, so no task of it holds anything any more.
+        drop(node.network);
+        assert_eq!(Arc::strong_count(&node.plane), 1);
+    }
+}
+
+async fn a_shutdown_keeps_its_deadline_when_nobody_reads_events(transport: &dyn Transport) {
+    let (low, high) = pair(transport).await;
+    for n in 0..3_000 {
+        low.network.send(high.id, &word(n)).expect("room");
+    }
+    let received = high.plane.when_received(1);
+    low.plane.queue(high.run(), 1);
+    low.network.data_ready(high.run());
+    timeout(PATIENCE, received).await.expect("in time").expect("it");
+    let stopped = high.network.shutdown(Duration::from_millis(300));
+    timeout(Duration::from_secs(5), stopped).await.expect("by its deadline");
+    drop(high.network);
+    assert_eq!(Arc::strong_count(&high.plane), 1);
+    low.stop().await;
+}
+
+async fn a_full_control_queue_closes_the_link(transport: &dyn Transport) {
+    let (mut low, high) = pair(transport).await;
+    // `high` reads no events: what the queue of events does not hold piles up at `low`.
+    for n in 0..1_024 {
+        low.network.send(high.id, &word(n)).expect("room");
+    }
+    let members = vec![announcement(&options(2), &"x".repeat(1_000_000)).me];
+    let large = PeerMessage::Member(MemberWord::Members { members });
+    let refused = (0..200).find_map(|_| low.network.send(high.id, &large).err());
+    assert_eq!(refused, Some(SendRefused::Full));
+    let reason = low.unlinked().await;
+    assert!(reason.contains("control queue is full"), "{reason}");
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn two_nodes_link_and_exchange_words_in_order(transport: &dyn Transport) {
+    let (mut low, mut high) = pair(transport).await;
+    for n in 0..2_000 {
+        low.network.send(high.id, &word(n)).expect("room");
+        high.network.send(low.id, &word(n)).expect("room");
+    }
+    for n in 0..2_000 {
+        assert_eq!(low.word().await, n);
+        assert_eq!(high.word().await, n);
+    }
+    let stranger = NodeId::from_key([9; 32]);
+    assert_eq!(low.network.send(stranger, &word(0)), Err(SendRefused::NoLink));
+    assert_eq!(low.plane.log(), ["linked"]);
+    low.stop().await;
+    let reason = high.unlinked().await;
+    assert!(reason.contains("the node stops"), "{reason}");
+    assert_eq!(high.plane.log(), ["linked", "unlinked"]);
+    high.stop().await;
+}
+
+async fn simultaneous_dials_leave_one_link_on_both_ends(transport: &dyn Transport) {
+    for round in 0..20 {
+        let mut low = start(transport, options(0)).await;
+        // As seeds both dial at once, whatever their ids.
+        let mut of_high = options(1);
+        of_high.seeds = vec![low.address.clone()];
+        let mut high = start(transport, of_high).await;
+        low.connect(&high);
+        high.connect(&low);
+        low.linked().await;
+        high.linked().await;
+        // Whatever was dialled besides is settled before these have gone back and forth: a
+        // further connection is judged by asking this link.
+        for n in 0..200 {
+            low.network.send(high.id, &word(n)).expect("a link");
+            assert_eq!(high.word().await, n, "round {round}");
+            high.network.send(low.id, &word(n)).expect("a link");
+            assert_eq!(low.word().await, n, "round {round}");
+        }
+        assert_eq!(low.plane.log(), ["linked"], "round {round}");
+        assert_eq!(high.plane.log(), ["linked"], "round {round}");
+        low.stop().await;
+        high.stop().await;
+    }
+}
+
+async fn a_wrong_hub_name_is_refused_with_the_reason_on_both_sides(transport: &dyn Transport) {
+    let mut one = start(transport, options(0)).await;
+    let mut other = options(1);
+    other.hub = "another";
+    let mut other = start(transport, other).await;
+    one.connect(&other);
+    for node in [&mut one, &mut other] {
+        let reason = node.refused().await;
+        assert!(reason.contains("of hub hub") && reason.contains("of hub another"), "{reason}");
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+async fn a_wrong_version_is_refused_with_the_reason_on_both_sides(transport: &dyn Transport) {
+    let mut one = start(transport, options(0)).await;
+    let mut other = options(1);
+    other.version = 77;
+    let mut other = start(transport, other).await;
+    other.connect(&one);
+    for node in [&mut one, &mut other] {
+        let reason = node.refused().await;
+        assert!(reason.contains("version 77") || reason.contains("speaks 77"), "{reason}");
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+async fn a_wrong_secret_gives_no_link_and_is_told_to_the_dialler(transport: &dyn Transport) {
+    let mut of_one = options(0);
+    of_one.admission = Admission::Secret([1; 32]);
+    let one = start(transport, of_one).await;
+    for admission in [Admission::Secret([2; 32]), Admission::Open] {
+        let mut of_dialler = options(1);
+        of_dialler.admission = admission;
+        let mut dialler = start(transport, of_dialler).await;
+        dialler.connect(&one);
+        let reason = dialler.refused().await;
+        assert!(reason.contains("secret"), "{reason}");
+        assert_eq!(dialler.plane.log(), [""; 0]);
+        dialler.stop().await;
+    }
+    assert_eq!(one.plane.log(), [""; 0]);
+    one.stop().await;
+}
+
+async fn the_right_secret_gives_a_link(transport: &dyn Transport) {
+    let (mut of_low, mut of_high) = (options(0), options(1));
+    of_low.admission = Admission::Secret([5; 32]);
+    of_high.admission = Admission::SecretAndAllow([5; 32], BTreeSet::from([id_of(&of_low)]));
+    let mut low = start(transport, of_low).await;
+    let mut high = start(transport, of_high).await;
+    high.connect(&low);
+    low.linked().await;
+    high.linked().await;
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides(transport: &dyn Transport) {
+    // Once the picky one dials, once it is dialled.
+    for picky_dials in [true, false] {
+        let mut picky = options(0);
+        picky.admission = Admission::Allow(BTreeSet::new());
+        let mut picky = start(transport, picky).await;
+        let mut other = start(transport, options(1)).await;
+        if picky_dials {
+            picky.connect(&other);
+        } else {
+            other.connect(&picky);
+        }
+        for node in [&mut picky, &mut other] {
+            let reason = node.refused().await;
+            assert!(reason.contains("not on the allow list"), "{reason}");
+        }
+        picky.stop().await;
+        other.stop().await;
+    }
+}
+
+async fn a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one(
+    transport: &dyn Transport,
+) {
+    for old_dials in [true, false] {
+        let (mut of_judge, of_old) = (options(0), options(1));
+        let fenced = Incarnation { started: 2_000, nonce: 7 };
+        of_judge.fenced = vec![(id_of(&of_old), fenced)];
+        let mut judge = start(transport, of_judge).await;
+        let mut old = start(transport, of_old.clone()).await;
+        if old_dials {
+            old.connect(&judge);
+        } else {
+            judge.connect(&old);
+        }
+        let NetEvent::Fenced { incarnation } = old.notable().await else { panic!("not fenced") };
+        assert_eq!(incarnation, fenced);
+        let reason = judge.refused().await;
+        assert!(reason.contains("fenced"), "{reason}");
+        let renewed = Incarnation { started: 2_001, nonce: old.incarnation.nonce };
+        let new = Options { incarnation: renewed, ..of_old };
+        old.network.announce(announcement(&new, &old.address));
+        loop {
+            // It may have been told once more before it renewed.
+            match old.notable().await {
+                NetEvent::Fenced { .. } => {}
+                NetEvent::Linked { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(judge.linked().await, old.run());
+        judge.stop().await;
+        old.stop().await;
+    }
+}
+
+async fn a_new_run_is_refused_while_the_old_one_answers(transport: &dyn Transport) {
+    for rank in [0, 1] {
+        let mut judge = start(transport, options(1 - rank)).await;
+        let of_old = options(rank);
+        let mut old = start(transport, of_old.clone()).await;
+        old.connect(&judge);
+        old.linked().await;
+        judge.linked().await;
+        let incarnation = Incarnation { started: 3_000, nonce: 99 };
+        let mut new = start(transport, Options { incarnation, ..of_old }).await;
+        new.connect(&judge);
+        for node in [&mut new, &mut judge] {
+            let reason = node.refused().await;
+            assert!(reason.contains("another run"), "{reason}");
+        }
+        assert_eq!(new.plane.log(), [""; 0]);
+        old.stop().await;
+        judge.unlinked().await;
+        new.linked().await;
+        assert_eq!(judge.linked().await, new.run());
+        judge.stop().await;
+        new.stop().await;
+    }
+}
+
+async fn data_frames_arrive_in_order(transport: &dyn Transport) {
+    let (low, high) = pair(transport).await;
+    for (from, to) in [(&low, &high), (&high, &low)] {
+        let received = to.plane.when_received(20_000);
+        from.plane.queue(to.run(), 10_000);
+        from.network.data_ready(to.run());
+        from.plane.queue(to.run(), 10_000);
+        from.network.data_ready(to.run());
+        timeout(PATIENCE, received).await.expect("in time").expect("all of them");
+        assert_eq!(to.plane.state.lock().expect("whole").out_of_order, 0);
+    }
+    low.stop().await;
+    high.stop().await;
+}
+
+fn bytes(size: usize, seed: u8) -> Bytes {
+    (0..size).map(|n| (n as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+fn sent(
+    node: &Node,
+    to: &Node,
+    name: &str,
+    body: Bytes,
+) -> tokio::sync::oneshot::Receiver<Result<(), String>> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |outcome| drop(sender.send(outcome)));
+    node.network.send_bulk(to.run(), bulk(name), body, done);
+    receiver
+}
+
+async fn bulk_transfers_arrive_intact_while_words_flow(transport: &dyn Transport) {
+    let (low, mut high) = pair(transport).await;
+    let large = sent(&low, &high, "large", bytes(8 * 1024 * 1024, 1));
+    let small: Vec<_> = (0..1_000)
+        .map(|n| sent(&low, &high, &format!("small-{n}"), bytes(1_024, n as u8)))
+        .collect();
+    let empty = sent(&low, &high, "empty", Bytes::new());
+    for n in 0..100 {
+        low.network.send(high.id, &word(n)).expect("room");
+    }
+    let (mut words, mut smalls, mut others) = (0, 0, BTreeSet::new());
+    while words < 100 || smalls < 1_000 || others.len() < 2 {
+        match high.notable().await {
+            NetEvent::Control { message, .. } => {
+                assert_eq!(number(&message), words);
+                words += 1;
+            }
+            NetEvent::Bulk { from, header, body } => {
+                assert_eq!(from, low.run());
+                match header.child().as_str() {
+                    "large" => assert!(body == bytes(8 * 1024 * 1024, 1)),
+                    "empty" => assert!(body.is_empty()),
+                    name => {
+                        assert_eq!(name, format!("small-{smalls}"));
+                        assert!(body == bytes(1_024, smalls as u8));
+                        smalls += 1;
+                        continue;
+                    }
+                }
+                others.insert(header.child().clone());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for outcome in small.into_iter().chain([large, empty]) {
+        assert_eq!(timeout(PATIENCE, outcome).await.expect("in time").expect("called"), Ok(()));
+    }
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn limited_pair(transport: &dyn Transport, limit: usize) -> (Node, Node) {
+    let mut low = start(transport, options(0)).await;
+    let mut of_high = options(1);
+    of_high.bulk_limit = limit;
+    let mut high = start(transport, of_high).await;
+    high.connect(&low);
+    low.linked().await;
+    high.linked().await;
+    (low, high)
+}
+
+async fn a_large_bulk_above_the_limit_is_refused_with_both_sizes(transport: &dyn Transport) {
+    let (low, mut high) = limited_pair(transport, 1_000_000).await;
+    let outcome = sent(&low, &high, "large", bytes(12_000_000, 0)).await.expect("called");
+    let reason = outcome.expect_err("it is above the limit");
+    assert!(reason.contains("12000000") && reason.contains("1000000"), "{reason}");
+    // One's own limit is checked as well.
+    let outcome = sent(&low, &high, "huge", bytes(17 * 1024 * 1024, 0)).await.expect("called");
+    let reason = outcome.expect_err("it is above the limit");
+    assert!(reason.contains("17825792") && reason.contains("16777216"), "{reason}");
+    // The link goes on.
+    let fits = sent(&low, &high, "fits", bytes(1_000_000, 0));
+    let NetEvent::Bulk { header, .. } = high.notable().await else { panic!("no bulk") };
+    assert_eq!(header.child().as_str(), "fits");
+    assert_eq!(fits.await.expect("called"), Ok(()));
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_small_bulk_above_the_limit_is_refused_and_the_next_one_arrives(
+    transport: &dyn Transport,
+) {
+    let (low, mut high) = limited_pair(transport, 1_000).await;
+    let too_large = sent(&low, &high, "too-large", bytes(1_001, 0));
+    let fits = sent(&low, &high, "fits", bytes(1_000, 0));
+    let reason = too_large.await.expect("called").expect_err("it is above the limit");
+    assert!(reason.contains("1001") && reason.contains("1000"), "{reason}");
+    let NetEvent::Bulk { header, .. } = high.notable().await else { panic!("no bulk") };
+    assert_eq!(header.child().as_str(), "fits");
+    assert_eq!(fits.await.expect("called"), Ok(()));
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_stalled_hub_holds_up_the_sender_and_loses_nothing(transport: &dyn Transport) {
+    let (low, mut high) = pair(transport).await;
+    // More than the queue of events holds, and nobody reads them yet.
+    for n in 0..5_000 {
+        low.network.send(high.id, &word(n)).expect("room");
+    }
+    // Data passes the words that wait.
+    let received = high.plane.when_received(1_000);
+    low.plane.queue(high.run(), 1_000);
+    low.network.data_ready(high.run());
+    timeout(PATIENCE, received).await.expect("in time").expect("all of them");
+    for n in 0..5_000 {
+        assert_eq!(high.word().await, n);
+    }
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_corrupt_data_frame_closes_the_link_and_nothing_else(transport: &dyn Transport) {
+    let (mut low, mut high) = pair(transport).await;
+    low.plane.state.lock().expect("whole").raw = vec![3, 0, 0, 0, 1, 2, 3];
+    low.network.data_ready(high.run());
+    let reason = high.unlinked().await;
+    assert!(reason.contains("a data frame"), "{reason}");
+    let reason = low.unlinked().await;
+    assert!(reason.contains("a data frame"), "{reason}");
+    // It is wanted, so it comes back.
+    low.linked().await;
+    high.linked().await;
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_data_frame_above_the_limit_closes_the_link(transport: &dyn Transport) {
+    let (low, mut high) = pair(transport).await;
+    low.plane.state.lock().expect("whole").raw = vec![255, 255, 255, 255, 1];
+    low.network.data_ready(high.run());
+    let reason = high.unlinked().await;
+    assert!(reason.contains("4294967295") && reason.contains("1048576"), "{reason}");
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_link_that_is_closed_is_told_once_and_dialled_again(transport: &dyn Transport) {
+    let (mut low, mut high) = pair(transport).await;
+    high.network.disconnect(low.id, "for a test");
+    for node in [&mut high, &mut low] {
+        let reason = node.unlinked().await;
+        assert!(reason.contains("for a test"), "{reason}");
+    }
+    // `low` still wants the link.
+    assert_eq!(low.linked().await, high.run());
+    assert_eq!(high.linked().await, low.run());
+    assert_eq!(low.plane.log(), ["linked", "unlinked", "linked"]);
+    assert_eq!(high.plane.log(), ["linked", "unlinked", "linked"]);
+    low.network.send(high.id, &word(1)).expect("a link");
+    assert_eq!(high.word().await, 1);
+    low.stop().await;
+    high.stop().await;
+}
+
+async fn a_seed_is_dialled_until_it_answers_and_again_after_a_break(transport: &dyn Transport) {
+    let mut seed = start(transport, options(0)).await;
+    let mut of_other = options(1);
+    of_other.seeds = vec![seed.address.clone()];
+    let mut other = start(transport, of_other).await;
+    seed.linked().await;
+    other.linked().await;
+    seed.network.disconnect(other.id, "for a test");
+    seed.unlinked().await;
+    other.unlinked().await;
+    seed.linked().await;
+    other.linked().await;
+    seed.stop().await;
+    other.stop().await;
+}
+
+async fn a_seed_that_is_this_node_is_dropped(transport: &dyn Transport) {
+    // Its address is only known once it listens: another life of the same node dials it.
+    let first = start(transport, options(0)).await;
+    let mut of_second = options(0);
+    of_second.seeds = vec![first.address.clone()];
+    let mut second = start(transport, of_second).await;
+    let mut peer = start(transport, options(1)).await;
+    peer.connect(&second);
+    // Nothing is told before this of the seed.
+    assert!(matches!(second.next().await, NetEvent::Linked { .. }));
+    peer.linked().await;
+    for node in [first, second, peer] {
+        node.stop().await;
+    }
+}
+
+async fn words_that_were_queued_at_shutdown_arrive_before_the_link_closes(
+    transport: &dyn Transport,
+) {
+    let (low, mut high) = pair(transport).await;
+    for n in 0..5_000 {
+        low.network.send(high.id, &word(n)).expect("room");
+    }
+    let received = high.plane.when_received(50_000);
+    low.plane.queue(high.run(), 50_000);
+    low.network.data_ready(high.run());
+    let reads = async {
+        for n in 0..5_000 {
+            assert_eq!(high.word().await, n);
+        }
+        high.unlinked().await
+    };
+    let (_, reason) = tokio::join!(low.stop(), reads);
+    assert!(reason.contains("the node stops"), "{reason}");
+    timeout(PATIENCE, received).await.expect("in time").expect("all of them");
+    assert_eq!(low.plane.log(), ["linked", "unlinked"]);
+    high.stop().await;
+}
+
+async fn a_bulk_to_nobody_is_answered(transport: &dyn Transport) {
+    let (low, high) = pair(transport).await;
+    high.stop().await;
+    // The link may stand for a moment.
+    let outcome = sent(&low, &high, "late", bytes(10, 0)).await.expect("called");
+    assert!(outcome.is_err());
+    low.stop().await;
+    let outcome = sent(&low, &high, "later", bytes(10, 0)).await.expect("called");
+    assert!(outcome.is_err());
+}
+
+async fn a_dial_to_a_node_that_is_gone_is_refused_by_its_host(transport: &dyn Transport) {
+    let (mut low, high) = pair(transport).await;
+    high.stop().await;
+    loop {
+        match low.next().await {
+            NetEvent::Unreachable { node, refused: true } => {
+                assert_eq!(node, high.id);
+                break;
+            }
+            NetEvent::Unlinked { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    low.stop().await;
+}
+
+#[tokio::test]
+async fn a_cut_holds_bytes_and_a_heal_lets_them_flow() {
+    let network = MemoryNetwork::new();
+    let (mut low, mut high) = pair(&OverMemory(network.clone())).await;
+    network.cut_one_way(low.id, high.id);
+    low.network.send(high.id, &word(1)).expect("room");
+    high.network.send(low.id, &word(2)).expect("room");
+    assert_eq!(low.word().await, 2);
+    assert!(high.events.try_recv().is_err());
+    network.heal(low.id, high.id);
+    assert_eq!(high.word().await, 1);
+    low.stop().await;
+    high.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_that_one_end_closed_behind_a_cut_is_replaced_after_the_heal() {
+    let network = MemoryNetwork::new();
+    let (mut low, mut high) = pair(&OverMemory(network.clone())).await;
+    network.cut(low.id, high.id);
+    low.network.disconnect(high.id, "silent");
+    low.unlinked().await;
+    low.connect(&high);
+    network.heal(low.id, high.id);
+    high.unlinked().await;
+    high.linked().await;
+    low.linked().await;
+    low.network.send(high.id, &word(1)).expect("room");
+    assert_eq!(high.word().await, 1);
+    low.stop().await;
+    high.stop().await;
+}
+
+#[tokio::test]
+async fn a_dial_into_a_cut_is_unreachable_and_not_refused() {
+    let network = MemoryNetwork::new();
+    let transport = OverMemory(network.clone());
+    let mut low = start(&transport, options(0)).await;
+    let high = start(&transport, options(1)).await;
+    network.cut(low.id, high.id);
+    low.connect(&high);
+    let event = low.next().await;
+    assert!(matches!(event, NetEvent::Unreachable { refused: false, .. }), "{event:?}");
+    network.heal_all();
+    low.linked().await;
+    low.stop().await;
+    high.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_node_is_seen_to_be_gone_and_its_next_run_links() {
+    let network = MemoryNetwork::new();
+    let transport = OverMemory(network.clone());
+    let (mut low, high) = pair(&transport).await;
+    network.kill(high.id);
+    low.unlinked().await;
+    let mut of_new = options(1);
+    of_new.incarnation.nonce = 50;
+    let mut new = start(&transport, of_new).await;
+    // What is left of the old run does not touch the new one.
+    high.stop().await;
+    new.connect(&low);
+    assert_eq!(low.linked().await, new.run());
+    new.linked().await;
+    low.stop().await;
+    new.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_is_harmless() {
+    let mut low = start(&OverLibp2p, options(0)).await;
+    let mut high = start(&OverLibp2p, options(1)).await;
+    let port = low.address.rsplit('/').next().expect("a port");
+    for garbage in [vec![0_u8; 100_000], vec![255; 100_000], b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
+        let stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("it listens");
+        stream.set_nonblocking(true).expect("a socket");
+        use std::io::Write;
+        // It is cut off at some point, which is as good.
+        let _ = (&stream).write_all(&garbage);
+        std::mem::forget(stream);
+    }
+    high.connect(&low);
+    high.linked().await;
+    low.linked().await;
+    low.stop().await;
+    high.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named_in_the_error() {
+    for transport in [&OverLibp2p as &dyn Transport, &OverMemory(MemoryNetwork::new())] {
+        let node = start(transport, options(0)).await;
+        let config = NetConfig {
+            secret_key: [77; 32],
+            hub: HubName::new("hub").expect("a name"),
+            listen: vec![node.address.clone()],
+            seeds: Vec::new(),
+            admission: Admission::Open,
+            mdns: false,
+            heartbeat: Duration::from_millis(100),
+            frame_limit: 1,
+            bulk_limit: 1,
+        };
+        let (events, _) = mpsc::channel(16);
+        let error = transport.start(WIRE_VERSION, config, events, Arc::new(Plane::default())).await;
+        let Err(NetError::Listen { address, .. }) = error else { panic!("it is taken") };
+        assert_eq!(address, node.address);
+        node.stop().await;
+    }
+}

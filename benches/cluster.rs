@@ -288,14 +288,14 @@ async fn node(options: &Options) {
                 let bytes = number("bytes");
                 for n in 0..number("children") {
                     let child: ChildRef<Counter> =
-                        hub.child(&child_name(n)).expect("a valid id");
+                        hub.child(child_name(n));
                     child.send(Fill(bytes)).timeout(Duration::from_secs(30)).await.expect("filled");
                 }
                 answer(&json!({ "started": started }));
             }
             "load" => {
                 refs = (0..number("children"))
-                    .map(|n| hub.child(&child_name(n)).expect("a valid id"))
+                    .map(|n| hub.child(child_name(n)))
                     .collect();
                 let stop = Arc::new(AtomicBool::new(false));
                 let done = Arc::new(AtomicU64::new(0));

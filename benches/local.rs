@@ -65,7 +65,7 @@ async fn measure(options: &Options) {
     hub.start_child(ChildSpec::new::<Counter>("counter", ()).expect("a valid spec"))
         .await
         .expect("the child starts");
-    let child: ChildRef<Counter> = hub.child("counter").expect("a valid id");
+    let child: ChildRef<Counter> = hub.child("counter");
     // As the hub's children, the plain actor runs on an arbiter of its own.
     let arbiter = Arbiter::new();
     let addr = Counter::start_in_arbiter(&arbiter.handle(), |ctx: &mut Context<Counter>| {

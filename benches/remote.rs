@@ -150,7 +150,7 @@ async fn measure(options: &Options) {
         base.ask(payload()).await;
     };
     let hub = node("client", Some(&text("hub"))).await;
-    let echo: ChildRef<Echo> = hub.child("echo").expect("a valid id");
+    let echo: ChildRef<Echo> = hub.child("echo");
     let deadline = Instant::now() + Duration::from_secs(20);
     while echo.send(Ask(Payload(payload()))).await.is_err() {
         assert!(Instant::now() < deadline, "the child was not found within 20 s");

@@ -1,10 +1,122 @@
 //! Actix actors that live on a cluster.
-#![allow(dead_code)]
+//!
+//! A [`Hub`] on each node supervises *children*: ordinary Actix actors that implement [`HotSwap`].
+//! libp2p finds the other nodes. When a node joins or leaves, children move to where they now
+//! belong, and their state goes with them. Callers keep one typed [`ChildRef`] and never see where
+//! the actor runs.
+//!
+//! ```
+//! use actix::prelude::*;
+//! use actix_hub::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Counter {
+//!     value: u64,
+//! }
+//!
+//! impl Actor for Counter {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(Message, Serialize, Deserialize)]
+//! #[rtype(result = "u64")]
+//! struct Add(u64);
+//! impl HubMessage for Add {
+//!     const NAME: &'static str = "counter.add";
+//! }
+//!
+//! impl Handler<Add> for Counter {
+//!     type Result = u64;
+//!     fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
+//!         self.value += n;
+//!         self.value
+//!     }
+//! }
+//!
+//! hot_swap!(Counter, kind = "counter", messages = [Add]);
+//!
+//! #[actix::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = HubSystem::builder("my_hub").child::<Counter>().start().await?;
+//!     hub.start_child(ChildSpec::new::<Counter>("counter-1", ())?).await?;
+//!     let counter: ChildRef<Counter> = hub.child("counter-1");
+//!     assert_eq!(counter.send(Add(2)).await?, 2); // wherever it runs
+//!     hub.stop().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised
+//!
+//! - A planned move (join, leave, migrate) loses nothing, and keeps the order of the messages that
+//!   were sent through one reference.
+//! - In a connected cluster a child has one active instance. Each ownership carries an epoch.
+//! - Every [`send`](ChildRef::send) ends in a reply, or in a [`HubSendError`] that says whether the
+//!   message may have been handled.
+//! - Every queue is bounded; when it is full the sender is told.
+//!
+//! # What is not
+//!
+//! - A node that crashes takes the state of its children with it; they are started anew elsewhere.
+//! - Messages through a raw `Addr` of a child bypass its hub: they are not carried over by a move.
+//! - A handler that answers with a future delays a move until it is done, at most
+//!   [`HotSwapOptions::retention`] long.
+
 mod delivery;
 mod engine;
 mod error;
+mod hub;
 mod model;
 mod net;
 mod wire;
-pub use engine::{distribution::*, partition::*, redundancy::*};
-pub use model::{child::*, id::*, member::*};
+
+pub use crate::{
+    engine::{
+        distribution::{ConsistentHashing, Distribution, check_distribution},
+        partition::{Divergence, PartitionTolerance},
+        redundancy::{Redundancy, Singularity},
+    },
+    error::{
+        HubSendError, LeaveError, MaybeHandled, MigrateError, NotHandled, StartChildError,
+        StartHubError, StopChildError,
+    },
+    hub::{
+        Hub, MigrateRequest, StartRequest, StartedChild, StopRequest,
+        builder::HubBuilder,
+        child_ref::{ChildRef, ChildRequest},
+        events::EventStream,
+        hot_swap::{
+            AutoKind, ChildContext, ChildSpecError, HotSwap, HubMessage, HubReply, Snapshot,
+            StartFailure, StateVersionError,
+        },
+        kind::KindBuilder,
+        requests::{
+            ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
+            Scope, StartChildren, StopChildren,
+        },
+        system::HubSystem,
+    },
+    model::{
+        child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
+        event::HubEvent,
+        id::{
+            ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,
+        },
+        member::{Member, MemberState, View, ViewId},
+        report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
+        settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
+    },
+    net::{Admission, memory::MemoryNetwork},
+};
+
+/// What most programs need, to be imported beside `actix::prelude`.
+pub mod prelude {
+    pub use crate::{
+        Admission, AutoKind, ChildContext, ChildId, ChildInfo, ChildRef, ChildSpec, Epoch,
+        EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage, HubSendError,
+        HubSystem, LeaveError, MaybeHandled, MemberState, MemoryNetwork, Migration, NodeId,
+        NodeInfo, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope, Settings, Snapshot,
+        StartChildError, StartFailure, StartReport, StateVersionError, hot_swap,
+    };
+}

@@ -359,7 +359,12 @@ impl<P: Payload> Door<P> {
 
     /// A link to this peer stands.
     pub(crate) fn linked(&mut self, run: NodeRun) {
+        // What was ready for the link before was never asked for.
+        self.ready.remove(&run);
         self.lane.linked(run);
+        if self.gate.has_news_for(run) && self.ready.insert(run) {
+            self.signals.push_back(Signal::Ready(run));
+        }
         self.finish();
     }
 

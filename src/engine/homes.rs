@@ -89,6 +89,8 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Homes {
     asked: BTreeMap<RequestId, Asked>,
+    /// The migrations among them, by child.
+    migrations: BTreeMap<ChildId, BTreeSet<RequestId>>,
     /// Numbers of requests that the engine makes itself, from the top downwards.
     own_requests: u64,
     orders: BTreeMap<ChildId, Ordered>,
@@ -126,6 +128,9 @@ impl Homes {
 
     fn ask(&mut self, core: &mut Core, id: RequestId, asked: Asked) {
         core.timer(asked.wait, Timer::Request(id));
+        if let Pending::Migrate { child, .. } = &asked.pending {
+            self.migrations.entry(child.clone()).or_default().insert(id);
+        }
         self.asked.insert(id, asked);
         self.send_request(core, id, false);
         self.finish(core, id);
@@ -211,12 +216,7 @@ impl Homes {
         for child in children {
             self.repeat(core, &child);
         }
-        let migrations: Vec<RequestId> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| matches!(asked.pending, Pending::Migrate { .. }))
-            .map(|(id, _)| *id)
-            .collect();
+        let migrations: Vec<RequestId> = self.migrations.values().flatten().copied().collect();
         for id in migrations {
             self.send_request(core, id, true);
         }
@@ -488,15 +488,8 @@ impl Homes {
         {
             self.halt(core, child);
         }
-        let migrations: Vec<RequestId> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| {
-                matches!(&asked.pending, Pending::Migrate { child: c, asked, .. }
-                    if c == child && *asked != owner)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let migrations: Vec<RequestId> =
+            self.migrations.get(child).into_iter().flatten().copied().collect();
         for id in migrations {
             let Some(Asked { pending: Pending::Migrate { to, .. }, .. }) = self.asked.get(&id)
             else {
@@ -538,8 +531,18 @@ impl Homes {
         };
         if asked == child {
             self.asked.remove(&id);
+            self.forget_migration(child, id);
             core.effects
                 .push_back(Effect::Reply { request: id, reply: Reply::Migrated(outcome) });
+        }
+    }
+
+    fn forget_migration(&mut self, child: &ChildId, id: RequestId) {
+        if let Some(ids) = self.migrations.get_mut(child) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.migrations.remove(child);
+            }
         }
     }
 
@@ -601,7 +604,10 @@ impl Homes {
                     Reply::Stopped(StopReport { outcomes })
                 }
             },
-            Pending::Migrate { .. } => Reply::Migrated(MigrateOutcome::Timeout),
+            Pending::Migrate { child, .. } => {
+                self.forget_migration(&child, id);
+                Reply::Migrated(MigrateOutcome::Timeout)
+            }
         };
         core.effects.push_back(Effect::Reply { request: id, reply });
     }

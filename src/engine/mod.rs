@@ -45,7 +45,6 @@ use self::{
 };
 use crate::model::{
     child::{Entry, Route},
-    event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
     message::{

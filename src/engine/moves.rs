@@ -94,6 +94,11 @@ impl Children {
             (None, Some(node)) => node,
             (None, None) => return,
         };
+        if node == core.me.node
+            && let Some(wanted) = wanted
+        {
+            return self.pin(core, child, wanted.waiters);
+        }
         let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
         let (waiters, forced) = wanted
             .as_ref()
@@ -160,13 +165,7 @@ impl Children {
             return answer(MigrateOutcome::NoSuchNode);
         }
         if to == core.me.node && matches!(instance.phase, Phase::Running) {
-            let epoch = instance.ownership.epoch;
-            answer(MigrateOutcome::Moved { node: to, epoch });
-            if instance.ownership.pinned != Some(to) {
-                instance.ownership.pinned = Some(to);
-                core.write(child, Entry::Owned(instance.ownership.clone()));
-            }
-            return;
+            return self.pin(core, child, vec![waiter]);
         }
         if let Phase::Moving(moving) = &mut instance.phase
             && moving.to.node == to
@@ -200,6 +199,20 @@ impl Children {
             self.urgent.push_back(child.clone());
             self.pump(core);
         }
+    }
+
+    /// A child that shall be here is here: it stays, whatever the distribution says.
+    fn pin(&mut self, core: &mut Core, child: &ChildId, waiters: Vec<(NodeId, RequestId)>) {
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        let node = core.me.node;
+        let epoch = instance.ownership.epoch;
+        if instance.ownership.pinned != Some(node) {
+            instance.ownership.pinned = Some(node);
+            core.write(child, Entry::Owned(instance.ownership.clone()));
+        }
+        self.queue.remove(child);
+        let outcome = MigrateOutcome::Moved { node, epoch };
+        core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
     }
 
     /// A word or report for a move at its source.

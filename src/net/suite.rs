@@ -795,8 +795,8 @@ async fn words_that_were_queued_at_shutdown_arrive_before_the_link_closes(
     for n in 0..5_000 {
         low.network.send(high.id, &word(n)).expect("room");
     }
-    let received = high.plane.when_received(50_000);
-    low.plane.queue(high.run(), 50_000);
+    let received = high.plane.when_received(500_000);
+    low.plane.queue(high.run(), 500_000);
     low.network.data_ready(high.run());
     let reads = async {
         for n in 0..5_000 {
@@ -831,7 +831,8 @@ async fn a_dial_to_a_node_that_is_gone_is_refused_by_its_host(transport: &dyn Tr
                 assert_eq!(node, high.id);
                 break;
             }
-            NetEvent::Unlinked { .. } => {}
+            // While it stops, a dial may still be accepted and then be cut off.
+            NetEvent::Unlinked { .. } | NetEvent::Unreachable { refused: false, .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -844,8 +845,11 @@ async fn a_cut_holds_bytes_and_a_heal_lets_them_flow() {
     let (mut low, mut high) = pair(&OverMemory(network.clone())).await;
     network.cut_one_way(low.id, high.id);
     low.network.send(high.id, &word(1)).expect("room");
-    high.network.send(low.id, &word(2)).expect("room");
-    assert_eq!(low.word().await, 2);
+    // The other direction works, and takes longer than the word would without the cut.
+    for n in 0..200 {
+        high.network.send(low.id, &word(n)).expect("room");
+        assert_eq!(low.word().await, n);
+    }
     assert!(high.events.try_recv().is_err());
     network.heal(low.id, high.id);
     assert_eq!(high.word().await, 1);

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::Either};
 use libp2p::core::transport::{
     TransportError,
     timeout::{TransportTimeout, TransportTimeoutError},
@@ -14,7 +14,7 @@ use libp2p::{
     dns, mdns,
     multiaddr::Protocol,
     noise,
-    pnet::{PnetConfig, PreSharedKey},
+    pnet::{PnetConfig, PnetError, PreSharedKey},
     swarm::{
         self, ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
@@ -175,8 +175,8 @@ fn transport(
     let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
     let shielded = dns.and_then(move |socket, _| async move {
         match secret {
-            Some(secret) => secret.handshake(socket).await.map(futures_util::future::Either::Left),
-            None => Ok(futures_util::future::Either::Right(socket)),
+            Some(secret) => Ok(Either::Left(secret.handshake(socket).await?)),
+            None => Ok::<_, Unshielded>(Either::Right(socket)),
         }
     });
     let secured = shielded
@@ -190,6 +190,31 @@ fn transport(
         error => Unsecured(cause(error)),
     });
     Ok(secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+}
+
+/// The exchange before the pre-shared key is in use failed. Shows its cause, which the error of
+/// libp2p does not.
+#[derive(Debug)]
+struct Unshielded(io::Error);
+
+impl From<PnetError> for Unshielded {
+    fn from(error: PnetError) -> Self {
+        match error {
+            PnetError::HandshakeError(error) | PnetError::IoError(error) => Self(error),
+        }
+    }
+}
+
+impl std::fmt::Display for Unshielded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Unshielded {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// Why no secure connection came about; carried through the swarm's boxed errors.
@@ -214,7 +239,11 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> DialFailure {
                 _ => DialFailure::Unreachable(error.to_string()),
             };
         }
-        let io = error.downcast_ref::<io::Error>();
+        let io = match error.downcast_ref() {
+            // It stands for what it holds, and does not name it as its source.
+            Some(noise::Error::Io(error)) => Some(error),
+            _ => error.downcast_ref::<io::Error>(),
+        };
         // A node that stops cuts those off that its host has accepted.
         if io.is_some_and(|error| CUT_OFF.contains(&error.kind())) {
             return DialFailure::Silent;

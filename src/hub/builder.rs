@@ -1,0 +1,532 @@
+//! Describes a hub and starts it.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use actix::prelude::*;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    Hub, Shared,
+    data_plane::Plane,
+    doors::Doors,
+    events::BACKLOG,
+    hot_swap::{AutoKind, HotSwap},
+    kind::{KindBuilder, Kinds},
+    sweeper,
+    system::{Begin, HubSystem},
+    worker::Worker,
+};
+use crate::{
+    delivery::Limits,
+    engine::{
+        distribution::{ConsistentHashing, Distribution},
+        io::EngineConfig,
+        partition::Divergence,
+        redundancy::Singularity,
+    },
+    error::StartHubError,
+    model::{
+        id::{HubName, Incarnation, NodeName},
+        settings::{Migration, Settings},
+    },
+    net::{
+        Admission, NetConfig, NetError, NetEvent,
+        memory::{self, MemoryNetwork},
+        p2p::{self, KeyFileError},
+    },
+    wire::FRAME_OVERHEAD,
+};
+
+/// Events of the network that may wait for the hub; the network's readers wait when it is full.
+const NET_EVENTS: usize = 1_024;
+/// How long the network may take to say where it listens.
+const LISTEN: Duration = Duration::from_secs(5);
+/// Replies to one lane that are kept until it has them.
+const REPLIES: usize = 4_096;
+
+/// Describes a hub; [`start`](Self::start) starts it. Mistakes are told then, the first one.
+///
+/// ```no_run
+/// # use actix::prelude::*;
+/// # use actix_hub::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # struct Counter(u64);
+/// # impl Actor for Counter { type Context = Context<Self>; }
+/// # hot_swap!(Counter, kind = "counter", messages = []);
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = HubSystem::builder("my_hub")
+///     .node_name("a")
+///     .child::<Counter>()
+///     .listen("/ip4/0.0.0.0/tcp/4001")
+///     .seed("/dns4/hub-0.hub/tcp/4001")
+///     .shared_secret("5f1d…64 hex characters")
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing runs until it is started"]
+pub struct HubBuilder {
+    name: String,
+    node_name: Option<String>,
+    kinds: Kinds,
+    settings: Settings,
+    migration: Option<Migration>,
+    listen: Vec<String>,
+    advertise: Vec<String>,
+    seeds: Vec<String>,
+    mdns: bool,
+    admission: Option<Admission>,
+    key_file: Option<PathBuf>,
+    workers: Option<usize>,
+    memory: Option<MemoryNetwork>,
+    distribution: Arc<dyn Distribution>,
+    mistake: Option<StartHubError>,
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The secret stays out of it.
+        f.debug_struct("HubBuilder")
+            .field("name", &self.name)
+            .field("node_name", &self.node_name)
+            .field("listen", &self.listen)
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HubBuilder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            node_name: None,
+            kinds: Kinds::default(),
+            settings: Settings::default(),
+            migration: None,
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            seeds: Vec::new(),
+            mdns: false,
+            admission: None,
+            key_file: None,
+            workers: None,
+            memory: None,
+            distribution: Arc::new(ConsistentHashing),
+            mistake: None,
+        }
+    }
+
+    fn check<T>(&mut self, outcome: Result<T, StartHubError>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(mistake) => {
+                self.mistake.get_or_insert(mistake);
+                None
+            }
+        }
+    }
+
+    /// The node's name for people; the end of its peer id unless set.
+    pub fn node_name(mut self, name: impl AsRef<str>) -> Self {
+        self.node_name = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// Registers a kind and the messages that its children take. Register the same on every node:
+    /// a node without the kind cannot run its children nor send to them.
+    pub fn child_kind<A: HotSwap>(
+        mut self,
+        messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
+    ) -> Self {
+        let added = self.kinds.add(messages(KindBuilder::new()));
+        self.check(added);
+        self
+    }
+
+    /// Registers a kind that was made with `hot_swap!`; it knows its messages.
+    pub fn child<A: AutoKind>(self) -> Self {
+        self.child_kind::<A>(A::register)
+    }
+
+    /// How children move; wins over `Settings::migration`, whichever is set first.
+    pub fn migration(mut self, migration: Migration) -> Self {
+        self.migration = Some(migration);
+        self
+    }
+
+    /// Everything else that can be set; checked by [`start`](Self::start).
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Listens on a multiaddr, `/ip4/0.0.0.0/tcp/4001` for example; port 0 takes a free one. May
+    /// be called more than once. A node that listens nowhere can still dial seeds.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// Tells others this multiaddr instead of those it listens on; for containers and port
+    /// forwarding. May be called more than once.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise.push(address.into());
+        self
+    }
+
+    /// A node of the cluster to dial: `/ip4`, `/ip6`, `/dns4`, `/dns6` with `/tcp/<port>`, or
+    /// `/dnsaddr`. Redialled for ever. May be this node itself, so that all nodes can have the
+    /// same list.
+    pub fn seed(mut self, address: impl Into<String>) -> Self {
+        self.seeds.push(address.into());
+        self
+    }
+
+    /// Whether nodes of the same LAN are looked for. Off unless set.
+    pub fn mdns(mut self, mdns: bool) -> Self {
+        self.mdns = mdns;
+        self
+    }
+
+    /// Who may join. Unless set, a node that listens on loopback only admits everybody, and one
+    /// that listens elsewhere does not start.
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
+        self
+    }
+
+    /// Admits whoever holds the same 32 bytes.
+    pub fn secret(self, secret: [u8; 32]) -> Self {
+        self.admission(Admission::Secret(secret))
+    }
+
+    /// Admits whoever holds the same 32 bytes, given as 64 hexadecimal characters
+    /// (`openssl rand -hex 32`).
+    pub fn shared_secret(mut self, secret: impl AsRef<str>) -> Self {
+        match self.check(secret_of(secret.as_ref())) {
+            Some(secret) => self.secret(secret),
+            None => self,
+        }
+    }
+
+    /// Where the node's key is kept; made there if it is missing. With it the node keeps its
+    /// identity over restarts; without, each start is another node.
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
+
+    /// Threads on which children run; one for each core unless set. At least one.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Runs over a network inside this process, whose addresses are `/memory/<n>`, instead of TCP.
+    /// For tests and examples.
+    pub fn memory(mut self, network: &MemoryNetwork) -> Self {
+        self.memory = Some(network.clone());
+        self
+    }
+
+    /// Where children belong; [`ConsistentHashing`] unless set. The same on every node.
+    pub fn distribution(mut self, distribution: impl Distribution) -> Self {
+        self.distribution = Arc::new(distribution);
+        self
+    }
+
+    /// Starts the hub inside the Actix system of this thread. It listens when this returns; seeds
+    /// are dialled from then on.
+    ///
+    /// May be cancelled; nothing is left running then but threads that end with the Actix system.
+    ///
+    /// # Errors
+    /// [`StartHubError`]; nothing is left running.
+    pub async fn start(mut self) -> Result<Hub, StartHubError> {
+        if let Some(mistake) = self.mistake.take() {
+            return Err(mistake);
+        }
+        if System::try_current().is_none() {
+            return Err(StartHubError::NoSystem);
+        }
+        let name = HubName::new(&self.name)?;
+        if let Some(migration) = self.migration.take() {
+            self.settings.migration = migration;
+        }
+        self.settings.check()?;
+        self.check_addresses()?;
+        let admission = self.admit()?;
+        let secret_key = self.key()?;
+        let node = p2p::node_id(&secret_key);
+        let node_name = NodeName::new(self.node_name.clone().unwrap_or_else(|| node.short()))?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let incarnation = Incarnation {
+            started,
+            nonce: random()?,
+        };
+        let settings = self.settings.clone();
+        let doors = Doors::new(incarnation.run_of(node), limits(&settings));
+
+        let (net_events, mut received) = mpsc::channel(NET_EVENTS);
+        let config = NetConfig {
+            secret_key,
+            hub: name.clone(),
+            listen: self.listen.clone(),
+            seeds: self.seeds.clone(),
+            admission,
+            mdns: self.mdns,
+            heartbeat: settings.heartbeat,
+            frame_limit: settings.message_limit + FRAME_OVERHEAD,
+            bulk_limit: settings.state_limit,
+        };
+        let plane = Arc::new(Plane(Arc::downgrade(&doors)));
+        let network = match &self.memory {
+            Some(board) => memory::start(board, config, net_events, plane).await,
+            None => p2p::start(config, net_events, plane).await,
+        };
+        let network = network.map_err(net_error)?;
+        let expected = if self.memory.is_some() {
+            self.listen.len().max(1)
+        } else {
+            self.listen.len()
+        };
+        let listening = listening(&mut received, expected).await;
+        let addresses = if self.advertise.is_empty() {
+            listening.clone()
+        } else {
+            self.advertise.clone()
+        };
+        // The cell is new.
+        let _ = doors.network.set(network);
+
+        let kinds = self.kinds;
+        let engine = EngineConfig {
+            node,
+            incarnation,
+            name: node_name.clone(),
+            addresses,
+            settings: settings.clone(),
+            kinds: kinds.infos(),
+            has_seeds: !self.seeds.is_empty() || self.mdns,
+            seed: random()?,
+            distribution: self.distribution,
+            redundancy: Arc::new(Singularity),
+            partition: Arc::new(Divergence),
+        };
+        let hub = Hub(Arc::new(Shared {
+            name,
+            node,
+            node_name,
+            settings,
+            kinds,
+            doors,
+            events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
+            addresses: Mutex::new(listening),
+            system: OnceLock::new(),
+            workers: OnceLock::new(),
+            arbiters: Mutex::default(),
+            stopping: tokio::sync::Mutex::new(()),
+        }));
+        let workers = self
+            .workers
+            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+            .unwrap_or(1);
+        run(&hub, workers, engine, received).await;
+        Ok(hub)
+    }
+
+    fn check_addresses(&self) -> Result<(), StartHubError> {
+        let check: fn(&str) -> Result<(), String> = if self.memory.is_some() {
+            memory::check_address
+        } else {
+            p2p::check_address
+        };
+        for address in self.listen.iter().chain(&self.seeds).chain(&self.advertise) {
+            check(address).map_err(|reason| {
+                let address = address.clone();
+                StartHubError::Address { address, reason }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn admit(&self) -> Result<Admission, StartHubError> {
+        if let Some(admission) = &self.admission {
+            return Ok(admission.clone());
+        }
+        let public = self.listen.iter().find(|address| !is_local(address));
+        match public {
+            None => Ok(Admission::Open),
+            Some(address) => Err(StartHubError::Admission(format!(
+                "{address} can be reached from other machines and nothing says who may join: \
+                 set `shared_secret`, or `admission` with a list of nodes"
+            ))),
+        }
+    }
+
+    fn key(&self) -> Result<[u8; 32], StartHubError> {
+        let Some(path) = &self.key_file else {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key)
+                .map_err(|error| StartHubError::Network(format!("no random bytes: {error}")))?;
+            return Ok(key);
+        };
+        p2p::load_or_create_key(path).map_err(|error| {
+            let reason = match &error {
+                KeyFileError::Io { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            StartHubError::KeyFile {
+                path: path.clone(),
+                reason,
+            }
+        })
+    }
+}
+
+/// Starts the arbiters and actors of a hub.
+async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Receiver<NetEvent>) {
+    let shared = hub.shared();
+    let arbiter = Arbiter::new();
+    let made = hub.clone();
+    let system = HubSystem::start_in_arbiter(&arbiter.handle(), move |_| HubSystem::new(made));
+    let mut arbiters = vec![arbiter];
+    let mut addresses = Vec::new();
+    for _ in 0..workers {
+        let arbiter = Arbiter::new();
+        let (hub, system) = (hub.clone(), system.clone());
+        addresses.push(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
+            Worker::new(hub, system)
+        }));
+        arbiters.push(arbiter);
+    }
+    arbiters[0].spawn(sweeper::sweep(Arc::downgrade(&shared.doors)));
+    // The cells are new.
+    let _ = shared.system.set(system.clone());
+    let _ = shared.workers.set(addresses);
+    if let Ok(mut kept) = shared.arbiters.lock() {
+        *kept = arbiters;
+    }
+    // It cannot fail: the system was started just now.
+    let _ = system
+        .send(Begin {
+            config: engine,
+            events,
+        })
+        .await;
+}
+
+/// Where the network listens, as it says in its first events.
+async fn listening(events: &mut mpsc::Receiver<NetEvent>, expected: usize) -> Vec<String> {
+    let mut addresses = Vec::new();
+    let all = async {
+        while addresses.len() < expected {
+            // Nobody is linked before the first announcement: nothing else can come.
+            match events.recv().await {
+                Some(NetEvent::Listening { address }) => addresses.push(address),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    };
+    if tokio::time::timeout(LISTEN, all).await.is_err() {
+        tracing::warn!("the network does not say on how many addresses it listens");
+    }
+    while let Ok(NetEvent::Listening { address }) = events.try_recv() {
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        mailbox: settings.mailbox,
+        waiting: settings.waiting,
+        window_messages: settings.window_messages,
+        window_bytes: settings.window_bytes,
+        reply_cache: REPLIES.max(settings.window_messages),
+        reply_cache_bytes: settings.window_bytes.max(settings.message_limit),
+    }
+}
+
+fn random() -> Result<u64, StartHubError> {
+    getrandom::u64().map_err(|error| StartHubError::Network(format!("no random bytes: {error}")))
+}
+
+fn net_error(error: NetError) -> StartHubError {
+    match error {
+        NetError::Address { address, reason } => StartHubError::Address { address, reason },
+        NetError::Listen { address, reason } => StartHubError::Listen { address, reason },
+        other => StartHubError::Network(other.to_string()),
+    }
+}
+
+/// Whether an address can be reached from this machine only.
+fn is_local(address: &str) -> bool {
+    address.starts_with("/memory/")
+        || address.starts_with("/ip4/127.")
+        || address.starts_with("/ip6/::1/")
+        || ["/dns/", "/dns4/", "/dns6/"].iter().any(|prefix| {
+            address
+                .strip_prefix(prefix)
+                .is_some_and(|a| a.starts_with("localhost/"))
+        })
+}
+
+fn secret_of(text: &str) -> Result<[u8; 32], StartHubError> {
+    let mistake = || {
+        // The text itself is a secret.
+        StartHubError::Admission("the shared secret must be 64 hexadecimal characters".to_owned())
+    };
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return Err(mistake());
+    }
+    let mut secret = [0; 32];
+    for (byte, pair) in secret.iter_mut().zip(text.chunks(2)) {
+        let digit = |c: u8| {
+            char::from(c)
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        };
+        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+            return Err(mistake());
+        };
+        *byte = high << 4 | low;
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_from_hexadecimal_text() {
+        let secret = secret_of(&"0aF1".repeat(16)).expect("64 characters");
+        assert_eq!(secret[..4], [0x0a, 0xf1, 0x0a, 0xf1]);
+        assert!(secret_of("0a").is_err());
+        assert!(secret_of(&"xx".repeat(32)).is_err());
+        assert!(secret_of(&"ä".repeat(32)).is_err());
+    }
+
+    #[test]
+    fn only_loopback_needs_no_admission() {
+        let open = |address: &str| HubBuilder::new("hub").listen(address).admit().is_ok();
+        assert!(open("/ip4/127.0.0.1/tcp/0"));
+        assert!(open("/ip6/::1/tcp/0"));
+        assert!(!open("/ip4/0.0.0.0/tcp/0"));
+        assert!(!open("/ip4/10.0.0.1/tcp/0"));
+        assert!(HubBuilder::new("hub").admit().is_ok());
+    }
+}

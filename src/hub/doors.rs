@@ -1,0 +1,584 @@
+//! The doors of a hub: one for each child that this node runs, has run or sends to.
+//!
+//! A door is a pure machine behind a lock. Whatever it wants done (callers to answer, an actor to
+//! wake, a peer to write to) is done after the lock is released.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
+
+use super::envelope::{Envelope, Waiter};
+use crate::{
+    delivery::{
+        How, Limits, SendFailure,
+        door::{Door, Signal},
+    },
+    error::{MaybeHandled, NotHandled},
+    model::{
+        child::Route,
+        frame::DataFrame,
+        id::{ChildId, LaneId, NodeRun},
+    },
+    net::Network,
+};
+
+/// How long a door keeps a message whose caller has a deadline of its own. The caller is answered
+/// by its own deadline, to the tick; this one only ends what nobody waits for any more.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// How late an expired wait may be seen.
+pub(crate) const TICK: Duration = Duration::from_millis(20);
+
+/// How late what a door itself ends may be seen.
+const DOOR_TICK: u64 = 100;
+
+/// Callers of one door that are kept before those that are done are looked for.
+const ENOUGH: usize = 128;
+
+const NEVER: u64 = u64::MAX;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under a lock is a defect of ours; the others go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One door with what surrounds it.
+pub(crate) struct DoorCell {
+    pub(crate) child: ChildId,
+    doors: Weak<Doors>,
+    inner: Mutex<Inner>,
+    /// The task of the actor behind the door, if it is here.
+    pub(crate) actor: AtomicWaker,
+    /// Whether the child is elsewhere, as far as is known: a message is then encoded before the
+    /// door is locked.
+    remote: AtomicBool,
+    /// When the sweeper has something to do, in milliseconds since the hub began.
+    due: AtomicU64,
+    swept: AtomicBool,
+}
+
+struct Inner {
+    door: Door<Envelope>,
+    /// Callers in the order in which they came.
+    waiters: VecDeque<Arc<dyn Waiter>>,
+    /// How many of them are kept before those that are done are looked for.
+    enough: usize,
+}
+
+impl Inner {
+    fn add(&mut self, waiter: Arc<dyn Waiter>) {
+        while self.waiters.front().is_some_and(|waiter| waiter.is_done()) {
+            self.waiters.pop_front();
+        }
+        // One that waits long in front must not keep all those behind it.
+        if self.waiters.len() >= self.enough {
+            self.waiters.retain(|waiter| !waiter.is_done());
+            self.enough = (2 * self.waiters.len()).max(ENOUGH);
+        }
+        self.waiters.push_back(waiter);
+    }
+}
+
+impl DoorCell {
+    /// Does something with the door, and then what the door wants done.
+    pub(crate) fn with<R>(self: &Arc<Self>, act: impl FnOnce(&mut Door<Envelope>) -> R) -> R {
+        let mut inner = lock(&self.inner);
+        let result = act(&mut inner.door);
+        self.finish(inner);
+        result
+    }
+
+    fn finish(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
+        let mut wake = false;
+        let mut wants = Vec::new();
+        while let Some(signal) = inner.door.next_signal() {
+            match signal {
+                Signal::Wake => wake = true,
+                other => wants.push(other),
+            }
+        }
+        drop(inner);
+        if wake {
+            self.actor.wake();
+        }
+        for signal in wants {
+            match signal {
+                Signal::Wake => {}
+                Signal::Ready(run) => {
+                    if let Some(doors) = self.doors.upgrade() {
+                        doors.ready(self, run);
+                    }
+                    self.watch(0);
+                }
+                Signal::Settled { payload, outcome } => payload.settle(outcome),
+            }
+        }
+    }
+
+    /// Lets a message in, with its caller if one waits for a reply.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        mut message: Envelope,
+        how: How,
+        waiter: Option<Arc<dyn Waiter>>,
+        now: Instant,
+    ) -> Result<(), NotHandled> {
+        // What is refused here is told by the message's drop, too.
+        let Some(doors) = self.doors.upgrade() else {
+            return Err(NotHandled::HubStopped);
+        };
+        if self.remote.load(Ordering::Acquire)
+            && let Err(reason) = message.encode()
+        {
+            message.settle(Err(SendFailure::NotHandled(reason.clone())));
+            return Err(reason);
+        }
+        let due = waiter.as_ref().map(|waiter| waiter.deadline());
+        let mut inner = lock(&self.inner);
+        // Under the lock: after this nobody would end it.
+        if doors.stopped.load(Ordering::Acquire) {
+            drop(inner);
+            message.settle(Err(SendFailure::NotHandled(NotHandled::HubStopped)));
+            return Err(NotHandled::HubStopped);
+        }
+        let deadline = waiter.is_some().then(|| now + LONGEST_WAIT);
+        let entered = inner.door.enter(message, waiter.is_some(), how, deadline);
+        let rejected = match entered {
+            Ok(()) => {
+                if let Some(waiter) = waiter {
+                    inner.add(waiter);
+                }
+                None
+            }
+            Err(rejected) => Some(rejected),
+        };
+        self.finish(inner);
+        if let Some(rejected) = rejected {
+            let failure = SendFailure::NotHandled(rejected.reason.clone());
+            rejected.payload.settle(Err(failure));
+            return Err(rejected.reason);
+        }
+        if let Some(due) = due {
+            self.watch(due);
+        }
+        Ok(())
+    }
+
+    /// Has the sweeper look at this door at that time.
+    pub(crate) fn watch(self: &Arc<Self>, due: u64) {
+        if self.due.load(Ordering::Acquire) > due {
+            self.due.fetch_min(due, Ordering::AcqRel);
+        }
+        if !self.swept.swap(true, Ordering::AcqRel)
+            && let Some(doors) = self.doors.upgrade()
+        {
+            lock(&doors.sweeping).push(self.clone());
+            doors.sweep_wanted.notify_one();
+        }
+    }
+
+    /// Ends what is over time. Tells whether the sweeper must come again.
+    fn sweep(self: &Arc<Self>, now: Instant, millis: u64) -> bool {
+        if self.due.load(Ordering::Acquire) > millis {
+            return true;
+        }
+        self.due.store(NEVER, Ordering::Release);
+        let mut inner = lock(&self.inner);
+        let mut expired = Vec::new();
+        let mut next = NEVER;
+        inner.waiters.retain(|waiter| {
+            if waiter.is_done() {
+                return false;
+            }
+            let deadline = waiter.deadline();
+            if deadline <= millis {
+                expired.push(waiter.clone());
+                return false;
+            }
+            next = next.min(deadline);
+            true
+        });
+        inner.door.sweep(now);
+        if let Some(deadline) = inner.door.next_deadline() {
+            let wait = deadline.saturating_duration_since(now).as_millis();
+            let wait = u64::try_from(wait).unwrap_or(NEVER).max(DOOR_TICK);
+            next = next.min(millis.saturating_add(wait));
+        }
+        let again = next != NEVER;
+        if !again {
+            // Under the lock: whoever enters after this sees that nobody sweeps.
+            self.swept.store(false, Ordering::Release);
+        }
+        self.finish(inner);
+        for waiter in expired {
+            waiter.end(NotHandled::Timeout, MaybeHandled::Timeout);
+        }
+        if again {
+            self.due.fetch_min(next, Ordering::AcqRel);
+        } else if self.due.load(Ordering::Acquire) != NEVER {
+            // Somebody entered between.
+            self.watch(NEVER);
+        }
+        again
+    }
+
+    /// Started handlers are no longer waited for: their callers are told so.
+    pub(crate) fn cut_off(self: &Arc<Self>) {
+        let mut inner = lock(&self.inner);
+        inner.door.cut_off();
+        let started: Vec<_> = inner
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.has_started())
+            .cloned()
+            .collect();
+        self.finish(inner);
+        for waiter in started {
+            waiter.fail_with(SendFailure::MaybeHandled(MaybeHandled::NoReply));
+        }
+    }
+
+    /// Whether messages of this node need no encoding, as far as is known.
+    pub(crate) fn set_here(&self, here: bool) {
+        self.remote.store(!here, Ordering::Release);
+    }
+
+    fn set_route(self: &Arc<Self>, route: Option<Route>, me: NodeRun) {
+        self.remote.store(
+            route.is_some_and(|route| route.owner != me),
+            Ordering::Release,
+        );
+        self.with(|door| door.route(route));
+    }
+
+    /// Answers every caller: the hub stops.
+    fn abandon(self: &Arc<Self>) {
+        let mut inner = lock(&self.inner);
+        inner.door.vacate(&NotHandled::HubStopped);
+        let waiters = std::mem::take(&mut inner.waiters);
+        self.finish(inner);
+        for waiter in waiters {
+            waiter.end(NotHandled::HubStopped, MaybeHandled::HubStopped);
+        }
+    }
+}
+
+/// What is written to one peer.
+#[derive(Default)]
+pub(crate) struct PeerDoors {
+    /// Doors that have frames for it, each once.
+    ready: Mutex<VecDeque<Arc<DoorCell>>>,
+    /// Answers of no door.
+    pub(crate) outbox: Mutex<VecDeque<DataFrame>>,
+    /// Its lanes, by the doors they lead to.
+    pub(crate) lanes: Mutex<HashMap<LaneId, Arc<DoorCell>>>,
+    pub(crate) last: Mutex<Barrier>,
+}
+
+/// How far the barrier with a peer is; see [`Doors::drain`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    #[default]
+    None,
+    Wanted,
+    Sent,
+    Heard,
+}
+
+impl PeerDoors {
+    pub(crate) fn next_ready(&self) -> Option<Arc<DoorCell>> {
+        lock(&self.ready).pop_front()
+    }
+
+    pub(crate) fn again(&self, cell: Arc<DoorCell>) {
+        lock(&self.ready).push_back(cell);
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !lock(&self.ready).is_empty()
+    }
+}
+
+#[derive(Default)]
+struct Map {
+    cells: HashMap<ChildId, Arc<DoorCell>>,
+    routes: HashMap<ChildId, Route>,
+    peers: BTreeMap<NodeRun, Arc<PeerDoors>>,
+}
+
+/// All doors of a hub.
+pub(crate) struct Doors {
+    pub(crate) me: NodeRun,
+    began: Instant,
+    limits: Limits,
+    map: RwLock<Map>,
+    /// This node's lanes.
+    lanes: RwLock<HashMap<LaneId, Weak<DoorCell>>>,
+    next_lane: AtomicU64,
+    pub(crate) network: OnceLock<Arc<dyn Network>>,
+    sweeping: Mutex<Vec<Arc<DoorCell>>>,
+    pub(crate) sweep_wanted: tokio::sync::Notify,
+    pub(crate) stopped: AtomicBool,
+    /// Whether handlers may start and replies go out.
+    valid: watch::Sender<bool>,
+    pub(crate) is_valid: AtomicBool,
+    /// Told when a barrier comes down.
+    pub(crate) drained: tokio::sync::Notify,
+}
+
+impl Doors {
+    pub(crate) fn new(me: NodeRun, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            me,
+            began: Instant::now(),
+            limits,
+            map: RwLock::default(),
+            lanes: RwLock::default(),
+            next_lane: AtomicU64::new(1),
+            network: OnceLock::new(),
+            sweeping: Mutex::default(),
+            sweep_wanted: tokio::sync::Notify::new(),
+            stopped: AtomicBool::new(false),
+            valid: watch::Sender::new(true),
+            is_valid: AtomicBool::new(true),
+            drained: tokio::sync::Notify::new(),
+        })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Map> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn edit(&self) -> std::sync::RwLockWriteGuard<'_, Map> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A time as the waiters count it.
+    pub(crate) fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(NEVER)
+    }
+
+    /// The door of a child; made when it is asked for the first time.
+    pub(crate) fn cell(self: &Arc<Self>, child: &ChildId) -> Arc<DoorCell> {
+        if let Some(cell) = self.known(child) {
+            return cell;
+        }
+        let mut map = self.edit();
+        if let Some(cell) = map.cells.get(child) {
+            return cell.clone();
+        }
+        let lane = LaneId(self.next_lane.fetch_add(1, Ordering::Relaxed));
+        let mut door = Door::new(self.me, child.clone(), lane, self.limits);
+        for run in map.peers.keys() {
+            door.linked(*run);
+        }
+        let route = map.routes.get(child).copied();
+        door.route(route);
+        door.suspend(!self.is_valid.load(Ordering::Acquire));
+        let cell = Arc::new(DoorCell {
+            child: child.clone(),
+            doors: Arc::downgrade(self),
+            inner: Mutex::new(Inner {
+                door,
+                waiters: VecDeque::new(),
+                enough: ENOUGH,
+            }),
+            actor: AtomicWaker::new(),
+            remote: AtomicBool::new(route.is_some_and(|route| route.owner != self.me)),
+            due: AtomicU64::new(NEVER),
+            swept: AtomicBool::new(false),
+        });
+        map.cells.insert(child.clone(), cell.clone());
+        self.lanes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(lane, Arc::downgrade(&cell));
+        cell
+    }
+
+    /// The door of a child, if there is one.
+    pub(crate) fn known(&self, child: &ChildId) -> Option<Arc<DoorCell>> {
+        self.read().cells.get(child).cloned()
+    }
+
+    /// The door that a lane of this node belongs to.
+    pub(crate) fn own_lane(&self, lane: LaneId) -> Option<Arc<DoorCell>> {
+        self.lanes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&lane)?
+            .upgrade()
+    }
+
+    pub(crate) fn peer(&self, run: NodeRun) -> Option<Arc<PeerDoors>> {
+        self.read().peers.get(&run).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<DoorCell>> {
+        self.read().cells.values().cloned().collect()
+    }
+
+    /// A door has frames for a peer.
+    fn ready(&self, cell: &Arc<DoorCell>, run: NodeRun) {
+        // Without a link there is nobody to write to; a new link begins anew.
+        let Some(peer) = self.peer(run) else { return };
+        peer.again(cell.clone());
+        self.data_ready(run);
+    }
+
+    pub(crate) fn data_ready(&self, run: NodeRun) {
+        if let Some(network) = self.network.get() {
+            network.data_ready(run);
+        }
+    }
+
+    /// The registry says where a child is.
+    pub(crate) fn route(&self, child: &ChildId, route: Option<Route>) {
+        let cell = {
+            let mut map = self.edit();
+            match route {
+                Some(route) => {
+                    map.routes.insert(child.clone(), route);
+                }
+                None => {
+                    map.routes.remove(child);
+                }
+            }
+            map.cells.get(child).cloned()
+        };
+        if let Some(cell) = cell {
+            cell.set_route(route, self.me);
+        }
+    }
+
+    /// An answer says where a child is, before the registry does.
+    pub(crate) fn hint(&self, child: &ChildId, route: Route) {
+        let known = self.read().routes.get(child).copied();
+        if known.is_none_or(|known| known.epoch < route.epoch) {
+            self.route(child, Some(route));
+        }
+    }
+
+    pub(crate) fn linked(&self, run: NodeRun) {
+        let cells: Vec<_> = {
+            let mut map = self.edit();
+            if map.peers.insert(run, Arc::default()).is_some() {
+                return;
+            }
+            map.cells.values().cloned().collect()
+        };
+        for cell in cells {
+            cell.with(|door| door.linked(run));
+        }
+    }
+
+    pub(crate) fn unlinked(&self, run: NodeRun) {
+        let cells: Vec<_> = {
+            let mut map = self.edit();
+            if map.peers.remove(&run).is_none() {
+                return;
+            }
+            map.cells.values().cloned().collect()
+        };
+        for cell in cells {
+            cell.with(|door| door.unlinked(run));
+        }
+        self.drained.notify_waiters();
+    }
+
+    pub(crate) fn gone(&self, run: NodeRun, left: bool) {
+        for cell in self.all() {
+            cell.with(|door| door.gone(run, left));
+        }
+    }
+
+    /// Whether handlers may start and replies may go out.
+    pub(crate) fn set_valid(&self, valid: bool) {
+        self.is_valid.store(valid, Ordering::Release);
+        self.valid.send_replace(valid);
+        for cell in self.all() {
+            cell.with(|door| door.suspend(!valid));
+        }
+    }
+
+    /// Waits until replies may go out.
+    pub(crate) fn until_valid(&self) -> impl Future<Output = ()> + 'static {
+        let mut valid = self.valid.subscribe();
+        async move {
+            // An error means that the hub is gone, and with it whoever could forbid it.
+            let _ = valid.wait_for(|valid| *valid).await;
+        }
+    }
+
+    /// Waits until every peer has heard every answer, or has gone.
+    pub(crate) async fn drain(&self) {
+        let peers: Vec<(NodeRun, Arc<PeerDoors>)> = self
+            .read()
+            .peers
+            .iter()
+            .map(|(run, peer)| (*run, peer.clone()))
+            .collect();
+        for (run, peer) in &peers {
+            *lock(&peer.last) = Barrier::Wanted;
+            self.data_ready(*run);
+        }
+        loop {
+            let heard = self.drained.notified();
+            tokio::pin!(heard);
+            heard.as_mut().enable();
+            let waiting = peers.iter().any(|(run, peer)| {
+                *lock(&peer.last) != Barrier::Heard
+                    && self
+                        .peer(*run)
+                        .is_some_and(|known| Arc::ptr_eq(&known, peer))
+            });
+            if !waiting {
+                return;
+            }
+            heard.await;
+        }
+    }
+
+    /// Ends what is over time in all doors that have something to end. Tells whether any is left.
+    pub(crate) fn sweep(&self, now: Instant) -> bool {
+        let millis = self.millis(now);
+        let cells = std::mem::take(&mut *lock(&self.sweeping));
+        let left: Vec<_> = cells
+            .into_iter()
+            .filter(|cell| cell.sweep(now, millis))
+            .collect();
+        let mut sweeping = lock(&self.sweeping);
+        sweeping.extend(left);
+        !sweeping.is_empty()
+    }
+
+    /// Forgets doors that nobody holds and in which nothing is left.
+    pub(crate) fn prune(&self) {
+        let mut map = self.edit();
+        // Nobody can get hold of a door while the map is locked.
+        map.cells
+            .retain(|_, cell| Arc::strong_count(cell) > 1 || !lock(&cell.inner).door.is_idle());
+        drop(map);
+        self.lanes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, cell| cell.strong_count() > 0);
+    }
+
+    /// The hub stops: everybody who waits is answered, nobody is let in.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        for cell in self.all() {
+            cell.abandon();
+        }
+        lock(&self.sweeping).clear();
+    }
+}

@@ -1,0 +1,154 @@
+//! Carries out what the engine wants.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix::prelude::*;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    instance::Parcel,
+    system::{HubSystem, Outcome},
+    worker::{Order, Orders},
+};
+use crate::{
+    engine::io::{ChildOrder, Effect, Event, Reply},
+    model::id::ChildId,
+    net::Announcement,
+};
+
+/// How long peers may take to hear the last answers of a node that leaves.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl HubSystem {
+    /// Carries out everything that the engine wants now. Orders for one arbiter go in one message.
+    pub(crate) fn perform(&mut self, ctx: &mut Context<Self>) {
+        let mut orders = BTreeMap::<usize, Vec<Order>>::new();
+        let shared = self.hub.shared().clone();
+        loop {
+            let Some(running) = &mut self.running else {
+                return;
+            };
+            let Some(effect) = running.engine.next_effect() else {
+                break;
+            };
+            match effect {
+                Effect::Child(order) => {
+                    if let Some(order) = self.order(order) {
+                        let count = shared.workers().len().max(1);
+                        orders
+                            .entry(worker_of(child_of(&order.order), count))
+                            .or_default()
+                            .push(order);
+                    }
+                }
+                Effect::Reply { request, reply } => {
+                    if let Reply::Started(report) = &reply {
+                        for (child, route) in running.routes_of(report) {
+                            shared.doors.hint(&child, route);
+                        }
+                    }
+                    if let Some(asker) = running.requests.remove(&request) {
+                        // Whoever asked may have gone.
+                        let _ = asker.send(reply);
+                    }
+                }
+                Effect::Route { child, route } => shared.doors.route(&child, route),
+                Effect::Gone { run, left } => shared.doors.gone(run, left),
+                Effect::Gates { valid } => shared.doors.set_valid(valid),
+                Effect::Emit(event) => shared.emit(event),
+                Effect::DrainLinks => {
+                    let doors = shared.doors.clone();
+                    let system = ctx.address();
+                    actix_rt::spawn(async move {
+                        if tokio::time::timeout(DRAIN, doors.drain()).await.is_err() {
+                            tracing::warn!("a peer did not hear the last answers in time");
+                        }
+                        system.do_send(Outcome(vec![Event::LinksDrained]));
+                    });
+                }
+                effect => self.network_effect(effect),
+            }
+        }
+        for (worker, orders) in orders {
+            if let Some(worker) = shared.workers().get(worker) {
+                worker.do_send(Orders(orders));
+            }
+        }
+    }
+
+    fn network_effect(&self, effect: Effect) {
+        let Some(network) = self.hub.shared().doors.network.get() else {
+            return;
+        };
+        match effect {
+            Effect::Send { to, message } => {
+                if let Err(error) = network.send(to, &message) {
+                    tracing::debug!(peer = %to, %error, "a word was not sent");
+                }
+            }
+            Effect::Connect { node, addresses } => network.connect(node, addresses),
+            Effect::Disconnect { node, reason } => network.disconnect(node, &reason),
+            Effect::Announce { me, known, fenced } => {
+                network.announce(Announcement { me, known, fenced });
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the state that arrived beside the order that needs it. `None` if the order ends here.
+    fn order(&mut self, order: ChildOrder) -> Option<Order> {
+        let limit = self.hub.settings().move_bytes;
+        let running = self.running.as_mut()?;
+        let mut parcel: Option<Parcel> = None;
+        match &order {
+            ChildOrder::Build {
+                spec,
+                epoch,
+                with_state: true,
+                ..
+            } => {
+                parcel = running.take_bulk(&(spec.id().clone(), *epoch));
+            }
+            ChildOrder::Discard { child, epoch } => {
+                running.take_bulk(&(child.clone(), *epoch));
+            }
+            ChildOrder::Merge { child, epoch } => {
+                // Kept until it is merged: it may have to be parked.
+                let key = (child.clone(), *epoch);
+                parcel = running
+                    .bulks
+                    .get(&key)
+                    .map(|arrived| arrived.parcel.clone());
+            }
+            ChildOrder::Park { child, epoch } => {
+                running.park(child.clone(), *epoch, limit);
+                return None;
+            }
+            _ => {}
+        }
+        Some(Order { order, parcel })
+    }
+}
+
+/// The arbiter on which a child runs, always the same on one node.
+fn worker_of(child: &ChildId, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap_or(1).max(1);
+    usize::try_from(xxh3_64(child.as_str().as_bytes()) % count).unwrap_or(0)
+}
+
+fn child_of(order: &ChildOrder) -> &ChildId {
+    match order {
+        ChildOrder::Start { spec, .. } | ChildOrder::Build { spec, .. } => spec.id(),
+        ChildOrder::Freeze { child, .. }
+        | ChildOrder::Thaw { child, .. }
+        | ChildOrder::SendState { child, .. }
+        | ChildOrder::Discard { child, .. }
+        | ChildOrder::Open { child, .. }
+        | ChildOrder::MovedAway { child, .. }
+        | ChildOrder::End { child }
+        | ChildOrder::Stop { child, .. }
+        | ChildOrder::SendDiverged { child, .. }
+        | ChildOrder::Merge { child, .. }
+        | ChildOrder::Park { child, .. } => child,
+    }
+}

@@ -1,0 +1,476 @@
+//! What an actor implements to become a child, and what it is given.
+
+use std::{fmt, marker::PhantomData};
+
+use actix::prelude::*;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
+
+use super::{Hub, child_ref::ChildRef, codec, kind::KindBuilder};
+use crate::model::{
+    child::{ChildSpec, Epoch, Role},
+    id::{ChildId, InvalidId, KindName},
+};
+
+/// What a message may be answered with: anything that serde can carry.
+///
+/// Implemented for all such types. CBOR reads `Some(None)` and `Some(())` back as `None`: no
+/// `Option<()>` and no `Option<Option<_>>`, please. Bytes belong into `serde_bytes`; a bare
+/// `Vec<u8>` is an array of numbers, fifty times slower.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the reply of a hub message",
+    label = "a reply must be `Serialize + DeserializeOwned + Send + 'static`"
+)]
+pub trait HubReply: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> HubReply for T {}
+
+/// An Actix message that may cross to another node.
+///
+/// ```
+/// use actix::prelude::*;
+/// use actix_hub::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Message, Serialize, Deserialize)]
+/// #[rtype(result = "u64")]
+/// struct Add(u64);
+///
+/// impl HubMessage for Add {
+///     const NAME: &'static str = "counter.add";
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a hub message",
+    label = "implement `HubMessage` for it and give it a `NAME`"
+)]
+pub trait HubMessage:
+    Message<Result: HubReply> + Serialize + DeserializeOwned + Send + 'static
+{
+    /// Its name on the wire: 1 to 255 bytes, once for each kind, the same on every node.
+    const NAME: &'static str;
+}
+
+/// An actor whose state can go to another node.
+///
+/// ```
+/// use actix::prelude::*;
+/// use actix_hub::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Counter {
+///     value: u64,
+/// }
+///
+/// impl Actor for Counter {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl HotSwap for Counter {
+///     const KIND: &'static str = "counter";
+///     type Args = ();
+///     type State = u64;
+///
+///     fn from_args((): (), _: &ChildContext<Self>) -> Result<Self, StartFailure> {
+///         Ok(Self::default())
+///     }
+///     fn prepare_handover_state(&mut self) -> u64 {
+///         self.value
+///     }
+///     fn alter_handover_state(&mut self, state: u64) {
+///         self.value = state;
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a child of a hub",
+    label = "implement `HotSwap` for it, or use `hot_swap!`"
+)]
+pub trait HotSwap: Actor<Context = Context<Self>> {
+    /// The name under which nodes agree on this sort of actor, 1 to 128 bytes.
+    const KIND: &'static str;
+    /// The version of [`State`](Self::State). Raise it when its CBOR changes its meaning.
+    const STATE_VERSION: u32 = 1;
+    /// The oldest version that [`upgrade_state`](Self::upgrade_state) reads.
+    const OLDEST_STATE_VERSION: u32 = Self::STATE_VERSION;
+    /// What a fresh start gets. CBOR on the wire, so it need not be `Send`.
+    type Args: Serialize + DeserializeOwned + 'static;
+    /// What a handover carries. CBOR on the wire, so it need not be `Send`.
+    type State: Serialize + DeserializeOwned + 'static;
+
+    /// Makes the actor. It is not started yet: `started` comes when its context runs.
+    ///
+    /// # Errors
+    /// Why it cannot be made; the starter is told.
+    fn from_args(args: Self::Args, child: &ChildContext<Self>) -> Result<Self, StartFailure>;
+
+    /// Gives the state that goes along. All started handlers are resolved; nothing runs any more
+    /// unless the move fails, and then [`resume_after_abort`](Self::resume_after_abort) comes.
+    fn prepare_handover_state(&mut self) -> Self::State;
+
+    /// Takes the state over, after [`from_args`](Self::from_args) and before `started`.
+    fn alter_handover_state(&mut self, state: Self::State);
+
+    /// The move failed and the actor goes on here: gives back what
+    /// [`prepare_handover_state`](Self::prepare_handover_state) gave, for actors that move data
+    /// out there.
+    fn resume_after_abort(&mut self, state: Self::State) {
+        drop(state);
+    }
+
+    /// Tells a replica which role it has. Not called while a child has one instance only.
+    fn redundancy_signal(&mut self, role: Role, ctx: &mut Context<Self>) {
+        let _ = (role, ctx);
+    }
+
+    /// Takes in the state of an owner that lived on the other side of a split and gave way.
+    /// Ignored unless implemented.
+    fn merge_diverged_state(&mut self, other: Self::State) {
+        drop(other);
+    }
+
+    /// Reads a state of an older version.
+    ///
+    /// # Errors
+    /// [`StateVersionError`] unless implemented: no older version is read.
+    fn upgrade_state(from: u32, cbor: &[u8]) -> Result<Self::State, StateVersionError> {
+        let _ = cbor;
+        Err(StateVersionError::new(format!(
+            "states of version {from} are not read, only of version {}",
+            Self::STATE_VERSION
+        )))
+    }
+}
+
+/// An actor that [`hot_swap!`](crate::hot_swap) was used for: it knows its own messages.
+pub trait AutoKind: HotSwap {
+    /// Registers them.
+    fn register(kind: KindBuilder<Self>) -> KindBuilder<Self>;
+}
+
+/// Makes an actor that is `Default + Serialize + Deserialize` a child: its own serde form is its
+/// state. It is registered with `.child::<Counter>()`.
+///
+/// ```
+/// use actix::prelude::*;
+/// use actix_hub::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Counter {
+///     value: u64,
+/// }
+/// impl Actor for Counter {
+///     type Context = Context<Self>;
+/// }
+///
+/// #[derive(Message, Serialize, Deserialize)]
+/// #[rtype(result = "u64")]
+/// struct Add(u64);
+/// impl HubMessage for Add {
+///     const NAME: &'static str = "counter.add";
+/// }
+/// impl Handler<Add> for Counter {
+///     type Result = u64;
+///     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+///         self.value += n;
+///         self.value
+///     }
+/// }
+///
+/// hot_swap!(Counter, kind = "counter", messages = [Add]);
+/// ```
+#[macro_export]
+macro_rules! hot_swap {
+    ($actor:ty, kind = $kind:expr, messages = [$($message:ty),* $(,)?] $(,)?) => {
+        impl $crate::HotSwap for $actor {
+            const KIND: &'static str = $kind;
+            type Args = ();
+            type State = $crate::Snapshot<Self>;
+
+            fn from_args(
+                (): (),
+                _: &$crate::ChildContext<Self>,
+            ) -> ::core::result::Result<Self, $crate::StartFailure> {
+                ::core::result::Result::Ok(::core::default::Default::default())
+            }
+
+            fn prepare_handover_state(&mut self) -> $crate::Snapshot<Self> {
+                $crate::Snapshot::of(self)
+            }
+
+            fn alter_handover_state(&mut self, state: $crate::Snapshot<Self>) {
+                if let ::core::option::Option::Some(value) = state.into_value() {
+                    *self = value;
+                }
+            }
+        }
+
+        impl $crate::AutoKind for $actor {
+            fn register(kind: $crate::KindBuilder<Self>) -> $crate::KindBuilder<Self> {
+                kind$(.message::<$message>())*
+            }
+        }
+    };
+}
+
+/// The whole of a value as a handover state: encoded in place, so that the value need not be
+/// cloned; decoded when it is read.
+///
+/// On the wire: one CBOR byte string that holds the value's CBOR.
+pub struct Snapshot<T>(Form<T>);
+
+enum Form<T> {
+    Encoded(Vec<u8>),
+    Failed(String),
+    Value(T),
+}
+
+impl<T: Serialize> Snapshot<T> {
+    /// Encodes a value. An error of its `Serialize` shows when the snapshot is encoded.
+    pub fn of(value: &T) -> Self {
+        let mut bytes = Vec::new();
+        Self(match ciborium::into_writer(value, &mut bytes) {
+            Ok(()) => Form::Encoded(bytes),
+            Err(error) => Form::Failed(error.to_string()),
+        })
+    }
+}
+
+impl<T: DeserializeOwned> Snapshot<T> {
+    /// The value. `None` if it could not be encoded, or what was encoded does not read back; a
+    /// snapshot that came from another node has been read already and has its value.
+    #[must_use]
+    pub fn into_value(self) -> Option<T> {
+        match self.0 {
+            Form::Value(value) => Some(value),
+            Form::Encoded(bytes) => codec::decode(&bytes).ok(),
+            Form::Failed(_) => None,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Snapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl<T: Serialize> Serialize for Snapshot<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Form::Encoded(bytes) => serializer.serialize_bytes(bytes),
+            Form::Failed(reason) => Err(ser::Error::custom(reason)),
+            Form::Value(value) => {
+                let mut bytes = Vec::new();
+                ciborium::into_writer(value, &mut bytes).map_err(ser::Error::custom)?;
+                serializer.serialize_bytes(&bytes)
+            }
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Snapshot<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: serde_bytes::ByteBuf = Deserialize::deserialize(deserializer)?;
+        let value = codec::decode(&bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self(Form::Value(value)))
+    }
+}
+
+/// Why an actor could not be made. Made from any error or text.
+///
+/// ```
+/// use actix_hub::StartFailure;
+///
+/// fn port(text: &str) -> Result<u16, StartFailure> {
+///     let port: u16 = text.parse()?;
+///     if port == 0 {
+///         return Err("port 0 means nothing here".into());
+///     }
+///     Ok(port)
+/// }
+/// assert!(port("x").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartFailure {
+    reason: String,
+}
+
+impl StartFailure {
+    /// With this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+
+    /// The reason.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+// No `Error` impl: it would forbid the conversion from every error.
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for StartFailure {
+    fn from(error: E) -> Self {
+        Self::new(error.into().to_string())
+    }
+}
+
+/// A state of a version that is not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct StateVersionError {
+    reason: String,
+}
+
+impl StateVersionError {
+    /// With this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+}
+
+/// What a child knows of itself. Handed to [`HotSwap::from_args`]; cheap to clone and keep.
+pub struct ChildContext<A: HotSwap> {
+    hub: Hub,
+    spec: std::sync::Arc<ChildSpec>,
+    epoch: Epoch,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A: HotSwap> ChildContext<A> {
+    pub(crate) fn new(hub: Hub, spec: std::sync::Arc<ChildSpec>, epoch: Epoch) -> Self {
+        Self {
+            hub,
+            spec,
+            epoch,
+            actor: PhantomData,
+        }
+    }
+
+    /// The child's identity.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        self.spec.id()
+    }
+
+    /// The hub it runs in.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// A reference to the child itself. Messages through it survive a move; messages through the
+    /// `Addr` of its context do not.
+    #[must_use]
+    pub fn child_ref(&self) -> ChildRef<A> {
+        self.hub.child(self.id())
+    }
+
+    /// What it was started from: id, tags, metadata.
+    #[must_use]
+    pub fn spec(&self) -> &ChildSpec {
+        &self.spec
+    }
+
+    /// What its starter noted under this key.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.spec.metadata().get(key).map(String::as_str)
+    }
+
+    /// The epoch at which this instance was made.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+impl<A: HotSwap> Clone for ChildContext<A> {
+    fn clone(&self) -> Self {
+        Self::new(self.hub.clone(), self.spec.clone(), self.epoch)
+    }
+}
+
+impl<A: HotSwap> fmt::Debug for ChildContext<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildContext")
+            .field("child", self.id())
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a [`ChildSpec`] could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildSpecError {
+    /// The id or the kind does not have its shape.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The arguments could not be encoded.
+    #[error("the arguments could not be encoded: {reason}")]
+    Args {
+        /// What the encoder said.
+        reason: String,
+    },
+    /// The arguments are larger than a spec may carry.
+    #[error("the arguments have {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Their bytes in CBOR.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Arguments travel with every entry of the registry: 256 KiB of CBOR are plenty.
+const ARGS_LIMIT: usize = 256 << 10;
+
+impl ChildSpec {
+    /// What is needed to start a child of kind `A` from nothing.
+    ///
+    /// # Errors
+    /// [`ChildSpecError`] when the id has not its shape, or the arguments cannot be encoded or
+    /// are larger than 256 KiB.
+    pub fn new<A: HotSwap>(id: impl AsRef<str>, args: A::Args) -> Result<Self, ChildSpecError> {
+        let id = ChildId::new(id)?;
+        let kind = KindName::new(A::KIND)?;
+        let args = codec::encode(&args, ARGS_LIMIT).map_err(|failure| match failure {
+            codec::EncodeFailure::TooLarge { size, limit } => {
+                ChildSpecError::TooLarge { size, limit }
+            }
+            codec::EncodeFailure::Encoder(reason) => ChildSpecError::Args { reason },
+        })?;
+        Ok(Self::from_parts(id, kind, args))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_back_what_was_encoded_in_place() {
+        let value = vec![1_u64, 2, 3];
+        let bytes = codec::encode(&Snapshot::of(&value), 1 << 20).expect("it encodes");
+        let read: Snapshot<Vec<u64>> = codec::decode(&bytes).expect("it decodes");
+        assert_eq!(read.into_value(), Some(value));
+    }
+
+    #[test]
+    fn a_snapshot_of_garbage_does_not_decode() {
+        let bytes = codec::encode(&serde_bytes::Bytes::new(b"\xff\xff"), 64).expect("it encodes");
+        assert!(codec::decode::<Snapshot<u64>>(&bytes).is_err());
+    }
+}

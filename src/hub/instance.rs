@@ -1,0 +1,747 @@
+//! One actor behind its door: built, run, frozen, held, ended; and the inbox inside its context.
+//!
+//! The door's queue is the inbox: an `ActorFuture` in the actor's own context drains it and calls
+//! the handlers. What is not drained is simply still queued, so that a freeze has nothing to
+//! replay and a restart nothing to restore.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use actix::{fut::ActorFuture, prelude::*};
+use bytes::Bytes;
+
+use super::{
+    codec::{self, EncodeFailure},
+    doors::DoorCell,
+    envelope::Ran,
+    hot_swap::{ChildContext, HotSwap, StateVersionError},
+    kind::{Delivered, Kind},
+    worker::Bench,
+};
+use crate::{
+    delivery::{
+        door::{Item, Task},
+        gate::Ticket,
+    },
+    engine::io::{ChildReport, Exit, FreezeFailure},
+    model::{
+        child::{ChildSpec, Epoch},
+        frame::ReplyFailure,
+        id::NodeRun,
+        message::{BulkHeader, LaneMark},
+    },
+};
+
+/// Messages that are handled before the other tasks of the arbiter have a turn.
+const TURN: u32 = 64;
+/// How long handling goes on at most before they have, but for the handler that is under way.
+const TURN_TIME: Duration = Duration::from_micros(200);
+/// How long a forced freeze waits for an actor that holds its own context after `retention`.
+const FORCED_GRACE: Duration = Duration::from_secs(1);
+
+/// A state as it travels.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub(crate) state_version: u32,
+    pub(crate) lanes: Vec<LaneMark>,
+    pub(crate) bytes: Bytes,
+}
+
+/// What an actor is made from.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) epoch: Epoch,
+    pub(crate) parcel: Option<Parcel>,
+}
+
+/// Which order a start answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Start,
+    Open,
+}
+
+/// A successor that is built and does not run.
+pub(crate) trait Built {
+    /// Runs it; its door opens when `started()` has returned.
+    fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance>;
+}
+
+/// Where a diverged state goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Handover,
+    Diverged(NodeRun),
+}
+
+/// A freeze that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FreezeOrder {
+    pub(crate) epoch: Epoch,
+    pub(crate) retention: Duration,
+    pub(crate) forced: bool,
+    pub(crate) with_state: bool,
+    pub(crate) purpose: Purpose,
+}
+
+/// How an actor is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Its successor runs, or the hub stops.
+    Quiet,
+    /// For good; the order is answered.
+    Stop(Epoch),
+}
+
+/// A running actor without its type. All on its own arbiter.
+pub(crate) trait Instance {
+    fn freeze(self: Rc<Self>, order: FreezeOrder);
+    fn thaw(&self, epoch: Epoch);
+    fn parcel(&self) -> Option<Parcel>;
+    fn end(&self, ending: Ending);
+    fn merge(&self, epoch: Epoch, parcel: Parcel);
+}
+
+/// What a panic said.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "something that is no text".to_owned())
+}
+
+fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|panic| panic_message(&*panic))
+}
+
+fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, String> {
+    if parcel.state_version == A::STATE_VERSION {
+        return codec::decode(&parcel.bytes)
+            .map_err(|reason| format!("the state could not be decoded: {reason}"));
+    }
+    if !(A::OLDEST_STATE_VERSION..A::STATE_VERSION).contains(&parcel.state_version) {
+        return Err(format!("the state is of version {}", parcel.state_version));
+    }
+    A::upgrade_state(parcel.state_version, &parcel.bytes)
+        .map_err(|error: StateVersionError| error.to_string())
+}
+
+fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, String> {
+    let child = ChildContext::<A>::new(bench.hub.clone(), maker.spec.clone(), maker.epoch);
+    let made = guarded(|| {
+        let args = codec::decode(&maker.spec.args)
+            .map_err(|reason| format!("its arguments could not be decoded: {reason}"))?;
+        let mut actor =
+            A::from_args(args, &child).map_err(|failure| failure.reason().to_owned())?;
+        if let Some(parcel) = &maker.parcel {
+            actor.alter_handover_state(read_state::<A>(parcel)?);
+        }
+        Ok(actor)
+    });
+    made.unwrap_or_else(|panic| Err(format!("it panicked while it was made: {panic}")))
+}
+
+struct Ready<A: HotSwap> {
+    actor: A,
+    kind: Kind<A>,
+    bench: Bench,
+    maker: Maker,
+}
+
+/// Makes an actor and does not run it.
+pub(crate) fn build<A: HotSwap>(
+    kind: Kind<A>,
+    bench: &Bench,
+    maker: Maker,
+) -> Result<Box<dyn Built>, String> {
+    let actor = make::<A>(bench, &maker)?;
+    Ok(Box::new(Ready {
+        actor,
+        kind,
+        bench: bench.clone(),
+        maker,
+    }))
+}
+
+impl<A: HotSwap> Built for Ready<A> {
+    fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance> {
+        let Self {
+            actor,
+            kind,
+            bench,
+            maker,
+        } = *self;
+        let seat = Rc::new(Seat::<A> {
+            cell: bench.hub.shared().doors.cell(maker.spec.id()),
+            kind,
+            bench,
+            stage: RefCell::new(Stage::Running),
+            running: Cell::new(false),
+            in_user: Cell::new(false),
+            dead: Cell::new(false),
+            closing: Cell::new(false),
+            epoch: Cell::new(epoch),
+            freezes: Cell::new(0),
+            ending: Cell::new(None),
+            merges: RefCell::default(),
+        });
+        actix_rt::spawn(seat.clone().live(actor, maker, epoch, opening));
+        seat
+    }
+}
+
+enum Stage<S> {
+    Running,
+    /// The door is closed; started handlers are waited for.
+    Closing(FreezeOrder),
+    /// The freeze failed and the door is still closed.
+    Aborted,
+    /// The context is held.
+    Held {
+        state: Option<S>,
+        parcel: Option<Parcel>,
+    },
+    /// The context is about to go on.
+    Released {
+        state: Option<S>,
+    },
+}
+
+struct Seat<A: HotSwap> {
+    cell: Arc<DoorCell>,
+    kind: Kind<A>,
+    bench: Bench,
+    stage: RefCell<Stage<A::State>>,
+    /// Whether `started()` has returned.
+    running: Cell<bool>,
+    /// Set while code of the user runs: still set when we are polled, that code has panicked.
+    in_user: Cell<bool>,
+    dead: Cell<bool>,
+    closing: Cell<bool>,
+    epoch: Cell<Epoch>,
+    freezes: Cell<u64>,
+    ending: Cell<Option<Ending>>,
+    merges: RefCell<VecDeque<(Epoch, Parcel)>>,
+}
+
+impl<A: HotSwap> Seat<A> {
+    /// The actor's task, from its first poll to its end.
+    async fn live(self: Rc<Self>, actor: A, maker: Maker, epoch: Epoch, opening: Opening) {
+        let mut actor = Some(actor);
+        let mut tries = if maker.parcel.is_some() { 2 } else { 1 };
+        let exit = loop {
+            let made = match actor.take() {
+                Some(actor) => Ok(actor),
+                None => make::<A>(&self.bench, &maker),
+            };
+            tries -= 1;
+            let exit = match made {
+                Ok(actor) => self.run(actor, &maker, epoch, opening).await,
+                Err(message) => Exit::Panicked { message },
+            };
+            let again = !self.running.get() && self.ending.get().is_none() && tries > 0;
+            if !again || exit == Exit::Stopped {
+                break exit;
+            }
+            // `started()` panicked and the state is still at hand: once more.
+            self.in_user.set(false);
+            self.dead.set(false);
+        };
+        self.dead.set(true);
+        self.finish(exit, epoch, opening);
+    }
+
+    async fn run(self: &Rc<Self>, actor: A, maker: &Maker, epoch: Epoch, opening: Opening) -> Exit {
+        let mut ctx = Context::new();
+        ctx.spawn(Inbox { seat: self.clone() });
+        let mut running = ctx.into_future(actor);
+        let exit = poll_fn(|cx| {
+            self.cell.actor.register(cx.waker());
+            if self.ending.get().is_some() && !self.running.get() {
+                // So that its drop does not start it.
+                running.ctx().terminate();
+                return Poll::Ready(Exit::Stopped);
+            }
+            match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut running).poll(cx))) {
+                // Its own `ctx.wait` keeps it from ending itself: it ends by being dropped.
+                Ok(Poll::Pending) if self.ending.get().is_some() => Poll::Ready(Exit::Stopped),
+                Ok(Poll::Pending) => {
+                    if !self.running.replace(true) {
+                        self.opened(maker, epoch, opening);
+                    }
+                    Poll::Pending
+                }
+                Ok(Poll::Ready(())) => Poll::Ready(Exit::Stopped),
+                Err(panic) => {
+                    self.dead.set(true);
+                    Poll::Ready(Exit::Panicked {
+                        message: panic_message(&*panic),
+                    })
+                }
+            }
+        })
+        .await;
+        // The drop of a context polls it once more; what panics there is of no consequence.
+        let _ = guarded(|| drop(running));
+        exit
+    }
+
+    /// `started()` has returned.
+    fn opened(&self, maker: &Maker, epoch: Epoch, opening: Opening) {
+        let marks = maker
+            .parcel
+            .as_ref()
+            .map_or(&[][..], |parcel| &parcel.lanes);
+        self.cell.set_here(true);
+        self.cell.with(|door| door.open(self.epoch.get(), marks));
+        self.answer(epoch, opening, Ok(()));
+    }
+
+    fn answer(&self, epoch: Epoch, opening: Opening, outcome: Result<(), String>) {
+        let child = self.cell.child.clone();
+        self.bench.reports.tell(match opening {
+            Opening::Start => ChildReport::Started {
+                child,
+                epoch,
+                outcome,
+            },
+            Opening::Open => ChildReport::Opened {
+                child,
+                epoch,
+                outcome,
+            },
+        });
+    }
+
+    /// The actor has ended, whatever for.
+    fn finish(self: &Rc<Self>, exit: Exit, epoch: Epoch, opening: Opening) {
+        let child = self.cell.child.clone();
+        let instance: Rc<dyn Instance> = self.clone();
+        self.bench.forget(&child, &instance);
+        for (epoch, _) in self.merges.take() {
+            let outcome = Err("the child ended".to_owned());
+            let child = child.clone();
+            self.bench.reports.tell(ChildReport::Merged {
+                child,
+                epoch,
+                outcome,
+            });
+        }
+        match self.ending.get() {
+            Some(Ending::Quiet) => {}
+            Some(Ending::Stop(epoch)) => {
+                self.bench
+                    .reports
+                    .tell(ChildReport::Stopped { child, epoch });
+            }
+            None if !self.running.get() => {
+                let reason = match exit {
+                    Exit::Stopped => "it stopped itself while it started".to_owned(),
+                    Exit::Panicked { message } => message,
+                };
+                self.answer(epoch, opening, Err(reason));
+            }
+            None => {
+                self.cell.with(|door| door.crashed());
+                let epoch = self.epoch.get();
+                self.bench
+                    .reports
+                    .tell(ChildReport::Exited { child, epoch, exit });
+            }
+        }
+    }
+
+    fn frozen(&self, order: FreezeOrder, outcome: Result<u64, FreezeFailure>) {
+        let child = self.cell.child.clone();
+        match order.purpose {
+            Purpose::Handover => {
+                let epoch = order.epoch;
+                self.bench.reports.tell(ChildReport::Frozen {
+                    child,
+                    epoch,
+                    outcome,
+                });
+            }
+            // It is asked for again until it is taken.
+            Purpose::Diverged(to) => match outcome {
+                Ok(_) => self.send_diverged(order.epoch, to),
+                Err(error) => {
+                    tracing::warn!(%child, %error, "the state of a diverged child is not offered");
+                }
+            },
+        }
+    }
+
+    fn send_diverged(&self, epoch: Epoch, to: NodeRun) {
+        if let Some(parcel) = self.parcel() {
+            let child = self.cell.child.clone();
+            let state_version = parcel.state_version;
+            let header = BulkHeader::Diverged {
+                child,
+                epoch,
+                state_version,
+            };
+            self.bench.send_bulk(to, header, parcel.bytes);
+        }
+    }
+
+    /// The time for started handlers is over.
+    fn retention_over(self: &Rc<Self>, freeze: u64, grace: bool) {
+        let order = match &*self.stage.borrow() {
+            Stage::Closing(order) if self.freezes.get() == freeze => *order,
+            _ => return,
+        };
+        if order.forced && !grace {
+            self.cell.cut_off();
+            self.cell.actor.wake();
+            self.after(FORCED_GRACE, freeze, true);
+            return;
+        }
+        self.closing.set(false);
+        self.stage.replace(Stage::Aborted);
+        let unresolved = self.cell.with(|door| door.unresolved());
+        self.frozen(order, Err(FreezeFailure::Retention { unresolved }));
+    }
+
+    fn after(self: &Rc<Self>, time: Duration, freeze: u64, grace: bool) {
+        let seat = Rc::downgrade(self);
+        actix_rt::spawn(async move {
+            tokio::time::sleep(time).await;
+            if let Some(seat) = seat.upgrade() {
+                seat.retention_over(freeze, grace);
+            }
+        });
+    }
+
+    /// All started handlers are resolved: takes the state and holds the context.
+    fn take_state(self: &Rc<Self>, order: FreezeOrder, actor: &mut A, ctx: &mut Context<A>) {
+        self.closing.set(false);
+        let mut state = None;
+        let mut parcel = None;
+        let mut outcome = Ok(0);
+        if order.with_state {
+            self.in_user.set(true);
+            let prepared = guarded(|| actor.prepare_handover_state());
+            self.in_user.set(false);
+            match prepared {
+                Err(message) => {
+                    self.stage.replace(Stage::Aborted);
+                    return self.frozen(order, Err(FreezeFailure::Panicked { message }));
+                }
+                Ok(prepared) => {
+                    let limit = self.bench.hub.settings().state_limit;
+                    // Its `Serialize` is the user's, too.
+                    let encoded = guarded(|| codec::encode(&prepared, limit))
+                        .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panic)));
+                    match encoded {
+                        Ok(bytes) => {
+                            outcome = Ok(bytes.len() as u64);
+                            parcel = Some(Parcel {
+                                state_version: A::STATE_VERSION,
+                                lanes: self.cell.with(|door| door.marks()),
+                                bytes,
+                            });
+                        }
+                        Err(EncodeFailure::TooLarge { size, limit }) => {
+                            let (size, limit) = (size as u64, limit as u64);
+                            outcome = Err(FreezeFailure::TooLarge { size, limit });
+                        }
+                        Err(EncodeFailure::Encoder(message)) => {
+                            outcome = Err(FreezeFailure::Encode { message });
+                        }
+                    }
+                    state = Some(prepared);
+                }
+            }
+        }
+        self.stage.replace(Stage::Held { state, parcel });
+        ctx.wait(Hold { seat: self.clone() });
+        self.frozen(order, outcome);
+    }
+
+    fn take_in(&self, epoch: Epoch, parcel: &Parcel, actor: &mut A) {
+        self.in_user.set(true);
+        let outcome = guarded(|| {
+            let state = read_state::<A>(parcel)?;
+            actor.merge_diverged_state(state);
+            Ok(())
+        });
+        self.in_user.set(false);
+        let outcome = outcome.unwrap_or_else(|panic| Err(format!("it panicked: {panic}")));
+        let child = self.cell.child.clone();
+        self.bench.reports.tell(ChildReport::Merged {
+            child,
+            epoch,
+            outcome,
+        });
+    }
+
+    /// Handles one message. `Some` if its handler is done.
+    fn handle(
+        self: &Rc<Self>,
+        task: Task<super::envelope::Envelope>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+    ) -> Option<Resolution> {
+        let doors = &self.bench.hub.shared().doors;
+        let ticket = task.ticket;
+        match task.item {
+            Item::Local(message) => {
+                self.in_user.set(true);
+                let ran = message.run(actor, ctx, &doors.is_valid);
+                self.in_user.set(false);
+                match ran {
+                    Ran::Done => return Some((ticket, None)),
+                    Ran::Reply(tell) => self.later(ticket, async move {
+                        tell();
+                        None
+                    }),
+                    Ran::Later(handler) => {
+                        let seat = self.clone();
+                        self.go_on(async move {
+                            let tell = handler.await;
+                            seat.until_valid().await;
+                            tell();
+                            (ticket, None)
+                        });
+                    }
+                }
+            }
+            Item::Remote {
+                name,
+                body,
+                wants_reply,
+                ..
+            } => {
+                let limit = self.bench.hub.settings().message_limit;
+                self.in_user.set(true);
+                let delivered = self
+                    .kind
+                    .deliver(&name, &body, wants_reply, limit, actor, ctx);
+                self.in_user.set(false);
+                match delivered {
+                    Delivered::Now(outcome) => {
+                        let outcome = wants_reply.then_some(outcome);
+                        if doors.is_valid.load(Ordering::Acquire) {
+                            return Some((ticket, outcome));
+                        }
+                        self.later(ticket, async move { outcome });
+                    }
+                    Delivered::Later(handler) => {
+                        let seat = self.clone();
+                        self.go_on(async move {
+                            let outcome = handler.await;
+                            seat.until_valid().await;
+                            (ticket, wants_reply.then_some(outcome))
+                        });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Resolves a handler when replies may go out again.
+    fn later(
+        self: &Rc<Self>,
+        ticket: Ticket,
+        outcome: impl Future<Output = Option<Result<Bytes, ReplyFailure>>> + 'static,
+    ) {
+        let seat = self.clone();
+        self.go_on(async move {
+            seat.until_valid().await;
+            (ticket, outcome.await)
+        });
+    }
+
+    fn go_on(self: &Rc<Self>, resolution: impl Future<Output = Resolution> + 'static) {
+        let seat = self.clone();
+        actix_rt::spawn(async move {
+            let (ticket, outcome) = resolution.await;
+            seat.cell.with(|door| door.resolved(ticket, outcome));
+            if seat.closing.get() {
+                seat.cell.actor.wake();
+            }
+        });
+    }
+
+    async fn until_valid(&self) {
+        let doors = &self.bench.hub.shared().doors;
+        if !doors.is_valid.load(Ordering::Acquire) {
+            doors.until_valid().await;
+        }
+    }
+}
+
+/// A handler that is done, with its reply if it goes to another node.
+type Resolution = (Ticket, Option<Result<Bytes, ReplyFailure>>);
+
+impl<A: HotSwap> Instance for Seat<A> {
+    fn freeze(self: Rc<Self>, order: FreezeOrder) {
+        if let (Stage::Held { .. }, Purpose::Diverged(to)) = (&*self.stage.borrow(), order.purpose)
+        {
+            return self.send_diverged(order.epoch, to);
+        }
+        if !self.running.get() || !matches!(*self.stage.borrow(), Stage::Running | Stage::Aborted) {
+            return self.frozen(order, Err(FreezeFailure::Gone));
+        }
+        self.cell.with(|door| door.close());
+        self.stage.replace(Stage::Closing(order));
+        self.closing.set(true);
+        self.freezes.set(self.freezes.get() + 1);
+        self.after(order.retention, self.freezes.get(), false);
+        self.cell.actor.wake();
+    }
+
+    fn thaw(&self, epoch: Epoch) {
+        self.epoch.set(epoch);
+        if !self.running.get() {
+            return;
+        }
+        self.closing.set(false);
+        let stage = self.stage.replace(Stage::Running);
+        if let Stage::Held { state, .. } | Stage::Released { state } = stage {
+            self.stage.replace(Stage::Released { state });
+        }
+        self.cell.set_here(true);
+        self.cell.with(|door| door.reopen(epoch));
+        self.cell.actor.wake();
+    }
+
+    fn parcel(&self) -> Option<Parcel> {
+        match &*self.stage.borrow() {
+            Stage::Held { parcel, .. } => parcel.clone(),
+            _ => None,
+        }
+    }
+
+    fn end(&self, ending: Ending) {
+        if !matches!(self.ending.get(), Some(Ending::Stop(_))) {
+            self.ending.set(Some(ending));
+        }
+        self.cell.actor.wake();
+    }
+
+    fn merge(&self, epoch: Epoch, parcel: Parcel) {
+        self.merges.borrow_mut().push_back((epoch, parcel));
+        self.cell.actor.wake();
+    }
+}
+
+/// Drains the door into the handlers.
+struct Inbox<A: HotSwap> {
+    seat: Rc<Seat<A>>,
+}
+
+impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let seat = &self.seat;
+        if seat.in_user.get() || seat.dead.get() {
+            return Poll::Ready(());
+        }
+        if !seat.running.get() {
+            return Poll::Pending;
+        }
+        if seat.ending.get().is_some() {
+            // `stop()` would ask `stopping()`, which may refuse.
+            ctx.terminate();
+            return Poll::Ready(());
+        }
+        let closing = match &*seat.stage.borrow() {
+            Stage::Running => None,
+            Stage::Closing(order) => Some(*order),
+            _ => return Poll::Pending,
+        };
+        if let Some(order) = closing {
+            if seat.cell.with(|door| door.unresolved()) == 0 {
+                seat.take_state(order, actor, ctx);
+            }
+            return Poll::Pending;
+        }
+        loop {
+            let Some((epoch, parcel)) = seat.merges.borrow_mut().pop_front() else {
+                break;
+            };
+            seat.take_in(epoch, &parcel, actor);
+        }
+        let doors = &seat.bench.hub.shared().doors;
+        let began = Instant::now();
+        let mut now = began;
+        let mut resolved: Option<Resolution> = None;
+        for handled in 0.. {
+            let done = resolved.take();
+            // A wake comes when they are valid again.
+            let go_on = doors.is_valid.load(Ordering::Acquire)
+                && !ctx.waiting()
+                && handled < TURN
+                && now.saturating_duration_since(began) < TURN_TIME;
+            let (next, more) = seat.cell.with(|door| {
+                if let Some((ticket, outcome)) = done {
+                    door.resolved(ticket, outcome);
+                }
+                let next = if go_on { door.next_task(now) } else { None };
+                (next, door.has_work())
+            });
+            let Some(message) = next else {
+                if more && !go_on && !ctx.waiting() {
+                    task.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            };
+            resolved = seat.handle(message, actor, ctx);
+            now = Instant::now();
+        }
+        Poll::Pending
+    }
+}
+
+/// Holds the context: neither messages nor timers of the actor go on.
+struct Hold<A: HotSwap> {
+    seat: Rc<Seat<A>>,
+}
+
+impl<A: HotSwap> ActorFuture<A> for Hold<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let seat = &self.seat;
+        if seat.in_user.get() || seat.dead.get() {
+            return Poll::Ready(());
+        }
+        if seat.ending.get().is_some() {
+            ctx.terminate();
+            return Poll::Ready(());
+        }
+        if matches!(*seat.stage.borrow(), Stage::Held { .. }) {
+            return Poll::Pending;
+        }
+        if let Stage::Released { state: Some(state) } = seat.stage.replace(Stage::Running) {
+            seat.in_user.set(true);
+            actor.resume_after_abort(state);
+            seat.in_user.set(false);
+        }
+        Poll::Ready(())
+    }
+}

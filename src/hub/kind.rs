@@ -1,0 +1,254 @@
+//! The explicit table of kinds: how each is made, and which messages it takes, by name.
+
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, HashMap},
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use actix::{dev::MessageResponse, prelude::*};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::{
+    codec::{self, EncodeFailure},
+    hot_swap::{HotSwap, HubMessage},
+    instance::{Built, Maker},
+    worker::Bench,
+};
+use crate::{
+    engine::io::KindInfo,
+    error::StartHubError,
+    model::{
+        frame::ReplyFailure,
+        id::{InvalidId, KindName},
+    },
+};
+
+/// Registers the messages of one kind; see `HubBuilder::child_kind`.
+pub struct KindBuilder<A: HotSwap> {
+    messages: Vec<(TypeId, &'static str, Deliver<A>)>,
+}
+
+impl<A: HotSwap> KindBuilder<A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            messages: Vec::new(),
+        }
+    }
+
+    /// Lets children of this kind be sent this message, from every node.
+    #[must_use]
+    pub fn message<M: HubMessage>(mut self) -> Self
+    where
+        A: Handler<M>,
+    {
+        self.messages
+            .push((TypeId::of::<M>(), M::NAME, deliver::<A, M>));
+        self
+    }
+
+    pub(crate) fn build(self) -> Result<Kind<A>, StartHubError> {
+        let name = KindName::new(A::KIND)?;
+        let (mut by_type, mut by_name) = (HashMap::new(), BTreeMap::new());
+        for (id, message, deliver) in self.messages {
+            if message.is_empty() || message.len() > 255 {
+                return Err(StartHubError::Id(bad_name(message)));
+            }
+            if by_name.insert(message, deliver).is_some() {
+                let name = message.to_owned();
+                return Err(StartHubError::RegisteredTwice {
+                    what: "message",
+                    name,
+                });
+            }
+            by_type.insert(id, Arc::from(message));
+        }
+        Ok(Kind {
+            entry: Arc::new(KindEntry { name, by_type }),
+            by_name: Arc::new(by_name),
+        })
+    }
+}
+
+impl<A: HotSwap> std::fmt::Debug for KindBuilder<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.messages.iter().map(|(_, name, _)| name).collect();
+        f.debug_struct("KindBuilder")
+            .field("messages", &names)
+            .finish()
+    }
+}
+
+fn bad_name(name: &str) -> InvalidId {
+    InvalidId {
+        what: "message name",
+        value: name.chars().take(64).collect(),
+        rule: "1 to 255 bytes",
+    }
+}
+
+/// What a sender must know of a kind.
+#[derive(Debug)]
+pub(crate) struct KindEntry {
+    pub(crate) name: KindName,
+    by_type: HashMap<TypeId, Arc<str>>,
+}
+
+impl KindEntry {
+    /// The message's name, if it is registered.
+    pub(crate) fn message<M: 'static>(&self) -> Option<&Arc<str>> {
+        self.by_type.get(&TypeId::of::<M>())
+    }
+}
+
+/// A reply to a message of another node, now or later.
+pub(crate) enum Delivered {
+    Now(Result<Bytes, ReplyFailure>),
+    Later(LocalBoxFuture<'static, Result<Bytes, ReplyFailure>>),
+}
+
+/// Decodes a message, hands it to the actor, encodes its reply if one is wanted. `limit` is the
+/// largest reply.
+type Deliver<A> = fn(&[u8], bool, usize, &mut A, &mut Context<A>) -> Delivered;
+
+fn deliver<A, M>(
+    body: &[u8],
+    wants_reply: bool,
+    limit: usize,
+    actor: &mut A,
+    ctx: &mut Context<A>,
+) -> Delivered
+where
+    A: HotSwap + Handler<M>,
+    M: HubMessage,
+{
+    let message: M = match codec::decode(body) {
+        Ok(message) => message,
+        Err(reason) => return Delivered::Now(Err(ReplyFailure::Decode(reason))),
+    };
+    let encode = move |reply: M::Result| {
+        if !wants_reply {
+            return Ok(Bytes::new());
+        }
+        codec::encode(&reply, limit).map_err(|failure| {
+            ReplyFailure::Lost(match failure {
+                EncodeFailure::TooLarge { size, limit } => {
+                    format!("it has {size} bytes, the limit is {limit}")
+                }
+                EncodeFailure::Encoder(reason) => format!("it could not be encoded: {reason}"),
+            })
+        })
+    };
+    let (tx, mut rx) = oneshot::channel();
+    actor.handle(message, ctx).handle(ctx, Some(tx));
+    match rx.try_recv() {
+        Ok(reply) => Delivered::Now(encode(reply)),
+        Err(TryRecvError::Closed) => Delivered::Now(Err(ReplyFailure::Dropped)),
+        Err(TryRecvError::Empty) => Delivered::Later(Box::pin(async move {
+            match rx.await {
+                Ok(reply) => encode(reply),
+                Err(_) => Err(ReplyFailure::Dropped),
+            }
+        })),
+    }
+}
+
+/// A kind with its actor's type.
+pub(crate) struct Kind<A: HotSwap> {
+    pub(crate) entry: Arc<KindEntry>,
+    by_name: Arc<BTreeMap<&'static str, Deliver<A>>>,
+}
+
+impl<A: HotSwap> Clone for Kind<A> {
+    fn clone(&self) -> Self {
+        Self {
+            entry: self.entry.clone(),
+            by_name: self.by_name.clone(),
+        }
+    }
+}
+
+impl<A: HotSwap> Kind<A> {
+    /// Hands a message of another node to the actor.
+    pub(crate) fn deliver(
+        &self,
+        name: &str,
+        body: &[u8],
+        wants_reply: bool,
+        limit: usize,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+    ) -> Delivered {
+        match self.by_name.get(name) {
+            Some(deliver) => deliver(body, wants_reply, limit, actor, ctx),
+            None => {
+                let failure = ReplyFailure::NotRegistered(self.entry.name.clone());
+                Delivered::Now(Err(failure))
+            }
+        }
+    }
+}
+
+/// A kind without its actor's type.
+pub(crate) trait AnyKind: Send + Sync {
+    fn entry(&self) -> &Arc<KindEntry>;
+    fn info(&self) -> KindInfo;
+    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, String>;
+}
+
+struct Typed<A: HotSwap> {
+    kind: Kind<A>,
+    // `A` need not be `Send`: the table only makes it, on the arbiter where it stays.
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A: HotSwap> AnyKind for Typed<A> {
+    fn entry(&self) -> &Arc<KindEntry> {
+        &self.kind.entry
+    }
+
+    fn info(&self) -> KindInfo {
+        KindInfo {
+            state_version: A::STATE_VERSION,
+            oldest_state_version: A::OLDEST_STATE_VERSION,
+        }
+    }
+
+    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, String> {
+        super::instance::build::<A>(self.kind.clone(), bench, maker)
+    }
+}
+
+/// All kinds of a hub.
+#[derive(Default)]
+pub(crate) struct Kinds(BTreeMap<KindName, Arc<dyn AnyKind>>);
+
+impl Kinds {
+    pub(crate) fn add<A: HotSwap>(&mut self, builder: KindBuilder<A>) -> Result<(), StartHubError> {
+        let kind = builder.build()?;
+        let name = kind.entry.name.clone();
+        let typed: Arc<dyn AnyKind> = Arc::new(Typed {
+            kind,
+            actor: PhantomData,
+        });
+        if self.0.insert(name.clone(), typed).is_some() {
+            let name = name.to_string();
+            return Err(StartHubError::RegisteredTwice { what: "kind", name });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyKind>> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn infos(&self) -> BTreeMap<KindName, KindInfo> {
+        self.0
+            .iter()
+            .map(|(name, kind)| (name.clone(), kind.info()))
+            .collect()
+    }
+}

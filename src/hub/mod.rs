@@ -1,0 +1,500 @@
+//! The Actix glue: actors around the engine and the doors, and what users touch.
+
+use std::{
+    fmt,
+    future::IntoFuture,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use actix::prelude::*;
+use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
+
+pub(crate) mod builder;
+pub(crate) mod child_ref;
+mod codec;
+mod data_plane;
+mod doors;
+mod effects;
+mod envelope;
+pub(crate) mod events;
+pub(crate) mod hot_swap;
+mod instance;
+pub(crate) mod kind;
+pub(crate) mod requests;
+mod sweeper;
+pub(crate) mod system;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use self::{
+    child_ref::{ChildRef, presentable},
+    doors::Doors,
+    events::EventStream,
+    hot_swap::HotSwap,
+    kind::Kinds,
+    requests::{
+        ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
+        Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
+    },
+    system::{End, HubSystem},
+    worker::{Halt, Worker},
+};
+use crate::{
+    error::{LeaveError, MigrateError, StartChildError, StopChildError},
+    model::{
+        child::{ChildSpec, Epoch},
+        event::HubEvent,
+        id::{ChildId, HubName, NodeId, NodeName},
+        report::{StartOutcome, StartReport, StopOutcome, StopReport},
+        settings::{OnFailure, Settings},
+    },
+};
+
+/// How long children may take to end when the hub stops.
+const END: Duration = Duration::from_secs(2);
+/// How long what is queued for peers may take to be written then.
+const FLUSH: Duration = Duration::from_secs(2);
+/// How long a thread may take to end then; one that a handler blocks is left behind.
+const JOIN: Duration = Duration::from_secs(5);
+
+/// A hub on this node: starts, finds, moves and stops children anywhere in the cluster.
+///
+/// Cheap to clone, and `Send`. Dropping it stops nothing; [`leave`](Self::leave) or
+/// [`stop`](Self::stop) do.
+#[derive(Clone)]
+pub struct Hub(Arc<Shared>);
+
+/// What all parts of a hub share.
+pub(crate) struct Shared {
+    pub(crate) name: HubName,
+    pub(crate) node: NodeId,
+    pub(crate) node_name: NodeName,
+    pub(crate) settings: Settings,
+    pub(crate) kinds: Kinds,
+    pub(crate) doors: Arc<Doors>,
+    /// `None` once the hub has stopped, so that listeners see the end.
+    events: Mutex<Option<broadcast::Sender<HubEvent>>>,
+    addresses: Mutex<Vec<String>>,
+    system: OnceLock<Addr<HubSystem>>,
+    workers: OnceLock<Vec<Addr<Worker>>>,
+    arbiters: Mutex<Vec<Arbiter>>,
+    /// Held while the hub is being stopped.
+    stopping: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn workers(&self) -> &[Addr<Worker>] {
+        self.workers.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn emit(&self, event: HubEvent) {
+        let node = &self.node_name;
+        match &event {
+            HubEvent::ChildStarted { .. } | HubEvent::ChildStopped { .. } => {
+                tracing::debug!(hub = %self.name, %node, ?event, "a child changed");
+            }
+            _ => tracing::info!(hub = %self.name, %node, ?event, "something happened"),
+        }
+        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+            // An error means that nobody listens.
+            let _ = events.send(event);
+        }
+    }
+
+    pub(crate) fn listening(&self, address: String) {
+        let mut addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("name", &self.0.name)
+            .field("node", &self.0.node_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a child was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartedChild {
+    /// The node.
+    pub node: NodeId,
+    /// The epoch at which it runs.
+    pub epoch: Epoch,
+}
+
+impl Hub {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The name that all nodes of this cluster share.
+    #[must_use]
+    pub fn name(&self) -> &HubName {
+        &self.0.name
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.0.node
+    }
+
+    /// This node's name for people.
+    #[must_use]
+    pub fn node_name(&self) -> &NodeName {
+        &self.0.node_name
+    }
+
+    /// The actor behind this handle. Its messages are those of the methods here.
+    #[must_use]
+    pub fn system(&self) -> Addr<HubSystem> {
+        self.0
+            .system
+            .get()
+            .expect("set before a hub is given out")
+            .clone()
+    }
+
+    /// Multiaddrs at which this node listens; what another node needs as a seed.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.0
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Starts a child on the node where it belongs.
+    ///
+    /// Dropping the future does not take the request back.
+    ///
+    /// # Errors
+    /// [`StartChildError::Exists`] if there is one of this id, else why it does not run.
+    pub async fn start_child(&self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
+        let child = spec.id().clone();
+        let report = self
+            .start_children(vec![spec])
+            .await
+            .map_err(|_| StartChildError::HubStopped)?;
+        match report.outcomes.into_iter().next() {
+            Some((_, StartOutcome::Started { node, epoch })) => Ok(StartedChild { node, epoch }),
+            Some((_, StartOutcome::Exists { node, .. })) => {
+                Err(StartChildError::Exists { child, node })
+            }
+            Some((_, StartOutcome::Failed { reason })) => {
+                Err(StartChildError::Failed { child, reason })
+            }
+            None => Err(StartChildError::HubStopped),
+        }
+    }
+
+    /// Starts many children, each on the node where it belongs. Awaited, tells what became of
+    /// each.
+    pub fn start_children(&self, specs: impl IntoIterator<Item = ChildSpec>) -> StartRequest {
+        let message = StartChildren {
+            specs: specs.into_iter().collect(),
+            on_failure: OnFailure::default(),
+            timeout: None,
+        };
+        StartRequest {
+            hub: self.clone(),
+            message,
+        }
+    }
+
+    /// Stops a child for good, wherever it runs. Tells the node on which it was.
+    ///
+    /// # Errors
+    /// [`StopChildError`]: there is none, or it could not be reached in time.
+    pub async fn stop_child(&self, id: impl AsRef<str>) -> Result<NodeId, StopChildError> {
+        let child = match ChildId::new(id.as_ref()) {
+            Ok(child) => child,
+            Err(_) => {
+                let child = presentable(id.as_ref());
+                return Err(StopChildError::NotFound { child });
+            }
+        };
+        let report = self
+            .stop_children([child.clone()])
+            .await
+            .map_err(|_| StopChildError::HubStopped)?;
+        match report.outcomes.into_iter().next() {
+            Some((_, StopOutcome::Stopped { node })) => Ok(node),
+            Some((_, StopOutcome::Timeout)) => Err(StopChildError::Timeout { child }),
+            _ => Err(StopChildError::NotFound { child }),
+        }
+    }
+
+    /// Stops many children for good. Awaited, tells what became of each.
+    pub fn stop_children(&self, children: impl IntoIterator<Item = ChildId>) -> StopRequest {
+        let message = StopChildren {
+            children: children.into_iter().collect(),
+            timeout: None,
+        };
+        StopRequest {
+            hub: self.clone(),
+            message,
+        }
+    }
+
+    /// A reference to a child of kind `A`, which need not exist yet.
+    ///
+    /// A text that is no child id (1 to 256 bytes without control characters) gives a reference
+    /// whose messages are all refused with `NoSuchChild`.
+    #[must_use]
+    pub fn child<A: HotSwap>(&self, id: impl AsRef<str>) -> ChildRef<A> {
+        ChildRef::new(self.0.clone(), id.as_ref())
+    }
+
+    /// Where a child is, by what this node knows. `None` also when the hub has stopped.
+    pub async fn lookup(&self, id: impl AsRef<str>) -> Option<ChildInfo> {
+        let child = ChildId::new(id).ok()?;
+        self.system().send(Lookup(child)).await.ok()?
+    }
+
+    /// The children of this node, or of all nodes, by what this node knows; by id.
+    pub async fn children(&self, scope: Scope) -> Vec<ChildInfo> {
+        self.system()
+            .send(Children(scope))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// The nodes that are in, this one included, as this node sees them; by id.
+    pub async fn nodes(&self) -> Vec<NodeInfo> {
+        self.system().send(Nodes).await.unwrap_or_default()
+    }
+
+    /// Nodes and children at one moment.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn inspect(&self) -> Result<Inspection, HubStopped> {
+        self.system().send(Inspect).await.map_err(|_| HubStopped)?
+    }
+
+    /// Moves a child to a node with its state, and binds it there: no rebalance moves it back.
+    /// Awaited, gives the epoch at which it runs there.
+    pub fn migrate(&self, child: impl AsRef<str>, to: NodeId) -> MigrateRequest {
+        let id = ChildId::new(child.as_ref());
+        let message = id.map(|child| Migrate {
+            child,
+            to,
+            forced: false,
+            timeout: None,
+        });
+        let shown = presentable(child.as_ref());
+        MigrateRequest {
+            hub: self.clone(),
+            message: message.map_err(|_| shown),
+        }
+    }
+
+    /// Hands every child over to the other nodes, leaves the cluster and stops the hub.
+    ///
+    /// Dropping the future does not take it back: the node leaves, but its threads go on until
+    /// [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// [`LeaveError`]: the node is still in, and goes on with the children that are left.
+    pub async fn leave(&self) -> Result<(), LeaveError> {
+        let left = self.system().send(Leave { timeout: None }).await;
+        left.map_err(|_| LeaveError::HubStopped)??;
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Stops this node's hub without handing anything over: its children end, and the other nodes
+    /// start them anew. Whoever waits for a reply is told `HubStopped`. Ends within about ten
+    /// seconds, whatever its children do; does nothing the second time.
+    ///
+    /// Not to be awaited on the arbiter of a child, which ends with it.
+    pub async fn stop(&self) {
+        let shared = &self.0;
+        let _stopping = shared.stopping.lock().await;
+        let arbiters = std::mem::take(
+            &mut *shared
+                .arbiters
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if arbiters.is_empty() {
+            return;
+        }
+        // No decision is made any more, while links and children go.
+        let _ = self.system().send(End).await;
+        // What was said and answered is still written.
+        if let Some(network) = shared.doors.network.get() {
+            network.shutdown(FLUSH).await;
+        }
+        shared.doors.stop();
+        let halts = shared.workers().iter().map(|worker| worker.send(Halt));
+        let all = futures_util::future::join_all(halts);
+        if tokio::time::timeout(END, all).await.is_err() {
+            tracing::warn!(hub = %shared.name, "a child did not end in time");
+        }
+        shared.doors.stop();
+        shared
+            .events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (tell, joined) = tokio::sync::oneshot::channel();
+        // A thread of its own: a runtime would wait for it when it is dropped.
+        std::thread::spawn(move || {
+            for arbiter in &arbiters {
+                arbiter.stop();
+            }
+            for arbiter in arbiters {
+                // A thread that panicked has ended, too.
+                let _ = arbiter.join();
+            }
+            let _ = tell.send(());
+        });
+        if tokio::time::timeout(JOIN, joined).await.is_err() {
+            tracing::warn!(hub = %shared.name, "a child blocks its thread, which is left behind");
+        }
+    }
+
+    /// What happens from now on, as this node sees it.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        let events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        EventStream::new(events.as_ref().map(broadcast::Sender::subscribe))
+    }
+
+    /// States of owners that gave way after a split and could not be merged; the newest 1,024.
+    pub async fn parked_states(&self) -> Vec<ParkedState> {
+        self.system().send(Parked).await.unwrap_or_default()
+    }
+}
+
+/// Children that are to be started. Nothing happens until it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing is started until it is awaited"]
+pub struct StartRequest {
+    hub: Hub,
+    message: StartChildren,
+}
+
+impl StartRequest {
+    /// What becomes of the others when one fails; they are started all the same unless set.
+    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.message.on_failure = on_failure;
+        self
+    }
+
+    /// How long to wait; `Settings::request_timeout` unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.message.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for StartRequest {
+    type Output = Result<StartReport, HubStopped>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.hub
+                .system()
+                .send(self.message)
+                .await
+                .map_err(|_| HubStopped)?
+        })
+    }
+}
+
+/// Children that are to be stopped. Nothing happens until it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing is stopped until it is awaited"]
+pub struct StopRequest {
+    hub: Hub,
+    message: StopChildren,
+}
+
+impl StopRequest {
+    /// How long to wait; `Settings::request_timeout` unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.message.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for StopRequest {
+    type Output = Result<StopReport, HubStopped>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.hub
+                .system()
+                .send(self.message)
+                .await
+                .map_err(|_| HubStopped)?
+        })
+    }
+}
+
+/// A child that is to be moved. Nothing happens until it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing is moved until it is awaited"]
+pub struct MigrateRequest {
+    hub: Hub,
+    message: Result<Migrate, ChildId>,
+}
+
+impl MigrateRequest {
+    /// Cuts handlers off that run on after `retention`; their callers are told that their message
+    /// may have been handled.
+    pub fn forced(mut self) -> Self {
+        if let Ok(message) = &mut self.message {
+            message.forced = true;
+        }
+        self
+    }
+
+    /// How long to wait; `Settings::request_timeout` unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Ok(message) = &mut self.message {
+            message.timeout = Some(timeout);
+        }
+        self
+    }
+}
+
+impl IntoFuture for MigrateRequest {
+    type Output = Result<Epoch, MigrateError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let message = self
+                .message
+                .map_err(|child| MigrateError::NotFound { child })?;
+            self.hub
+                .system()
+                .send(message)
+                .await
+                .map_err(|_| MigrateError::HubStopped)?
+        })
+    }
+}

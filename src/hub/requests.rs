@@ -1,0 +1,154 @@
+//! What can be asked of a [`HubSystem`](super::system::HubSystem): ordinary Actix messages.
+
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use crate::{
+    error::{LeaveError, MigrateError},
+    model::{
+        child::{ChildSpec, Epoch},
+        id::{ChildId, Incarnation, KindName, NodeId, NodeName, Tag},
+        member::MemberState,
+        report::{StartReport, StopReport},
+        settings::OnFailure,
+    },
+};
+
+/// This node's hub has stopped, or is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the hub has stopped")]
+pub struct HubStopped;
+
+/// Starts children, each on the node where it belongs.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<StartReport, HubStopped>")]
+pub struct StartChildren {
+    /// The children.
+    pub specs: Vec<ChildSpec>,
+    /// What becomes of the others when one fails.
+    pub on_failure: OnFailure,
+    /// How long to wait; `None`: `Settings::request_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// Stops children for good, wherever they run.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<StopReport, HubStopped>")]
+pub struct StopChildren {
+    /// The children.
+    pub children: Vec<ChildId>,
+    /// How long to wait; `None`: `Settings::request_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// Moves a child to a node and binds it there.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Epoch, MigrateError>")]
+pub struct Migrate {
+    /// The child.
+    pub child: ChildId,
+    /// Where to.
+    pub to: NodeId,
+    /// Whether handlers that run on after `retention` are cut off; their callers are told that
+    /// their message may have been handled.
+    pub forced: bool,
+    /// How long to wait; `None`: `Settings::request_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// Hands every child of this node over and leaves the cluster. The hub itself still has to be
+/// stopped afterwards; `Hub::leave` does both.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "Result<(), LeaveError>")]
+pub struct Leave {
+    /// How long it may take; `None`: `Settings::leave_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// What this node knows of the cluster.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "Result<Inspection, HubStopped>")]
+pub struct Inspect;
+
+/// The answer to [`Inspect`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// The nodes that are in, this one included, by id.
+    pub nodes: Vec<NodeInfo>,
+    /// All children, by id.
+    pub children: Vec<ChildInfo>,
+}
+
+/// Which children are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of this node.
+    Local,
+    /// Those of all nodes.
+    Global,
+}
+
+/// A node of the cluster, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its name for people.
+    pub name: NodeName,
+    /// How it is seen.
+    pub state: MemberState,
+    /// Multiaddrs at which it can be reached.
+    pub addresses: Vec<String>,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Whether it is this node.
+    pub is_self: bool,
+}
+
+/// A child, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildInfo {
+    /// Its identity.
+    pub id: ChildId,
+    /// Its kind.
+    pub kind: KindName,
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// The epoch of that ownership.
+    pub epoch: Epoch,
+    /// The words by which it can be found.
+    pub tags: BTreeSet<Tag>,
+    /// What its starter noted about it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The state of an owner that gave way after a split and could not be merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedState {
+    /// The child.
+    pub child: ChildId,
+    /// The epoch at which its owner lived.
+    pub epoch: Epoch,
+    /// The version of the state.
+    pub state_version: u32,
+    /// Its CBOR.
+    pub state: Bytes,
+}
+
+#[derive(Message)]
+#[rtype(result = "Vec<NodeInfo>")]
+pub(crate) struct Nodes;
+
+#[derive(Message)]
+#[rtype(result = "Vec<ChildInfo>")]
+pub(crate) struct Children(pub(crate) Scope);
+
+#[derive(Message)]
+#[rtype(result = "Option<ChildInfo>")]
+pub(crate) struct Lookup(pub(crate) ChildId);
+
+#[derive(Message)]
+#[rtype(result = "Vec<ParkedState>")]
+pub(crate) struct Parked;

@@ -1,0 +1,561 @@
+//! The Actix actor behind a hub: whatever happens becomes an event of the engine, whatever the
+//! engine wants is carried out in `effects`.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Hub,
+    builder::HubBuilder,
+    instance::Parcel,
+    requests::{
+        ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
+        Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
+    },
+};
+use crate::{
+    engine::{
+        Engine,
+        io::{EngineConfig, Event, LeaveFailed, Reply, Request},
+    },
+    error::{LeaveError, MigrateError},
+    model::{
+        child::{Epoch, Ownership, Route},
+        event::HubEvent,
+        id::{ChildId, NodeRun, RequestId},
+        message::BulkHeader,
+        report::{MigrateOutcome, StartOutcome, StartReport, StopReport},
+    },
+    net::NetEvent,
+};
+
+/// How long bytes that arrived may wait for the engine to want them.
+const BULK_AGE: Duration = Duration::from_secs(300);
+/// States of owners that gave way that are kept.
+const PARKED: usize = 1_024;
+
+/// The actor of a hub. Made with [`HubSystem::builder`]; its address is `Hub::system`.
+///
+/// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave` and `Inspect`. Messages
+/// to children do not pass through it.
+pub struct HubSystem {
+    pub(crate) hub: Hub,
+    pub(crate) running: Option<Running>,
+}
+
+/// What a hub that runs has.
+pub(crate) struct Running {
+    pub(crate) engine: Engine,
+    pub(crate) requests: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    next_request: u64,
+    timer: Option<(Instant, SpawnHandle)>,
+    /// States that arrived and that the engine has not disposed of.
+    pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
+    pub(crate) bulk_bytes: usize,
+    pub(crate) parked: VecDeque<ParkedState>,
+}
+
+/// A state that arrived.
+pub(crate) struct Arrived {
+    pub(crate) parcel: Parcel,
+    at: Instant,
+}
+
+impl HubSystem {
+    /// Begins to describe a hub. Only nodes with the same hub name become one cluster.
+    pub fn builder(name: impl AsRef<str>) -> HubBuilder {
+        HubBuilder::new(name.as_ref())
+    }
+
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self { hub, running: None }
+    }
+
+    /// Puts events into the engine and carries out what it wants.
+    fn take(&mut self, events: impl IntoIterator<Item = Event>, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let now = Instant::now();
+        for event in events {
+            running.engine.handle(now, event);
+        }
+        self.perform(ctx);
+        self.set_timer(ctx);
+    }
+
+    fn set_timer(&mut self, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let Some(deadline) = running.engine.deadline() else {
+            return;
+        };
+        if let Some((at, handle)) = running.timer {
+            // One that comes too early finds nothing to do; cancelling costs more.
+            if at <= deadline {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let handle = ctx.run_later(wait, |system, ctx| {
+            if let Some(running) = &mut system.running {
+                running.timer = None;
+            }
+            system.take([Event::Tick], ctx);
+        });
+        running.timer = Some((deadline, handle));
+    }
+
+    fn network(&mut self, event: NetEvent) -> Option<Event> {
+        Some(match event {
+            NetEvent::Listening { address } => {
+                self.hub.shared().listening(address);
+                return None;
+            }
+            NetEvent::Linked { hello } => Event::Linked { hello },
+            NetEvent::Unlinked { run, reason } => {
+                tracing::debug!(peer = %run, %reason, "link closed");
+                Event::Unlinked { run }
+            }
+            NetEvent::Refused {
+                node,
+                address,
+                reason,
+            } => {
+                let peer = node
+                    .map(|node| node.to_string())
+                    .or(address)
+                    .unwrap_or_default();
+                tracing::warn!(%peer, %reason, "a peer was not admitted");
+                self.hub
+                    .shared()
+                    .emit(HubEvent::PeerRefused { node, reason });
+                return None;
+            }
+            NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
+            NetEvent::Unreachable { node, refused } => Event::Unreachable { node, refused },
+            NetEvent::Control { from, message } => Event::Peer { from, message },
+            NetEvent::Bulk { from, header, body } => {
+                let size = body.len() as u64;
+                self.keep(&header, body)
+                    .then_some(Event::Bulk { from, header, size })?
+            }
+        })
+    }
+
+    /// Keeps a state until the engine has disposed of it. `false` if there is no room.
+    fn keep(&mut self, header: &BulkHeader, bytes: bytes::Bytes) -> bool {
+        let settings = self.hub.settings();
+        let limit = settings
+            .move_bytes
+            .max(settings.state_limit)
+            .saturating_mul(4);
+        let Some(running) = &mut self.running else {
+            return false;
+        };
+        let now = Instant::now();
+        if running.bulk_bytes + bytes.len() > limit {
+            running.drop_bulks(|arrived| now.saturating_duration_since(arrived.at) > BULK_AGE);
+        }
+        if running.bulk_bytes + bytes.len() > limit {
+            let child = header.child();
+            tracing::warn!(%child, bytes = bytes.len(), limit, "no room for a state");
+            return false;
+        }
+        let (state_version, lanes) = match header {
+            BulkHeader::State {
+                state_version,
+                lanes,
+                ..
+            } => (*state_version, lanes.clone()),
+            BulkHeader::Diverged { state_version, .. } => (*state_version, Vec::new()),
+        };
+        let key = (header.child().clone(), header.epoch());
+        running.take_bulk(&key);
+        running.bulk_bytes += bytes.len();
+        let parcel = Parcel {
+            state_version,
+            lanes,
+            bytes,
+        };
+        running.bulks.insert(key, Arrived { parcel, at: now });
+        true
+    }
+
+    /// Asks the engine; the answer comes when it has one.
+    fn ask(
+        &mut self,
+        request: Request,
+        ctx: &mut Context<Self>,
+    ) -> LocalBoxFuture<'static, Result<Reply, HubStopped>> {
+        let Some(running) = &mut self.running else {
+            return Box::pin(async { Err(HubStopped) });
+        };
+        let (answer, answered) = oneshot::channel();
+        running.next_request += 1;
+        let id = RequestId(running.next_request);
+        running.requests.insert(id, answer);
+        self.take([Event::Request { id, request }], ctx);
+        Box::pin(async move { answered.await.map_err(|_| HubStopped) })
+    }
+}
+
+impl Running {
+    pub(crate) fn take_bulk(&mut self, key: &(ChildId, Epoch)) -> Option<Parcel> {
+        let arrived = self.bulks.remove(key)?;
+        self.bulk_bytes -= arrived.parcel.bytes.len();
+        Some(arrived.parcel)
+    }
+
+    fn drop_bulks(&mut self, old: impl Fn(&Arrived) -> bool) {
+        let bytes = &mut self.bulk_bytes;
+        self.bulks.retain(|_, arrived| {
+            let keep = !old(arrived);
+            if !keep {
+                *bytes -= arrived.parcel.bytes.len();
+            }
+            keep
+        });
+    }
+
+    /// Keeps a state where it can be fetched; the oldest goes when there are too many.
+    pub(crate) fn park(&mut self, child: ChildId, epoch: Epoch, limit: usize) {
+        let Some(parcel) = self.take_bulk(&(child.clone(), epoch)) else {
+            return;
+        };
+        let state_version = parcel.state_version;
+        self.parked.push_back(ParkedState {
+            child,
+            epoch,
+            state_version,
+            state: parcel.bytes,
+        });
+        let bytes = |parked: &VecDeque<ParkedState>| -> usize {
+            parked.iter().map(|parked| parked.state.len()).sum()
+        };
+        while self.parked.len() > 1 && (self.parked.len() > PARKED || bytes(&self.parked) > limit) {
+            self.parked.pop_front();
+        }
+    }
+
+    /// An answer may come before the registry's own word of a start: messages find their way at
+    /// once all the same.
+    pub(crate) fn routes_of(&self, report: &StartReport) -> Vec<(ChildId, Route)> {
+        let outcomes = report.outcomes.iter();
+        let at = outcomes.filter_map(|(child, outcome)| match outcome {
+            StartOutcome::Started { node, epoch } | StartOutcome::Exists { node, epoch } => {
+                let owner = self.engine.view().member(*node)?.run();
+                Some((
+                    child.clone(),
+                    Route {
+                        owner,
+                        epoch: *epoch,
+                    },
+                ))
+            }
+            StartOutcome::Failed { .. } => None,
+        });
+        at.collect()
+    }
+
+    fn nodes(&self) -> Vec<NodeInfo> {
+        let me = self.engine.me().node;
+        let members = self.engine.view().members.values();
+        members
+            .map(|member| NodeInfo {
+                id: member.id,
+                name: member.name.clone(),
+                state: member.state,
+                addresses: member.addresses.clone(),
+                incarnation: member.incarnation,
+                is_self: member.id == me,
+            })
+            .collect()
+    }
+
+    fn children(&self, scope: Scope) -> Vec<ChildInfo> {
+        let me = self.engine.me();
+        let children = self.engine.registry().children();
+        children
+            .filter(|(_, owner, _)| scope == Scope::Global || *owner == me)
+            .map(|(child, owner, ownership)| child_info(child, owner, ownership))
+            .collect()
+    }
+}
+
+fn child_info(child: &ChildId, owner: NodeRun, ownership: &Ownership) -> ChildInfo {
+    ChildInfo {
+        id: child.clone(),
+        kind: ownership.spec.kind().clone(),
+        node: owner.node,
+        epoch: ownership.epoch,
+        tags: ownership.spec.tags().clone(),
+        metadata: ownership.spec.metadata().clone(),
+    }
+}
+
+impl Actor for HubSystem {
+    type Context = Context<Self>;
+}
+
+/// The hub begins: the network listens, the workers stand.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Begin {
+    pub(crate) config: EngineConfig,
+    pub(crate) events: mpsc::Receiver<NetEvent>,
+}
+
+impl Handler<Begin> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, Begin { config, mut events }: Begin, ctx: &mut Context<Self>) {
+        self.running = Some(Running {
+            engine: Engine::new(config, Instant::now()),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            timer: None,
+            bulks: BTreeMap::new(),
+            bulk_bytes: 0,
+            parked: VecDeque::new(),
+        });
+        let system = ctx.address();
+        actix_rt::spawn(async move {
+            let mut batch = Vec::new();
+            // The next batch is taken when this one has been dealt with: the channel is the bound.
+            while events.recv_many(&mut batch, 256).await > 0 {
+                if system
+                    .send(FromNetwork(std::mem::take(&mut batch)))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        self.take([Event::Tick], ctx);
+    }
+}
+
+/// The hub ends: whoever waits is told so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct End;
+
+impl Handler<End> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, _: End, ctx: &mut Context<Self>) {
+        self.running = None;
+        ctx.stop();
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FromNetwork(Vec<NetEvent>);
+
+impl Handler<FromNetwork> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, FromNetwork(events): FromNetwork, ctx: &mut Context<Self>) {
+        let events: Vec<Event> = events
+            .into_iter()
+            .filter_map(|event| self.network(event))
+            .collect();
+        self.take(events, ctx);
+    }
+}
+
+/// What workers and tasks of the hub have to tell.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Outcome(pub(crate) Vec<Event>);
+
+impl Handler<Outcome> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, Outcome(events): Outcome, ctx: &mut Context<Self>) {
+        if let Some(running) = &mut self.running {
+            for event in &events {
+                // What could not be merged is wanted once more, to park it.
+                if let Event::Child(crate::engine::io::ChildReport::Merged {
+                    child,
+                    epoch,
+                    outcome: Ok(()),
+                }) = event
+                {
+                    running.take_bulk(&(child.clone(), *epoch));
+                }
+            }
+        }
+        self.take(events, ctx);
+    }
+}
+
+impl Handler<StartChildren> for HubSystem {
+    type Result = ResponseFuture<Result<StartReport, HubStopped>>;
+
+    fn handle(&mut self, message: StartChildren, ctx: &mut Context<Self>) -> Self::Result {
+        let timeout = message
+            .timeout
+            .unwrap_or(self.hub.settings().request_timeout);
+        let specs = message.specs.into_iter().map(std::sync::Arc::new).collect();
+        let on_failure = message.on_failure;
+        let answer = self.ask(
+            Request::Start {
+                specs,
+                on_failure,
+                timeout,
+            },
+            ctx,
+        );
+        Box::pin(async move {
+            match answer.await? {
+                Reply::Started(report) => Ok(report),
+                _ => Err(HubStopped),
+            }
+        })
+    }
+}
+
+impl Handler<StopChildren> for HubSystem {
+    type Result = ResponseFuture<Result<StopReport, HubStopped>>;
+
+    fn handle(&mut self, message: StopChildren, ctx: &mut Context<Self>) -> Self::Result {
+        let timeout = message
+            .timeout
+            .unwrap_or(self.hub.settings().request_timeout);
+        let answer = self.ask(
+            Request::Stop {
+                children: message.children,
+                timeout,
+            },
+            ctx,
+        );
+        Box::pin(async move {
+            match answer.await? {
+                Reply::Stopped(report) => Ok(report),
+                _ => Err(HubStopped),
+            }
+        })
+    }
+}
+
+impl Handler<Migrate> for HubSystem {
+    type Result = ResponseFuture<Result<Epoch, MigrateError>>;
+
+    fn handle(&mut self, message: Migrate, ctx: &mut Context<Self>) -> Self::Result {
+        let Migrate {
+            child,
+            to,
+            forced,
+            timeout,
+        } = message;
+        let timeout = timeout.unwrap_or(self.hub.settings().request_timeout);
+        let request = Request::Migrate {
+            child: child.clone(),
+            to,
+            forced,
+            timeout,
+        };
+        let answer = self.ask(request, ctx);
+        Box::pin(async move {
+            match answer.await {
+                Ok(Reply::Migrated(outcome)) => match outcome {
+                    MigrateOutcome::Moved { epoch, .. } => Ok(epoch),
+                    MigrateOutcome::Failed { reason } => {
+                        Err(MigrateError::Failed { child, reason })
+                    }
+                    MigrateOutcome::NotFound => Err(MigrateError::NotFound { child }),
+                    MigrateOutcome::NoSuchNode => Err(MigrateError::NoSuchNode { node: to }),
+                    MigrateOutcome::Timeout => Err(MigrateError::Timeout { child }),
+                },
+                _ => Err(MigrateError::HubStopped),
+            }
+        })
+    }
+}
+
+impl Handler<Leave> for HubSystem {
+    type Result = ResponseFuture<Result<(), LeaveError>>;
+
+    fn handle(&mut self, message: Leave, ctx: &mut Context<Self>) -> Self::Result {
+        let timeout = message.timeout.unwrap_or(self.hub.settings().leave_timeout);
+        let answer = self.ask(Request::Leave { timeout }, ctx);
+        Box::pin(async move {
+            match answer.await {
+                Ok(Reply::Left(Ok(()))) => Ok(()),
+                Ok(Reply::Left(Err(LeaveFailed::NoSuccessor { children }))) => {
+                    Err(LeaveError::NoSuccessor { children })
+                }
+                Ok(Reply::Left(Err(LeaveFailed::Timeout { children }))) => {
+                    Err(LeaveError::Timeout { children })
+                }
+                _ => Err(LeaveError::HubStopped),
+            }
+        })
+    }
+}
+
+impl Handler<Inspect> for HubSystem {
+    type Result = Result<Inspection, HubStopped>;
+
+    fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
+        let running = self.running.as_ref().ok_or(HubStopped)?;
+        Ok(Inspection {
+            nodes: running.nodes(),
+            children: running.children(Scope::Global),
+        })
+    }
+}
+
+impl Handler<Nodes> for HubSystem {
+    type Result = Vec<NodeInfo>;
+
+    fn handle(&mut self, _: Nodes, _: &mut Context<Self>) -> Self::Result {
+        self.running
+            .as_ref()
+            .map(Running::nodes)
+            .unwrap_or_default()
+    }
+}
+
+impl Handler<Children> for HubSystem {
+    type Result = Vec<ChildInfo>;
+
+    fn handle(&mut self, Children(scope): Children, _: &mut Context<Self>) -> Self::Result {
+        self.running
+            .as_ref()
+            .map(|running| running.children(scope))
+            .unwrap_or_default()
+    }
+}
+
+impl Handler<Lookup> for HubSystem {
+    type Result = Option<ChildInfo>;
+
+    fn handle(&mut self, Lookup(child): Lookup, _: &mut Context<Self>) -> Self::Result {
+        let (owner, ownership) = self.running.as_ref()?.engine.registry().owner(&child)?;
+        Some(child_info(&child, owner, ownership))
+    }
+}
+
+impl Handler<Parked> for HubSystem {
+    type Result = Vec<ParkedState>;
+
+    fn handle(&mut self, _: Parked, _: &mut Context<Self>) -> Self::Result {
+        self.running
+            .as_ref()
+            .map(|r| r.parked.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,412 @@
+//! The worker of one arbiter: it starts, builds, freezes and ends the children that run there.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use super::{
+    Hub,
+    instance::{Built, Ending, FreezeOrder, Instance, Maker, Opening, Parcel, Purpose},
+    system::{HubSystem, Outcome},
+};
+use crate::{
+    engine::io::{ChildOrder, ChildReport, Event, FreezeFailure},
+    error::NotHandled,
+    model::{
+        child::{ChildSpec, Epoch, Route},
+        id::{ChildId, NodeRun},
+        message::BulkHeader,
+        settings::Migration,
+    },
+};
+
+/// What a worker's children share. All of one arbiter.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) hub: Hub,
+    pub(crate) reports: Reports,
+    slots: Rc<RefCell<HashMap<ChildId, Slot>>>,
+}
+
+/// What a worker holds of one child.
+#[derive(Default)]
+struct Slot {
+    instance: Option<Rc<dyn Instance>>,
+    built: BTreeMap<Epoch, Box<dyn Built>>,
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.instance.is_none() && self.built.is_empty()
+    }
+}
+
+impl Bench {
+    /// An instance has ended.
+    pub(crate) fn forget(&self, child: &ChildId, instance: &Rc<dyn Instance>) {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.get_mut(child) {
+            if slot
+                .instance
+                .as_ref()
+                .is_some_and(|known| Rc::ptr_eq(known, instance))
+            {
+                slot.instance = None;
+            }
+            if slot.is_empty() {
+                slots.remove(child);
+            }
+        }
+    }
+
+    /// Sends a state; a failure is told to the engine.
+    pub(crate) fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes) {
+        let (child, epoch) = (header.child().clone(), header.epoch());
+        let system = self.reports.0.system.clone();
+        let Some(network) = self.hub.shared().doors.network.get() else {
+            return;
+        };
+        let done = Box::new(move |outcome: Result<(), String>| {
+            if let Err(reason) = outcome {
+                system.do_send(Outcome(vec![Event::BulkFailed {
+                    child,
+                    epoch,
+                    reason,
+                }]));
+            }
+        });
+        network.send_bulk(to, header, body, done);
+    }
+}
+
+/// What children report, told to the system in batches.
+#[derive(Clone)]
+pub(crate) struct Reports(Rc<Pending>);
+
+struct Pending {
+    system: Addr<HubSystem>,
+    events: RefCell<Vec<Event>>,
+    scheduled: Cell<bool>,
+}
+
+impl Reports {
+    pub(crate) fn tell(&self, report: ChildReport) {
+        self.0.events.borrow_mut().push(Event::Child(report));
+        if self.0.scheduled.replace(true) {
+            return;
+        }
+        let pending = self.0.clone();
+        actix_rt::spawn(async move {
+            // Whatever runs on this arbiter already may have something to report, too.
+            tokio::task::yield_now().await;
+            pending.scheduled.set(false);
+            pending.system.do_send(Outcome(pending.events.take()));
+        });
+    }
+}
+
+/// Runs the children of one arbiter.
+pub(crate) struct Worker {
+    bench: Bench,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+/// One order with the state that arrived for it.
+pub(crate) struct Order {
+    pub(crate) order: ChildOrder,
+    pub(crate) parcel: Option<Parcel>,
+}
+
+/// Orders, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Orders(pub(crate) Vec<Order>);
+
+/// The hub stops: all children of this arbiter end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Halt;
+
+impl Worker {
+    pub(crate) fn new(hub: Hub, system: Addr<HubSystem>) -> Self {
+        let pending = Pending {
+            system,
+            events: RefCell::default(),
+            scheduled: Cell::new(false),
+        };
+        let bench = Bench {
+            hub,
+            reports: Reports(Rc::new(pending)),
+            slots: Rc::default(),
+        };
+        Self { bench }
+    }
+
+    fn instance(&self, child: &ChildId) -> Option<Rc<dyn Instance>> {
+        self.bench.slots.borrow().get(child)?.instance.clone()
+    }
+
+    fn tell(&self, report: ChildReport) {
+        self.bench.reports.tell(report);
+    }
+
+    fn carry_out(&self, Order { order, parcel }: Order) {
+        let doors = &self.bench.hub.shared().doors;
+        match order {
+            ChildOrder::Start { spec, epoch } => {
+                let child = spec.id().clone();
+                match self.build(spec, epoch, None) {
+                    Ok(built) => self.run(child, built, epoch, Opening::Start),
+                    Err(reason) => {
+                        let outcome = Err(reason);
+                        self.tell(ChildReport::Started {
+                            child,
+                            epoch,
+                            outcome,
+                        });
+                    }
+                }
+            }
+            ChildOrder::Freeze {
+                child,
+                epoch,
+                retention,
+                forced,
+                with_state,
+            } => {
+                let purpose = Purpose::Handover;
+                let order = FreezeOrder {
+                    epoch,
+                    retention,
+                    forced,
+                    with_state,
+                    purpose,
+                };
+                match self.instance(&child) {
+                    Some(instance) => instance.freeze(order),
+                    None => {
+                        let outcome = Err(FreezeFailure::Gone);
+                        self.tell(ChildReport::Frozen {
+                            child,
+                            epoch,
+                            outcome,
+                        });
+                    }
+                }
+            }
+            ChildOrder::Thaw { child, epoch } => {
+                if let Some(instance) = self.instance(&child) {
+                    instance.thaw(epoch);
+                }
+            }
+            ChildOrder::SendState { child, epoch, to } => {
+                match self.instance(&child).and_then(|instance| instance.parcel()) {
+                    Some(Parcel {
+                        state_version,
+                        lanes,
+                        bytes,
+                    }) => {
+                        let header = BulkHeader::State {
+                            child,
+                            epoch,
+                            state_version,
+                            lanes,
+                        };
+                        self.bench.send_bulk(to, header, bytes);
+                    }
+                    None => {
+                        let reason = "the state is gone".to_owned();
+                        let event = Event::BulkFailed {
+                            child,
+                            epoch,
+                            reason,
+                        };
+                        self.bench.reports.0.system.do_send(Outcome(vec![event]));
+                    }
+                }
+            }
+            ChildOrder::Build {
+                spec,
+                epoch,
+                with_state,
+                ..
+            } => {
+                let child = spec.id().clone();
+                let marks = parcel
+                    .as_ref()
+                    .map(|parcel| parcel.lanes.clone())
+                    .unwrap_or_default();
+                let built = if with_state && parcel.is_none() {
+                    Err("the state is gone".to_owned())
+                } else {
+                    self.build(spec, epoch, parcel)
+                };
+                let outcome = built.map(|built| {
+                    doors.cell(&child).with(|door| door.expect(epoch, &marks));
+                    let mut slots = self.bench.slots.borrow_mut();
+                    slots
+                        .entry(child.clone())
+                        .or_default()
+                        .built
+                        .insert(epoch, built);
+                });
+                self.tell(ChildReport::Built {
+                    child,
+                    epoch,
+                    outcome,
+                });
+            }
+            ChildOrder::Discard { child, epoch } => {
+                let mut slots = self.bench.slots.borrow_mut();
+                let Some(slot) = slots.get_mut(&child) else {
+                    return;
+                };
+                let built = slot.built.remove(&epoch);
+                if slot.is_empty() {
+                    slots.remove(&child);
+                }
+                drop(slots);
+                if built.is_some() {
+                    doors.cell(&child).with(|door| door.unexpect());
+                }
+            }
+            ChildOrder::Open {
+                child,
+                built,
+                epoch,
+            } => {
+                let ready = self
+                    .bench
+                    .slots
+                    .borrow_mut()
+                    .get_mut(&child)
+                    .and_then(|slot| slot.built.remove(&built));
+                match ready {
+                    Some(ready) => self.run(child, ready, epoch, Opening::Open),
+                    None => {
+                        let outcome = Err("the successor is gone".to_owned());
+                        self.tell(ChildReport::Opened {
+                            child,
+                            epoch,
+                            outcome,
+                        });
+                    }
+                }
+            }
+            ChildOrder::MovedAway { child, to, epoch } => {
+                let cell = doors.cell(&child);
+                cell.set_here(false);
+                cell.with(|door| door.move_away(Route { owner: to, epoch }));
+            }
+            ChildOrder::End { child } => {
+                if let Some(instance) = self.instance(&child) {
+                    instance.end(Ending::Quiet);
+                }
+            }
+            ChildOrder::Stop { child, epoch } => {
+                if let Some(cell) = doors.known(&child) {
+                    cell.with(|door| door.vacate(&NotHandled::Stopped));
+                }
+                match self.instance(&child) {
+                    Some(instance) => instance.end(Ending::Stop(epoch)),
+                    None => self.tell(ChildReport::Stopped { child, epoch }),
+                }
+            }
+            ChildOrder::SendDiverged { child, epoch, to } => {
+                if let Some(instance) = self.instance(&child) {
+                    let retention = match &self.bench.hub.settings().migration {
+                        Migration::HotSwap(options) => options.retention,
+                        Migration::ColdSwap => std::time::Duration::from_secs(5),
+                    };
+                    let purpose = Purpose::Diverged(to);
+                    instance.freeze(FreezeOrder {
+                        epoch,
+                        retention,
+                        forced: false,
+                        with_state: true,
+                        purpose,
+                    });
+                }
+            }
+            ChildOrder::Merge { child, epoch } => match (self.instance(&child), parcel) {
+                (Some(instance), Some(parcel)) => instance.merge(epoch, parcel),
+                _ => {
+                    let outcome = Err("the child does not run here".to_owned());
+                    self.tell(ChildReport::Merged {
+                        child,
+                        epoch,
+                        outcome,
+                    });
+                }
+            },
+            // The system keeps the bytes.
+            ChildOrder::Park { .. } => {}
+        }
+    }
+
+    fn build(
+        &self,
+        spec: Arc<ChildSpec>,
+        epoch: Epoch,
+        parcel: Option<Parcel>,
+    ) -> Result<Box<dyn Built>, String> {
+        let Some(kind) = self.bench.hub.shared().kinds.get(spec.kind().as_str()) else {
+            return Err(format!("kind {} is not registered", spec.kind()));
+        };
+        kind.build(
+            &self.bench,
+            Maker {
+                spec,
+                epoch,
+                parcel,
+            },
+        )
+    }
+
+    fn run(&self, child: ChildId, built: Box<dyn Built>, epoch: Epoch, opening: Opening) {
+        let instance = built.open(epoch, opening);
+        let mut slots = self.bench.slots.borrow_mut();
+        if let Some(older) = slots.entry(child).or_default().instance.replace(instance) {
+            older.end(Ending::Quiet);
+        }
+    }
+}
+
+impl Handler<Orders> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Orders(orders): Orders, _: &mut Context<Self>) {
+        for order in orders {
+            self.carry_out(order);
+        }
+    }
+}
+
+impl Handler<Halt> for Worker {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Halt, _: &mut Context<Self>) -> ResponseFuture<()> {
+        let slots = self.bench.slots.clone();
+        for slot in slots.borrow_mut().values_mut() {
+            slot.built.clear();
+            if let Some(instance) = &slot.instance {
+                instance.end(Ending::Quiet);
+            }
+        }
+        Box::pin(async move {
+            let running = || slots.borrow().values().any(|slot| slot.instance.is_some());
+            while running() {
+                tokio::task::yield_now().await;
+            }
+        })
+    }
+}

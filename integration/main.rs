@@ -1,0 +1,3 @@
+//! Whole systems: several nodes in one process, several processes.
+
+mod layers;

@@ -171,9 +171,8 @@ async fn client(
                 for _ in 0..2 {
                     written[n].next += 1;
                     let number = written[n].next;
-                    let request = refs[n]
-                        .send(Add { client: id, number })
-                        .timeout(Duration::from_secs(30));
+                    let request =
+                        refs[n].send(Add { client: id, number }).timeout(Duration::from_secs(30));
                     let began = Instant::now();
                     sends.push(async move { (n, number, request.await, began.elapsed()) });
                 }
@@ -222,8 +221,7 @@ async fn check(id: u32, refs: &[ChildRef<Counter>], written: &[Written]) -> Valu
                 silent += 1;
                 continue;
             };
-            let handled =
-                |number: &u64| *number <= seen.last && !seen.missing.contains(number);
+            let handled = |number: &u64| *number <= seen.last && !seen.missing.contains(number);
             lost += (1..=written[n].next)
                 .filter(|number| !written[n].unacked.contains(number) && !handled(number))
                 .count() as u64;
@@ -282,21 +280,17 @@ async fn node(options: &Options) {
                 let specs: Vec<ChildSpec> = (0..number("children"))
                     .map(|n| ChildSpec::new::<Counter>(child_name(n), ()).expect("a valid spec"))
                     .collect();
-                let report =
-                    hub.start_children(specs).timeout(Duration::from_secs(120)).await;
+                let report = hub.start_children(specs).timeout(Duration::from_secs(120)).await;
                 let started = report.expect("the hub runs").started();
                 let bytes = number("bytes");
                 for n in 0..number("children") {
-                    let child: ChildRef<Counter> =
-                        hub.child(child_name(n));
+                    let child: ChildRef<Counter> = hub.child(child_name(n));
                     child.send(Fill(bytes)).timeout(Duration::from_secs(30)).await.expect("filled");
                 }
                 answer(&json!({ "started": started }));
             }
             "load" => {
-                refs = (0..number("children"))
-                    .map(|n| hub.child(child_name(n)))
-                    .collect();
+                refs = (0..number("children")).map(|n| hub.child(child_name(n))).collect();
                 let stop = Arc::new(AtomicBool::new(false));
                 let done = Arc::new(AtomicU64::new(0));
                 let first = number("first") as u32;
@@ -357,15 +351,13 @@ async fn node(options: &Options) {
                 answer(&json!({ "owners": owners, "digest": digest }));
             }
             "migrate" => {
-                let to: NodeId = command["to"]
-                    .as_str()
-                    .expect("where to")
-                    .parse()
-                    .expect("a node id");
+                let to: NodeId =
+                    command["to"].as_str().expect("where to").parse().expect("a node id");
                 let local: Vec<_> =
                     hub.children(Scope::Local).await.into_iter().map(|info| info.id).collect();
                 let began = Instant::now();
-                let moves = local.iter().map(|child| hub.migrate(child.as_str(), to));
+                let moves =
+                    local.iter().map(|child| hub.migrate(child, to).timeout(LATE).into_future());
                 let outcomes = join_all(moves).await;
                 let failed: Vec<String> = outcomes
                     .iter()
@@ -489,8 +481,7 @@ fn run(options: &Options) -> Value {
         }
         "migrate" => {
             let to = cluster.nodes[2].1.clone();
-            let told =
-                cluster.nodes[1].0.ask(&json!({ "do": "migrate", "to": to }), LATE);
+            let told = cluster.nodes[1].0.ask(&json!({ "do": "migrate", "to": to }), LATE);
             move_ms = told["ms"].as_f64();
             moved = told["moved"].as_u64();
             for error in told["failed"].as_array().into_iter().flatten().take(3) {
@@ -511,7 +502,8 @@ fn run(options: &Options) -> Value {
     loop {
         std::thread::sleep(Duration::from_millis(25));
         let told = cluster.nodes[0].0.ask(&json!({ "do": "down" }), SOON);
-        if detect_ms.is_none() && event == "kill"
+        if detect_ms.is_none()
+            && event == "kill"
             && let Some(ago) = told["down_ago_us"].as_u64()
         {
             detect_ms = Some((began.elapsed() - Duration::from_micros(ago)).as_secs_f64() * 1e3);
@@ -539,7 +531,8 @@ fn run(options: &Options) -> Value {
         "join" => last.0.get(&joined).copied().unwrap_or(0),
         _ => before.get(&victim).copied().unwrap_or(0),
     });
-    let rest = Duration::from_secs(seconds).saturating_sub(began.elapsed() + Duration::from_secs(seconds) / 3);
+    let rest = Duration::from_secs(seconds)
+        .saturating_sub(began.elapsed() + Duration::from_secs(seconds) / 3);
     std::thread::sleep(rest);
 
     let writers: Vec<usize> = (0..first_nodes as usize).filter(|n| Some(*n) != gone).collect();
@@ -588,8 +581,15 @@ fn main() {
     let options = Options::from_args();
     options.check(
         &[
-            "--event", "--children", "--state-bytes", "--clients", "--seconds", "--in-flight",
-            "--runs", "--node", "--seed",
+            "--event",
+            "--children",
+            "--state-bytes",
+            "--clients",
+            "--seconds",
+            "--in-flight",
+            "--runs",
+            "--node",
+            "--seed",
         ],
         &["--json"],
         USAGE,
@@ -615,7 +615,13 @@ fn main() {
     }
     let mut whole = all.last().cloned().expect("at least one run");
     for key in [
-        "moved", "acked", "final", "lost", "duplicated", "reordered", "failed",
+        "moved",
+        "acked",
+        "final",
+        "lost",
+        "duplicated",
+        "reordered",
+        "failed",
         "may_have_been_handled",
     ] {
         whole[key] = json!(sum(&all, key));

@@ -104,11 +104,8 @@ async fn measure(options: &Options) {
             tokio::task::yield_now().await;
         }
     }
-    let after = child
-        .send(Add(0))
-        .timeout(Duration::from_secs(60))
-        .await
-        .expect("the child answers");
+    let after =
+        child.send(Add(0)).timeout(Duration::from_secs(60)).await.expect("the child answers");
     let hub_do_send = each(began, tells);
     assert_eq!(after - before, tells);
 

@@ -7,9 +7,9 @@
 //! `tell_per_s`: `do_send`s each second until all are handled; `tell_lost`: tells that were taken
 //! and not handled. `base_*`: the same over length-framed TCP + Noise + Yamux into an Actix actor.
 
-mod support;
 #[path = "support/bare.rs"]
 mod bare;
+mod support;
 
 use std::time::{Duration, Instant};
 

@@ -18,8 +18,13 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["model/"],
         forbidden: &[
-            "crate::engine", "crate::delivery", "crate::wire", "crate::net", "crate::hub",
-            "crate::admin", "crate::error",
+            "crate::engine",
+            "crate::delivery",
+            "crate::wire",
+            "crate::net",
+            "crate::hub",
+            "crate::admin",
+            "crate::error",
         ],
         why: "model uses nothing of ours",
     },
@@ -35,7 +40,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         within: &["wire.rs"],
-        forbidden: &["crate::engine", "crate::delivery", "crate::net", "crate::hub", "crate::admin"],
+        forbidden: &[
+            "crate::engine",
+            "crate::delivery",
+            "crate::net",
+            "crate::hub",
+            "crate::admin",
+        ],
         why: "wire uses model and error only",
     },
     Rule {
@@ -47,8 +58,17 @@ const RULES: &[Rule] = &[
     Rule {
         within: &["engine/", "delivery/"],
         forbidden: &[
-            "actix::", "actix_rt::", "tokio::", "Instant::now()", "SystemTime::now()", "HashMap",
-            "HashSet", "async fn", ".await", "rand::", "getrandom",
+            "actix::",
+            "actix_rt::",
+            "tokio::",
+            "Instant::now()",
+            "SystemTime::now()",
+            "HashMap",
+            "HashSet",
+            "async fn",
+            ".await",
+            "rand::",
+            "getrandom",
         ],
         why: "engine and delivery are sans-io and deterministic",
     },

@@ -100,9 +100,7 @@ pub use crate::{
     model::{
         child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
         event::HubEvent,
-        id::{
-            ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,
-        },
+        id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, View, ViewId},
         report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},

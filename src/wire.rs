@@ -439,7 +439,8 @@ mod tests {
 
     fn failure() -> impl Strategy<Value = ReplyFailure> {
         prop_oneof![
-            "[a-z]{1,9}".prop_map(|k| ReplyFailure::NotRegistered(KindName::new(k).expect("valid"))),
+            "[a-z]{1,9}"
+                .prop_map(|k| ReplyFailure::NotRegistered(KindName::new(k).expect("valid"))),
             ".{0,9}".prop_map(ReplyFailure::Decode),
             Just(ReplyFailure::Expired),
             Just(ReplyFailure::Dropped),
@@ -484,9 +485,8 @@ mod tests {
             (lane.clone(), any::<u64>()).prop_map(|(lane, upto)| DataFrame::Settled { lane, upto }),
             (lane.clone(), any::<u64>())
                 .prop_map(|(lane, upto)| DataFrame::Accepted { lane, upto }),
-            (lane.clone(), any::<u64>(), proptest::result::maybe_ok(body(), failure())).prop_map(
-                |(lane, number, outcome)| DataFrame::Reply { lane, number, outcome }
-            ),
+            (lane.clone(), any::<u64>(), proptest::result::maybe_ok(body(), failure()))
+                .prop_map(|(lane, number, outcome)| DataFrame::Reply { lane, number, outcome }),
             (
                 lane,
                 any::<u64>(),
@@ -497,7 +497,11 @@ mod tests {
                     Just(Refusal::Stopped)
                 ]
             )
-                .prop_map(|(lane, session, why)| DataFrame::Refused { lane, session, why }),
+                .prop_map(|(lane, session, why)| DataFrame::Refused {
+                    lane,
+                    session,
+                    why
+                }),
             Just(DataFrame::Last),
             Just(DataFrame::LastHeard),
         ]
@@ -557,10 +561,7 @@ mod tests {
     fn another_version_is_named() {
         let mut bytes = encode_message(&word()).expect("it encodes").to_vec();
         bytes[0] = 9;
-        assert_eq!(
-            decode_message(&bytes),
-            Err(WireError::Version { what: "word", version: 9 })
-        );
+        assert_eq!(decode_message(&bytes), Err(WireError::Version { what: "word", version: 9 }));
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn follow(nodes: &mut Nodes, path: &str) -> Result<(), Box<dyn Error>> {
             after = after.max(line.number);
             if shown.insert(line.id) {
                 // Control characters would be obeyed by the terminal.
-                let text: String = line.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let text: String =
+                    line.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                 writeln!(std::io::stdout(), "{}@{}: {text}", line.user, line.node)?;
             }
         }
@@ -95,7 +96,12 @@ impl Nodes {
 }
 
 /// One HTTP request over a connection of its own; the status and the body.
-fn request(url: &str, method: &str, target: &str, body: &str) -> Result<(u16, String), Box<dyn Error>> {
+fn request(
+    url: &str,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> Result<(u16, String), Box<dyn Error>> {
     let host = url.trim_start_matches("http://");
     let named = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
     let address = named.to_socket_addrs()?.next().ok_or("the host has no address")?;

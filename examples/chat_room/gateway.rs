@@ -85,7 +85,8 @@ impl Gateways {
             return Err(format!("this node shows {ROOMS} rooms already"));
         }
         let (hub, cluster, name) = (self.hub.clone(), self.cluster.clone(), room.to_owned());
-        let gateway = Gateway::start_in_arbiter(&self.arbiter, |_| Gateway::new(hub, cluster, name));
+        let gateway =
+            Gateway::start_in_arbiter(&self.arbiter, |_| Gateway::new(hub, cluster, name));
         all.insert(room.to_owned(), gateway.clone());
         Ok(gateway)
     }

@@ -197,7 +197,9 @@ async fn report(hub: Hub) {
             HubEvent::HandedOver { child, took, bytes, .. } => {
                 println!("[{me}] handed {child} over: {bytes} bytes, {took:.1?}");
             }
-            HubEvent::TakenOver { child, epoch, .. } => println!("[{me}] runs {child} now ({epoch})"),
+            HubEvent::TakenOver { child, epoch, .. } => {
+                println!("[{me}] runs {child} now ({epoch})")
+            }
             HubEvent::Recovered { child, .. } => println!("[{me}] started {child} again"),
             HubEvent::NodeDown { node } => println!("[{me}] declares {node:?} down"),
             _ => {}

@@ -134,7 +134,10 @@ fn node(mut arguments: impl Iterator<Item = String>) -> Result<Command, Wrong> {
         options.listen.push("/ip4/127.0.0.1/tcp/0".into());
     }
     if options.http.ip().is_unspecified() && options.url.is_none() {
-        return Err(wrong("--http", "with this address, --url must say how browsers reach the page"));
+        return Err(wrong(
+            "--http",
+            "with this address, --url must say how browsers reach the page",
+        ));
     }
     Ok(Command::Node(options))
 }
@@ -173,7 +176,8 @@ fn client(mut arguments: impl Iterator<Item = String>) -> Result<Command, Wrong>
 }
 
 fn address(option: &str, text: &str) -> Result<SocketAddr, Wrong> {
-    text.parse().map_err(|_| wrong(option, format!("{text:?} is no address such as 127.0.0.1:8080")))
+    text.parse()
+        .map_err(|_| wrong(option, format!("{text:?} is no address such as 127.0.0.1:8080")))
 }
 
 fn url(option: &str, text: String) -> Result<String, Wrong> {
@@ -218,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_node_is_described_by_its_options() {
-        let Ok(Command::Node(node)) = read("--name a --http 127.0.0.1:81 --seed /ip4/10.0.0.1/tcp/1")
+        let Ok(Command::Node(node)) =
+            read("--name a --http 127.0.0.1:81 --seed /ip4/10.0.0.1/tcp/1")
         else {
             panic!("a node was described")
         };

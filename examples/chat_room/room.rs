@@ -232,7 +232,11 @@ impl Handler<Since> for Room {
             last: state.last,
             here: self.here.clone(),
             moved: state.moved.clone(),
-            members: state.present.iter().map(|(node, p)| (node.clone(), p.users.clone())).collect(),
+            members: state
+                .present
+                .iter()
+                .map(|(node, p)| (node.clone(), p.users.clone()))
+                .collect(),
         }
     }
 }

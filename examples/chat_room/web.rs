@@ -121,7 +121,8 @@ async fn page(
         return Ok(refuse(StatusCode::FORBIDDEN, "this page belongs to another site"));
     }
     let (response, session, messages) = actix_ws::handle(&request, body)?;
-    let messages = messages.max_frame_size(BODY).aggregate_continuations().max_continuation_size(BODY);
+    let messages =
+        messages.max_frame_size(BODY).aggregate_continuations().max_continuation_size(BODY);
     rt::spawn(async move {
         let mut session = session;
         let Who { room, user } = who.into_inner();
@@ -247,7 +248,11 @@ struct After {
     after: u64,
 }
 
-async fn read(room: web::Path<String>, from: web::Query<After>, site: web::Data<Site>) -> HttpResponse {
+async fn read(
+    room: web::Path<String>,
+    from: web::Query<After>,
+    site: web::Data<Site>,
+) -> HttpResponse {
     let gateway = match room::check_room(&room).and_then(|()| site.gateways.open(&room)) {
         Ok(gateway) => gateway,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),

@@ -342,7 +342,11 @@ impl<P> Gate<P> {
 
     /// The next message for the actor: taking it is accepting it. Those whose time is over are put
     /// into `expired`.
-    pub(crate) fn next(&mut self, now: Instant, expired: &mut Vec<P>) -> Option<(Ticket, Queued<P>)> {
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        expired: &mut Vec<P>,
+    ) -> Option<(Ticket, Queued<P>)> {
         if self.state != GateState::Open || self.suspended {
             return None;
         }
@@ -422,7 +426,9 @@ impl<P> Gate<P> {
         frame: DataFrame,
     ) -> Result<(), Violation> {
         match frame {
-            DataFrame::Open { lane, session, epoch, .. } => self.session(from, lane, session, epoch),
+            DataFrame::Open { lane, session, epoch, .. } => {
+                self.session(from, lane, session, epoch)
+            }
             DataFrame::Message {
                 lane,
                 session,
@@ -505,8 +511,7 @@ impl<P> Gate<P> {
             return Ok(());
         }
         let full = lane.queued >= self.limits.window_messages
-            || (lane.queued > 0
-                && lane.queued_bytes + item.body.len() > self.limits.window_bytes);
+            || (lane.queued > 0 && lane.queued_bytes + item.body.len() > self.limits.window_bytes);
         if full {
             return Err(Violation(format!(
                 "more than {} messages or {} bytes are on their way in one lane",
@@ -530,8 +535,7 @@ impl<P> Gate<P> {
                 lane.refusal = None;
             }
         }
-        self.queue
-            .retain(|item| !matches!(item, Queued::Remote(remote) if remote.run == run));
+        self.queue.retain(|item| !matches!(item, Queued::Remote(remote) if remote.run == run));
         self.news.remove(&run);
     }
 
@@ -549,7 +553,9 @@ impl<P> Gate<P> {
 
     /// Whether there is something to write for this run.
     pub(crate) fn has_news_for(&self, run: NodeRun) -> bool {
-        self.lanes.range((run, LaneId(0))..=(run, LaneId(u64::MAX))).any(|(_, lane)| lane.has_news())
+        self.lanes
+            .range((run, LaneId(0))..=(run, LaneId(u64::MAX)))
+            .any(|(_, lane)| lane.has_news())
     }
 
     /// Writes what this run is to be told. Tells whether there is more.
@@ -588,9 +594,7 @@ impl<P> Gate<P> {
 
     /// Takes local messages out whose time is over.
     pub(crate) fn sweep(&mut self, now: Instant, expired: &mut Vec<P>) {
-        let over = |item: &Queued<P>| {
-            matches!(item, Queued::Local { deadline: Some(deadline), .. } if *deadline <= now)
-        };
+        let over = |item: &Queued<P>| matches!(item, Queued::Local { deadline: Some(deadline), .. } if *deadline <= now);
         if !self.queue.iter().any(over) {
             return;
         }

@@ -345,10 +345,9 @@ impl<P: Payload> Lane<P> {
             }
             let settled = self.settled();
             let (over, has_payload) = match self.held.get(self.cursor) {
-                Some(held) => (
-                    held.deadline.is_some_and(|deadline| deadline <= now),
-                    held.payload.is_some(),
-                ),
+                Some(held) => {
+                    (held.deadline.is_some_and(|deadline| deadline <= now), held.payload.is_some())
+                }
                 None => break,
             };
             let written = self.held.get(self.cursor).is_some_and(|held| held.written);
@@ -457,11 +456,8 @@ impl<P: Payload> Lane<P> {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.deadline);
-        let held = self
-            .held
-            .iter()
-            .filter(|held| held.payload.is_some())
-            .filter_map(|held| held.deadline);
+        let held =
+            self.held.iter().filter(|held| held.payload.is_some()).filter_map(|held| held.deadline);
         awaiting.chain(held).chain(self.retry).chain(self.thank.values().copied()).min()
     }
 }

@@ -170,9 +170,8 @@ impl Model {
         for node in 0..NODES {
             while let Some(signal) = self.doors[node].next_signal() {
                 if let Signal::Settled { payload: Call(call), outcome } = signal {
-                    let outcome = outcome.map(|body| {
-                        u64::from_le_bytes(body[..].try_into().expect("eight bytes"))
-                    });
+                    let outcome = outcome
+                        .map(|body| u64::from_le_bytes(body[..].try_into().expect("eight bytes")));
                     let before = self.replied.insert(call, outcome);
                     assert_eq!(before, None, "message {call} was settled twice");
                 }

@@ -58,7 +58,9 @@ pub(crate) enum Phase {
     Moving(Box<Move>),
     Stopping,
     /// It lost a divergence and offers its state to the owner that goes on.
-    Yielding { to: NodeRun },
+    Yielding {
+        to: NodeRun,
+    },
 }
 
 /// A migration that somebody asked for.
@@ -185,7 +187,13 @@ impl Children {
     }
 
     /// A home orders a start.
-    pub(crate) fn run(&mut self, core: &mut Core, home: NodeId, spec: Arc<ChildSpec>, epoch: Epoch) {
+    pub(crate) fn run(
+        &mut self,
+        core: &mut Core,
+        home: NodeId,
+        spec: Arc<ChildSpec>,
+        epoch: Epoch,
+    ) {
         let child = spec.id().clone();
         let mut answer = |core: &mut Core, outcome| {
             core.news.push_back(News::Ran { home, child: child.clone(), epoch, outcome });
@@ -336,8 +344,7 @@ impl Children {
 
     /// Nothing is left of an instance that was to stop.
     pub(crate) fn stopped(&mut self, core: &mut Core, child: &ChildId) {
-        let stopping =
-            |instance: &Instance| matches!(instance.phase, Phase::Stopping);
+        let stopping = |instance: &Instance| matches!(instance.phase, Phase::Stopping);
         if !self.instances.get(child).is_some_and(stopping) {
             return;
         }
@@ -345,12 +352,9 @@ impl Children {
         let highest = core.registry.highest_epoch(child);
         let asked = instance.halts.iter().map(|(_, epoch)| *epoch).max().unwrap_or(Epoch::ZERO);
         let removed = core.registry.owner(child).is_none();
-        let elsewhere = core
-            .registry
-            .owner(child)
-            .is_some_and(|(run, ownership)| {
-                run != core.me && ownership.epoch > instance.ownership.epoch
-            });
+        let elsewhere = core.registry.owner(child).is_some_and(|(run, ownership)| {
+            run != core.me && ownership.epoch > instance.ownership.epoch
+        });
         if !removed && !elsewhere {
             let epoch = asked.max(highest.next_term());
             core.write(child, Entry::Removed { epoch });

@@ -116,10 +116,9 @@ fn refused(reason: &RefuseReason) -> (Again, String) {
         RefuseReason::UnknownKind => {
             (Again::Elsewhere, "the node has not registered the kind".to_owned())
         }
-        RefuseReason::StateVersion { oldest, newest } => (
-            Again::Elsewhere,
-            format!("the node reads state versions {oldest} to {newest} only"),
-        ),
+        RefuseReason::StateVersion { oldest, newest } => {
+            (Again::Elsewhere, format!("the node reads state versions {oldest} to {newest} only"))
+        }
         RefuseReason::Leaving => (Again::NextView, "the node is leaving".to_owned()),
         RefuseReason::NotMine => {
             (Again::NextView, "by the node's view the child does not belong there".to_owned())
@@ -250,9 +249,7 @@ pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetSt
             (stage, TargetStep::Fail("the node is leaving".to_owned()))
         }
         // Ready was said: only the source's entry may decide now.
-        (T::Ready, I::Leaving) => {
-            (stage, TargetStep::WarnFailed("the node is leaving".to_owned()))
-        }
+        (T::Ready, I::Leaving) => (stage, TargetStep::WarnFailed("the node is leaving".to_owned())),
         (T::Accepted | T::Building | T::Ready, I::Aborted) => (stage, TargetStep::Drop),
         (T::Accepted | T::Building, I::SourceGone) => (stage, TargetStep::Drop),
         // A Ready copy of a source that is gone is what the roll call asks for; an opening one
@@ -300,7 +297,9 @@ mod tests {
     #[test]
     fn every_failure_before_the_commit_leaves_the_child_here() {
         for stage in stages().into_iter().filter(|stage| *stage < SourceStage::Committed) {
-            for input in [SourceInput::Expired, SourceInput::TargetGone, SourceInput::Overtaken("x")] {
+            for input in
+                [SourceInput::Expired, SourceInput::TargetGone, SourceInput::Overtaken("x")]
+            {
                 let (_, step) = source(stage, &input);
                 let closed = stage > SourceStage::Offered;
                 assert!(

@@ -38,8 +38,8 @@ impl Children {
     fn look_at_target(&mut self, core: &mut Core, child: &ChildId) {
         let Some(target) = self.targets.get(child) else { return };
         let (attempt, from) = (target.attempt, target.from);
-        let removed = core.registry.owner(child).is_none()
-            && core.registry.highest_epoch(child) >= attempt;
+        let removed =
+            core.registry.owner(child).is_none() && core.registry.highest_epoch(child) >= attempt;
         let said = core.registry.entries_of(child).find(|(run, _)| *run == from);
         let input = match said {
             _ if removed => TargetInput::Aborted,
@@ -62,9 +62,8 @@ impl Children {
     fn look_at_instance(&mut self, core: &mut Core, child: &ChildId) {
         let Some(instance) = self.instances.get(child) else { return };
         let highest = core.registry.highest_epoch(child);
-        let best = core.registry.best(child).map(|best| {
-            (best.owner, best.epoch, best.entry.clone())
-        });
+        let best =
+            core.registry.best(child).map(|best| (best.owner, best.epoch, best.entry.clone()));
         let Some((owner, epoch, entry)) = best else { return };
         if let Phase::Moving(moving) = &instance.phase
             && moving.stage == SourceStage::Committed
@@ -124,11 +123,7 @@ impl Children {
                 let again = matches!(&instance.phase, Phase::Yielding { to } if *to == other);
                 instance.phase = Phase::Yielding { to: other };
                 if !again {
-                    core.order(ChildOrder::SendDiverged {
-                        child: child.clone(),
-                        epoch,
-                        to: other,
-                    });
+                    core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: other });
                     core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
                 }
             }
@@ -193,7 +188,13 @@ impl Children {
     }
 
     /// The owner that goes on has taken this node's state.
-    pub(crate) fn yielded(&mut self, core: &mut Core, from: NodeRun, child: &ChildId, epoch: Epoch) {
+    pub(crate) fn yielded(
+        &mut self,
+        core: &mut Core,
+        from: NodeRun,
+        child: &ChildId,
+        epoch: Epoch,
+    ) {
         let Some(Instance { phase: Phase::Yielding { .. }, ownership, .. }) =
             self.instances.get(child)
         else {
@@ -202,12 +203,9 @@ impl Children {
         if ownership.epoch != epoch {
             return;
         }
-        let route = core
-            .registry
-            .owner(child)
-            .map_or(Route { owner: from, epoch }, |(owner, theirs)| Route {
-                owner,
-                epoch: theirs.epoch,
+        let route =
+            core.registry.owner(child).map_or(Route { owner: from, epoch }, |(owner, theirs)| {
+                Route { owner, epoch: theirs.epoch }
             });
         self.instances.remove(child);
         core.order(ChildOrder::MovedAway {

@@ -114,10 +114,9 @@ impl Homes {
                 };
                 (pending, timeout)
             }
-            Request::Stop { children, timeout } => (
-                Pending::Stop { children, outcomes: BTreeMap::new(), rollback: None },
-                timeout,
-            ),
+            Request::Stop { children, timeout } => {
+                (Pending::Stop { children, outcomes: BTreeMap::new(), rollback: None }, timeout)
+            }
             Request::Migrate { child, to, forced, timeout } => {
                 (Pending::Migrate { child, to, forced, asked: None }, timeout)
             }
@@ -238,7 +237,10 @@ impl Homes {
                 } else if let Some(ordered) = self.orders.remove(child) {
                     for (from, request) in ordered.waiters {
                         let wait = core.config.settings.request_timeout;
-                        self.admit(core, Waiting::Start { from, request, spec: spec.clone(), wait });
+                        self.admit(
+                            core,
+                            Waiting::Start { from, request, spec: spec.clone(), wait },
+                        );
                     }
                 }
             }
@@ -261,8 +263,10 @@ impl Homes {
                 }
             }
             HomeWord::Started { request, outcomes } => {
-                if let Some(Asked { pending: Pending::Start { outcomes: known, repeated, .. }, .. }) =
-                    self.asked.get_mut(&request)
+                if let Some(Asked {
+                    pending: Pending::Start { outcomes: known, repeated, .. },
+                    ..
+                }) = self.asked.get_mut(&request)
                 {
                     for ChildOutcome { child, outcome } in outcomes {
                         let outcome = match outcome {
@@ -328,7 +332,9 @@ impl Homes {
             Waiting::Start { from, request, spec, wait } => {
                 self.start(core, from, request, spec, wait);
             }
-            Waiting::Stop { from, request, wait, .. } => self.stop(core, from, request, child, wait),
+            Waiting::Stop { from, request, wait, .. } => {
+                self.stop(core, from, request, child, wait)
+            }
         }
     }
 
@@ -358,9 +364,8 @@ impl Homes {
             spec: spec.clone(),
         };
         let node = core.belongs(&ownership, &BTreeSet::new());
-        let executor = node
-            .and_then(|node| core.view.member(node))
-            .map(crate::model::member::Member::run);
+        let executor =
+            node.and_then(|node| core.view.member(node)).map(crate::model::member::Member::run);
         let Some(executor) = executor else {
             return answer(StartOutcome::Failed { reason: StartFailed::NoNode });
         };
@@ -377,7 +382,13 @@ impl Homes {
     }
 
     /// A start that this home ordered has ended.
-    pub(crate) fn ran(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, outcome: StartOutcome) {
+    pub(crate) fn ran(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        outcome: StartOutcome,
+    ) {
         let ordered = self.orders.get(child);
         if !ordered.is_some_and(|o| o.epoch == epoch && matches!(o.order, Order::Run { .. })) {
             return;
@@ -525,15 +536,15 @@ impl Homes {
         child: &ChildId,
         outcome: MigrateOutcome,
     ) {
-        let Some(Asked { pending: Pending::Migrate { child: asked, .. }, .. }) = self.asked.get(&id)
+        let Some(Asked { pending: Pending::Migrate { child: asked, .. }, .. }) =
+            self.asked.get(&id)
         else {
             return;
         };
         if asked == child {
             self.asked.remove(&id);
             self.forget_migration(child, id);
-            core.effects
-                .push_back(Effect::Reply { request: id, reply: Reply::Migrated(outcome) });
+            core.effects.push_back(Effect::Reply { request: id, reply: Reply::Migrated(outcome) });
         }
     }
 
@@ -612,7 +623,13 @@ impl Homes {
         core.effects.push_back(Effect::Reply { request: id, reply });
     }
 
-    fn roll_back(&mut self, core: &mut Core, id: RequestId, mut report: StartReport, wait: Duration) {
+    fn roll_back(
+        &mut self,
+        core: &mut Core,
+        id: RequestId,
+        mut report: StartReport,
+        wait: Duration,
+    ) {
         let mut children = Vec::new();
         for (child, outcome) in &mut report.outcomes {
             if matches!(outcome, StartOutcome::Started { .. }) {

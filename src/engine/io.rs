@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{
-    distribution::Distribution, partition::PartitionTolerance, redundancy::Redundancy,
-};
+use super::{distribution::Distribution, partition::PartitionTolerance, redundancy::Redundancy};
 use crate::model::{
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,

@@ -21,13 +21,11 @@ pub(crate) mod membership;
 mod moves;
 pub mod partition;
 pub mod redundancy;
-#[path = "registry_merged.rs"]
 pub(crate) mod registry;
 pub(crate) mod restart;
 mod settle;
 #[cfg(test)]
 mod sim;
-#[path = "sync_pubsub.rs"]
 pub(crate) mod sync;
 mod takeover;
 
@@ -47,9 +45,7 @@ use crate::model::{
     child::{Entry, Route},
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
-    message::{
-        BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord,
-    },
+    message::{BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +179,9 @@ impl Engine {
             message,
             PeerMessage::Relay { .. }
                 | PeerMessage::Member(
-                    MemberWord::Heartbeat { .. } | MemberWord::Ask { .. } | MemberWord::Answer { .. }
+                    MemberWord::Heartbeat { .. }
+                        | MemberWord::Ask { .. }
+                        | MemberWord::Answer { .. }
                 )
         );
         let target = self.core.view.member(to).filter(|_| !direct)?.run();
@@ -201,8 +199,7 @@ impl Engine {
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.core.next_timer(), self.membership.deadline(), self.sync.deadline()];
+        let deadlines = [self.core.next_timer(), self.membership.deadline(), self.sync.deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -427,11 +424,8 @@ impl Engine {
         if children > 0 && !others {
             return reply(&mut self.core, Err(LeaveFailed::NoSuccessor { children }));
         }
-        self.leaving = Some(Leaving {
-            requests: vec![id],
-            stage: LeaveStage::Handing,
-            done: false,
-        });
+        self.leaving =
+            Some(Leaving { requests: vec![id], stage: LeaveStage::Handing, done: false });
         self.core.leaving = true;
         self.core.timer(timeout, Timer::Leave);
         self.membership.start_leaving(self.core.now);
@@ -529,7 +523,9 @@ impl Engine {
     fn member_output(&mut self, output: MemberOutput) {
         match output {
             MemberOutput::Send { to, word } => {
-                self.core.effects.push_back(Effect::Send { to, message: PeerMessage::Member(word) });
+                self.core
+                    .effects
+                    .push_back(Effect::Send { to, message: PeerMessage::Member(word) });
             }
             MemberOutput::Connect { node, addresses } => {
                 self.core.effects.push_back(Effect::Connect { node, addresses });

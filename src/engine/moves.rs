@@ -137,7 +137,12 @@ impl Children {
         let view = core.view_id;
         core.send(
             node,
-            PeerMessage::Handover(HandoverWord::Offer { ownership, state_version, with_state, view }),
+            PeerMessage::Handover(HandoverWord::Offer {
+                ownership,
+                state_version,
+                with_state,
+                view,
+            }),
         );
         core.timer(options.child_migration_timeout, Timer::Source(child.clone(), epoch));
     }
@@ -151,7 +156,8 @@ impl Children {
         forced: bool,
         waiter: (NodeId, RequestId),
     ) {
-        let Some(instance) = self.instances.get_mut(child).filter(|instance| instance.owns()) else {
+        let Some(instance) = self.instances.get_mut(child).filter(|instance| instance.owns())
+        else {
             return;
         };
         let mut answer = |outcome| {
@@ -303,7 +309,8 @@ impl Children {
                 core.timer(QUERY_AFTER, Timer::Query(child.clone(), epoch));
             }
             SourceStep::Finish => {
-                let (bytes, took) = (moving.bytes, core.now.saturating_duration_since(moving.started));
+                let (bytes, took) =
+                    (moving.bytes, core.now.saturating_duration_since(moving.started));
                 let waiters = std::mem::take(&mut moving.waiters);
                 core.order(ChildOrder::End { child: child.clone() });
                 core.emit(HubEvent::HandedOver {
@@ -329,7 +336,14 @@ impl Children {
         }
     }
 
-    fn abort(&mut self, core: &mut Core, child: &ChildId, thaw: bool, again: Again, reason: String) {
+    fn abort(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        thaw: bool,
+        again: Again,
+        reason: String,
+    ) {
         let Some(moving) = self.forget_move(child) else { return };
         let Some(instance) = self.instances.get_mut(child) else { return };
         instance.phase = Phase::Running;
@@ -620,11 +634,9 @@ impl Children {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 self.targets.remove(child);
             }
-            TargetStep::Open => core.order(ChildOrder::Open {
-                child: child.clone(),
-                built: attempt,
-                epoch,
-            }),
+            TargetStep::Open => {
+                core.order(ChildOrder::Open { child: child.clone(), built: attempt, epoch })
+            }
             TargetStep::Own => {
                 let Some(target) = self.targets.remove(child) else { return };
                 core.write(child, Entry::Owned(target.ownership.clone()));

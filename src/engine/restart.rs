@@ -40,11 +40,7 @@ impl Restarts {
             return Decision::Leave;
         }
         let within = self.intensity.within;
-        while self
-            .recent
-            .front()
-            .is_some_and(|at| now.saturating_duration_since(*at) >= within)
-        {
+        while self.recent.front().is_some_and(|at| now.saturating_duration_since(*at) >= within) {
             self.recent.pop_front();
         }
         if self.recent.len() >= self.intensity.restarts as usize {

@@ -101,9 +101,19 @@ struct Node {
 enum Input {
     Event(Event),
     /// A frame of a link; dropped when that link is no more.
-    Word { link: u64, event: Event },
-    Bulk { link: u64, header: BulkHeader, from: NodeRun, state: State },
-    Dial { to: usize },
+    Word {
+        link: u64,
+        event: Event,
+    },
+    Bulk {
+        link: u64,
+        header: BulkHeader,
+        from: NodeRun,
+        state: State,
+    },
+    Dial {
+        to: usize,
+    },
     Runtime(ChildReport),
 }
 
@@ -187,7 +197,10 @@ impl World {
                 digest: Duration::from_millis(500),
                 ..Settings::default()
             },
-            kinds: BTreeMap::from([(kind(), KindInfo { state_version: 1, oldest_state_version: 1 })]),
+            kinds: BTreeMap::from([(
+                kind(),
+                KindInfo { state_version: 1, oldest_state_version: 1 },
+            )]),
             has_seeds: index > 0,
             seed: self.dice.next(),
             distribution: Arc::new(ConsistentHashing),
@@ -335,11 +348,7 @@ impl World {
             if let Some(life) = hello.fenced
                 && life >= self.nodes[b].me.incarnation
             {
-                self.push(
-                    Duration::ZERO,
-                    b,
-                    Input::Event(Event::Fenced { incarnation: life }),
-                );
+                self.push(Duration::ZERO, b, Input::Event(Event::Fenced { incarnation: life }));
                 self.dial(from, to, Duration::from_millis(100));
                 return;
             }
@@ -491,11 +500,7 @@ impl World {
                 let outcome = match runtime.actors.get_mut(&child) {
                     Some(actor) => {
                         actor.gate = Gate::Closed;
-                        if fault {
-                            Err(FreezeFailure::Retention { unresolved: 1 })
-                        } else {
-                            Ok(8)
-                        }
+                        if fault { Err(FreezeFailure::Retention { unresolved: 1 }) } else { Ok(8) }
                     }
                     None => Err(FreezeFailure::Gone),
                 };
@@ -883,15 +888,17 @@ fn a_migration_on_purpose_stays_where_it_was_sent() {
             let to = world.nodes[n % 3].me.id;
             let timeout = Duration::from_secs(10);
             let from = world.dice.below(3) as usize;
-            let id =
-                world.request(from, Request::Migrate { child, to, forced: false, timeout });
+            let id = world.request(from, Request::Migrate { child, to, forced: false, timeout });
             asked.push((from, id));
         }
         world.run_for(5 * SECOND);
         for (from, id) in asked {
             let reply = &world.nodes[from].replies[&id];
             assert!(
-                matches!(reply, Reply::Migrated(crate::model::report::MigrateOutcome::Moved { .. })),
+                matches!(
+                    reply,
+                    Reply::Migrated(crate::model::report::MigrateOutcome::Moved { .. })
+                ),
                 "seed {seed}: {reply:?}"
             );
         }

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    children::Children,
-    core::Core,
-};
+use super::{children::Children, core::Core};
 use crate::model::{
     child::{Epoch, Ownership},
     id::{ChildId, NodeRun},

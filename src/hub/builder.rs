@@ -266,14 +266,9 @@ impl HubBuilder {
         let secret_key = self.key()?;
         let node = p2p::node_id(&secret_key);
         let node_name = NodeName::new(self.node_name.clone().unwrap_or_else(|| node.short()))?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let incarnation = Incarnation {
-            started,
-            nonce: random()?,
-        };
+        let incarnation = Incarnation { started, nonce: random()? };
         let settings = self.settings.clone();
         let doors = Doors::new(incarnation.run_of(node), limits(&settings));
 
@@ -295,17 +290,11 @@ impl HubBuilder {
             None => p2p::start(config, net_events, plane).await,
         };
         let network = network.map_err(net_error)?;
-        let expected = if self.memory.is_some() {
-            self.listen.len().max(1)
-        } else {
-            self.listen.len()
-        };
+        let expected =
+            if self.memory.is_some() { self.listen.len().max(1) } else { self.listen.len() };
         let listening = listening(&mut received, expected).await;
-        let addresses = if self.advertise.is_empty() {
-            listening.clone()
-        } else {
-            self.advertise.clone()
-        };
+        let addresses =
+            if self.advertise.is_empty() { listening.clone() } else { self.advertise.clone() };
         // The cell is new.
         let _ = doors.network.set(network);
 
@@ -346,11 +335,8 @@ impl HubBuilder {
     }
 
     fn check_addresses(&self) -> Result<(), StartHubError> {
-        let check: fn(&str) -> Result<(), String> = if self.memory.is_some() {
-            memory::check_address
-        } else {
-            p2p::check_address
-        };
+        let check: fn(&str) -> Result<(), String> =
+            if self.memory.is_some() { memory::check_address } else { p2p::check_address };
         for address in self.listen.iter().chain(&self.seeds).chain(&self.advertise) {
             check(address).map_err(|reason| {
                 let address = address.clone();
@@ -386,10 +372,7 @@ impl HubBuilder {
                 KeyFileError::Io { source, .. } => source.to_string(),
                 other => other.to_string(),
             };
-            StartHubError::KeyFile {
-                path: path.clone(),
-                reason,
-            }
+            StartHubError::KeyFile { path: path.clone(), reason }
         })
     }
 }
@@ -405,9 +388,8 @@ async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Rece
     for _ in 0..workers {
         let arbiter = Arbiter::new();
         let (hub, system) = (hub.clone(), system.clone());
-        addresses.push(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
-            Worker::new(hub, system)
-        }));
+        addresses
+            .push(Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(hub, system)));
         arbiters.push(arbiter);
     }
     arbiters[0].spawn(sweeper::sweep(Arc::downgrade(&shared.doors)));
@@ -418,12 +400,7 @@ async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Rece
         *kept = arbiters;
     }
     // It cannot fail: the system was started just now.
-    let _ = system
-        .send(Begin {
-            config: engine,
-            events,
-        })
-        .await;
+    let _ = system.send(Begin { config: engine, events }).await;
 }
 
 /// Where the network listens, as it says in its first events.
@@ -476,11 +453,9 @@ fn is_local(address: &str) -> bool {
     address.starts_with("/memory/")
         || address.starts_with("/ip4/127.")
         || address.starts_with("/ip6/::1/")
-        || ["/dns/", "/dns4/", "/dns6/"].iter().any(|prefix| {
-            address
-                .strip_prefix(prefix)
-                .is_some_and(|a| a.starts_with("localhost/"))
-        })
+        || ["/dns/", "/dns4/", "/dns6/"]
+            .iter()
+            .any(|prefix| address.strip_prefix(prefix).is_some_and(|a| a.starts_with("localhost/")))
 }
 
 fn secret_of(text: &str) -> Result<[u8; 32], StartHubError> {
@@ -494,11 +469,7 @@ fn secret_of(text: &str) -> Result<[u8; 32], StartHubError> {
     }
     let mut secret = [0; 32];
     for (byte, pair) in secret.iter_mut().zip(text.chunks(2)) {
-        let digit = |c: u8| {
-            char::from(c)
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        };
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
             return Err(mistake());
         };

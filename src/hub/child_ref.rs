@@ -77,13 +77,7 @@ impl<A: HotSwap> ChildRef<A> {
             Err(_) => (presentable(id), None),
         };
         let kind = hub.kinds.get(A::KIND).map(|kind| kind.entry().clone());
-        Self {
-            hub,
-            child,
-            cell,
-            kind,
-            actor: PhantomData,
-        }
+        Self { hub, child, cell, kind, actor: PhantomData }
     }
 
     /// The child.
@@ -117,12 +111,7 @@ impl<A: HotSwap> ChildRef<A> {
             }
             Err(reason) => slot.fail(SendFailure::NotHandled(reason)),
         }
-        ChildRequest {
-            hub: self.hub.clone(),
-            cell: self.cell.clone(),
-            slot,
-            sent: now,
-        }
+        ChildRequest { hub: self.hub.clone(), cell: self.cell.clone(), slot, sent: now }
     }
 
     /// Sends a message and does not wait for its reply, nor for room.
@@ -167,10 +156,7 @@ impl<A: HotSwap> ChildRef<A> {
     {
         let cell = self.cell.as_ref().ok_or(NotHandled::NoSuchChild)?;
         let unregistered = || match KindName::new(A::KIND) {
-            Ok(kind) => NotHandled::NotRegistered {
-                name: M::NAME.to_owned(),
-                kind,
-            },
+            Ok(kind) => NotHandled::NotRegistered { name: M::NAME.to_owned(), kind },
             Err(_) => NotHandled::NoSuchChild,
         };
         let kind = self.kind.as_ref().ok_or_else(unregistered)?;
@@ -184,9 +170,7 @@ impl<A: HotSwap> ChildRef<A> {
 /// A text that is no child id, made into one that an error can show.
 pub(crate) fn presentable(text: &str) -> ChildId {
     let shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
-    ChildId::new(shown)
-        .or_else(|_| ChildId::new("(no id)"))
-        .expect("the text in brackets is an id")
+    ChildId::new(shown).or_else(|_| ChildId::new("(no id)")).expect("the text in brackets is an id")
 }
 
 impl<A: HotSwap> Clone for ChildRef<A> {
@@ -203,10 +187,7 @@ impl<A: HotSwap> Clone for ChildRef<A> {
 
 impl<A: HotSwap> fmt::Debug for ChildRef<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChildRef")
-            .field("kind", &A::KIND)
-            .field("child", &self.child)
-            .finish()
+        f.debug_struct("ChildRef").field("kind", &A::KIND).field("child", &self.child).finish()
     }
 }
 

@@ -51,18 +51,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     limit: usize,
 ) -> Result<Bytes, EncodeFailure> {
-    let mut writer = Bounded {
-        bytes: Vec::new(),
-        size: 0,
-        limit,
-    };
+    let mut writer = Bounded { bytes: Vec::new(), size: 0, limit };
     ciborium::into_writer(value, &mut writer)
         .map_err(|error| EncodeFailure::Encoder(error.to_string()))?;
     if writer.size > limit {
-        return Err(EncodeFailure::TooLarge {
-            size: writer.size,
-            limit,
-        });
+        return Err(EncodeFailure::TooLarge { size: writer.size, limit });
     }
     Ok(writer.bytes.into())
 }
@@ -70,11 +63,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 /// Decodes a value and refuses what is left over behind it.
 pub(crate) fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
     let value = ciborium::from_reader(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.is_empty() {
-        Ok(value)
-    } else {
-        Err(format!("{} bytes are left over", bytes.len()))
-    }
+    if bytes.is_empty() { Ok(value) } else { Err(format!("{} bytes are left over", bytes.len())) }
 }
 
 #[cfg(test)]
@@ -84,13 +73,7 @@ mod tests {
     #[test]
     fn a_value_above_the_limit_is_refused_with_its_size() {
         let text = "x".repeat(100);
-        assert_eq!(
-            encode(&text, 50),
-            Err(EncodeFailure::TooLarge {
-                size: 102,
-                limit: 50
-            })
-        );
+        assert_eq!(encode(&text, 50), Err(EncodeFailure::TooLarge { size: 102, limit: 50 }));
         assert!(encode(&text, 102).is_ok());
     }
 

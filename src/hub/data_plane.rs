@@ -50,10 +50,7 @@ impl DataPlane for Plane {
             return Ok(());
         };
         let answer = |frame| {
-            let mut outbox = peer
-                .outbox
-                .lock()
-                .map_err(|_| broken("the outbox is lost"))?;
+            let mut outbox = peer.outbox.lock().map_err(|_| broken("the outbox is lost"))?;
             if outbox.len() >= OUTBOX {
                 return Err(broken("it asks and does not read the answers"));
             }
@@ -63,22 +60,14 @@ impl DataPlane for Plane {
             Ok(())
         };
         let cell = match &frame {
-            DataFrame::Open {
-                lane,
-                session,
-                child,
-                ..
-            } => {
+            DataFrame::Open { lane, session, child, .. } => {
                 // A door is made by who runs a child or sends to it, never by a peer.
                 let Some(cell) = doors.known(child) else {
                     let (lane, session) = (*lane, *session);
                     let why = Refusal::NotHere;
                     return answer(DataFrame::Refused { lane, session, why });
                 };
-                let mut lanes = peer
-                    .lanes
-                    .lock()
-                    .map_err(|_| broken("the lanes are lost"))?;
+                let mut lanes = peer.lanes.lock().map_err(|_| broken("the lanes are lost"))?;
                 if lanes.len() >= LANES && !lanes.contains_key(lane) {
                     return Err(broken("it has too many lanes"));
                 }
@@ -86,10 +75,7 @@ impl DataPlane for Plane {
                 cell
             }
             DataFrame::Message { lane, .. } | DataFrame::Settled { lane, .. } => {
-                let lanes = peer
-                    .lanes
-                    .lock()
-                    .map_err(|_| broken("the lanes are lost"))?;
+                let lanes = peer.lanes.lock().map_err(|_| broken("the lanes are lost"))?;
                 match lanes.get(lane) {
                     Some(cell) => cell.clone(),
                     // Its Open was refused; the lane says it again when it knows better.
@@ -104,10 +90,7 @@ impl DataPlane for Plane {
             },
             DataFrame::Last => return answer(DataFrame::LastHeard),
             DataFrame::LastHeard => {
-                let mut last = peer
-                    .last
-                    .lock()
-                    .map_err(|_| broken("the barrier is lost"))?;
+                let mut last = peer.last.lock().map_err(|_| broken("the barrier is lost"))?;
                 if *last == Barrier::Sent {
                     *last = Barrier::Heard;
                 }
@@ -117,8 +100,7 @@ impl DataPlane for Plane {
             }
         };
         let now = Instant::now();
-        cell.with(|door| door.frame(now, from, frame))
-            .map_err(|violation| broken(violation.0))
+        cell.with(|door| door.frame(now, from, frame)).map_err(|violation| broken(violation.0))
     }
 
     fn fill(&self, to: NodeRun, buffer: &mut BytesMut, target: usize) -> bool {
@@ -141,9 +123,7 @@ impl DataPlane for Plane {
             let before = buffer.len();
             let budget = TURN.min(target.saturating_sub(before)).max(1);
             let more = cell.with(|door| {
-                door.write(now, to, budget, &mut |frame| {
-                    wire::append_frame(buffer, &frame)
-                })
+                door.write(now, to, budget, &mut |frame| wire::append_frame(buffer, &frame))
             });
             if more {
                 peer.again(cell);

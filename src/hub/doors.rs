@@ -234,12 +234,8 @@ impl DoorCell {
     pub(crate) fn cut_off(self: &Arc<Self>) {
         let mut inner = lock(&self.inner);
         inner.door.cut_off();
-        let started: Vec<_> = inner
-            .waiters
-            .iter()
-            .filter(|waiter| waiter.has_started())
-            .cloned()
-            .collect();
+        let started: Vec<_> =
+            inner.waiters.iter().filter(|waiter| waiter.has_started()).cloned().collect();
         self.finish(inner);
         for waiter in started {
             waiter.fail_with(SendFailure::MaybeHandled(MaybeHandled::NoReply));
@@ -252,10 +248,7 @@ impl DoorCell {
     }
 
     fn set_route(self: &Arc<Self>, route: Option<Route>, me: NodeRun) {
-        self.remote.store(
-            route.is_some_and(|route| route.owner != me),
-            Ordering::Release,
-        );
+        self.remote.store(route.is_some_and(|route| route.owner != me), Ordering::Release);
         self.with(|door| door.route(route));
     }
 
@@ -386,11 +379,7 @@ impl Doors {
         let cell = Arc::new(DoorCell {
             child: child.clone(),
             doors: Arc::downgrade(self),
-            inner: Mutex::new(Inner {
-                door,
-                waiters: VecDeque::new(),
-                enough: ENOUGH,
-            }),
+            inner: Mutex::new(Inner { door, waiters: VecDeque::new(), enough: ENOUGH }),
             actor: AtomicWaker::new(),
             remote: AtomicBool::new(route.is_some_and(|route| route.owner != self.me)),
             due: AtomicU64::new(NEVER),
@@ -411,11 +400,7 @@ impl Doors {
 
     /// The door that a lane of this node belongs to.
     pub(crate) fn own_lane(&self, lane: LaneId) -> Option<Arc<DoorCell>> {
-        self.lanes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&lane)?
-            .upgrade()
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(&lane)?.upgrade()
     }
 
     pub(crate) fn peer(&self, run: NodeRun) -> Option<Arc<PeerDoors>> {
@@ -520,12 +505,8 @@ impl Doors {
 
     /// Waits until every peer has heard every answer, or has gone.
     pub(crate) async fn drain(&self) {
-        let peers: Vec<(NodeRun, Arc<PeerDoors>)> = self
-            .read()
-            .peers
-            .iter()
-            .map(|(run, peer)| (*run, peer.clone()))
-            .collect();
+        let peers: Vec<(NodeRun, Arc<PeerDoors>)> =
+            self.read().peers.iter().map(|(run, peer)| (*run, peer.clone())).collect();
         for (run, peer) in &peers {
             *lock(&peer.last) = Barrier::Wanted;
             self.data_ready(*run);
@@ -536,9 +517,7 @@ impl Doors {
             heard.as_mut().enable();
             let waiting = peers.iter().any(|(run, peer)| {
                 *lock(&peer.last) != Barrier::Heard
-                    && self
-                        .peer(*run)
-                        .is_some_and(|known| Arc::ptr_eq(&known, peer))
+                    && self.peer(*run).is_some_and(|known| Arc::ptr_eq(&known, peer))
             });
             if !waiting {
                 return;
@@ -551,10 +530,7 @@ impl Doors {
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let millis = self.millis(now);
         let cells = std::mem::take(&mut *lock(&self.sweeping));
-        let left: Vec<_> = cells
-            .into_iter()
-            .filter(|cell| cell.sweep(now, millis))
-            .collect();
+        let left: Vec<_> = cells.into_iter().filter(|cell| cell.sweep(now, millis)).collect();
         let mut sweeping = lock(&self.sweeping);
         sweeping.extend(left);
         !sweeping.is_empty()

@@ -101,12 +101,7 @@ impl HubSystem {
         let running = self.running.as_mut()?;
         let mut parcel: Option<Parcel> = None;
         match &order {
-            ChildOrder::Build {
-                spec,
-                epoch,
-                with_state: true,
-                ..
-            } => {
+            ChildOrder::Build { spec, epoch, with_state: true, .. } => {
                 parcel = running.take_bulk(&(spec.id().clone(), *epoch));
             }
             ChildOrder::Discard { child, epoch } => {
@@ -115,10 +110,7 @@ impl HubSystem {
             ChildOrder::Merge { child, epoch } => {
                 // Kept until it is merged: it may have to be parked.
                 let key = (child.clone(), *epoch);
-                parcel = running
-                    .bulks
-                    .get(&key)
-                    .map(|arrived| arrived.parcel.clone());
+                parcel = running.bulks.get(&key).map(|arrived| arrived.parcel.clone());
             }
             ChildOrder::Park { child, epoch } => {
                 running.park(child.clone(), *epoch, limit);

@@ -54,10 +54,7 @@ impl<R> Slot<R> {
             child,
             phase: AtomicU8::new(QUEUED),
             deadline: AtomicU64::new(deadline),
-            answer: Mutex::new(Answer {
-                value: None,
-                waker: None,
-            }),
+            answer: Mutex::new(Answer { value: None, waker: None }),
         }
     }
 
@@ -264,10 +261,7 @@ where
             return Err("its caller has gone".to_owned());
         }
         let bytes = self.encode().map_err(|reason| reason.to_string())?;
-        Ok(Body {
-            name: self.name.clone(),
-            bytes,
-        })
+        Ok(Body { name: self.name.clone(), bytes })
     }
 
     fn settle(&mut self, outcome: Result<Bytes, SendFailure>) {
@@ -300,9 +294,7 @@ where
         let (Some(actor), Some(ctx)) =
             (actor.downcast_mut::<A>(), ctx.downcast_mut::<Context<A>>())
         else {
-            return refuse(NotHandled::WrongKind {
-                expected: self.kind.clone(),
-            });
+            return refuse(NotHandled::WrongKind { expected: self.kind.clone() });
         };
         let message = match (self.message.take(), &self.bytes) {
             (Some(message), _) => message,

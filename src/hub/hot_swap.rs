@@ -299,9 +299,7 @@ pub struct StartFailure {
 impl StartFailure {
     /// With this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 
     /// The reason.
@@ -334,9 +332,7 @@ pub struct StateVersionError {
 impl StateVersionError {
     /// With this reason.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 }
 
@@ -350,12 +346,7 @@ pub struct ChildContext<A: HotSwap> {
 
 impl<A: HotSwap> ChildContext<A> {
     pub(crate) fn new(hub: Hub, spec: std::sync::Arc<ChildSpec>, epoch: Epoch) -> Self {
-        Self {
-            hub,
-            spec,
-            epoch,
-            actor: PhantomData,
-        }
+        Self { hub, spec, epoch, actor: PhantomData }
     }
 
     /// The child's identity.

@@ -165,22 +165,12 @@ pub(crate) fn build<A: HotSwap>(
     maker: Maker,
 ) -> Result<Box<dyn Built>, String> {
     let actor = make::<A>(bench, &maker)?;
-    Ok(Box::new(Ready {
-        actor,
-        kind,
-        bench: bench.clone(),
-        maker,
-    }))
+    Ok(Box::new(Ready { actor, kind, bench: bench.clone(), maker }))
 }
 
 impl<A: HotSwap> Built for Ready<A> {
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance> {
-        let Self {
-            actor,
-            kind,
-            bench,
-            maker,
-        } = *self;
+        let Self { actor, kind, bench, maker } = *self;
         let seat = Rc::new(Seat::<A> {
             cell: bench.hub.shared().doors.cell(maker.spec.id()),
             kind,
@@ -284,9 +274,7 @@ impl<A: HotSwap> Seat<A> {
                 Ok(Poll::Ready(())) => Poll::Ready(Exit::Stopped),
                 Err(panic) => {
                     self.dead.set(true);
-                    Poll::Ready(Exit::Panicked {
-                        message: panic_message(&*panic),
-                    })
+                    Poll::Ready(Exit::Panicked { message: panic_message(&*panic) })
                 }
             }
         })
@@ -298,10 +286,7 @@ impl<A: HotSwap> Seat<A> {
 
     /// `started()` has returned.
     fn opened(&self, maker: &Maker, epoch: Epoch, opening: Opening) {
-        let marks = maker
-            .parcel
-            .as_ref()
-            .map_or(&[][..], |parcel| &parcel.lanes);
+        let marks = maker.parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
         self.cell.set_here(true);
         self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.answer(epoch, opening, Ok(()));
@@ -310,16 +295,8 @@ impl<A: HotSwap> Seat<A> {
     fn answer(&self, epoch: Epoch, opening: Opening, outcome: Result<(), String>) {
         let child = self.cell.child.clone();
         self.bench.reports.tell(match opening {
-            Opening::Start => ChildReport::Started {
-                child,
-                epoch,
-                outcome,
-            },
-            Opening::Open => ChildReport::Opened {
-                child,
-                epoch,
-                outcome,
-            },
+            Opening::Start => ChildReport::Started { child, epoch, outcome },
+            Opening::Open => ChildReport::Opened { child, epoch, outcome },
         });
     }
 
@@ -331,18 +308,12 @@ impl<A: HotSwap> Seat<A> {
         for (epoch, _) in self.merges.take() {
             let outcome = Err("the child ended".to_owned());
             let child = child.clone();
-            self.bench.reports.tell(ChildReport::Merged {
-                child,
-                epoch,
-                outcome,
-            });
+            self.bench.reports.tell(ChildReport::Merged { child, epoch, outcome });
         }
         match self.ending.get() {
             Some(Ending::Quiet) => {}
             Some(Ending::Stop(epoch)) => {
-                self.bench
-                    .reports
-                    .tell(ChildReport::Stopped { child, epoch });
+                self.bench.reports.tell(ChildReport::Stopped { child, epoch });
             }
             None if !self.running.get() => {
                 let reason = match exit {
@@ -354,9 +325,7 @@ impl<A: HotSwap> Seat<A> {
             None => {
                 self.cell.with(|door| door.crashed());
                 let epoch = self.epoch.get();
-                self.bench
-                    .reports
-                    .tell(ChildReport::Exited { child, epoch, exit });
+                self.bench.reports.tell(ChildReport::Exited { child, epoch, exit });
             }
         }
     }
@@ -366,11 +335,7 @@ impl<A: HotSwap> Seat<A> {
         match order.purpose {
             Purpose::Handover => {
                 let epoch = order.epoch;
-                self.bench.reports.tell(ChildReport::Frozen {
-                    child,
-                    epoch,
-                    outcome,
-                });
+                self.bench.reports.tell(ChildReport::Frozen { child, epoch, outcome });
             }
             // It is asked for again until it is taken.
             Purpose::Diverged(to) => match outcome {
@@ -386,11 +351,7 @@ impl<A: HotSwap> Seat<A> {
         if let Some(parcel) = self.parcel() {
             let child = self.cell.child.clone();
             let state_version = parcel.state_version;
-            let header = BulkHeader::Diverged {
-                child,
-                epoch,
-                state_version,
-            };
+            let header = BulkHeader::Diverged { child, epoch, state_version };
             self.bench.send_bulk(to, header, parcel.bytes);
         }
     }
@@ -479,11 +440,7 @@ impl<A: HotSwap> Seat<A> {
         self.in_user.set(false);
         let outcome = outcome.unwrap_or_else(|panic| Err(format!("it panicked: {panic}")));
         let child = self.cell.child.clone();
-        self.bench.reports.tell(ChildReport::Merged {
-            child,
-            epoch,
-            outcome,
-        });
+        self.bench.reports.tell(ChildReport::Merged { child, epoch, outcome });
     }
 
     /// Handles one message. `Some` if its handler is done.
@@ -517,17 +474,10 @@ impl<A: HotSwap> Seat<A> {
                     }
                 }
             }
-            Item::Remote {
-                name,
-                body,
-                wants_reply,
-                ..
-            } => {
+            Item::Remote { name, body, wants_reply, .. } => {
                 let limit = self.bench.hub.settings().message_limit;
                 self.in_user.set(true);
-                let delivered = self
-                    .kind
-                    .deliver(&name, &body, wants_reply, limit, actor, ctx);
+                let delivered = self.kind.deliver(&name, &body, wants_reply, limit, actor, ctx);
                 self.in_user.set(false);
                 match delivered {
                     Delivered::Now(outcome) => {

@@ -34,9 +34,7 @@ pub struct KindBuilder<A: HotSwap> {
 
 impl<A: HotSwap> KindBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self {
-            messages: Vec::new(),
-        }
+        Self { messages: Vec::new() }
     }
 
     /// Lets children of this kind be sent this message, from every node.
@@ -45,8 +43,7 @@ impl<A: HotSwap> KindBuilder<A> {
     where
         A: Handler<M>,
     {
-        self.messages
-            .push((TypeId::of::<M>(), M::NAME, deliver::<A, M>));
+        self.messages.push((TypeId::of::<M>(), M::NAME, deliver::<A, M>));
         self
     }
 
@@ -59,26 +56,18 @@ impl<A: HotSwap> KindBuilder<A> {
             }
             if by_name.insert(message, deliver).is_some() {
                 let name = message.to_owned();
-                return Err(StartHubError::RegisteredTwice {
-                    what: "message",
-                    name,
-                });
+                return Err(StartHubError::RegisteredTwice { what: "message", name });
             }
             by_type.insert(id, Arc::from(message));
         }
-        Ok(Kind {
-            entry: Arc::new(KindEntry { name, by_type }),
-            by_name: Arc::new(by_name),
-        })
+        Ok(Kind { entry: Arc::new(KindEntry { name, by_type }), by_name: Arc::new(by_name) })
     }
 }
 
 impl<A: HotSwap> std::fmt::Debug for KindBuilder<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.messages.iter().map(|(_, name, _)| name).collect();
-        f.debug_struct("KindBuilder")
-            .field("messages", &names)
-            .finish()
+        f.debug_struct("KindBuilder").field("messages", &names).finish()
     }
 }
 
@@ -164,10 +153,7 @@ pub(crate) struct Kind<A: HotSwap> {
 
 impl<A: HotSwap> Clone for Kind<A> {
     fn clone(&self) -> Self {
-        Self {
-            entry: self.entry.clone(),
-            by_name: self.by_name.clone(),
-        }
+        Self { entry: self.entry.clone(), by_name: self.by_name.clone() }
     }
 }
 
@@ -211,10 +197,7 @@ impl<A: HotSwap> AnyKind for Typed<A> {
     }
 
     fn info(&self) -> KindInfo {
-        KindInfo {
-            state_version: A::STATE_VERSION,
-            oldest_state_version: A::OLDEST_STATE_VERSION,
-        }
+        KindInfo { state_version: A::STATE_VERSION, oldest_state_version: A::OLDEST_STATE_VERSION }
     }
 
     fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, String> {
@@ -230,10 +213,7 @@ impl Kinds {
     pub(crate) fn add<A: HotSwap>(&mut self, builder: KindBuilder<A>) -> Result<(), StartHubError> {
         let kind = builder.build()?;
         let name = kind.entry.name.clone();
-        let typed: Arc<dyn AnyKind> = Arc::new(Typed {
-            kind,
-            actor: PhantomData,
-        });
+        let typed: Arc<dyn AnyKind> = Arc::new(Typed { kind, actor: PhantomData });
         if self.0.insert(name.clone(), typed).is_some() {
             let name = name.to_string();
             return Err(StartHubError::RegisteredTwice { what: "kind", name });
@@ -246,9 +226,6 @@ impl Kinds {
     }
 
     pub(crate) fn infos(&self) -> BTreeMap<KindName, KindInfo> {
-        self.0
-            .iter()
-            .map(|(name, kind)| (name.clone(), kind.info()))
-            .collect()
+        self.0.iter().map(|(name, kind)| (name.clone(), kind.info())).collect()
     }
 }

@@ -106,10 +106,7 @@ impl Shared {
     }
 
     pub(crate) fn listening(&self, address: String) {
-        let mut addresses = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -164,21 +161,13 @@ impl Hub {
     /// The actor behind this handle. Its messages are those of the methods here.
     #[must_use]
     pub fn system(&self) -> Addr<HubSystem> {
-        self.0
-            .system
-            .get()
-            .expect("set before a hub is given out")
-            .clone()
+        self.0.system.get().expect("set before a hub is given out").clone()
     }
 
     /// Multiaddrs at which this node listens; what another node needs as a seed.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        self.0
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts a child on the node where it belongs.
@@ -189,10 +178,8 @@ impl Hub {
     /// [`StartChildError::Exists`] if there is one of this id, else why it does not run.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
         let child = spec.id().clone();
-        let report = self
-            .start_children(vec![spec])
-            .await
-            .map_err(|_| StartChildError::HubStopped)?;
+        let report =
+            self.start_children(vec![spec]).await.map_err(|_| StartChildError::HubStopped)?;
         match report.outcomes.into_iter().next() {
             Some((_, StartOutcome::Started { node, epoch })) => Ok(StartedChild { node, epoch }),
             Some((_, StartOutcome::Exists { node, .. })) => {
@@ -213,10 +200,7 @@ impl Hub {
             on_failure: OnFailure::default(),
             timeout: None,
         };
-        StartRequest {
-            hub: self.clone(),
-            message,
-        }
+        StartRequest { hub: self.clone(), message }
     }
 
     /// Stops a child for good, wherever it runs. Tells the node on which it was.
@@ -231,10 +215,8 @@ impl Hub {
                 return Err(StopChildError::NotFound { child });
             }
         };
-        let report = self
-            .stop_children([child.clone()])
-            .await
-            .map_err(|_| StopChildError::HubStopped)?;
+        let report =
+            self.stop_children([child.clone()]).await.map_err(|_| StopChildError::HubStopped)?;
         match report.outcomes.into_iter().next() {
             Some((_, StopOutcome::Stopped { node })) => Ok(node),
             Some((_, StopOutcome::Timeout)) => Err(StopChildError::Timeout { child }),
@@ -244,14 +226,8 @@ impl Hub {
 
     /// Stops many children for good. Awaited, tells what became of each.
     pub fn stop_children(&self, children: impl IntoIterator<Item = ChildId>) -> StopRequest {
-        let message = StopChildren {
-            children: children.into_iter().collect(),
-            timeout: None,
-        };
-        StopRequest {
-            hub: self.clone(),
-            message,
-        }
+        let message = StopChildren { children: children.into_iter().collect(), timeout: None };
+        StopRequest { hub: self.clone(), message }
     }
 
     /// A reference to a child of kind `A`, which need not exist yet.
@@ -271,10 +247,7 @@ impl Hub {
 
     /// The children of this node, or of all nodes, by what this node knows; by id.
     pub async fn children(&self, scope: Scope) -> Vec<ChildInfo> {
-        self.system()
-            .send(Children(scope))
-            .await
-            .unwrap_or_default()
+        self.system().send(Children(scope)).await.unwrap_or_default()
     }
 
     /// The nodes that are in, this one included, as this node sees them; by id.
@@ -294,17 +267,9 @@ impl Hub {
     /// Awaited, gives the epoch at which it runs there.
     pub fn migrate(&self, child: impl AsRef<str>, to: NodeId) -> MigrateRequest {
         let id = ChildId::new(child.as_ref());
-        let message = id.map(|child| Migrate {
-            child,
-            to,
-            forced: false,
-            timeout: None,
-        });
+        let message = id.map(|child| Migrate { child, to, forced: false, timeout: None });
         let shown = presentable(child.as_ref());
-        MigrateRequest {
-            hub: self.clone(),
-            message: message.map_err(|_| shown),
-        }
+        MigrateRequest { hub: self.clone(), message: message.map_err(|_| shown) }
     }
 
     /// Hands every child over to the other nodes, leaves the cluster and stops the hub.
@@ -329,12 +294,8 @@ impl Hub {
     pub async fn stop(&self) {
         let shared = &self.0;
         let _stopping = shared.stopping.lock().await;
-        let arbiters = std::mem::take(
-            &mut *shared
-                .arbiters
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let arbiters =
+            std::mem::take(&mut *shared.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
         if arbiters.is_empty() {
             return;
         }
@@ -351,11 +312,7 @@ impl Hub {
             tracing::warn!(hub = %shared.name, "a child did not end in time");
         }
         shared.doors.stop();
-        shared
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        shared.events.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (tell, joined) = tokio::sync::oneshot::channel();
         // A thread of its own: a runtime would wait for it when it is dropped.
         std::thread::spawn(move || {
@@ -413,13 +370,7 @@ impl IntoFuture for StartRequest {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            self.hub
-                .system()
-                .send(self.message)
-                .await
-                .map_err(|_| HubStopped)?
-        })
+        Box::pin(async move { self.hub.system().send(self.message).await.map_err(|_| HubStopped)? })
     }
 }
 
@@ -444,13 +395,7 @@ impl IntoFuture for StopRequest {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            self.hub
-                .system()
-                .send(self.message)
-                .await
-                .map_err(|_| HubStopped)?
-        })
+        Box::pin(async move { self.hub.system().send(self.message).await.map_err(|_| HubStopped)? })
     }
 }
 
@@ -487,14 +432,8 @@ impl IntoFuture for MigrateRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let message = self
-                .message
-                .map_err(|child| MigrateError::NotFound { child })?;
-            self.hub
-                .system()
-                .send(message)
-                .await
-                .map_err(|_| MigrateError::HubStopped)?
+            let message = self.message.map_err(|child| MigrateError::NotFound { child })?;
+            self.hub.system().send(message).await.map_err(|_| MigrateError::HubStopped)?
         })
     }
 }

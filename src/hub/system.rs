@@ -125,19 +125,10 @@ impl HubSystem {
                 tracing::debug!(peer = %run, %reason, "link closed");
                 Event::Unlinked { run }
             }
-            NetEvent::Refused {
-                node,
-                address,
-                reason,
-            } => {
-                let peer = node
-                    .map(|node| node.to_string())
-                    .or(address)
-                    .unwrap_or_default();
+            NetEvent::Refused { node, address, reason } => {
+                let peer = node.map(|node| node.to_string()).or(address).unwrap_or_default();
                 tracing::warn!(%peer, %reason, "a peer was not admitted");
-                self.hub
-                    .shared()
-                    .emit(HubEvent::PeerRefused { node, reason });
+                self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
                 return None;
             }
             NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
@@ -145,8 +136,7 @@ impl HubSystem {
             NetEvent::Control { from, message } => Event::Peer { from, message },
             NetEvent::Bulk { from, header, body } => {
                 let size = body.len() as u64;
-                self.keep(&header, body)
-                    .then_some(Event::Bulk { from, header, size })?
+                self.keep(&header, body).then_some(Event::Bulk { from, header, size })?
             }
         })
     }
@@ -154,10 +144,7 @@ impl HubSystem {
     /// Keeps a state until the engine has disposed of it. `false` if there is no room.
     fn keep(&mut self, header: &BulkHeader, bytes: bytes::Bytes) -> bool {
         let settings = self.hub.settings();
-        let limit = settings
-            .move_bytes
-            .max(settings.state_limit)
-            .saturating_mul(4);
+        let limit = settings.move_bytes.max(settings.state_limit).saturating_mul(4);
         let Some(running) = &mut self.running else {
             return false;
         };
@@ -171,21 +158,13 @@ impl HubSystem {
             return false;
         }
         let (state_version, lanes) = match header {
-            BulkHeader::State {
-                state_version,
-                lanes,
-                ..
-            } => (*state_version, lanes.clone()),
+            BulkHeader::State { state_version, lanes, .. } => (*state_version, lanes.clone()),
             BulkHeader::Diverged { state_version, .. } => (*state_version, Vec::new()),
         };
         let key = (header.child().clone(), header.epoch());
         running.take_bulk(&key);
         running.bulk_bytes += bytes.len();
-        let parcel = Parcel {
-            state_version,
-            lanes,
-            bytes,
-        };
+        let parcel = Parcel { state_version, lanes, bytes };
         running.bulks.insert(key, Arrived { parcel, at: now });
         true
     }
@@ -232,12 +211,7 @@ impl Running {
             return;
         };
         let state_version = parcel.state_version;
-        self.parked.push_back(ParkedState {
-            child,
-            epoch,
-            state_version,
-            state: parcel.bytes,
-        });
+        self.parked.push_back(ParkedState { child, epoch, state_version, state: parcel.bytes });
         let bytes = |parked: &VecDeque<ParkedState>| -> usize {
             parked.iter().map(|parked| parked.state.len()).sum()
         };
@@ -253,13 +227,7 @@ impl Running {
         let at = outcomes.filter_map(|(child, outcome)| match outcome {
             StartOutcome::Started { node, epoch } | StartOutcome::Exists { node, epoch } => {
                 let owner = self.engine.view().member(*node)?.run();
-                Some((
-                    child.clone(),
-                    Route {
-                        owner,
-                        epoch: *epoch,
-                    },
-                ))
+                Some((child.clone(), Route { owner, epoch: *epoch }))
             }
             StartOutcome::Failed { .. } => None,
         });
@@ -332,11 +300,7 @@ impl Handler<Begin> for HubSystem {
             let mut batch = Vec::new();
             // The next batch is taken when this one has been dealt with: the channel is the bound.
             while events.recv_many(&mut batch, 256).await > 0 {
-                if system
-                    .send(FromNetwork(std::mem::take(&mut batch)))
-                    .await
-                    .is_err()
-                {
+                if system.send(FromNetwork(std::mem::take(&mut batch))).await.is_err() {
                     return;
                 }
             }
@@ -367,10 +331,8 @@ impl Handler<FromNetwork> for HubSystem {
     type Result = ();
 
     fn handle(&mut self, FromNetwork(events): FromNetwork, ctx: &mut Context<Self>) {
-        let events: Vec<Event> = events
-            .into_iter()
-            .filter_map(|event| self.network(event))
-            .collect();
+        let events: Vec<Event> =
+            events.into_iter().filter_map(|event| self.network(event)).collect();
         self.take(events, ctx);
     }
 }
@@ -405,19 +367,10 @@ impl Handler<StartChildren> for HubSystem {
     type Result = ResponseFuture<Result<StartReport, HubStopped>>;
 
     fn handle(&mut self, message: StartChildren, ctx: &mut Context<Self>) -> Self::Result {
-        let timeout = message
-            .timeout
-            .unwrap_or(self.hub.settings().request_timeout);
+        let timeout = message.timeout.unwrap_or(self.hub.settings().request_timeout);
         let specs = message.specs.into_iter().map(std::sync::Arc::new).collect();
         let on_failure = message.on_failure;
-        let answer = self.ask(
-            Request::Start {
-                specs,
-                on_failure,
-                timeout,
-            },
-            ctx,
-        );
+        let answer = self.ask(Request::Start { specs, on_failure, timeout }, ctx);
         Box::pin(async move {
             match answer.await? {
                 Reply::Started(report) => Ok(report),
@@ -431,16 +384,8 @@ impl Handler<StopChildren> for HubSystem {
     type Result = ResponseFuture<Result<StopReport, HubStopped>>;
 
     fn handle(&mut self, message: StopChildren, ctx: &mut Context<Self>) -> Self::Result {
-        let timeout = message
-            .timeout
-            .unwrap_or(self.hub.settings().request_timeout);
-        let answer = self.ask(
-            Request::Stop {
-                children: message.children,
-                timeout,
-            },
-            ctx,
-        );
+        let timeout = message.timeout.unwrap_or(self.hub.settings().request_timeout);
+        let answer = self.ask(Request::Stop { children: message.children, timeout }, ctx);
         Box::pin(async move {
             match answer.await? {
                 Reply::Stopped(report) => Ok(report),
@@ -454,19 +399,9 @@ impl Handler<Migrate> for HubSystem {
     type Result = ResponseFuture<Result<Epoch, MigrateError>>;
 
     fn handle(&mut self, message: Migrate, ctx: &mut Context<Self>) -> Self::Result {
-        let Migrate {
-            child,
-            to,
-            forced,
-            timeout,
-        } = message;
+        let Migrate { child, to, forced, timeout } = message;
         let timeout = timeout.unwrap_or(self.hub.settings().request_timeout);
-        let request = Request::Migrate {
-            child: child.clone(),
-            to,
-            forced,
-            timeout,
-        };
+        let request = Request::Migrate { child: child.clone(), to, forced, timeout };
         let answer = self.ask(request, ctx);
         Box::pin(async move {
             match answer.await {
@@ -511,10 +446,7 @@ impl Handler<Inspect> for HubSystem {
 
     fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
         let running = self.running.as_ref().ok_or(HubStopped)?;
-        Ok(Inspection {
-            nodes: running.nodes(),
-            children: running.children(Scope::Global),
-        })
+        Ok(Inspection { nodes: running.nodes(), children: running.children(Scope::Global) })
     }
 }
 
@@ -522,10 +454,7 @@ impl Handler<Nodes> for HubSystem {
     type Result = Vec<NodeInfo>;
 
     fn handle(&mut self, _: Nodes, _: &mut Context<Self>) -> Self::Result {
-        self.running
-            .as_ref()
-            .map(Running::nodes)
-            .unwrap_or_default()
+        self.running.as_ref().map(Running::nodes).unwrap_or_default()
     }
 }
 
@@ -533,10 +462,7 @@ impl Handler<Children> for HubSystem {
     type Result = Vec<ChildInfo>;
 
     fn handle(&mut self, Children(scope): Children, _: &mut Context<Self>) -> Self::Result {
-        self.running
-            .as_ref()
-            .map(|running| running.children(scope))
-            .unwrap_or_default()
+        self.running.as_ref().map(|running| running.children(scope)).unwrap_or_default()
     }
 }
 
@@ -553,9 +479,6 @@ impl Handler<Parked> for HubSystem {
     type Result = Vec<ParkedState>;
 
     fn handle(&mut self, _: Parked, _: &mut Context<Self>) -> Self::Result {
-        self.running
-            .as_ref()
-            .map(|r| r.parked.iter().cloned().collect())
-            .unwrap_or_default()
+        self.running.as_ref().map(|r| r.parked.iter().cloned().collect()).unwrap_or_default()
     }
 }

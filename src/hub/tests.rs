@@ -95,11 +95,7 @@ impl Handler<Quit> for Counter {
     }
 }
 
-crate::hot_swap!(
-    Counter,
-    kind = "counter",
-    messages = [Add, Slow, Panic, Block, Quit]
-);
+crate::hot_swap!(Counter, kind = "counter", messages = [Add, Slow, Panic, Block, Quit]);
 
 async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
     let mut builder = HubSystem::builder("test")
@@ -124,10 +120,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) 
 }
 
 async fn members(hub: &Hub, count: usize) {
-    until("all nodes are in", || async {
-        hub.nodes().await.len() == count
-    })
-    .await;
+    until("all nodes are in", || async { hub.nodes().await.len() == count }).await;
 }
 
 fn spec(id: &str) -> ChildSpec {
@@ -152,10 +145,7 @@ async fn a_child_answers_on_its_own_node() {
     assert_eq!(child.send(Slow(1)).await, Ok(6));
     let known = hub.lookup("c").await.expect("it is known");
     assert_eq!((known.node, known.epoch), (started.node, started.epoch));
-    assert!(matches!(
-        hub.start_child(spec("c")).await,
-        Err(StartChildError::Exists { .. })
-    ));
+    assert!(matches!(hub.start_child(spec("c")).await, Err(StartChildError::Exists { .. })));
     assert_eq!(hub.stop_child("c").await, Ok(hub.node_id()));
     assert!(hub.children(Scope::Global).await.is_empty());
     hub.stop().await;
@@ -170,10 +160,7 @@ async fn what_cannot_be_sent_is_refused_with_the_reason() {
     assert_eq!(invalid.map_err(reason), Err(NotHandled::NoSuchChild));
     hub.start_child(spec("c")).await.expect("it starts");
     let unknown = hub.child::<Counter>("c").send(Unknown).await;
-    assert!(matches!(
-        unknown.map_err(reason),
-        Err(NotHandled::NotRegistered { .. })
-    ));
+    assert!(matches!(unknown.map_err(reason), Err(NotHandled::NotRegistered { .. })));
     hub.stop().await;
     let stopped = hub.child::<Counter>("c").send(Add(1)).await;
     assert_eq!(stopped.map_err(reason), Err(NotHandled::HubStopped));
@@ -189,10 +176,7 @@ async fn a_panic_restarts_the_child_and_keeps_its_queue() {
     let behind = child.send(Add(1));
     assert!(matches!(
         panicked.await,
-        Err(HubSendError::MaybeHandled {
-            reason: MaybeHandled::NoReply,
-            ..
-        })
+        Err(HubSendError::MaybeHandled { reason: MaybeHandled::NoReply, .. })
     ));
     assert_eq!(behind.await, Ok(1), "a fresh actor handles what was behind");
     hub.stop().await;
@@ -201,25 +185,17 @@ async fn a_panic_restarts_the_child_and_keeps_its_queue() {
 #[actix::test]
 async fn a_transient_child_that_stops_itself_is_gone() {
     let hub = node("a", &MemoryNetwork::new(), None).await;
-    hub.start_child(spec("c").restart(RestartRule::Transient))
-        .await
-        .expect("it starts");
+    hub.start_child(spec("c").restart(RestartRule::Transient)).await.expect("it starts");
     let child = hub.child::<Counter>("c");
     assert_eq!(child.send(Quit).await, Ok(()));
     until("it is gone", || async { hub.lookup("c").await.is_none() }).await;
-    until("and refuses", || async {
-        child.send(Add(1)).await.is_err()
-    })
-    .await;
+    until("and refuses", || async { child.send(Add(1)).await.is_err() }).await;
     hub.stop().await;
 }
 
 #[actix::test]
 async fn a_send_ends_at_its_deadline_and_may_be_longer_than_the_default() {
-    let settings = Settings {
-        send_timeout: Duration::from_millis(100),
-        ..Settings::local()
-    };
+    let settings = Settings { send_timeout: Duration::from_millis(100), ..Settings::local() };
     let hub = HubSystem::builder("test")
         .child::<Counter>()
         .settings(settings)
@@ -231,35 +207,21 @@ async fn a_send_ends_at_its_deadline_and_may_be_longer_than_the_default() {
     let child = hub.child::<Counter>("c");
     assert!(matches!(
         child.send(Slow(5_000)).await,
-        Err(HubSendError::MaybeHandled {
-            reason: MaybeHandled::Timeout,
-            ..
-        })
+        Err(HubSendError::MaybeHandled { reason: MaybeHandled::Timeout, .. })
     ));
-    assert_eq!(
-        child.send(Slow(300)).timeout(Duration::from_secs(5)).await,
-        Ok(1)
-    );
+    assert_eq!(child.send(Slow(300)).timeout(Duration::from_secs(5)).await, Ok(1));
     // Behind a handler that blocks, one that was not started is known not to be handled.
     let blocked = child.send(Block(400)).timeout(Duration::from_secs(5));
     let behind = child.send(Add(100)).await;
     assert_eq!(behind.map_err(reason), Err(NotHandled::Timeout));
     assert_eq!(blocked.await, Ok(()));
-    assert_eq!(
-        child.send(Add(1)).await,
-        Ok(2),
-        "the expired one was skipped"
-    );
+    assert_eq!(child.send(Add(1)).await, Ok(2), "the expired one was skipped");
     hub.stop().await;
 }
 
 #[actix::test]
 async fn a_full_queue_is_told() {
-    let settings = Settings {
-        mailbox: 4,
-        waiting: 4,
-        ..Settings::local()
-    };
+    let settings = Settings { mailbox: 4, waiting: 4, ..Settings::local() };
     let hub = HubSystem::builder("test")
         .child::<Counter>()
         .settings(settings)
@@ -283,23 +245,15 @@ async fn children_find_their_node_and_move_with_their_state() {
     let network = MemoryNetwork::new();
     let a = node("a", &network, None).await;
     for n in 0..20 {
-        a.start_child(spec(&format!("c{n}")))
-            .await
-            .expect("it starts");
+        a.start_child(spec(&format!("c{n}"))).await.expect("it starts");
         let child = a.child::<Counter>(format!("c{n}"));
         assert_eq!(child.send(Add(n)).await, Ok(n));
     }
     let b = node("b", &network, Some(&a)).await;
     members(&a, 2).await;
-    until("b has its share", || async {
-        b.children(Scope::Local).await.len() >= 3
-    })
-    .await;
+    until("b has its share", || async { b.children(Scope::Local).await.len() >= 3 }).await;
     for n in 0..20 {
-        let (from_a, from_b) = (
-            a.child::<Counter>(format!("c{n}")),
-            b.child(format!("c{n}")),
-        );
+        let (from_a, from_b) = (a.child::<Counter>(format!("c{n}")), b.child(format!("c{n}")));
         assert_eq!(from_a.send(Add(1)).await, Ok(n + 1));
         assert_eq!(ChildRef::<Counter>::send(&from_b, Add(1)).await, Ok(n + 2));
     }
@@ -313,10 +267,7 @@ async fn children_find_their_node_and_move_with_their_state() {
     a.leave().await.expect("b takes them");
     assert_eq!(b.children(Scope::Local).await.len(), 20);
     for n in 0..20 {
-        assert_eq!(
-            b.child::<Counter>(format!("c{n}")).send(Add(0)).await,
-            Ok(n + 2)
-        );
+        assert_eq!(b.child::<Counter>(format!("c{n}")).send(Add(0)).await, Ok(n + 2));
     }
     b.stop().await;
 }
@@ -347,11 +298,7 @@ async fn nothing_is_lost_or_doubled_or_reordered_while_a_child_moves() {
     }
     for _ in 0..10 {
         let at = a.lookup("c").await.expect("it is known").node;
-        let to = if at == a.node_id() {
-            b.node_id()
-        } else {
-            a.node_id()
-        };
+        let to = if at == a.node_id() { b.node_id() } else { a.node_id() };
         a.migrate("c", to).await.expect("it moves");
     }
     for writer in writers {
@@ -405,11 +352,7 @@ async fn everybody_who_waits_is_answered_when_the_hub_stops() {
     hub.start_child(spec("c")).await.expect("it starts");
     let child = hub.child::<Counter>("c");
     let slow = child.send(Slow(60_000)).timeout(Duration::from_secs(100));
-    assert_eq!(
-        child.send(Add(0)).await,
-        Ok(0),
-        "so the slow one has started"
-    );
+    assert_eq!(child.send(Add(0)).await, Ok(0), "so the slow one has started");
     hub.stop().await;
     assert!(slow.await.is_err_and(|error| error.may_have_been_handled()));
 }
@@ -419,10 +362,7 @@ static LOG: std::sync::Mutex<Vec<(String, &'static str)>> = std::sync::Mutex::ne
 
 fn log_of(child: &str) -> Vec<&'static str> {
     let log = LOG.lock().expect("nobody panics with it");
-    log.iter()
-        .filter(|(id, _)| id == child)
-        .map(|(_, what)| *what)
-        .collect()
+    log.iter().filter(|(id, _)| id == child).map(|(_, what)| *what).collect()
 }
 
 /// Writes down what is done to it, and misbehaves as its id says.
@@ -433,20 +373,14 @@ struct Probe {
 
 impl Probe {
     fn log(&self, what: &'static str) {
-        LOG.lock()
-            .expect("nobody panics with it")
-            .push((self.id.clone(), what));
+        LOG.lock().expect("nobody panics with it").push((self.id.clone(), what));
     }
 }
 
 impl Actor for Probe {
     type Context = Context<Self>;
     fn started(&mut self, _: &mut Context<Self>) {
-        self.log(if self.text.is_empty() {
-            "started"
-        } else {
-            "started with its state"
-        });
+        self.log(if self.text.is_empty() { "started" } else { "started with its state" });
     }
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
         Running::Continue
@@ -488,10 +422,7 @@ impl HotSwap for Probe {
         if child.id().as_str().contains("refuses") {
             return Err("as its id says".into());
         }
-        Ok(Self {
-            id: child.id().to_string(),
-            text: String::new(),
-        })
+        Ok(Self { id: child.id().to_string(), text: String::new() })
     }
     fn prepare_handover_state(&mut self) -> String {
         assert!(!self.id.contains("panics"), "as its id says");
@@ -509,10 +440,7 @@ impl HotSwap for Probe {
 
 async fn probes(child: &str) -> (Hub, Hub, ChildRef<Probe>) {
     let network = MemoryNetwork::new();
-    let options = HotSwapOptions {
-        retention: Duration::from_millis(100),
-        ..Default::default()
-    };
+    let options = HotSwapOptions { retention: Duration::from_millis(100), ..Default::default() };
     let start = |name: &'static str, seed: Option<String>, weight| {
         let settings = Settings {
             state_limit: 1 << 10,
@@ -533,9 +461,7 @@ async fn probes(child: &str) -> (Hub, Hub, ChildRef<Probe>) {
         async move { builder.start().await.expect("the hub starts") }
     };
     let a = start("a", None, 1_000).await;
-    let started = a
-        .start_child(ChildSpec::new::<Probe>(child, ()).expect("valid"))
-        .await;
+    let started = a.start_child(ChildSpec::new::<Probe>(child, ()).expect("valid")).await;
     started.expect("it starts");
     let b = start("b", Some(a.addresses()[0].clone()), 1).await;
     members(&a, 2).await;
@@ -552,18 +478,10 @@ async fn an_actor_that_moves_is_started_once_on_each_node_and_stopped_once() {
     let (a, b, probe) = probes("lives once").await;
     assert_eq!(probe.send(Write("x".into())).await, Ok("x".into()));
     let before = log_of("lives once").len();
-    a.migrate("lives once", b.node_id())
-        .await
-        .expect("it moves");
+    a.migrate("lives once", b.node_id()).await.expect("it moves");
     assert_eq!(probe.send(Write("y".into())).await, Ok("xy".into()));
-    until("the old one ends", || async {
-        log_of("lives once").len() == before + 2
-    })
-    .await;
-    assert_eq!(
-        log_of("lives once")[before..],
-        ["started with its state", "stopped"]
-    );
+    until("the old one ends", || async { log_of("lives once").len() == before + 2 }).await;
+    assert_eq!(log_of("lives once")[before..], ["started with its state", "stopped"]);
     a.stop_child("lives once").await.expect("it stops");
     assert_eq!(log_of("lives once")[before + 2..], ["stopped"]);
     a.stop().await;
@@ -575,17 +493,11 @@ async fn a_freeze_that_runs_out_of_retention_leaves_the_child_and_its_queue() {
     let (a, b, probe) = probes("waits").await;
     let waiting = probe.send(Wait(600));
     let behind = probe.send(Write("z".into()));
-    let error = a
-        .migrate("waits", b.node_id())
-        .await
-        .expect_err("it waits too long");
+    let error = a.migrate("waits", b.node_id()).await.expect_err("it waits too long");
     assert!(error.to_string().contains("retention"), "{error}");
     assert_eq!(waiting.await, Ok(()));
     assert_eq!(behind.await, Ok("z".into()));
-    assert_eq!(
-        a.lookup("waits").await.expect("it is known").node,
-        a.node_id()
-    );
+    assert_eq!(a.lookup("waits").await.expect("it is known").node, a.node_id());
     a.stop().await;
     b.stop().await;
 }
@@ -595,10 +507,7 @@ async fn a_state_that_cannot_go_leaves_the_actor_as_it_was() {
     let (a, b, probe) = probes("too large").await;
     let text = "x".repeat(2_000);
     assert_eq!(probe.send(Write(text.clone())).await, Ok(text.clone()));
-    let error = a
-        .migrate("too large", b.node_id())
-        .await
-        .expect_err("it is too large");
+    let error = a.migrate("too large", b.node_id()).await.expect_err("it is too large");
     assert!(error.to_string().contains("2003"), "{error}");
     assert_eq!(probe.send(Write(String::new())).await, Ok(text));
     assert!(log_of("too large").contains(&"resumed"));
@@ -610,10 +519,7 @@ async fn a_state_that_cannot_go_leaves_the_actor_as_it_was() {
 async fn a_panic_while_the_state_is_prepared_leaves_the_child() {
     let (a, b, probe) = probes("panics").await;
     assert_eq!(probe.send(Write("x".into())).await, Ok("x".into()));
-    let error = a
-        .migrate("panics", b.node_id())
-        .await
-        .expect_err("it panics");
+    let error = a.migrate("panics", b.node_id()).await.expect_err("it panics");
     assert!(error.to_string().contains("as its id says"), "{error}");
     assert_eq!(probe.send(Write("y".into())).await, Ok("xy".into()));
     a.stop().await;
@@ -626,11 +532,7 @@ async fn a_child_that_waits_for_itself_can_be_stopped() {
     let waiting = probe.send(Wait(60_000));
     let behind = probe.send(Write("x".into()));
     a.stop_child("stubborn").await.expect("it stops");
-    assert!(
-        waiting
-            .await
-            .is_err_and(|error| error.may_have_been_handled())
-    );
+    assert!(waiting.await.is_err_and(|error| error.may_have_been_handled()));
     assert_eq!(behind.await.map_err(reason), Err(NotHandled::Stopped));
     a.stop().await;
     b.stop().await;
@@ -643,10 +545,7 @@ async fn a_child_that_refuses_to_be_made_tells_why() {
     let error = a.start_child(spec).await.expect_err("it refuses");
     assert!(matches!(&error, StartChildError::Failed { reason, .. }
         if reason.to_string().contains("as its id says")));
-    until("nothing is left of it", || async {
-        a.lookup("refuses").await.is_none()
-    })
-    .await;
+    until("nothing is left of it", || async { a.lookup("refuses").await.is_none() }).await;
     a.stop().await;
     b.stop().await;
 }
@@ -659,11 +558,7 @@ async fn a_forced_move_cuts_handlers_off_and_says_so() {
     members(&a, 2).await;
     members(&b, 2).await;
     let at = a.start_child(spec("c")).await.expect("it starts").node;
-    let to = if at == a.node_id() {
-        b.node_id()
-    } else {
-        a.node_id()
-    };
+    let to = if at == a.node_id() { b.node_id() } else { a.node_id() };
     let home = if at == a.node_id() { &a } else { &b };
     let child = home.child::<Counter>("c");
     assert_eq!(child.send(Add(3)).await, Ok(3));

@@ -52,11 +52,7 @@ impl Bench {
     pub(crate) fn forget(&self, child: &ChildId, instance: &Rc<dyn Instance>) {
         let mut slots = self.slots.borrow_mut();
         if let Some(slot) = slots.get_mut(child) {
-            if slot
-                .instance
-                .as_ref()
-                .is_some_and(|known| Rc::ptr_eq(known, instance))
-            {
+            if slot.instance.as_ref().is_some_and(|known| Rc::ptr_eq(known, instance)) {
                 slot.instance = None;
             }
             if slot.is_empty() {
@@ -74,11 +70,7 @@ impl Bench {
         };
         let done = Box::new(move |outcome: Result<(), String>| {
             if let Err(reason) = outcome {
-                system.do_send(Outcome(vec![Event::BulkFailed {
-                    child,
-                    epoch,
-                    reason,
-                }]));
+                system.do_send(Outcome(vec![Event::BulkFailed { child, epoch, reason }]));
             }
         });
         network.send_bulk(to, header, body, done);
@@ -138,16 +130,8 @@ pub(crate) struct Halt;
 
 impl Worker {
     pub(crate) fn new(hub: Hub, system: Addr<HubSystem>) -> Self {
-        let pending = Pending {
-            system,
-            events: RefCell::default(),
-            scheduled: Cell::new(false),
-        };
-        let bench = Bench {
-            hub,
-            reports: Reports(Rc::new(pending)),
-            slots: Rc::default(),
-        };
+        let pending = Pending { system, events: RefCell::default(), scheduled: Cell::new(false) };
+        let bench = Bench { hub, reports: Reports(Rc::new(pending)), slots: Rc::default() };
         Self { bench }
     }
 
@@ -168,38 +152,18 @@ impl Worker {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
                     Err(reason) => {
                         let outcome = Err(reason);
-                        self.tell(ChildReport::Started {
-                            child,
-                            epoch,
-                            outcome,
-                        });
+                        self.tell(ChildReport::Started { child, epoch, outcome });
                     }
                 }
             }
-            ChildOrder::Freeze {
-                child,
-                epoch,
-                retention,
-                forced,
-                with_state,
-            } => {
+            ChildOrder::Freeze { child, epoch, retention, forced, with_state } => {
                 let purpose = Purpose::Handover;
-                let order = FreezeOrder {
-                    epoch,
-                    retention,
-                    forced,
-                    with_state,
-                    purpose,
-                };
+                let order = FreezeOrder { epoch, retention, forced, with_state, purpose };
                 match self.instance(&child) {
                     Some(instance) => instance.freeze(order),
                     None => {
                         let outcome = Err(FreezeFailure::Gone);
-                        self.tell(ChildReport::Frozen {
-                            child,
-                            epoch,
-                            outcome,
-                        });
+                        self.tell(ChildReport::Frozen { child, epoch, outcome });
                     }
                 }
             }
@@ -210,41 +174,20 @@ impl Worker {
             }
             ChildOrder::SendState { child, epoch, to } => {
                 match self.instance(&child).and_then(|instance| instance.parcel()) {
-                    Some(Parcel {
-                        state_version,
-                        lanes,
-                        bytes,
-                    }) => {
-                        let header = BulkHeader::State {
-                            child,
-                            epoch,
-                            state_version,
-                            lanes,
-                        };
+                    Some(Parcel { state_version, lanes, bytes }) => {
+                        let header = BulkHeader::State { child, epoch, state_version, lanes };
                         self.bench.send_bulk(to, header, bytes);
                     }
                     None => {
                         let reason = "the state is gone".to_owned();
-                        let event = Event::BulkFailed {
-                            child,
-                            epoch,
-                            reason,
-                        };
+                        let event = Event::BulkFailed { child, epoch, reason };
                         self.bench.reports.0.system.do_send(Outcome(vec![event]));
                     }
                 }
             }
-            ChildOrder::Build {
-                spec,
-                epoch,
-                with_state,
-                ..
-            } => {
+            ChildOrder::Build { spec, epoch, with_state, .. } => {
                 let child = spec.id().clone();
-                let marks = parcel
-                    .as_ref()
-                    .map(|parcel| parcel.lanes.clone())
-                    .unwrap_or_default();
+                let marks = parcel.as_ref().map(|parcel| parcel.lanes.clone()).unwrap_or_default();
                 let built = if with_state && parcel.is_none() {
                     Err("the state is gone".to_owned())
                 } else {
@@ -253,17 +196,9 @@ impl Worker {
                 let outcome = built.map(|built| {
                     doors.cell(&child).with(|door| door.expect(epoch, &marks));
                     let mut slots = self.bench.slots.borrow_mut();
-                    slots
-                        .entry(child.clone())
-                        .or_default()
-                        .built
-                        .insert(epoch, built);
+                    slots.entry(child.clone()).or_default().built.insert(epoch, built);
                 });
-                self.tell(ChildReport::Built {
-                    child,
-                    epoch,
-                    outcome,
-                });
+                self.tell(ChildReport::Built { child, epoch, outcome });
             }
             ChildOrder::Discard { child, epoch } => {
                 let mut slots = self.bench.slots.borrow_mut();
@@ -279,11 +214,7 @@ impl Worker {
                     doors.cell(&child).with(|door| door.unexpect());
                 }
             }
-            ChildOrder::Open {
-                child,
-                built,
-                epoch,
-            } => {
+            ChildOrder::Open { child, built, epoch } => {
                 let ready = self
                     .bench
                     .slots
@@ -294,11 +225,7 @@ impl Worker {
                     Some(ready) => self.run(child, ready, epoch, Opening::Open),
                     None => {
                         let outcome = Err("the successor is gone".to_owned());
-                        self.tell(ChildReport::Opened {
-                            child,
-                            epoch,
-                            outcome,
-                        });
+                        self.tell(ChildReport::Opened { child, epoch, outcome });
                     }
                 }
             }
@@ -341,11 +268,7 @@ impl Worker {
                 (Some(instance), Some(parcel)) => instance.merge(epoch, parcel),
                 _ => {
                     let outcome = Err("the child does not run here".to_owned());
-                    self.tell(ChildReport::Merged {
-                        child,
-                        epoch,
-                        outcome,
-                    });
+                    self.tell(ChildReport::Merged { child, epoch, outcome });
                 }
             },
             // The system keeps the bytes.
@@ -362,14 +285,7 @@ impl Worker {
         let Some(kind) = self.bench.hub.shared().kinds.get(spec.kind().as_str()) else {
             return Err(format!("kind {} is not registered", spec.kind()));
         };
-        kind.build(
-            &self.bench,
-            Maker {
-                spec,
-                epoch,
-                parcel,
-            },
-        )
+        kind.build(&self.bench, Maker { spec, epoch, parcel })
     }
 
     fn run(&self, child: ChildId, built: Box<dyn Built>, epoch: Epoch, opening: Opening) {

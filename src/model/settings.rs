@@ -227,7 +227,13 @@ impl Settings {
         time("alone_after", self.alone_after, Duration::ZERO, DAY, "0 to 1 day")?;
         if let Migration::HotSwap(options) = &self.migration {
             time("migration.retention", options.retention, MS, HOUR, "1 ms to 1 h")?;
-            time("migration.handover_data_wait", options.handover_data_wait, MS, HOUR, "1 ms to 1 h")?;
+            time(
+                "migration.handover_data_wait",
+                options.handover_data_wait,
+                MS,
+                HOUR,
+                "1 ms to 1 h",
+            )?;
             time(
                 "migration.child_migration_timeout",
                 options.child_migration_timeout,

@@ -308,7 +308,9 @@ impl Registry {
         let dominated: Vec<(NodeRun, u64)> = record
             .entries
             .iter()
-            .filter(|(writer, stands)| best.is_some_and(|best| rank(**writer, &stands.entry) < best))
+            .filter(|(writer, stands)| {
+                best.is_some_and(|best| rank(**writer, &stands.entry) < best)
+            })
             .map(|(writer, stands)| (*writer, stands.version))
             .collect();
         for (writer, version) in dominated {
@@ -391,9 +393,9 @@ impl Registry {
 
     /// All children with their owners.
     pub(crate) fn children(&self) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
-        self.children.keys().filter_map(|child| {
-            self.owner(child).map(|(run, ownership)| (child, run, ownership))
-        })
+        self.children
+            .keys()
+            .filter_map(|child| self.owner(child).map(|(run, ownership)| (child, run, ownership)))
     }
 
     /// How many children there are.
@@ -508,9 +510,7 @@ mod tests {
     type Picture = Vec<(u8, Option<(NodeRun, Epoch)>)>;
 
     fn picture(registry: &Registry) -> Picture {
-        (0..6)
-            .map(|n| (n, registry.best(&child(n)).map(|best| (best.owner, best.epoch))))
-            .collect()
+        (0..6).map(|n| (n, registry.best(&child(n)).map(|best| (best.owner, best.epoch)))).collect()
     }
 
     #[test]

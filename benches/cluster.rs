@@ -133,7 +133,7 @@ fn child_name(n: u64) -> String {
 }
 
 /// What one client did to one child.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Written {
     next: u64,
     /// Numbers that were not acknowledged.
@@ -267,6 +267,7 @@ async fn node(options: &Options) {
 
     let mut refs: Vec<ChildRef<Counter>> = Vec::new();
     let mut load: Option<Load> = None;
+    let mut left_in = None;
     let mut checked: Vec<(u32, Vec<Written>)> = Vec::new();
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
@@ -323,10 +324,20 @@ async fn node(options: &Options) {
                 let share: Vec<u32> = (0..=1_000)
                     .map(|n| percentile(&sum.latencies, f64::from(n) / 1_000.0))
                     .collect();
+                // A node that leaves cannot check afterwards: another one does it for it.
+                let written = command["give"].as_bool().unwrap_or(false).then(|| {
+                    serde_json::to_value(std::mem::take(&mut checked)).expect("plain data")
+                });
                 answer(&json!({
                     "acked": sum.acked, "failed": sum.failed, "maybe": sum.maybe,
-                    "latencies": share, "first_failure": sum.first_failure,
+                    "latencies": share, "first_failure": sum.first_failure, "written": written,
                 }));
+            }
+            "adopt" => {
+                let given: Vec<(u32, Vec<Written>)> =
+                    serde_json::from_value(command["written"].clone()).expect("from \"stop\"");
+                checked.extend(given);
+                answer(&json!({}));
             }
             "check" => {
                 let mut sums = BTreeMap::<String, u64>::new();
@@ -369,11 +380,22 @@ async fn node(options: &Options) {
                 }));
             }
             "leave" => {
+                // As an app would: its own clients finish what they have begun while the children
+                // are handed over.
+                if let Some(Load { stop, .. }) = &load {
+                    stop.store(true, Ordering::Relaxed);
+                }
                 let began = Instant::now();
-                let outcome = hub.leave().await.map_err(|error| error.to_string());
-                answer(&json!({
-                    "error": outcome.err(), "ms": began.elapsed().as_secs_f64() * 1e3,
-                }));
+                let leaving = hub.clone();
+                let left = actix_rt::spawn(async move { leaving.leave().await });
+                left_in = Some((began, left));
+                answer(&json!({}));
+            }
+            "left" => {
+                let Some((began, left)) = left_in.take() else { continue };
+                let outcome = left.await.expect("leave does not panic");
+                let error = outcome.err().map(|error| error.to_string());
+                answer(&json!({ "error": error, "ms": began.elapsed().as_secs_f64() * 1e3 }));
             }
             "down" => {
                 let at = *down.lock().expect("nobody panics with it");
@@ -468,16 +490,23 @@ fn run(options: &Options) -> Value {
     let mut moved = None;
     let mut trouble = Vec::new();
     let mut gone = None;
+    let mut early = None;
     match event.as_str() {
         "join" => {
             cluster.add();
         }
         "leave" => {
-            let told = cluster.nodes[1].0.ask(&json!({ "do": "leave" }), LATE);
+            cluster.nodes[1].0.ask(&json!({ "do": "leave" }), LATE);
+            let told = cluster.nodes[1].0.ask(&json!({ "do": "left" }), LATE);
             if let Some(error) = told["error"].as_str() {
                 trouble.push(error.to_owned());
             }
             move_ms = told["ms"].as_f64();
+            let given = cluster.nodes[1].0.ask(&json!({ "do": "stop", "give": true }), LATE);
+            let adopt = json!({ "do": "adopt", "written": given["written"] });
+            cluster.nodes[0].0.ask(&adopt, LATE);
+            early = Some(given);
+            gone = Some(1);
         }
         "migrate" => {
             let to = cluster.nodes[2].1.clone();
@@ -539,7 +568,7 @@ fn run(options: &Options) -> Value {
     for n in &writers {
         cluster.nodes[*n].0.say(&json!({ "do": "stop" }));
     }
-    let mut totals = Vec::new();
+    let mut totals: Vec<Value> = early.into_iter().collect();
     for n in &writers {
         totals.push(cluster.nodes[*n].0.answer(LATE));
     }
@@ -560,7 +589,7 @@ fn run(options: &Options) -> Value {
         trouble.push(format!("{silent} checks got no answer"));
     }
     for (at, (process, _)) in cluster.nodes.into_iter().enumerate() {
-        if Some(at) != gone {
+        if event != "kill" || Some(at) != gone {
             process.end();
         }
     }

@@ -141,6 +141,11 @@ impl<P: Payload> Door<P> {
         self.gate.unresolved()
     }
 
+    /// Whether a message of this node is on its way to another, or waits for its reply there.
+    pub(crate) fn is_calling(&self) -> bool {
+        !self.lane.is_idle()
+    }
+
     /// Whether nothing would be lost with it.
     pub(crate) fn is_idle(&self) -> bool {
         self.gate.is_idle() && self.lane.is_idle() && self.signals.is_empty()

@@ -503,6 +503,13 @@ impl Doors {
         }
     }
 
+    /// Waits until no message of this node is on its way any more.
+    pub(crate) async fn finish_calls(&self) {
+        while self.all().iter().any(|cell| lock(&cell.inner).door.is_calling()) {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
     /// Waits until every peer has heard every answer, or has gone.
     pub(crate) async fn drain(&self) {
         let peers: Vec<(NodeRun, Arc<PeerDoors>)> =

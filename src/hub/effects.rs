@@ -60,6 +60,8 @@ impl HubSystem {
                     let doors = shared.doors.clone();
                     let system = ctx.address();
                     actix_rt::spawn(async move {
+                        // What this node has asked of others is answered, if it can be in time.
+                        let _ = tokio::time::timeout(DRAIN, doors.finish_calls()).await;
                         if tokio::time::timeout(DRAIN, doors.drain()).await.is_err() {
                             tracing::warn!("a peer did not hear the last answers in time");
                         }

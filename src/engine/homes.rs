@@ -40,6 +40,9 @@ enum Pending {
     Stop {
         children: Vec<ChildId>,
         outcomes: BTreeMap<ChildId, StopOutcome>,
+        /// Where children were when they were asked for: a later "not found" may be one's own doing,
+        /// as an order may have been carried out while its home changed.
+        seen: BTreeMap<ChildId, NodeId>,
         /// The failed start for which these are stopped again.
         rollback: Option<(RequestId, StartReport)>,
     },
@@ -114,9 +117,15 @@ impl Homes {
                 };
                 (pending, timeout)
             }
-            Request::Stop { children, timeout } => {
-                (Pending::Stop { children, outcomes: BTreeMap::new(), rollback: None }, timeout)
-            }
+            Request::Stop { children, timeout } => (
+                Pending::Stop {
+                    children,
+                    outcomes: BTreeMap::new(),
+                    seen: BTreeMap::new(),
+                    rollback: None,
+                },
+                timeout,
+            ),
             Request::Migrate { child, to, forced, timeout } => {
                 (Pending::Migrate { child, to, forced, asked: None }, timeout)
             }
@@ -157,9 +166,12 @@ impl Homes {
                     }
                 }
             }
-            Pending::Stop { children, outcomes, .. } => {
+            Pending::Stop { children, outcomes, seen, .. } => {
                 let mut homes: BTreeMap<NodeId, Vec<ChildId>> = BTreeMap::new();
                 for child in children.iter().filter(|child| !outcomes.contains_key(*child)) {
+                    if let Some((owner, _)) = core.registry.owner(child) {
+                        seen.insert(child.clone(), owner.node);
+                    }
                     if let Some(home) = core.home(child) {
                         homes.entry(home).or_default().push(child.clone());
                     }
@@ -281,10 +293,19 @@ impl Homes {
                 self.finish(core, request);
             }
             HomeWord::Stopped { request, outcomes } => {
-                if let Some(Asked { pending: Pending::Stop { outcomes: known, .. }, .. }) =
-                    self.asked.get_mut(&request)
+                if let Some(Asked {
+                    pending: Pending::Stop { outcomes: known, seen, .. }, ..
+                }) = self.asked.get_mut(&request)
                 {
-                    known.extend(outcomes.into_iter().map(|o| (o.child, o.outcome)));
+                    for ChildOutcome { child, outcome } in outcomes {
+                        let outcome = match (outcome, seen.get(&child)) {
+                            (StopOutcome::NotFound, Some(node)) => {
+                                StopOutcome::Stopped { node: *node }
+                            }
+                            (outcome, _) => outcome,
+                        };
+                        known.insert(child, outcome);
+                    }
                 }
                 self.finish(core, request);
             }
@@ -598,7 +619,7 @@ impl Homes {
                 }
                 Reply::Started(report)
             }
-            Pending::Stop { children, mut outcomes, rollback } => match rollback {
+            Pending::Stop { children, mut outcomes, rollback, .. } => match rollback {
                 Some((start, report)) => {
                     core.effects
                         .push_back(Effect::Reply { request: start, reply: Reply::Started(report) });
@@ -639,8 +660,12 @@ impl Homes {
         }
         self.own_requests += 1;
         let own = RequestId(u64::MAX - self.own_requests);
-        let pending =
-            Pending::Stop { children, outcomes: BTreeMap::new(), rollback: Some((id, report)) };
+        let pending = Pending::Stop {
+            children,
+            outcomes: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            rollback: Some((id, report)),
+        };
         self.ask(core, own, Asked { pending, wait });
     }
 

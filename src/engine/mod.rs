@@ -538,6 +538,9 @@ impl Engine {
             }
             MemberOutput::Event(event) => self.core.emit(event),
             MemberOutput::Gone { run, left } => {
+                if left {
+                    self.core.registry.gone(run.node);
+                }
                 self.core.effects.push_back(Effect::Gone { run, left });
             }
             MemberOutput::ViewChanged => self.adopt_view(),
@@ -666,7 +669,7 @@ impl Engine {
         let forget_after = self.core.config.settings.forget_after;
         self.core.registry.expire(now, &known, forget_after);
         self.sync.tick(now, &peers, &self.core.registry);
-        self.sync.publish(&peers, &mut self.core.registry);
+        self.sync.publish(now, &peers, &self.core.registry);
         let mut words = Vec::new();
         while let Some((to, word)) = self.sync.next_output() {
             words.push(Effect::Send { to, message: PeerMessage::Sync(word) });

@@ -1,14 +1,14 @@
-//! Who owns what: one log for each run of a node, written by that run alone; the table is the
-//! merge of all logs.
+//! Who owns what: the merge of all nodes' logs.
 //!
-//! A log holds the newest entry for each child, each at the version at which it was written. What
-//! is known of a log is a contiguous watermark. Merging takes the longer of two versions of a
-//! log, so that it commutes, associates and repeats harmlessly. An entry below another log's entry
-//! for the same child is dropped wherever it is met: what dominates it never sinks again. The log
-//! of a run that is gone therefore lasts until each of its entries is superseded.
+//! Each node run writes a log of its own and no other; of each child only the newest entry stands
+//! in it. A log is known up to a contiguous version, its watermark. What is known of a child is
+//! the highest entry of all logs; lower ones are dominated and need not be passed on. Merging
+//! commutes, associates and repeats harmlessly.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
+    iter,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -18,138 +18,220 @@ use crate::model::{
     message::{LogEntry, SyncWord, Watermark},
 };
 
-/// Bytes of entries in one word, about.
+/// Encoded bytes after which a part ends. One entry always goes through.
 const PART_BYTES: usize = 200 << 10;
-/// Entries of one snapshot that is put together from parts.
-const MOST_ENTRIES: usize = 4 << 20;
-/// Versions above this are taken for an attack, not for a history.
-const MOST_VERSIONS: u64 = 1 << 62;
 /// Logs that are held at most; words about further ones are refused.
-const MOST_LOGS: usize = 65_536;
+const MOST_LOGS: usize = 4_096;
+/// How often it is looked at what can be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a removal stays even if everybody knows of it: a child created anew shortly after
+/// starts above it, and what is still on its way to the old one does not reach the new one.
+const KEEP_REMOVAL: Duration = Duration::from_secs(60);
+/// Logs without entries that are kept of one node: of them only the newest can be of a live run.
+const EMPTY_LOGS: usize = 4;
 
-#[derive(Debug, Default)]
-struct Log {
-    /// Everything up to here is known.
-    version: u64,
-    /// Entries at or below this may have been forgotten: who knows less gets the whole log.
-    floor: u64,
-    by_version: BTreeMap<u64, ChildId>,
-    /// A snapshot of which more parts are to come.
-    parts: Vec<LogEntry>,
+/// The highest entry of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Best<'a> {
+    /// Who owns the child by it; of a removal, who wrote it.
+    pub(crate) owner: NodeRun,
+    /// The epoch it speaks of.
+    pub(crate) epoch: Epoch,
+    /// The entry.
+    pub(crate) entry: &'a Entry,
+    /// In whose log it stands.
+    pub(crate) writer: NodeRun,
 }
 
+/// What a word did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The children of which something else is known now.
+    pub(crate) changed: BTreeSet<ChildId>,
+    /// The word begins after what is held of its log: what lies between must be asked for, from
+    /// here.
+    pub(crate) gap: Option<Watermark>,
+}
+
+/// One word of those that bring a log up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// [`SyncWord::Changes`], or a [`SyncWord::Snapshot`] that `Changes` may follow.
+    pub(crate) word: SyncWord,
+    /// The version up to which it goes.
+    pub(crate) upto: u64,
+    /// About how many bytes it has in CBOR; never less than it really has.
+    pub(crate) size: usize,
+}
+
+/// One run's log, as far as it is known.
+#[derive(Debug, Default)]
+struct Log {
+    /// All versions up to this one are known.
+    version: u64,
+    /// Below this, removals have been forgotten: who has less needs a snapshot.
+    floor: u64,
+    /// The entries that stand.
+    order: BTreeMap<u64, ChildId>,
+    /// How far a snapshot has replaced what was held.
+    replaced: Option<u64>,
+    /// When it was last found to have changed; none if that is to be noted.
+    touched: Option<Instant>,
+    /// How far other nodes have it.
+    acks: BTreeMap<NodeId, u64>,
+}
+
+/// One entry of a child, in one log.
 #[derive(Debug)]
-struct Stands {
+struct Stand {
+    writer: NodeRun,
     version: u64,
     entry: Entry,
 }
 
-#[derive(Debug, Default)]
-struct Record {
-    entries: BTreeMap<NodeRun, Stands>,
-}
-
-impl Record {
-    fn best(&self) -> Option<(NodeRun, &Stands)> {
-        self.entries
-            .iter()
-            .max_by_key(|(writer, stands)| rank(**writer, &stands.entry))
-            .map(|(writer, stands)| (*writer, stands))
+impl Stand {
+    fn owner(&self) -> NodeRun {
+        match &self.entry {
+            Entry::Moved { to, .. } => *to,
+            Entry::Owned(_) | Entry::Removed { .. } => self.writer,
+        }
     }
 
-    /// The run that owns the child, unless it was removed.
-    fn owner(&self) -> Option<NodeRun> {
-        let (writer, stands) = self.best()?;
-        stands.entry.ownership().map(|_| owner_of(writer, &stands.entry))
+    /// The order of a child's entries. A successor's own entry is above the one by which it was
+    /// made the successor; a removal is above both.
+    fn rank(&self) -> (Epoch, u8, NodeRun, NodeRun) {
+        let kind = match &self.entry {
+            Entry::Moved { .. } => 0,
+            Entry::Owned(_) => 1,
+            Entry::Removed { .. } => 2,
+        };
+        (self.entry.epoch(), kind, self.owner(), self.writer)
     }
 }
 
-/// The entry that counts for a child.
+/// What all logs say of one child: at least one entry, at most one of each log.
 #[derive(Debug)]
-pub(crate) struct Best<'a> {
-    /// The run that owns the child; for a removal, the one that removed it.
-    pub(crate) owner: NodeRun,
-    /// At which epoch.
-    pub(crate) epoch: Epoch,
-    /// The entry.
-    pub(crate) entry: &'a Entry,
-    /// Whose log it stands in.
-    pub(crate) writer: NodeRun,
+struct Holding {
+    stands: Vec<Stand>,
+    best: usize,
 }
 
-/// What taking in a word has done.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
-    /// Children of which something else is known now.
-    pub(crate) changed: BTreeSet<ChildId>,
-    /// What came before is missing: ask for it from here.
-    pub(crate) gap: Option<Watermark>,
-}
+impl Holding {
+    fn best(&self) -> &Stand {
+        &self.stands[self.best]
+    }
 
-/// Orders entries for one child: the greatest counts.
-fn rank(writer: NodeRun, entry: &Entry) -> (Epoch, u8, NodeRun) {
-    match entry {
-        Entry::Moved { to, ownership } => (ownership.epoch, 0, *to),
-        Entry::Owned(ownership) => (ownership.epoch, 1, writer),
-        Entry::Removed { epoch } => (*epoch, 2, writer),
+    fn find(&self, writer: NodeRun) -> Option<usize> {
+        self.stands.iter().position(|stand| stand.writer == writer)
+    }
+
+    fn choose(&mut self) {
+        let ranked = self.stands.iter().enumerate().max_by_key(|(_, stand)| stand.rank());
+        self.best = ranked.map_or(0, |(index, _)| index);
     }
 }
 
-fn owner_of(writer: NodeRun, entry: &Entry) -> NodeRun {
-    match entry {
-        Entry::Moved { to, .. } => *to,
-        Entry::Owned(_) | Entry::Removed { .. } => writer,
+/// Where a child's best entry stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    child: ChildId,
+    writer: NodeRun,
+    version: u64,
+}
+
+/// Places, in the order in which their logs are acknowledged.
+#[derive(Debug, Default)]
+struct Places(BTreeMap<NodeRun, BTreeMap<u64, ChildId>>);
+
+impl Places {
+    fn insert(&mut self, place: Place) {
+        self.0.entry(place.writer).or_default().insert(place.version, place.child);
+    }
+
+    fn remove(&mut self, place: &Place) {
+        if let btree_map::Entry::Occupied(mut versions) = self.0.entry(place.writer) {
+            versions.get_mut().remove(&place.version);
+            if versions.get().is_empty() {
+                versions.remove();
+            }
+        }
+    }
+
+    /// Takes out the places that stand at or below the version given for their log.
+    fn take(&mut self, upto: impl Fn(NodeRun) -> u64) -> Vec<Place> {
+        let mut taken = Vec::new();
+        self.0.retain(|writer, versions| {
+            let kept = upto(*writer).checked_add(1).map(|from| versions.split_off(&from));
+            let reached = std::mem::replace(versions, kept.unwrap_or_default());
+            taken.extend(reached.into_iter().map(|(version, child)| Place {
+                child,
+                writer: *writer,
+                version,
+            }));
+            !versions.is_empty()
+        });
+        taken
     }
 }
 
-/// About how many bytes an entry takes on the wire.
-fn size_of(child: &ChildId, entry: &Entry) -> usize {
-    let spec = entry.ownership().map_or(0, |ownership| {
-        let spec = &ownership.spec;
-        let notes: usize = spec.metadata().iter().map(|(k, v)| k.len() + v.len() + 4).sum();
-        let tags: usize = spec.tags().iter().map(|tag| tag.as_str().len() + 2).sum();
-        spec.args.len() + notes + tags + 256
-    });
-    child.as_str().len() * 2 + spec + 64
-}
-
-/// Who owns what, as this node knows it.
+/// Who owns what, as one node knows it.
+///
+/// What is asked about one child, one owner or the orphans costs what it returns, not the number
+/// of children.
 #[derive(Debug)]
 pub(crate) struct Registry {
     me: NodeRun,
     logs: BTreeMap<NodeRun, Log>,
-    children: BTreeMap<ChildId, Record>,
-    owned: BTreeMap<NodeRun, BTreeSet<ChildId>>,
-    /// Removals in the order in which they were met, with the time from which they age.
-    removals: VecDeque<(Option<Instant>, NodeRun, u64)>,
-    /// Up to which version each node has said that it has each log.
-    acked: BTreeMap<(NodeRun, NodeId), u64>,
+    children: BTreeMap<ChildId, Holding>,
+    /// The children that are not removed, by who owns them.
+    owners: BTreeMap<NodeRun, BTreeSet<ChildId>>,
+    live: usize,
+    /// Children with lower entries beside their best, by where the best stands.
+    crowded: Places,
+    /// Removals that are old enough to be forgotten, by where they stand.
+    removals: Places,
+    /// Removals that were not given a time yet; that are not old enough; that are.
+    unnoticed: Vec<Place>,
+    young: VecDeque<(Instant, Place)>,
+    old: VecDeque<(Instant, Place)>,
+    /// Who was in lately, and when last.
+    known: BTreeMap<NodeId, Instant>,
+    next_sweep: Option<Instant>,
 }
 
 impl Registry {
+    /// A registry that knows no child; its own log is that of `me`.
     pub(crate) fn new(me: NodeRun) -> Self {
         Self {
             me,
             logs: BTreeMap::from([(me, Log::default())]),
             children: BTreeMap::new(),
-            owned: BTreeMap::new(),
-            removals: VecDeque::new(),
-            acked: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            live: 0,
+            crowded: Places::default(),
+            removals: Places::default(),
+            unnoticed: Vec::new(),
+            young: VecDeque::new(),
+            old: VecDeque::new(),
+            known: BTreeMap::new(),
+            next_sweep: None,
         }
     }
 
+    /// Whose registry this is.
     pub(crate) fn me(&self) -> NodeRun {
         self.me
     }
 
-    /// Writes into this run's own log.
+    /// Writes into the own log.
     pub(crate) fn write(&mut self, child: ChildId, entry: Entry) {
-        let version = self.version() + 1;
-        self.logs.entry(self.me).or_default().version = version;
-        self.put(self.me, LogEntry { version, child, entry });
+        let log = self.logs.entry(self.me).or_default();
+        log.version += 1;
+        let version = log.version;
+        self.put(child, Stand { writer: self.me, version, entry });
     }
 
-    /// The version of this run's own log.
+    /// The version of the own log.
     pub(crate) fn version(&self) -> u64 {
         self.watermark(self.me)
     }
@@ -159,69 +241,83 @@ impl Registry {
         self.logs.get(&log).map_or(0, |log| log.version)
     }
 
-    /// One watermark for each log.
+    /// Below which version a log is passed on as a snapshot only.
+    pub(crate) fn floor(&self, log: NodeRun) -> u64 {
+        self.logs.get(&log).map_or(0, |log| log.floor)
+    }
+
+    /// Every log with its watermark.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (NodeRun, u64)> {
+        self.logs.iter().map(|(run, log)| (*run, log.version))
+    }
+
+    /// Whether entries stand in a log.
+    pub(crate) fn has_entries(&self, log: NodeRun) -> bool {
+        self.logs.get(&log).is_some_and(|log| !log.order.is_empty())
+    }
+
+    /// The watermarks that others need to know: of the own log, which comes first, of those with
+    /// entries, and of those that a node which was in lately has written.
     pub(crate) fn watermarks(&self) -> Vec<Watermark> {
-        self.logs
-            .iter()
-            .map(|(log, state)| Watermark { log: *log, version: state.version })
-            .collect()
+        let others = self.logs.iter().filter(|(run, log)| {
+            **run != self.me && (!log.order.is_empty() || self.known.contains_key(&run.node))
+        });
+        let others = others.map(|(run, log)| Watermark { log: *run, version: log.version });
+        iter::once(Watermark { log: self.me, version: self.version() }).chain(others).collect()
     }
 
-    /// What a node that has a log up to `from` lacks, as words.
-    pub(crate) fn since(&self, log: NodeRun, from: u64) -> Vec<SyncWord> {
-        let Some(state) = self.logs.get(&log) else { return Vec::new() };
+    /// What changed in a log after a version, in parts of about 200 KiB, made as they are asked
+    /// for. Dominated entries are left out. Nothing if there is nothing newer.
+    ///
+    /// Below the floor the first part is a snapshot that replaces what its receiver has up to the
+    /// part's end.
+    pub(crate) fn changes_since(&self, log: NodeRun, from: u64) -> impl Iterator<Item = Part> {
+        let mut next = (from, false);
+        iter::from_fn(move || {
+            let part = self.part(log, next.0, next.1)?;
+            next = (part.upto, true);
+            Some(part)
+        })
+    }
+
+    /// The first part of [`changes_since`](Self::changes_since); or, `continued`, a further one:
+    /// what was sent before has gone past the floor already.
+    pub(crate) fn part(&self, log: NodeRun, from: u64, continued: bool) -> Option<Part> {
+        let state = self.logs.get(&log)?;
         if from >= state.version {
-            return Vec::new();
+            return None;
         }
-        let whole = from < state.floor;
-        let after = if whole { 0 } else { from };
-        let mut parts: Vec<Vec<LogEntry>> = Vec::new();
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        for (version, child) in state.by_version.range(after + 1..) {
-            let stands = self.children.get(child).and_then(|record| record.entries.get(&log));
-            let Some(stands) = stands else { continue };
-            let size = size_of(child, &stands.entry);
-            if bytes + size > PART_BYTES && !part.is_empty() {
-                parts.push(std::mem::take(&mut part));
-                bytes = 0;
+        let snapshot = from < state.floor && !continued;
+        let from = if snapshot { 0 } else { from };
+        let (mut upto, mut size, mut entries) = (state.version, 0, Vec::new());
+        for (version, child) in state.order.range((Bound::Excluded(from), Bound::Unbounded)) {
+            let Some(holding) = self.children.get(child) else {
+                continue;
+            };
+            let best = holding.best();
+            if best.writer != log {
+                continue;
             }
-            bytes += size;
-            let entry = stands.entry.clone();
-            part.push(LogEntry { version: *version, child: child.clone(), entry });
+            let more = encoded_size(child, &best.entry);
+            if !entries.is_empty() && size + more > PART_BYTES {
+                upto = version - 1;
+                break;
+            }
+            size += more;
+            let entry = best.entry.clone();
+            entries.push(LogEntry { version: *version, child: child.clone(), entry });
         }
-        parts.push(part);
-        let count = parts.len();
-        let mut from = from;
-        parts
-            .into_iter()
-            .enumerate()
-            .map(|(n, entries)| {
-                let last = n + 1 == count;
-                if whole {
-                    return SyncWord::Snapshot { log, upto: state.version, entries, more: !last };
-                }
-                let upto = match entries.last() {
-                    Some(entry) if !last => entry.version,
-                    _ => state.version,
-                };
-                let word = SyncWord::Changes { log, from, upto, entries };
-                from = upto;
-                word
-            })
-            .collect()
+        let word = if snapshot {
+            SyncWord::Snapshot { log, upto, entries, more: upto < state.version }
+        } else {
+            SyncWord::Changes { log, from, upto, entries }
+        };
+        // The word around its entries: two versions, a run, names.
+        Some(Part { word, upto, size: size + 160 })
     }
 
-    fn is_sound(&self, log: NodeRun, upto: u64, entries: &[LogEntry]) -> bool {
-        log != self.me
-            && upto <= MOST_VERSIONS
-            && (self.logs.contains_key(&log) || self.logs.len() < MOST_LOGS)
-            && entries.iter().all(|entry| {
-                entry.version > 0 && entry.version <= upto && entry.entry.epoch().is_plausible()
-            })
-    }
-
-    /// Takes in entries of another run's log. What is not sound changes nothing.
+    /// Takes in what changed in another run's log. Words about the own log, about too many logs,
+    /// or with numbers that cannot be the outcome of a history change nothing.
     pub(crate) fn apply_changes(
         &mut self,
         log: NodeRun,
@@ -230,26 +326,36 @@ impl Registry {
         entries: Vec<LogEntry>,
     ) -> Applied {
         let mut applied = Applied::default();
-        if !self.is_sound(log, upto, &entries) {
+        if from > upto || !self.is_acceptable(log, from, upto, &entries) {
             return applied;
         }
-        let known = self.watermark(log);
-        if from > known {
-            applied.gap = Some(Watermark { log, version: known });
+        let held = self.watermark(log);
+        if from > held {
+            applied.gap = Some(Watermark { log, version: held });
             return applied;
         }
-        if upto <= known {
+        let state = self.logs.entry(log).or_default();
+        let replaces = state.replaced.filter(|replaced| from <= *replaced && *replaced < upto);
+        if replaces.is_none() && upto <= held {
             return applied;
         }
-        self.logs.entry(log).or_default().version = upto;
-        for entry in entries.into_iter().filter(|entry| entry.version > known) {
-            applied.changed.insert(entry.child.clone());
-            self.put(log, entry);
+        state.version = held.max(upto);
+        state.touched = None;
+        if let Some(replaced) = replaces {
+            // Once past what was held, the snapshot has replaced everything.
+            state.replaced = Some(upto).filter(|upto| *upto < held);
+            self.drop_unnamed(log, replaced, upto.min(held), &entries, &mut applied.changed);
         }
+        // What is known and not held any more was dropped with reason.
+        let known = replaces.unwrap_or(held);
+        let fresh = entries.into_iter().filter(|entry| entry.version > known);
+        self.merge(log, fresh, &mut applied.changed);
         applied
     }
 
-    /// Takes in a part of a whole log. The last part replaces what is known of it.
+    /// Takes in the beginning of another run's log, up to `upto`: what is held of it up to there
+    /// and not named is dropped. If there is `more`, it comes as changes from there on, which
+    /// replace in the same way; a part that is lost shows as a gap.
     pub(crate) fn apply_snapshot(
         &mut self,
         log: NodeRun,
@@ -258,201 +364,399 @@ impl Registry {
         more: bool,
     ) -> Applied {
         let mut applied = Applied::default();
-        if !self.is_sound(log, upto, &entries) || upto <= self.watermark(log) {
+        // A complete snapshot of less than is known here says nothing new.
+        let known = !more && upto <= self.watermark(log);
+        if known || !self.is_acceptable(log, 0, upto, &entries) {
             return applied;
         }
         let state = self.logs.entry(log).or_default();
-        let begins_anew = match (entries.first(), state.parts.last()) {
-            (Some(first), Some(last)) => first.version <= last.version,
-            _ => false,
-        };
-        if begins_anew || state.parts.len() + entries.len() > MOST_ENTRIES {
-            state.parts.clear();
-        }
-        state.parts.extend(entries);
-        if more {
-            return applied;
-        }
-        let parts = std::mem::take(&mut state.parts);
-        state.version = upto;
-        state.floor = upto;
-        for (_, child) in std::mem::take(&mut state.by_version) {
-            self.drop_entry(log, &child);
-            applied.changed.insert(child);
-        }
-        for entry in parts {
-            applied.changed.insert(entry.child.clone());
-            self.put(log, entry);
-        }
+        let held = state.version;
+        state.version = held.max(upto);
+        // What its writer has forgotten by now is not here to be passed on.
+        state.floor = state.floor.max(upto);
+        state.replaced = Some(upto).filter(|upto| *upto < held);
+        state.touched = None;
+        self.drop_unnamed(log, 0, upto.min(held), &entries, &mut applied.changed);
+        self.merge(log, entries, &mut applied.changed);
         applied
     }
 
-    fn put(&mut self, log: NodeRun, entry: LogEntry) {
-        let LogEntry { version, child, entry } = entry;
-        let record = self.children.entry(child.clone()).or_default();
-        let before = record.owner();
-        if let Some(old) = record.entries.remove(&log)
-            && let Some(state) = self.logs.get_mut(&log)
-        {
-            state.by_version.remove(&old.version);
-        }
-        if matches!(entry, Entry::Removed { .. }) {
-            self.removals.push_back((None, log, version));
-        }
-        record.entries.insert(log, Stands { version, entry });
-        if let Some(state) = self.logs.get_mut(&log) {
-            state.by_version.insert(version, child.clone());
-        }
-        // What stands below another log's entry is of no use to anybody.
-        let best = record.best().map(|(writer, stands)| rank(writer, &stands.entry));
-        let dominated: Vec<(NodeRun, u64)> = record
-            .entries
-            .iter()
-            .filter(|(writer, stands)| {
-                best.is_some_and(|best| rank(**writer, &stands.entry) < best)
-            })
-            .map(|(writer, stands)| (*writer, stands.version))
-            .collect();
-        for (writer, version) in dominated {
-            record.entries.remove(&writer);
-            if let Some(state) = self.logs.get_mut(&writer) {
-                state.by_version.remove(&version);
-            }
-        }
-        self.reindex(&child, before);
+    fn is_acceptable(&self, log: NodeRun, from: u64, upto: u64, entries: &[LogEntry]) -> bool {
+        let mut last = from;
+        let ascending = entries.iter().all(|entry| {
+            let next = entry.version > last && entry.version <= upto;
+            last = entry.version;
+            next
+        });
+        log != self.me
+            && (self.logs.contains_key(&log) || self.logs.len() < MOST_LOGS)
+            && upto <= Epoch::LIMIT
+            && ascending
+            && entries.iter().all(is_plausible)
     }
 
-    /// Takes an entry out of its record; its place in the log is the caller's concern.
-    fn drop_entry(&mut self, log: NodeRun, child: &ChildId) {
-        let Some(record) = self.children.get_mut(child) else { return };
-        let before = record.owner();
-        record.entries.remove(&log);
-        self.reindex(child, before);
-    }
-
-    fn reindex(&mut self, child: &ChildId, before: Option<NodeRun>) {
-        let record = self.children.get(child);
-        let after = record.and_then(Record::owner);
-        if record.is_some_and(|record| record.entries.is_empty()) {
-            self.children.remove(child);
-        }
-        if before == after {
+    /// Drops the entries of a log with `from < version <= upto` that are not among those named.
+    fn drop_unnamed(
+        &mut self,
+        log: NodeRun,
+        from: u64,
+        upto: u64,
+        named: &[LogEntry],
+        changed: &mut BTreeSet<ChildId>,
+    ) {
+        let named: BTreeSet<u64> = named.iter().map(|entry| entry.version).collect();
+        let Some(state) = self.logs.get(&log) else {
+            return;
+        };
+        if from >= upto {
             return;
         }
-        if let Some(before) = before
-            && let Some(children) = self.owned.get_mut(&before)
-        {
-            children.remove(child);
-            if children.is_empty() {
-                self.owned.remove(&before);
-            }
-        }
-        if let Some(after) = after {
-            self.owned.entry(after).or_default().insert(child.clone());
+        let range = (Bound::Excluded(from), Bound::Included(upto));
+        let gone: Vec<ChildId> = state
+            .order
+            .range(range)
+            .filter(|(version, _)| !named.contains(version))
+            .map(|(_, child)| child.clone())
+            .collect();
+        for child in gone {
+            self.take(&child, log);
+            changed.insert(child);
         }
     }
 
-    /// The entry that counts for a child.
+    fn merge(
+        &mut self,
+        log: NodeRun,
+        entries: impl IntoIterator<Item = LogEntry>,
+        changed: &mut BTreeSet<ChildId>,
+    ) {
+        for LogEntry { version, child, entry } in entries {
+            let held = self
+                .children
+                .get(&child)
+                .and_then(|holding| holding.find(log).map(|index| holding.stands[index].version));
+            if held.is_none_or(|held| held < version) {
+                changed.insert(child.clone());
+                self.put(child, Stand { writer: log, version, entry });
+            }
+        }
+    }
+
+    /// The highest entry of a child, removals included.
     pub(crate) fn best(&self, child: &ChildId) -> Option<Best<'_>> {
-        let (writer, stands) = self.children.get(child)?.best()?;
+        let best = self.children.get(child)?.best();
         Some(Best {
-            owner: owner_of(writer, &stands.entry),
-            epoch: stands.entry.epoch(),
-            entry: &stands.entry,
-            writer,
+            owner: best.owner(),
+            epoch: best.entry.epoch(),
+            entry: &best.entry,
+            writer: best.writer,
         })
     }
 
-    /// The run that owns a child, unless it was removed.
+    /// Who owns a child. A child that was handed over is its successor's at once.
     pub(crate) fn owner(&self, child: &ChildId) -> Option<(NodeRun, &Ownership)> {
-        let best = self.best(child)?;
-        Some((best.owner, best.entry.ownership()?))
+        let best = self.children.get(child)?.best();
+        Some((best.owner(), best.entry.ownership()?))
     }
 
     /// What each log says of a child.
     pub(crate) fn entries_of(&self, child: &ChildId) -> impl Iterator<Item = (NodeRun, &Entry)> {
-        self.children
-            .get(child)
+        let holding = self.children.get(child);
+        holding
             .into_iter()
-            .flat_map(|record| record.entries.iter().map(|(run, stands)| (*run, &stands.entry)))
+            .flat_map(|holding| holding.stands.iter().map(|stand| (stand.writer, &stand.entry)))
     }
 
-    /// The highest epoch that any log names for a child; removals count.
+    /// The highest epoch that is known of a child, removals included.
     pub(crate) fn highest_epoch(&self, child: &ChildId) -> Epoch {
         self.best(child).map_or(Epoch::ZERO, |best| best.epoch)
     }
 
     /// The children that a run owns.
     pub(crate) fn owned_by(&self, run: NodeRun) -> impl Iterator<Item = (&ChildId, &Ownership)> {
-        self.owned
-            .get(&run)
-            .into_iter()
-            .flatten()
-            .filter_map(|child| self.owner(child).map(|(_, ownership)| (child, ownership)))
+        let children = self.owners.get(&run).into_iter().flatten();
+        children.filter_map(|child| Some((child, self.owner(child)?.1)))
     }
 
-    /// All children with their owners.
+    /// The children that this node's own entries say it owns; not those that were handed to it
+    /// and that it has not opened yet.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (&ChildId, &Ownership)> {
+        self.owned_by(self.me).filter(|(child, _)| {
+            self.children.get(*child).is_some_and(|holding| holding.best().writer == self.me)
+        })
+    }
+
+    /// All children that are not removed.
     pub(crate) fn children(&self) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
-        self.children
-            .keys()
-            .filter_map(|child| self.owner(child).map(|(run, ownership)| (child, run, ownership)))
+        self.children.iter().filter_map(|(child, holding)| {
+            let best = holding.best();
+            Some((child, best.owner(), best.entry.ownership()?))
+        })
     }
 
-    /// How many children there are.
+    /// How many children there are, removed ones not counted.
     pub(crate) fn len(&self) -> usize {
-        self.owned.values().map(BTreeSet::len).sum()
+        self.live
     }
 
-    /// Children whose owner's run is not live.
+    /// The children whose owner is not live, in the order of their ids.
     pub(crate) fn orphans(&self, is_live: impl Fn(NodeRun) -> bool) -> Vec<ChildId> {
-        self.owned
-            .iter()
-            .filter(|(run, _)| !is_live(**run))
-            .flat_map(|(_, children)| children.iter().cloned())
-            .collect()
+        let dead = self.owners.iter().filter(|(run, _)| !is_live(**run));
+        let orphans: BTreeSet<&ChildId> = dead.flat_map(|(_, children)| children).collect();
+        orphans.into_iter().cloned().collect()
     }
 
-    /// A node says that it has a log up to this version.
+    /// Another node has this log up to this version.
     pub(crate) fn acknowledged(&mut self, log: NodeRun, by: NodeId, version: u64) {
-        if self.logs.contains_key(&log) {
-            let acked = self.acked.entry((log, by)).or_default();
-            *acked = (*acked).max(version);
+        if let Some(log) = self.logs.get_mut(&log) {
+            log.acks.insert(by, version.min(log.version));
         }
     }
 
     /// Up to which version a node has said that it has a log.
     pub(crate) fn acked(&self, by: NodeId, log: NodeRun) -> u64 {
-        self.acked.get(&(log, by)).copied().unwrap_or(0)
+        self.logs.get(&log).and_then(|log| log.acks.get(&by)).copied().unwrap_or(0)
     }
 
-    /// Forgets removals that all known nodes have heard of, or that are older than `forget_after`.
+    /// A node has ended and forgotten everything: no removal is kept for its sake.
+    pub(crate) fn gone(&mut self, node: NodeId) {
+        self.known.remove(&node);
+    }
+
+    /// Forgets what nobody needs any more. Cheap if called often.
+    ///
+    /// Dominated entries go once every node that was in within `forget_after` has the higher one.
+    /// Removals go when those nodes have them, a minute after they were written at the earliest;
+    /// or after `forget_after`. `known` is who is in now.
     pub(crate) fn expire(
         &mut self,
         now: Instant,
         known: &BTreeSet<NodeId>,
         forget_after: Duration,
     ) {
-        while let Some((met, log, version)) = self.removals.front_mut() {
-            let (log, version) = (*log, *version);
-            let met = *met.get_or_insert(now);
-            let mut others =
-                known.iter().filter(|node| **node != self.me.node && **node != log.node).peekable();
-            // While this node is alone, somebody may be away who has not heard.
-            let alone = others.peek().is_none();
-            let heard = !alone
-                && others
-                    .all(|node| self.acked.get(&(log, *node)).is_some_and(|up| *up >= version));
-            if !heard && now.saturating_duration_since(met) < forget_after {
-                return;
+        if self.next_sweep.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_sweep = Some(now + SWEEP_EVERY);
+        self.known.extend(known.iter().map(|node| (*node, now)));
+        self.known.retain(|_, last| now.saturating_duration_since(*last) < forget_after);
+        self.age(now, forget_after);
+        self.drop_acknowledged();
+        self.drop_logs(now, forget_after);
+    }
+
+    fn age(&mut self, now: Instant, forget_after: Duration) {
+        let noticed = std::mem::take(&mut self.unnoticed);
+        self.young.extend(noticed.into_iter().map(|place| (now, place)));
+        for (since, place) in take_older(&mut self.young, now, KEEP_REMOVAL.min(forget_after)) {
+            if self.is_removed_by(&place) {
+                self.removals.insert(place.clone());
+                self.old.push_back((since, place));
             }
-            self.removals.pop_front();
-            let Some(state) = self.logs.get_mut(&log) else { continue };
-            // Another entry of the child may have taken its place meanwhile.
-            let Some(child) = state.by_version.remove(&version) else { continue };
-            state.floor = state.floor.max(version);
-            self.drop_entry(log, &child);
+        }
+        let over = take_older(&mut self.old, now, forget_after);
+        let forgotten = over.into_iter().filter(|(_, place)| self.forget(place)).count();
+        if forgotten > 0 {
+            // Somebody may not know of the removals and come back.
+            for log in self.logs.values_mut() {
+                log.floor = log.version;
+            }
         }
     }
+
+    /// Up to which version everybody who counts has a log.
+    fn acknowledged_by_all(&self, run: NodeRun) -> u64 {
+        let Some(log) = self.logs.get(&run) else {
+            return 0;
+        };
+        let others = self.known.keys().filter(|node| **node != self.me.node && **node != run.node);
+        let acks = others.map(|node| log.acks.get(node).copied().unwrap_or(0));
+        acks.min().unwrap_or(u64::MAX).min(log.version)
+    }
+
+    fn drop_acknowledged(&mut self) {
+        let (mut crowded, mut removals) =
+            (std::mem::take(&mut self.crowded), std::mem::take(&mut self.removals));
+        let settled = crowded.take(|run| self.acknowledged_by_all(run));
+        let removed = removals.take(|run| self.acknowledged_by_all(run));
+        (self.crowded, self.removals) = (crowded, removals);
+        for place in settled {
+            self.drop_lower(&place);
+        }
+        let forgotten = removed.into_iter().filter(|place| self.forget(place)).count();
+        if forgotten > 0 {
+            let upto: Vec<u64> =
+                self.logs.keys().map(|run| self.acknowledged_by_all(*run)).collect();
+            for (log, upto) in self.logs.values_mut().zip(upto) {
+                log.floor = log.floor.max(upto);
+            }
+        }
+    }
+
+    fn drop_lower(&mut self, place: &Place) {
+        let writers: Vec<NodeRun> = self.entries_of(&place.child).map(|(run, _)| run).collect();
+        for writer in writers.into_iter().filter(|writer| *writer != place.writer) {
+            self.take(&place.child, writer);
+        }
+    }
+
+    fn is_removed_by(&self, place: &Place) -> bool {
+        self.children.get(&place.child).is_some_and(|holding| {
+            let best = holding.best();
+            let stands = best.writer == place.writer && best.version == place.version;
+            stands && matches!(best.entry, Entry::Removed { .. })
+        })
+    }
+
+    /// Forgets a child if it is still removed by this entry.
+    fn forget(&mut self, place: &Place) -> bool {
+        let removed = self.is_removed_by(place);
+        if removed {
+            self.drop_lower(place);
+            self.take(&place.child, place.writer);
+        }
+        removed
+    }
+
+    /// Logs without entries of nodes that are long gone, and of too many runs of one node.
+    fn drop_logs(&mut self, now: Instant, forget_after: Duration) {
+        let mut empty: BTreeMap<NodeId, Vec<(Instant, NodeRun)>> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for (run, log) in &mut self.logs {
+            let touched = *log.touched.get_or_insert(now);
+            log.acks.retain(|node, _| self.known.contains_key(node));
+            if *run == self.me || !log.order.is_empty() {
+                continue;
+            }
+            if self.known.contains_key(&run.node) {
+                empty.entry(run.node).or_default().push((touched, *run));
+            } else if now.saturating_duration_since(touched) >= forget_after {
+                gone.push(*run);
+            }
+        }
+        for (_, mut runs) in empty {
+            runs.sort_unstable();
+            let many = runs.len().saturating_sub(EMPTY_LOGS);
+            gone.extend(runs.into_iter().take(many).map(|(_, run)| run));
+        }
+        for run in gone {
+            self.logs.remove(&run);
+        }
+    }
+
+    /// Lets an entry stand in the place of the one that its log had of the child.
+    fn put(&mut self, child: ChildId, stand: Stand) {
+        let before = self.unindex(&child);
+        let log = self.logs.entry(stand.writer).or_default();
+        log.order.insert(stand.version, child.clone());
+        let holding = self
+            .children
+            .entry(child.clone())
+            .or_insert_with(|| Holding { stands: Vec::with_capacity(1), best: 0 });
+        match holding.find(stand.writer) {
+            Some(index) => {
+                let old = std::mem::replace(&mut holding.stands[index], stand);
+                if old.version != holding.stands[index].version {
+                    log.order.remove(&old.version);
+                }
+            }
+            None => holding.stands.push(stand),
+        }
+        holding.choose();
+        self.index(&child, before.as_ref());
+    }
+
+    /// Takes away what a log says of a child.
+    fn take(&mut self, child: &ChildId, writer: NodeRun) {
+        let before = self.unindex(child);
+        if let Some(holding) = self.children.get_mut(child) {
+            if let Some(index) = holding.find(writer) {
+                let stand = holding.stands.swap_remove(index);
+                if let Some(log) = self.logs.get_mut(&writer) {
+                    log.order.remove(&stand.version);
+                }
+            }
+            holding.choose();
+            if holding.stands.is_empty() {
+                self.children.remove(child);
+            }
+        }
+        self.index(child, before.as_ref());
+    }
+
+    /// Before a child's entries change: takes it out of what is derived from them.
+    fn unindex(&mut self, child: &ChildId) -> Option<Place> {
+        let best = self.children.get(child)?.best();
+        let place = Place { child: child.clone(), writer: best.writer, version: best.version };
+        if best.entry.ownership().is_some() {
+            self.live -= 1;
+            if let btree_map::Entry::Occupied(mut owned) = self.owners.entry(best.owner()) {
+                owned.get_mut().remove(child);
+                if owned.get().is_empty() {
+                    owned.remove();
+                }
+            }
+        }
+        self.crowded.remove(&place);
+        Some(place)
+    }
+
+    /// After a child's entries have changed; `before` is where its best entry stood.
+    fn index(&mut self, child: &ChildId, before: Option<&Place>) {
+        let Some(holding) = self.children.get(child) else {
+            return;
+        };
+        let best = holding.best();
+        let place = Place { child: child.clone(), writer: best.writer, version: best.version };
+        if best.entry.ownership().is_some() {
+            self.live += 1;
+            self.owners.entry(best.owner()).or_default().insert(child.clone());
+        } else if before != Some(&place) {
+            self.unnoticed.push(place.clone());
+        }
+        if holding.stands.len() > 1 {
+            self.crowded.insert(place);
+        }
+    }
+}
+
+/// Takes what has waited at least this long from a queue in order of time.
+fn take_older(
+    queue: &mut VecDeque<(Instant, Place)>,
+    now: Instant,
+    age: Duration,
+) -> Vec<(Instant, Place)> {
+    let older = queue.partition_point(|(since, _)| now.saturating_duration_since(*since) >= age);
+    queue.drain(..older).collect()
+}
+
+/// Whether an entry can be the outcome of a history.
+fn is_plausible(entry: &LogEntry) -> bool {
+    entry.entry.epoch().is_plausible()
+        && entry.entry.ownership().is_none_or(|ownership| {
+            ownership.born.is_plausible()
+                && ownership.copied.is_plausible()
+                && *ownership.spec.id() == entry.child
+        })
+}
+
+/// At most how many bytes an entry has in CBOR.
+fn encoded_size(child: &ChildId, entry: &Entry) -> usize {
+    /// What a text or a byte string has before its bytes.
+    const HEAD: usize = 9;
+    // Names of fields, numbers at their longest, runs and pins.
+    let fixed = if entry.ownership().is_some() { 640 } else { 128 };
+    let spec = entry.ownership().map_or(0, |ownership| {
+        let spec = &ownership.spec;
+        let tags = spec.tags().iter().map(|tag| tag.as_str().len() + HEAD);
+        let notes = spec.metadata().iter().map(|(key, value)| key.len() + value.len() + 2 * HEAD);
+        spec.id().as_str().len()
+            + spec.kind().as_str().len()
+            + spec.args.len()
+            + tags.sum::<usize>()
+            + notes.sum::<usize>()
+    });
+    fixed + child.as_str().len() + spec
 }
 
 #[cfg(test)]
@@ -507,6 +811,10 @@ mod tests {
         }
     }
 
+    fn since(registry: &Registry, log: NodeRun, from: u64) -> Vec<SyncWord> {
+        registry.changes_since(log, from).map(|part| part.word).collect()
+    }
+
     type Picture = Vec<(u8, Option<(NodeRun, Epoch)>)>;
 
     fn picture(registry: &Registry) -> Picture {
@@ -522,8 +830,11 @@ mod tests {
         let entry = LogEntry { version: 1, child: child(0), entry: owned(0, 2) };
         let applied = registry.apply_changes(run(2), 0, 1, vec![entry]);
         assert_eq!(applied.changed, BTreeSet::from([child(0)]));
-        let writers: Vec<NodeRun> = registry.entries_of(&child(0)).map(|(run, _)| run).collect();
-        assert_eq!(writers, [run(2)]);
+        let writers = |registry: &Registry| registry.entries_of(&child(0)).count();
+        assert_eq!(writers(&registry), 2);
+        let now = Instant::now();
+        registry.expire(now, &BTreeSet::from([run(1).node]), Duration::from_secs(60));
+        assert_eq!(writers(&registry), 1, "the lower one went when everybody had the higher");
         assert_eq!(registry.owned_by(run(2)).count(), 1);
         assert_eq!(registry.owned_by(run(1)).count(), 0);
     }
@@ -560,15 +871,18 @@ mod tests {
         registry.write(child(0), owned(0, 1));
         registry.write(child(1), owned(1, 1));
         registry.write(child(0), removed(2));
-        registry.expire(now, &known, Duration::from_secs(60));
+        registry.expire(now, &known, Duration::from_secs(3_600));
         assert!(registry.best(&child(0)).is_some(), "nobody has heard");
         registry.acknowledged(run(1), run(2).node, 3);
-        registry.expire(now, &known, Duration::from_secs(60));
+        let hour = Duration::from_secs(3_600);
+        registry.expire(now + KEEP_REMOVAL / 2, &known, hour);
+        assert_eq!(registry.highest_epoch(&child(0)).term, 2, "it is too young");
+        registry.expire(now + 2 * KEEP_REMOVAL, &known, hour);
         assert!(registry.best(&child(0)).is_none());
-        let mut late = Registry::new(run(2));
+        let mut late = Registry::new(run(3));
         let entry = LogEntry { version: 1, child: child(0), entry: owned(0, 1) };
         late.apply_changes(run(1), 0, 1, vec![entry]);
-        for word in registry.since(run(1), 1) {
+        for word in since(&registry, run(1), 1) {
             assert!(matches!(word, SyncWord::Snapshot { .. }));
             feed(&mut late, word);
         }
@@ -581,9 +895,12 @@ mod tests {
         let mut registry = Registry::new(run(1));
         for n in 0..2_000_u32 {
             let id = ChildId::new(format!("child-{n}")).expect("a valid id");
-            registry.write(id, owned(0, 1));
+            let Entry::Owned(mut ownership) = owned(0, 1) else { unreachable!() };
+            let kind = KindName::new("k").expect("a valid kind");
+            ownership.spec = Arc::new(ChildSpec::from_parts(id.clone(), kind, Bytes::new()));
+            registry.write(id, Entry::Owned(ownership));
         }
-        let words = registry.since(run(1), 0);
+        let words = since(&registry, run(1), 0);
         assert!(words.len() > 1);
         let mut other = Registry::new(run(2));
         for word in words {
@@ -624,19 +941,19 @@ mod tests {
             let mut straight = Registry::new(run(9));
             let mut shuffled = Registry::new(run(9));
             for (at, from, part) in order {
-                let words = nodes[at].since(run(at as u8 + 1), from);
+                let words = since(&nodes[at], run(at as u8 + 1), from);
                 if let Some(word) = words.get(part % words.len().max(1)).cloned() {
                     feed(&mut shuffled, word);
                 }
             }
             for at in [0, 1, 2, 0, 2, 1] {
-                for word in nodes[at].since(run(at as u8 + 1), 0) {
+                for word in since(&nodes[at], run(at as u8 + 1), 0) {
                     feed(&mut straight, word);
                 }
             }
             for at in [2, 1, 0] {
                 let log = run(at as u8 + 1);
-                for word in nodes[at].since(log, shuffled.watermark(log)) {
+                for word in since(&nodes[at], log, shuffled.watermark(log)) {
                     prop_assert_eq!(feed(&mut shuffled, word).gap, None);
                 }
             }

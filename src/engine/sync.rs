@@ -1,19 +1,66 @@
 //! How logs travel: each change goes to all peers at once, and a digest of watermarks, now and
 //! then, finds what was lost on the way.
 //!
-//! This is the *PubSub* strategy. A digest has one watermark for each log, so that idle traffic
-//! does not grow with the number of children.
+//! This is the *PubSub* strategy. A node gives its own log to every peer; the log of a node that
+//! is not there is asked of one peer. A digest has one watermark for each log, so that idle traffic
+//! does not grow with the number of children. To each peer at most a megabyte of each log is on its
+//! way; the peer's [`SyncWord::Have`] lets the rest follow.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::registry::{Applied, Registry};
+use super::registry::{Applied, Part, Registry};
 use crate::model::{
     id::{ChildId, NodeId, NodeRun},
     message::{SyncWord, Watermark},
 };
+
+/// Bytes of one log that may be on their way to one peer; one part is always let through.
+const WINDOW: usize = 1 << 20;
+/// Logs that are asked for at the same time.
+const MOST_WANTS: usize = 4_096;
+/// How often one peer is asked for a log before the next digest has to name it again.
+const MOST_ASKS: u32 = 3;
+
+/// How far one log was sent to one peer.
+#[derive(Debug)]
+struct Flow {
+    sent: u64,
+    /// The floor that was passed: parts that follow need not begin with a snapshot.
+    passed: Option<u64>,
+    in_flight: usize,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct Peer {
+    linked: bool,
+    /// Since when it is there, or linked.
+    since: Instant,
+    /// Its run, once it has said what it has.
+    run: Option<NodeRun>,
+    /// When it was last told what this node has.
+    told: Option<Instant>,
+    flows: BTreeMap<NodeRun, Flow>,
+}
+
+impl Peer {
+    fn new(now: Instant, linked: bool) -> Self {
+        Self { linked, since: now, run: None, told: None, flows: BTreeMap::new() }
+    }
+}
+
+/// A log of which this node lacks something.
+#[derive(Debug)]
+struct Want {
+    upto: u64,
+    /// Who has it.
+    holder: NodeId,
+    due: Instant,
+    asks: u32,
+}
 
 /// How logs travel between this node and its peers.
 #[derive(Debug)]
@@ -22,10 +69,8 @@ pub(crate) struct Sync {
     due: Option<Instant>,
     /// Which peer gets the next digest.
     turn: u64,
-    /// Up to which version the own log was given to all.
-    published: u64,
-    /// Logs that were asked for, and when, so that one hole is asked for once.
-    asked: BTreeMap<(NodeId, NodeRun), Instant>,
+    peers: BTreeMap<NodeId, Peer>,
+    wants: BTreeMap<NodeRun, Want>,
     /// What is to be told to whom about what this node has, when the batch is through.
     have: BTreeSet<(NodeId, NodeRun)>,
     out: VecDeque<(NodeId, SyncWord)>,
@@ -38,26 +83,25 @@ impl Sync {
             every,
             due: None,
             turn: seed % 1_000,
-            published: 0,
-            asked: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            wants: BTreeMap::new(),
             have: BTreeSet::new(),
             out: VecDeque::new(),
         }
     }
 
-    fn digest(&mut self, to: NodeId, registry: &Registry) {
-        let watermarks = registry.watermarks();
-        self.out.push_back((to, SyncWord::Digest { watermarks }));
-    }
-
     /// A link stands: each side tells what it has.
-    pub(crate) fn linked(&mut self, _now: Instant, peer: NodeId, registry: &Registry) {
-        self.digest(peer, registry);
+    pub(crate) fn linked(&mut self, now: Instant, peer: NodeId, registry: &Registry) {
+        self.peers.insert(peer, Peer::new(now, true));
+        self.tell(now, peer, registry);
     }
 
     /// The link broke: what was asked may never be answered.
     pub(crate) fn unlinked(&mut self, peer: NodeId) {
-        self.asked.retain(|(node, _), _| *node != peer);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.linked = false;
+        }
+        self.wants.retain(|_, want| want.holder != peer);
         self.have.retain(|(node, _)| *node != peer);
     }
 
@@ -69,29 +113,30 @@ impl Sync {
         word: SyncWord,
         registry: &mut Registry,
     ) -> BTreeSet<ChildId> {
+        let mut changed = BTreeSet::new();
         match word {
             SyncWord::Changes { log, from: after, upto, entries } => {
                 let applied = registry.apply_changes(log, after, upto, entries);
-                self.applied(now, from, log, applied)
+                changed = self.applied(now, from, log, upto, applied, registry);
             }
             SyncWord::Snapshot { log, upto, entries, more } => {
                 let applied = registry.apply_snapshot(log, upto, entries, more);
-                self.applied(now, from, log, applied)
+                changed = self.applied(now, from, log, upto, applied, registry);
             }
-            SyncWord::Have { watermark } => {
-                registry.acknowledged(watermark.log, from, watermark.version);
-                BTreeSet::new()
+            SyncWord::Have { watermark: Watermark { log, version } } => {
+                registry.acknowledged(log, from, version);
+                self.arrived(now, from, log, version, registry);
             }
             SyncWord::Ask { log, from: after } => {
-                self.give(from, log, after, registry);
-                BTreeSet::new()
+                if after <= registry.watermark(log) {
+                    self.begin(now, from, log, after, registry);
+                }
             }
-            SyncWord::Digest { watermarks } => {
-                self.compare(now, from, &watermarks, registry);
-                BTreeSet::new()
-            }
-            SyncWord::In { .. } => BTreeSet::new(),
+            SyncWord::Digest { watermarks } => self.compare(now, from, &watermarks, registry),
+            SyncWord::In { .. } => {}
         }
+        self.pursue(now, registry);
+        changed
     }
 
     fn applied(
@@ -99,32 +144,31 @@ impl Sync {
         now: Instant,
         from: NodeId,
         log: NodeRun,
+        upto: u64,
         applied: Applied,
+        registry: &Registry,
     ) -> BTreeSet<ChildId> {
-        if let Some(gap) = applied.gap {
-            self.ask(now, from, gap);
-        } else {
-            self.asked.remove(&(from, log));
+        if applied.gap.is_some() {
+            self.want(log, upto, from, now);
+        } else if log != registry.me() {
             self.have.insert((from, log));
             // The log's own node wants to know too, whoever passed it on.
             self.have.insert((log.node, log));
+            if let Some(want) = self.wants.get_mut(&log) {
+                want.due = now + self.every;
+            }
         }
         applied.changed
     }
 
-    fn ask(&mut self, now: Instant, from: NodeId, gap: Watermark) {
-        let asked = self.asked.get(&(from, gap.log));
-        if asked.is_some_and(|at| now.saturating_duration_since(*at) < self.every) {
-            return;
+    fn tell(&mut self, now: Instant, to: NodeId, registry: &Registry) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.told = Some(now);
         }
-        self.asked.insert((from, gap.log), now);
-        self.out.push_back((from, SyncWord::Ask { log: gap.log, from: gap.version }));
+        self.out.push_back((to, SyncWord::Digest { watermarks: registry.watermarks() }));
     }
 
-    fn give(&mut self, to: NodeId, log: NodeRun, after: u64, registry: &Registry) {
-        self.out.extend(registry.since(log, after).into_iter().map(|word| (to, word)));
-    }
-
+    /// A peer says up to where it has each log.
     fn compare(
         &mut self,
         now: Instant,
@@ -132,53 +176,172 @@ impl Sync {
         theirs: &[Watermark],
         registry: &mut Registry,
     ) {
-        let theirs: BTreeMap<NodeRun, u64> =
-            theirs.iter().map(|watermark| (watermark.log, watermark.version)).collect();
+        let me = registry.me();
+        // A node names its own log first.
+        let run = theirs.first().map(|first| first.log).filter(|log| log.node == from);
+        let theirs: BTreeMap<NodeRun, u64> = theirs
+            .iter()
+            .take(MOST_WANTS)
+            .map(|watermark| (watermark.log, watermark.version))
+            .collect();
+        let peer = self.peers.entry(from).or_insert_with(|| Peer::new(now, false));
+        let first = peer.run.is_none();
+        if peer.run != run && !first {
+            // It is another run than before, and knows nothing that the last one was told.
+            *peer = Peer::new(now, peer.linked);
+        }
+        peer.run = run;
+        let told = peer.told;
+        let is_new = now.saturating_duration_since(peer.since) < self.every;
         for (log, version) in &theirs {
             registry.acknowledged(*log, from, *version);
-            let known = registry.watermark(*log);
-            if *version > known && *log != registry.me() {
-                self.ask(now, from, Watermark { log: *log, version: known });
+            if *log == me || *version <= registry.watermark(*log) {
+                continue;
             }
+            // A writer gives its own log to who has told it what it has.
+            let writer = self.peers.get(&log.node);
+            let writes = writer.is_some_and(|it| it.run.map_or(it.linked, |run| run == *log));
+            let patience = match log.node == from {
+                true if is_new => self.every,
+                true => Duration::ZERO,
+                false if writes => self.every / 2,
+                false => Duration::ZERO,
+            };
+            self.want(*log, *version, from, now + patience);
         }
-        for Watermark { log, version } in registry.watermarks() {
-            let known = theirs.get(&log).copied().unwrap_or(0);
-            if known < version {
-                self.give(from, log, known, registry);
-            }
+        let known = theirs.get(&me).copied().unwrap_or(0);
+        registry.acknowledged(me, from, known);
+        let on_its_way =
+            self.peers.get(&from).and_then(|peer| peer.flows.get(&me)).is_some_and(|flow| {
+                flow.sent > known && now.saturating_duration_since(flow.at) < self.every
+            });
+        if !on_its_way {
+            self.begin(now, from, me, known.min(registry.version()), registry);
+        }
+        let lacks = |watermark: &Watermark| {
+            let Watermark { log, version } = *watermark;
+            log != me && log.node != from && theirs.get(&log).is_none_or(|known| *known < version)
+        };
+        let is_behind = registry.watermarks().iter().any(lacks);
+        let lately = told.is_some_and(|told| now.saturating_duration_since(told) < self.every / 2);
+        if told.is_none() || (is_behind && (first || !lately)) {
+            self.tell(now, from, registry);
         }
     }
 
-    /// Sends a digest to one of the peers when it is time.
+    /// Notes that somebody has more of a log than this node.
+    fn want(&mut self, log: NodeRun, upto: u64, holder: NodeId, due: Instant) {
+        if let Some(want) = self.wants.get_mut(&log) {
+            want.upto = want.upto.max(upto);
+            if want.asks == 0 && due < want.due {
+                (want.due, want.holder) = (due, holder);
+            }
+        } else if self.wants.len() < MOST_WANTS {
+            self.wants.insert(log, Want { upto, holder, due, asks: 0 });
+        }
+    }
+
+    /// Asks for what has not come by itself.
+    fn pursue(&mut self, now: Instant, registry: &Registry) {
+        let (out, every) = (&mut self.out, self.every);
+        self.wants.retain(|log, want| {
+            let version = registry.watermark(*log);
+            if version >= want.upto {
+                return false;
+            }
+            if want.due <= now {
+                want.asks += 1;
+                want.due = now + every;
+                if want.asks > MOST_ASKS {
+                    return false;
+                }
+                out.push_back((want.holder, SyncWord::Ask { log: *log, from: version }));
+            }
+            true
+        });
+    }
+
+    /// Sends a log to a peer that has it up to `after`.
+    fn begin(&mut self, now: Instant, to: NodeId, log: NodeRun, after: u64, registry: &Registry) {
+        let Some(peer) = self.peers.get_mut(&to) else {
+            return;
+        };
+        let flow = Flow { sent: after, passed: None, in_flight: 0, at: now };
+        peer.flows.insert(log, flow);
+        self.push(now, to, log, registry);
+    }
+
+    /// A peer has a log up to here: what was sent has arrived, and more may follow.
+    fn arrived(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        log: NodeRun,
+        version: u64,
+        registry: &Registry,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let Some(flow) = peer.flows.get_mut(&log).filter(|flow| version >= flow.sent) else {
+            return;
+        };
+        flow.in_flight = 0;
+        if log != registry.me() && flow.sent >= registry.watermark(log) {
+            peer.flows.remove(&log);
+        } else {
+            self.push(now, from, log, registry);
+        }
+    }
+
+    fn push(&mut self, now: Instant, to: NodeId, log: NodeRun, registry: &Registry) {
+        let flow = self.peers.get_mut(&to).and_then(|peer| peer.flows.get_mut(&log));
+        let Some(flow) = flow else { return };
+        let floor = Some(registry.floor(log));
+        while flow.in_flight < WINDOW {
+            let part = registry.part(log, flow.sent, flow.passed == floor);
+            let Some(Part { word, upto, size }) = part else {
+                return;
+            };
+            *flow = Flow { sent: upto, passed: floor, in_flight: flow.in_flight + size, at: now };
+            self.out.push_back((to, word));
+        }
+    }
+
+    /// Greets new peers, asks for what has not come, and sends a digest to one of the peers when it
+    /// is time. `peers` are the other members.
     pub(crate) fn tick(&mut self, now: Instant, peers: &[NodeId], registry: &Registry) {
-        let due = *self.due.get_or_insert(now + self.every);
-        if now < due {
+        self.peers.retain(|node, _| peers.contains(node));
+        self.wants.retain(|_, want| peers.contains(&want.holder));
+        for peer in peers {
+            if !self.peers.contains_key(peer) {
+                self.peers.insert(*peer, Peer::new(now, false));
+                self.tell(now, *peer, registry);
+            }
+        }
+        self.pursue(now, registry);
+        if peers.is_empty() {
+            self.due = None;
+            return;
+        }
+        if now < *self.due.get_or_insert(now + self.every) {
             return;
         }
         self.due = Some(now + self.every);
-        if peers.is_empty() {
-            return;
-        }
         self.turn = self.turn.wrapping_add(1);
         let at = self.turn % peers.len() as u64;
         if let Some(peer) = usize::try_from(at).ok().and_then(|at| peers.get(at)) {
-            self.digest(*peer, registry);
+            self.tell(now, *peer, registry);
         }
     }
 
-    /// Gives what was written since the last time to all peers.
-    pub(crate) fn publish(&mut self, peers: &[NodeId], registry: &mut Registry) {
-        let version = registry.version();
-        if version > self.published {
-            let words = registry.since(registry.me(), self.published);
-            for peer in peers {
-                self.out.extend(words.iter().map(|word| (*peer, word.clone())));
-            }
-            self.published = version;
+    /// Gives what was written since the last time to all peers that have said what they have.
+    pub(crate) fn publish(&mut self, now: Instant, peers: &[NodeId], registry: &Registry) {
+        for peer in peers {
+            self.push(now, *peer, registry.me(), registry);
         }
-        let me = registry.me().node;
         for (node, log) in std::mem::take(&mut self.have) {
-            if node != me && peers.contains(&node) {
+            if peers.contains(&node) {
                 let watermark = Watermark { log, version: registry.watermark(log) };
                 self.out.push_back((node, SyncWord::Have { watermark }));
             }
@@ -192,7 +355,7 @@ impl Sync {
 
     /// When [`tick`](Self::tick) is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.due
+        self.wants.values().map(|want| want.due).chain(self.due).min()
     }
 }
 
@@ -226,7 +389,7 @@ mod tests {
         }
 
         fn words(&mut self, peers: &[NodeId]) -> Vec<(NodeId, SyncWord)> {
-            self.sync.publish(peers, &mut self.registry);
+            self.sync.publish(Instant::now(), peers, &self.registry);
             std::iter::from_fn(|| self.sync.next_output()).collect()
         }
 
@@ -235,9 +398,18 @@ mod tests {
         }
     }
 
+    /// A peer of this number says that it has nothing.
+    fn greet(node: &mut Node, n: u8) {
+        let watermarks = vec![Watermark { log: run(n), version: 0 }];
+        node.hear(n, SyncWord::Digest { watermarks });
+        while node.sync.next_output().is_some() {}
+    }
+
     #[test]
     fn a_change_goes_to_all_peers_once_and_is_acknowledged() {
         let (mut a, mut b) = (node(1), node(2));
+        greet(&mut a, 2);
+        greet(&mut a, 3);
         a.write(0);
         let peers = [run(2).node, run(3).node];
         let words = a.words(&peers);
@@ -254,6 +426,7 @@ mod tests {
     #[test]
     fn what_was_lost_is_asked_for_and_given() {
         let (mut a, mut b) = (node(1), node(2));
+        greet(&mut a, 2);
         let peer = [run(2).node];
         a.write(0);
         drop(a.words(&peer));
@@ -270,12 +443,18 @@ mod tests {
     #[test]
     fn a_digest_brings_logs_of_third_nodes_along() {
         let (mut a, mut b, mut c) = (node(1), node(2), node(3));
+        greet(&mut c, 1);
         c.write(7);
         let words = c.words(&[run(1).node]);
         a.hear(3, words[0].1.clone());
         b.sync.linked(Instant::now(), run(1).node, &b.registry);
         let digest = b.words(&[]);
         a.hear(2, digest[0].1.clone());
+        let digest = a.words(&[]);
+        b.hear(1, digest[0].1.clone());
+        let asked = b.words(&[]);
+        assert_eq!(asked, [(run(1).node, SyncWord::Ask { log: run(3), from: 0 })]);
+        a.hear(2, asked[0].1.clone());
         let given = a.words(&[]);
         assert_eq!(b.hear(1, given[0].1.clone()), BTreeSet::from([child(7)]));
     }
@@ -286,6 +465,8 @@ mod tests {
         let peers = [run(2).node, run(3).node];
         let now = Instant::now();
         a.sync.tick(now, &peers, &a.registry);
+        assert_eq!(a.words(&peers).len(), 2, "new peers are greeted");
+        a.sync.tick(now + Duration::from_secs(1), &peers, &a.registry);
         assert!(a.words(&peers).is_empty());
         let mut told = BTreeSet::new();
         for n in 1..3 {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
@@ -127,6 +127,12 @@ impl<A: HotSwap> ChildRef<A> {
         M: HubMessage,
         A: Handler<M>,
     {
+        if let Some(cell) = &self.cell
+            && cell.looks_full(self.hub.settings.mailbox)
+            && !self.hub.doors.stopped.load(Ordering::Acquire)
+        {
+            return Err(error(&self.child, SendFailure::NotHandled(NotHandled::Busy)));
+        }
         self.envelope(message, None)
             .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None, Instant::now()))
             .map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -60,6 +60,8 @@ pub(crate) struct DoorCell {
     /// Whether the child is elsewhere, as far as is known: a message is then encoded before the
     /// door is locked.
     remote: AtomicBool,
+    /// How many messages waited here when the door was last locked.
+    held: AtomicUsize,
     /// When the sweeper has something to do, in milliseconds since the hub began.
     due: AtomicU64,
     swept: AtomicBool,
@@ -105,6 +107,7 @@ impl DoorCell {
                 other => wants.push(other),
             }
         }
+        self.held.store(inner.door.queued(), Ordering::Relaxed);
         drop(inner);
         if wake {
             self.actor.wake();
@@ -121,6 +124,12 @@ impl DoorCell {
                 Signal::Settled { payload, outcome } => payload.settle(outcome),
             }
         }
+    }
+
+    /// Whether a message that does not wait for room would be refused, as far as can be seen
+    /// without the lock. Who asks in a loop then does not get in the way of the child.
+    pub(crate) fn looks_full(&self, mailbox: usize) -> bool {
+        self.held.load(Ordering::Relaxed) >= mailbox
     }
 
     /// Lets a message in, with its caller if one waits for a reply.
@@ -382,6 +391,7 @@ impl Doors {
             inner: Mutex::new(Inner { door, waiters: VecDeque::new(), enough: ENOUGH }),
             actor: AtomicWaker::new(),
             remote: AtomicBool::new(route.is_some_and(|route| route.owner != self.me)),
+            held: AtomicUsize::new(0),
             due: AtomicU64::new(NEVER),
             swept: AtomicBool::new(false),
         });

@@ -37,6 +37,7 @@ function connect() {
   const target = `${url.replace(/^http/, "ws")}/ws?${new URLSearchParams({ room, user })}`;
   const mine = (socket = new WebSocket(target));
   const late = setTimeout(() => mine.close(), 4000);
+  sentAt = 0;
   mine.onopen = () => clearTimeout(late);
   mine.onmessage = ({ data }) => mine === socket && hear(JSON.parse(data));
   mine.onclose = () => {
@@ -199,7 +200,7 @@ function element(tag, className, text) {
 
 /** Gives an element the hue of a node or of a writer: the same everywhere. */
 function hued(made, name) {
-  const sum = [...name].reduce((sum, c) => (sum * 31 + c.codePointAt(0)) % 3600, 0);
+  const sum = [...name].reduce((sum, c) => (sum * 33 + c.codePointAt(0)) % 997, 5);
   made.classList.add("hue");
   made.style.setProperty("--hue", (sum * 137) % 360);
   return made;
@@ -248,8 +249,17 @@ function showPending() {
 }
 
 function showLink(state, text) {
-  $("link").className = state;
-  if ($("link").textContent !== text) $("link").textContent = text;
+  if ($("link").dataset.text !== text) {
+    $("link").dataset.text = text;
+    $("link").className = state;
+    $("link").textContent = text;
+    // The node that served this page is gone: loading it again works at the other one.
+    if (state === "up" && url !== location.origin) {
+      const there = element("a", "", "open it there");
+      there.href = `${url}/?${new URLSearchParams({ room, user })}`;
+      $("link").append(there);
+    }
+  }
   $("leave").disabled = state !== "up";
   $("leave").textContent = state === "up" ? `Make node ${cluster.me} leave` : "Make this node leave";
 }
@@ -278,7 +288,7 @@ function showNodes() {
     const me = node.name === cluster.me;
     made.classList.toggle("me", me);
     const top = element("div", "top");
-    const state = node.state === "alive" ? (me ? "your page is here" : "") : node.state;
+    const state = node.state === "alive" ? (me ? "you are here" : "") : node.state;
     top.append(element("span", "name", node.name), element("span", "state", state));
     if (node.url) {
       const open = element("a", "", me ? "another window" : "open a window");

@@ -50,7 +50,8 @@ enum Pending {
         child: ChildId,
         to: NodeId,
         forced: bool,
-        asked: Option<NodeRun>,
+        /// The owner that was asked, and whether it ran the child by then.
+        asked: Option<(NodeRun, bool)>,
     },
 }
 
@@ -184,8 +185,7 @@ impl Homes {
                 }
             }
             Pending::Migrate { child, to, forced, asked } => {
-                let owner = core.registry.owner(child).map(|(run, _)| run);
-                let Some(owner) = owner else {
+                let Some(owner) = placed(core, child) else {
                     if core.settled {
                         let child = child.clone();
                         self.migrated(core, id, &child, MigrateOutcome::NotFound);
@@ -203,7 +203,7 @@ impl Homes {
                     forced: *forced,
                     wait,
                 };
-                core.send(owner.node, PeerMessage::Home(word));
+                core.send(owner.0.node, PeerMessage::Home(word));
             }
         }
     }
@@ -704,6 +704,17 @@ impl Homes {
                 core.send(node, PeerMessage::Home(HomeWord::Stopped { request, outcomes }));
             }
         }
+    }
+}
+
+/// The owner of a child, and whether it runs the child or is still to start it: it takes
+/// migrations only then.
+fn placed(core: &Core, child: &ChildId) -> Option<(NodeRun, bool)> {
+    let best = core.registry.best(child)?;
+    match best.entry {
+        Entry::Owned(_) => Some((best.owner, true)),
+        Entry::Moved { .. } => Some((best.owner, false)),
+        Entry::Removed { .. } => None,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::model::{
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::{Hello, Member, WIRE_VERSION},
     message::BulkHeader,
-    report::StartOutcome,
+    report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
 
@@ -895,10 +895,7 @@ fn a_migration_on_purpose_stays_where_it_was_sent() {
         for (from, id) in asked {
             let reply = &world.nodes[from].replies[&id];
             assert!(
-                matches!(
-                    reply,
-                    Reply::Migrated(crate::model::report::MigrateOutcome::Moved { .. })
-                ),
+                matches!(reply, Reply::Migrated(MigrateOutcome::Moved { .. })),
                 "seed {seed}: {reply:?}"
             );
         }
@@ -906,6 +903,41 @@ fn a_migration_on_purpose_stays_where_it_was_sent() {
         for n in 0..6 {
             assert!(world.nodes[n % 3].runtime.actors.contains_key(&world.children[n]), "{seed}");
         }
+    }
+}
+
+#[test]
+fn a_migration_asked_for_while_its_child_moves_is_answered() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 2, 12);
+        let joiner = world.join();
+        let wait = world.dice.ms(1, 120);
+        world.run_for(wait);
+        let to = world.nodes[joiner].me.id;
+        let mut asked = Vec::new();
+        for child in world.children.clone() {
+            let from = world.dice.below(2) as usize;
+            let timeout = Duration::from_secs(10);
+            let id = world.request(from, Request::Migrate { child, to, forced: false, timeout });
+            asked.push((from, id));
+            let wait = world.dice.ms(0, 5);
+            world.run_for(wait);
+        }
+        world.run_for(6 * SECOND);
+        for (from, id) in asked {
+            let reply = world.nodes[from].replies.get(&id);
+            // By the view of the node that was asked the joiner may not have been in yet.
+            assert!(
+                matches!(
+                    reply,
+                    Some(Reply::Migrated(
+                        MigrateOutcome::Moved { .. } | MigrateOutcome::NoSuchNode
+                    ))
+                ),
+                "seed {seed}: {reply:?}"
+            );
+        }
+        world.check_end(true);
     }
 }
 

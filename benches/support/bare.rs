@@ -1,7 +1,14 @@
 //! The baseline: length-framed messages over TCP + Noise + Yamux into an Actix actor, and nothing
 //! else. No registry, no order across moves, no acknowledgement, no serde.
+//!
+//! The wire has a thread of its own at both ends, and the actor has one, as in a hub: a handler that
+//! blocks must not stop the link.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use actix::prelude::*;
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt, future::poll_fn};
@@ -14,7 +21,7 @@ use libp2p::{
     },
     identity, noise, tcp, yamux,
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 
@@ -97,7 +104,7 @@ pub async fn serve() -> String {
             break listen_addr;
         }
     };
-    let echo = Echo { handled: 0 }.start();
+    let echo = Echo::start_in_arbiter(&Arbiter::new().handle(), |_| Echo { handled: 0 });
     actix_rt::spawn(async move {
         while let Some(event) = wire.next().await {
             if let TransportEvent::Incoming { upgrade, .. } = event {
@@ -178,7 +185,17 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects on a thread of its own.
     pub async fn connect(address: &str) -> Self {
+        let (tell, told) = oneshot::channel();
+        let address = address.to_owned();
+        Arbiter::new().spawn(async move {
+            let _ = tell.send(Self::connect_here(&address).await);
+        });
+        told.await.expect("the server answers")
+    }
+
+    async fn connect_here(address: &str) -> Self {
         let mut wire = transport();
         let address: Multiaddr = address.parse().expect("the server told a valid address");
         let options = DialOpts { role: libp2p::core::Endpoint::Dialer, port_use: PortUse::New };
@@ -215,7 +232,7 @@ impl Client {
         actix_rt::spawn(async move {
             let _wire = wire;
             read(&mut reader, |id, _, payload| {
-                let mut waiting = answered.try_lock().expect("one thread, no lock across await");
+                let mut waiting = answered.lock().expect("nobody panics with it");
                 if let Some(sender) = waiting.remove(&id) {
                     let _ = sender.send(payload);
                 }
@@ -228,7 +245,7 @@ impl Client {
     async fn call(&self, ask: u8, payload: Vec<u8>) -> Vec<u8> {
         let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        self.waiting.try_lock().expect("one thread, no lock across await").insert(id, sender);
+        self.waiting.lock().expect("nobody panics with it").insert(id, sender);
         self.frames.send((id, ask, payload)).await.expect("the writer runs");
         receiver.await.expect("the server answers")
     }

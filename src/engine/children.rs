@@ -86,6 +86,8 @@ pub(crate) struct Instance {
     pub(crate) not: BTreeSet<NodeId>,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
     pub(crate) wanted: Option<Wanted>,
+    /// What a home ordered to be started when this one has ended.
+    pub(crate) then: Option<(NodeId, Arc<ChildSpec>, Epoch)>,
 }
 
 impl Instance {
@@ -100,6 +102,7 @@ impl Instance {
             not: BTreeSet::new(),
             halts: Vec::new(),
             wanted: None,
+            then: None,
         }
     }
 
@@ -195,7 +198,7 @@ impl Children {
         epoch: Epoch,
     ) {
         let child = spec.id().clone();
-        let mut answer = |core: &mut Core, outcome| {
+        let answer = |core: &mut Core, outcome| {
             core.news.push_back(News::Ran { home, child: child.clone(), epoch, outcome });
         };
         let me = core.me.node;
@@ -204,6 +207,12 @@ impl Children {
             match &instance.phase {
                 // The order was repeated; its answer comes when the start has ended.
                 Phase::Starting(Begin::Ordered(_)) if at == epoch => {}
+                // It begins when nothing is left of the one that ends.
+                Phase::Stopping if at < epoch => {
+                    if let Some(instance) = self.instances.get_mut(&child) {
+                        instance.then = Some((home, spec, epoch));
+                    }
+                }
                 _ if at == epoch => answer(core, StartOutcome::Started { node: me, epoch }),
                 _ => answer(core, StartOutcome::Exists { node: me, epoch: at }),
             }
@@ -281,6 +290,8 @@ impl Children {
             }
             Err(reason) => match why {
                 Begin::Ordered(home) => {
+                    // The removal is written before the answer: whoever asks again finds no trace.
+                    core.write(child, Entry::Removed { epoch: epoch.next_term() });
                     core.news.push_back(News::Ran {
                         home,
                         child: child.clone(),
@@ -372,6 +383,9 @@ impl Children {
             core.emit(HubEvent::ChildStopped { child: child.clone() });
         }
         core.news.push_back(News::Look { child: child.clone() });
+        if let Some((home, spec, epoch)) = instance.then {
+            self.run(core, home, spec, epoch);
+        }
     }
 
     /// The actor ended unasked.

@@ -140,6 +140,8 @@ struct World {
     calm: bool,
     /// Refuse some builds and freezes.
     faulty: bool,
+    /// Refuse all starts.
+    refuse_starts: bool,
 }
 
 fn node_id(index: usize, generation: u64) -> NodeId {
@@ -178,6 +180,7 @@ impl World {
             requests: 0,
             calm: true,
             faulty: false,
+            refuse_starts: false,
         };
         for _ in 0..nodes {
             world.join();
@@ -492,6 +495,11 @@ impl World {
         match order {
             ChildOrder::Start { spec, epoch } => {
                 let child = spec.id().clone();
+                if self.refuse_starts {
+                    let outcome = Err("it does not want to".to_owned());
+                    self.report(index, ChildReport::Started { child, epoch, outcome });
+                    return;
+                }
                 let actor = Actor { epoch, gate: Gate::Open, state: State::new() };
                 runtime.actors.insert(child.clone(), actor);
                 self.report(index, ChildReport::Started { child, epoch, outcome: Ok(()) });
@@ -843,6 +851,25 @@ fn one_id_started_from_two_nodes_at_once_is_started_once() {
         world.run_for(2 * SECOND);
         let started = world.started(0, first) + world.started(2, second);
         assert_eq!(started, 10, "seed {seed}");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_start_that_was_refused_can_be_asked_for_again_at_once() {
+    for seed in seeds(20) {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        world.refuse_starts = true;
+        let first = world.start(0, 0..10);
+        while !world.nodes[0].replies.contains_key(&first) {
+            world.run_for(Duration::from_millis(1));
+        }
+        assert_eq!(world.started(0, first), 0, "seed {seed}");
+        world.refuse_starts = false;
+        let again = world.start(0, 0..10);
+        world.run_for(2 * SECOND);
+        assert_eq!(world.started(0, again), 10, "seed {seed}");
         world.check_end(true);
     }
 }

@@ -188,7 +188,7 @@ async fn measure(options: &Options) {
             assert!(!error.may_have_been_handled(), "{error}");
             busy += 1;
             tokio::task::yield_now().await;
-            if busy % 64 == 0 {
+            if busy.is_multiple_of(64) {
                 tokio::time::sleep(Duration::from_micros(50)).await;
             }
         }

@@ -1,3 +1,7 @@
 //! Whole systems: several nodes in one process, several processes.
 
+mod children;
 mod layers;
+mod moves;
+mod processes;
+mod support;

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -54,8 +54,6 @@ pub(crate) enum Item<P> {
         body: Bytes,
         /// Whether its reply is waited for.
         wants_reply: bool,
-        /// What is left of the sender's time.
-        budget: Option<Duration>,
     },
 }
 
@@ -105,35 +103,19 @@ impl<P: Payload> Door<P> {
         }
     }
 
-    /// The child.
-    pub(crate) fn child(&self) -> &ChildId {
-        &self.child
-    }
-
     /// Whether messages for a child without a route wait for one until their time is over, or are
     /// refused at once. Refused unless set.
     pub(crate) fn set_patient(&mut self, patient: bool) {
         self.patient = patient;
-    }
-
-    /// The gate's state.
-    pub(crate) fn gate_state(&self) -> GateState {
-        self.gate.state()
-    }
-
-    /// The epoch of the gate.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.gate.epoch()
+        if !patient && self.route.is_none() && self.lane.target().is_none() {
+            self.lane.fail(&NotHandled::NoSuchChild);
+            self.finish();
+        }
     }
 
     /// Messages that wait here, for the actor or for an owner elsewhere.
     pub(crate) fn queued(&self) -> usize {
         self.gate.queue.len() + self.lane.len()
-    }
-
-    /// Messages whose handlers have started here.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.gate.accepted()
     }
 
     /// Handlers that have started and are not resolved.
@@ -206,7 +188,6 @@ impl<P: Payload> Door<P> {
                     name: remote.name,
                     body: remote.body,
                     wants_reply: remote.wants_reply,
-                    budget: remote.deadline.map(|at| at.saturating_duration_since(now)),
                 },
             },
         });

@@ -147,7 +147,6 @@ pub(crate) struct Gate<P> {
     lanes: BTreeMap<(NodeRun, LaneId), LaneIn>,
     started: BTreeMap<Ticket, Started>,
     tickets: u64,
-    accepted: u64,
     /// Runs for which there is something to write.
     news: BTreeSet<NodeRun>,
 }
@@ -165,22 +164,12 @@ impl<P> Gate<P> {
             lanes: BTreeMap::new(),
             started: BTreeMap::new(),
             tickets: 0,
-            accepted: 0,
             news: BTreeSet::new(),
         }
     }
 
     pub(crate) fn state(&self) -> GateState {
         self.state
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// Messages whose handlers have started here.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted
     }
 
     pub(crate) fn unresolved(&self) -> usize {
@@ -382,7 +371,6 @@ impl<P> Gate<P> {
                     Started::Remote { run, lane: lane_id, number, wants_reply }
                 }
             };
-            self.accepted += 1;
             self.tickets += 1;
             let ticket = Ticket(self.tickets);
             self.started.insert(ticket, started);

@@ -589,7 +589,7 @@ impl Children {
         attempt: Epoch,
         input: &TargetInput,
     ) -> bool {
-        if !self.targets.get(child).is_some_and(|target| target.attempt == attempt) {
+        if self.targets.get(child).is_none_or(|target| target.attempt != attempt) {
             return false;
         }
         self.target_step(core, child, input);

@@ -246,16 +246,6 @@ impl Registry {
         self.logs.get(&log).map_or(0, |log| log.floor)
     }
 
-    /// Every log with its watermark.
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (NodeRun, u64)> {
-        self.logs.iter().map(|(run, log)| (*run, log.version))
-    }
-
-    /// Whether entries stand in a log.
-    pub(crate) fn has_entries(&self, log: NodeRun) -> bool {
-        self.logs.get(&log).is_some_and(|log| !log.order.is_empty())
-    }
-
     /// The watermarks that others need to know: of the own log, which comes first, of those with
     /// entries, and of those that a node which was in lately has written.
     pub(crate) fn watermarks(&self) -> Vec<Watermark> {
@@ -271,6 +261,7 @@ impl Registry {
     ///
     /// Below the floor the first part is a snapshot that replaces what its receiver has up to the
     /// part's end.
+    #[cfg(test)]
     pub(crate) fn changes_since(&self, log: NodeRun, from: u64) -> impl Iterator<Item = Part> {
         let mut next = (from, false);
         iter::from_fn(move || {
@@ -478,14 +469,6 @@ impl Registry {
         children.filter_map(|child| Some((child, self.owner(child)?.1)))
     }
 
-    /// The children that this node's own entries say it owns; not those that were handed to it
-    /// and that it has not opened yet.
-    pub(crate) fn own(&self) -> impl Iterator<Item = (&ChildId, &Ownership)> {
-        self.owned_by(self.me).filter(|(child, _)| {
-            self.children.get(*child).is_some_and(|holding| holding.best().writer == self.me)
-        })
-    }
-
     /// All children that are not removed.
     pub(crate) fn children(&self) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
         self.children.iter().filter_map(|(child, holding)| {
@@ -495,6 +478,7 @@ impl Registry {
     }
 
     /// How many children there are, removed ones not counted.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.live
     }

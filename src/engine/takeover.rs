@@ -6,10 +6,7 @@
 //! No timer skips anyone: a member answers, or goes down itself. Live beats all, then the highest
 //! epoch; a fresh start only if there is nothing anywhere.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{children::Children, core::Core};
 use crate::model::{
@@ -20,8 +17,6 @@ use crate::model::{
 
 /// Children of one call, so that a word stays far below the frame limit.
 const CALL_SIZE: usize = 1_000;
-/// How often an unanswered call is repeated: a word may be lost with its link.
-pub(crate) const REPEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Orphan {

@@ -332,6 +332,7 @@ pub(crate) struct Doors {
     /// Whether handlers may start and replies go out.
     valid: watch::Sender<bool>,
     pub(crate) is_valid: AtomicBool,
+    is_patient: AtomicBool,
     /// Told when a barrier comes down.
     pub(crate) drained: tokio::sync::Notify,
 }
@@ -351,6 +352,7 @@ impl Doors {
             stopped: AtomicBool::new(false),
             valid: watch::Sender::new(true),
             is_valid: AtomicBool::new(true),
+            is_patient: AtomicBool::new(true),
             drained: tokio::sync::Notify::new(),
         })
     }
@@ -385,6 +387,7 @@ impl Doors {
         let route = map.routes.get(child).copied();
         door.route(route);
         door.suspend(!self.is_valid.load(Ordering::Acquire));
+        door.set_patient(self.is_patient.load(Ordering::Acquire));
         let cell = Arc::new(DoorCell {
             child: child.clone(),
             doors: Arc::downgrade(self),
@@ -501,6 +504,17 @@ impl Doors {
         self.valid.send_replace(valid);
         for cell in self.all() {
             cell.with(|door| door.suspend(!valid));
+        }
+    }
+
+    /// Whether a message for a child that is not known waits for it: while the registry may still
+    /// be on its way here.
+    pub(crate) fn set_patient(&self, patient: bool) {
+        if self.is_patient.swap(patient, Ordering::AcqRel) == patient {
+            return;
+        }
+        for cell in self.all() {
+            cell.with(|door| door.set_patient(patient));
         }
     }
 

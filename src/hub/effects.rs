@@ -71,6 +71,9 @@ impl HubSystem {
                 effect => self.network_effect(effect),
             }
         }
+        if let Some(running) = &self.running {
+            shared.doors.set_patient(!running.engine.is_settled());
+        }
         for (worker, orders) in orders {
             if let Some(worker) = shared.workers().get(worker) {
                 worker.do_send(Orders(orders));

@@ -170,9 +170,6 @@ pub enum NetError {
         /// What the system said.
         reason: String,
     },
-    /// The secret key is no ed25519 key.
-    #[error("the secret key is not valid: {0}")]
-    Key(String),
     /// The network's thread, its runtime or its transport could not be made.
     #[error("cannot start the network: {0}")]
     Start(String),

@@ -223,6 +223,7 @@ impl Membership {
 
     /// Whether this run is in; suspects and leaving ones are.
     #[must_use]
+    #[cfg(test)]
     pub fn is_live(&self, run: NodeRun) -> bool {
         self.view.is_live(run)
     }
@@ -235,6 +236,7 @@ impl Membership {
 
     /// Whether this life is over: its words and frames are refused.
     #[must_use]
+    #[cfg(test)]
     pub fn fenced(&self, node: NodeId, incarnation: Incarnation) -> bool {
         self.fences.covers(node, incarnation)
     }
@@ -248,6 +250,7 @@ impl Membership {
 
     /// Whether any node was ever linked.
     #[must_use]
+    #[cfg(test)]
     pub fn has_heard_a_seed(&self) -> bool {
         self.linked_once
     }

@@ -38,12 +38,6 @@ impl Check {
 }
 
 impl Membership {
-    /// Whether gates may start handlers, as told by the latest `Gates`.
-    #[must_use]
-    pub fn gates_valid(&self) -> bool {
-        self.check.is_none()
-    }
-
     /// Peers may not have heard this node for the suspicion window: they may have declared it down.
     pub(super) fn start_check(&mut self, now: Instant) {
         tracing::warn!(node = %self.me, "this node did not run for longer than the suspicion window");

@@ -236,9 +236,11 @@ async fn check(id: u32, refs: &[ChildRef<Counter>], written: &[Written]) -> Valu
     })
 }
 
+type Client = actix_rt::task::JoinHandle<(Vec<Written>, Totals)>;
+
 struct Load {
     stop: Arc<AtomicBool>,
-    clients: Vec<(u32, actix_rt::task::JoinHandle<(Vec<Written>, Totals)>)>,
+    clients: Vec<(u32, Client)>,
 }
 
 async fn node(options: &Options) {

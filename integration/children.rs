@@ -193,13 +193,13 @@ fn a_node_of_another_hub_or_with_another_secret_does_not_come_in() {
 fn a_wrong_setting_or_address_is_named() {
     run(async {
         let error = tcp("a").settings(Settings { mailbox: 0, ..settings() }).start().await;
-        let error = error.err().expect("no place for a message").to_string();
+        let error = error.expect_err("no place for a message").to_string();
         assert!(error.contains("mailbox is 0"), "{error}");
         let error = builder("test", "a").listen("localhost:80").start().await;
-        let error = error.err().expect("no multiaddr").to_string();
+        let error = error.expect_err("no multiaddr").to_string();
         assert!(error.contains("localhost:80"), "{error}");
         let error = builder("test", "a").listen("/ip4/0.0.0.0/tcp/0").start().await;
-        let error = error.err().expect("nothing says who may join").to_string();
+        let error = error.expect_err("nothing says who may join").to_string();
         assert!(error.contains("secret"), "{error}");
     });
 }

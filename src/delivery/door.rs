@@ -348,9 +348,7 @@ impl<P: Payload> Door<P> {
         // What was ready for the link before was never asked for.
         self.ready.remove(&run);
         self.lane.linked(run);
-        if self.gate.has_news_for(run) && self.ready.insert(run) {
-            self.signals.push_back(Signal::Ready(run));
-        }
+        self.gate.linked(run);
         self.finish();
     }
 

@@ -249,8 +249,9 @@ impl<P> Gate<P> {
     fn take_marks(&mut self, marks: &[LaneMark]) {
         for mark in marks {
             let lane = self.lanes.entry((mark.run, mark.lane)).or_default();
+            // Told when the lane opens a session here, not before: until then it asks elsewhere.
             lane.accepted = lane.accepted.max(mark.accepted);
-            lane.told = lane.told.min(lane.accepted);
+            lane.told = lane.accepted;
         }
     }
 
@@ -513,6 +514,17 @@ impl<P> Gate<P> {
         Ok(())
     }
 
+    /// A link to this run stands: replies that may have been lost with the one before go again,
+    /// whether the child is still here or not.
+    pub(crate) fn linked(&mut self, run: NodeRun) {
+        for ((at, _), lane) in &mut self.lanes {
+            if *at == run && !lane.replies.is_empty() {
+                lane.unsent = lane.replies.keys().copied().collect();
+                self.news.insert(run);
+            }
+        }
+    }
+
     /// The link of this run broke: its sessions are over.
     pub(crate) fn unlinked(&mut self, run: NodeRun) {
         for ((at, _), lane) in &mut self.lanes {
@@ -537,13 +549,6 @@ impl<P> Gate<P> {
     /// Runs for which there is something to write, taken.
     pub(crate) fn take_news(&mut self) -> BTreeSet<NodeRun> {
         std::mem::take(&mut self.news)
-    }
-
-    /// Whether there is something to write for this run.
-    pub(crate) fn has_news_for(&self, run: NodeRun) -> bool {
-        self.lanes
-            .range((run, LaneId(0))..=(run, LaneId(u64::MAX)))
-            .any(|(_, lane)| lane.has_news())
     }
 
     /// Writes what this run is to be told. Tells whether there is more.

@@ -362,10 +362,34 @@ impl Model {
     }
 }
 
+#[test]
+fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
+    let mut model = Model::new();
+    let steps = [
+        Step::Ask(1),
+        Step::Write(1, 0),
+        Step::Deliver(1, 0),
+        Step::Deliver(1, 0),
+        Step::Handle,
+        Step::Freeze(2),
+        Step::Write(0, 1),
+        Step::Commit,
+        Step::Break(0, 1),
+        Step::Write(2, 1),
+        Step::Deliver(2, 1),
+        Step::Tells(1),
+    ];
+    for step in steps {
+        model.step(step);
+    }
+    model.come_to_rest();
+    model.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        cases: 400,
+        cases: std::env::var("DOOR_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400),
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     })]

@@ -37,7 +37,7 @@ struct Lines {
 /// Nodes, the one that answered last first.
 struct Nodes(Vec<String>);
 
-pub fn run(options: ClientOptions) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: ClientOptions) -> Result<(), Box<dyn Error>> {
     let mut nodes = Nodes(options.urls.clone());
     let path = format!("/api/rooms/{}/lines", encode(&options.room));
     for (index, text) in options.say.iter().enumerate() {

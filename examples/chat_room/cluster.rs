@@ -29,7 +29,7 @@ struct Node {
 }
 
 /// Starts the nodes and stays until all have ended, or until Ctrl-C or SIGTERM ends them.
-pub async fn run() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let mut interrupt = pin!(interrupted());
     let pages = free_ports(PORTS)?;
     let hubs = free_ports([0; 3])?;

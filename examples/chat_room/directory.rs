@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::room::micros;
 
 /// The id of the one child there is.
-pub const DIRECTORY: &str = "directory";
+pub(crate) const DIRECTORY: &str = "directory";
 /// How long a node is listed after it last said anything, in microseconds.
 const FORGET: u64 = 10_000_000;
 /// Nodes that are listed at most.
 const NODES: usize = 1_000;
 
 #[derive(Default, Serialize, Deserialize)]
-pub struct Directory {
+pub(crate) struct Directory {
     nodes: BTreeMap<String, Entry>,
 }
 
@@ -37,7 +37,7 @@ impl Actor for Directory {
 /// The page of this node is there. Answered with all pages, by node id.
 #[derive(Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Pages")]
-pub struct Register {
+pub(crate) struct Register {
     pub node: String,
     pub url: String,
 }
@@ -47,7 +47,7 @@ impl HubMessage for Register {
 }
 
 #[derive(Debug, Default, MessageResponse, Serialize, Deserialize)]
-pub struct Pages(pub BTreeMap<String, String>);
+pub(crate) struct Pages(pub BTreeMap<String, String>);
 
 impl Handler<Register> for Directory {
     type Result = Pages;

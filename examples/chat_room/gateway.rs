@@ -40,7 +40,7 @@ const UNREAD: usize = 256;
 /// What a page is told, as JSON.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Tell<'a> {
+pub(crate) enum Tell<'a> {
     /// Further lines. With another life than before: forget the lines you have.
     Lines { life: u64, lines: Vec<&'a Line> },
     /// Where the room runs, and who is in it.
@@ -56,14 +56,14 @@ pub enum Tell<'a> {
 }
 
 impl Tell<'_> {
-    pub fn json(&self) -> Arc<str> {
+    pub(crate) fn json(&self) -> Arc<str> {
         serde_json::to_string(self).expect("plain data is always JSON").into()
     }
 }
 
 /// The gateways of a node.
 #[derive(Clone)]
-pub struct Gateways {
+pub(crate) struct Gateways {
     hub: Hub,
     cluster: watch::Receiver<Cluster>,
     arbiter: ArbiterHandle,
@@ -71,12 +71,12 @@ pub struct Gateways {
 }
 
 impl Gateways {
-    pub fn new(hub: Hub, cluster: watch::Receiver<Cluster>) -> Self {
+    pub(crate) fn new(hub: Hub, cluster: watch::Receiver<Cluster>) -> Self {
         Self { hub, cluster, arbiter: Arbiter::current(), all: Arc::default() }
     }
 
     /// The gateway of a room, which starts the room if nobody did so far.
-    pub fn open(&self, room: &str) -> Result<Addr<Gateway>, String> {
+    pub(crate) fn open(&self, room: &str) -> Result<Addr<Gateway>, String> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gateway) = all.get(room) {
             return Ok(gateway.clone());
@@ -92,7 +92,7 @@ impl Gateways {
     }
 
     /// Tells every page to go to another node.
-    pub fn bye(&self) {
+    pub(crate) fn bye(&self) {
         for gateway in self.all.lock().unwrap_or_else(PoisonError::into_inner).values() {
             gateway.do_send(Bye);
         }
@@ -104,7 +104,7 @@ struct Page {
     words: mpsc::Sender<Arc<str>>,
 }
 
-pub struct Gateway {
+pub(crate) struct Gateway {
     hub: Hub,
     cluster: watch::Receiver<Cluster>,
     id: String,
@@ -269,7 +269,7 @@ impl Actor for Gateway {
 /// A page came; it is told everything, and then what changes. Answered with its number.
 #[derive(Message)]
 #[rtype(result = "Result<(u64, mpsc::Receiver<Arc<str>>), String>")]
-pub struct Join {
+pub(crate) struct Join {
     pub user: String,
 }
 
@@ -301,7 +301,7 @@ impl Handler<Join> for Gateway {
 /// A page went.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Part(pub u64);
+pub(crate) struct Part(pub u64);
 
 impl Handler<Part> for Gateway {
     type Result = ();
@@ -315,14 +315,14 @@ impl Handler<Part> for Gateway {
 /// Have a line said, however often that must be tried.
 #[derive(Message)]
 #[rtype(result = "Result<(), NotSaid>")]
-pub struct Write {
+pub(crate) struct Write {
     pub id: String,
     pub user: String,
     pub text: String,
 }
 
 /// Why a line was not said, as far as is known.
-pub enum NotSaid {
+pub(crate) enum NotSaid {
     /// It never will be.
     Refused(String),
     /// The room did not answer in time. Trying again is safe: it takes the line once.
@@ -370,14 +370,14 @@ async fn say(
 /// The lines after `after`, as far as they are known on this node.
 #[derive(Message)]
 #[rtype(result = "Lines")]
-pub struct Read {
+pub(crate) struct Read {
     pub life: u64,
     pub after: u64,
 }
 
 /// The answer to [`Read`].
 #[derive(MessageResponse, Serialize)]
-pub struct Lines {
+pub(crate) struct Lines {
     /// 0 if nothing is known yet.
     life: u64,
     lines: Vec<Line>,

@@ -20,18 +20,15 @@ mod options;
 mod room;
 mod web;
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
-use options::Command;
+use options::{Command, Wrong};
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
     let command = match options::parse(arguments) {
         Ok(command) => command,
-        Err(wrong) => {
-            eprintln!("chat_room: {wrong}\nchat_room --help explains everything.");
-            return ExitCode::from(2);
-        }
+        Err(wrong) => return fail(wrong.into()),
     };
     tracing_subscriber::fmt()
         .with_env_filter(
@@ -50,9 +47,16 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("chat_room: {problem}");
-            ExitCode::FAILURE
-        }
+        Err(problem) => fail(problem),
     }
+}
+
+/// Says what is wrong; 2 is the exit code for a wrong option, 1 for all else.
+fn fail(problem: Box<dyn Error>) -> ExitCode {
+    eprintln!("chat_room: {problem}");
+    if problem.is::<Wrong>() {
+        eprintln!("chat_room --help explains everything.");
+        return ExitCode::from(2);
+    }
+    ExitCode::FAILURE
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, io::Read as _, time::Duration};
 
-use actix_hub::prelude::*;
+use actix_hub::{Inspection, StartHubError, prelude::*};
 use actix_web::rt;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     directory::{DIRECTORY, Directory, Register},
     gateway::Gateways,
-    options::NodeOptions,
+    options::{NodeOptions, Wrong},
     room::{Restore, Room, Say, Since},
     web::{self, Site},
 };
@@ -23,14 +23,14 @@ const LEAVE: Duration = Duration::from_secs(8);
 
 /// The cluster as the pages show it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The name of the node that tells this.
     pub me: String,
     pub nodes: Vec<NodeState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NodeState {
+pub(crate) struct NodeState {
     pub name: String,
     /// Where its page is; empty while it is not known.
     pub url: String,
@@ -39,13 +39,13 @@ pub struct NodeState {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RoomPlace {
+pub(crate) struct RoomPlace {
     pub name: String,
     pub epoch: String,
 }
 
 /// Runs a node until it is told to leave.
-pub async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     let settings = Settings { leave_timeout: LEAVE, ..Settings::default() };
     let mut builder = HubSystem::builder("chat_room")
         .node_name(&options.name)
@@ -64,7 +64,7 @@ pub async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     if let Some(secret) = options.secret {
         builder = builder.secret(secret);
     }
-    let hub = builder.start().await?;
+    let hub = builder.start().await.map_err(|error| explain(error, &options))?;
 
     let url = options.url.clone().unwrap_or_else(|| format!("http://{}", options.http));
     let (cluster, watcher) = watch::channel(Cluster::default());
@@ -75,7 +75,8 @@ pub async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
         Ok(server) => server,
         Err(problem) => {
             hub.stop().await;
-            return Err(format!("--http: cannot serve on {}: {problem}", options.http).into());
+            let problem = format!("cannot serve on {}: {problem}", options.http);
+            return Err(Wrong { option: "--http".into(), problem }.into());
         }
     };
     let handle = server.handle();
@@ -119,6 +120,26 @@ pub async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Names the option that is to blame, as for any other wrong option.
+fn explain(error: StartHubError, options: &NodeOptions) -> Box<dyn Error> {
+    let wrong = |option: &str, problem| Wrong { option: option.to_owned(), problem }.into();
+    match &error {
+        StartHubError::Address { address, .. } if options.seeds.contains(address) => {
+            wrong("--seed", error.to_string())
+        }
+        StartHubError::Address { address, .. } if options.advertise.contains(address) => {
+            wrong("--advertise", error.to_string())
+        }
+        StartHubError::Address { .. } | StartHubError::Listen { .. } => {
+            wrong("--listen", error.to_string())
+        }
+        StartHubError::Admission(_) => {
+            wrong("--secret", format!("is needed to listen on {}", options.listen.join(", ")))
+        }
+        _ => error.into(),
+    }
+}
+
 /// Keeps the picture of the cluster that the pages show.
 async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
     let urls = watch::Sender::new(BTreeMap::new());
@@ -126,7 +147,8 @@ async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tick.tick().await;
-        let (nodes, children) = (hub.nodes().await, hub.children(Scope::Global).await);
+        // Ends with the hub; the last picture stays.
+        let Ok(Inspection { nodes, children }) = hub.inspect().await else { return };
         let picture = picture(&hub, &nodes, &children, &urls.borrow());
         cluster.send_if_modified(|known| {
             let changed = *known != picture;
@@ -191,9 +213,13 @@ async fn register(hub: Hub, url: String, urls: watch::Sender<BTreeMap<String, St
 async fn report(hub: Hub) {
     let me = hub.node_name().to_string();
     let mut events = hub.events();
+    let mut names = BTreeMap::new();
     while let Some(event) = events.next().await {
         match event {
-            HubEvent::NodeJoined { name, .. } => println!("[{me}] sees {name}"),
+            HubEvent::NodeJoined { node, name } => {
+                println!("[{me}] sees {name}");
+                names.insert(node, name);
+            }
             HubEvent::HandedOver { child, took, bytes, .. } => {
                 println!("[{me}] handed {child} over: {bytes} bytes, {took:.1?}");
             }
@@ -201,7 +227,11 @@ async fn report(hub: Hub) {
                 println!("[{me}] runs {child} now ({epoch})")
             }
             HubEvent::Recovered { child, .. } => println!("[{me}] started {child} again"),
-            HubEvent::NodeDown { node } => println!("[{me}] declares {node:?} down"),
+            HubEvent::NodeLeft { node } | HubEvent::NodeDown { node } => {
+                let name =
+                    names.remove(&node).map_or_else(|| node.short(), |name| name.to_string());
+                println!("[{me}] {name} is gone");
+            }
             _ => {}
         }
     }
@@ -226,7 +256,7 @@ async fn stop_signal(until_stdin_closes: bool) {
 }
 
 /// Ends at Ctrl-C or SIGTERM.
-pub async fn interrupted() {
+pub(crate) async fn interrupted() {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .expect("a signal handler can be set");

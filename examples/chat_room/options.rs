@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use crate::room;
 
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Chat rooms that live on a cluster and move from node to node.
 
   chat_room                         three nodes on this machine, each with its page; Ctrl-C ends them
@@ -41,7 +41,7 @@ With cargo: cargo run --release --example chat_room -- --help
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
-pub enum Command {
+pub(crate) enum Command {
     Help,
     Launch,
     Node(NodeOptions),
@@ -49,7 +49,7 @@ pub enum Command {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct NodeOptions {
+pub(crate) struct NodeOptions {
     pub name: String,
     pub listen: Vec<String>,
     pub http: SocketAddr,
@@ -61,7 +61,7 @@ pub struct NodeOptions {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct ClientOptions {
+pub(crate) struct ClientOptions {
     pub room: String,
     pub say: Vec<String>,
     pub follow: bool,
@@ -71,7 +71,7 @@ pub struct ClientOptions {
 
 /// An option that is wrong, and why.
 #[derive(Debug, PartialEq)]
-pub struct Wrong {
+pub(crate) struct Wrong {
     pub option: String,
     pub problem: String,
 }
@@ -82,12 +82,14 @@ impl fmt::Display for Wrong {
     }
 }
 
+impl std::error::Error for Wrong {}
+
 fn wrong(option: &str, problem: impl Into<String>) -> Wrong {
     Wrong { option: option.to_owned(), problem: problem.into() }
 }
 
 /// Reads what follows the program's name.
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Wrong> {
+pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Wrong> {
     let mut arguments = arguments.into_iter().peekable();
     if arguments.peek().is_none() {
         return Ok(Command::Launch);

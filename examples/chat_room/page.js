@@ -69,7 +69,7 @@ function hear(word) {
     case "trouble": return trouble(`The room does not answer: ${word.message}. Your lines wait.`);
     case "error": return hearError(word);
     case "bye":
-      notice(`Node ${cluster.me} has left. This page goes on with another one.`);
+      notice(`Node ${cluster.me} has left; this page goes on with another one`);
       return elsewhere();
   }
 }
@@ -78,7 +78,7 @@ function hearLines({ life: now, lines }) {
   attempts = 0;
   trouble("");
   if (now !== life) {
-    if (life) notice("The room lost its node. Its lines come back from the nodes that saw them.");
+    if (life) notice("The room lost its node; its lines come back from the nodes that saw them");
     for (const line of document.querySelectorAll("#lines .line")) line.remove();
     [life, last, shown] = [now, 0, new Set()];
     // What only this page knows, since its node is gone too, is said again: the room knows ids.
@@ -114,9 +114,7 @@ function hearRoom(word) {
   status = word;
   const count = word.moved?.count ?? 0;
   if (moves !== null && count > moves) {
-    const { from, to, took } = word.moved;
-    const ms = took / 1000;
-    notice(`The room moved ${from} → ${to} in ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);
+    notice(`The room ${move(word.moved)}`);
   }
   moves = count;
   trouble("");
@@ -124,14 +122,30 @@ function hearRoom(word) {
   showPeople();
 }
 
+function move({ from, to, took }) {
+  const ms = took / 1000;
+  return `moved ${from} → ${to} in ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+}
+
 function hearCluster(word) {
+  tellChanges(cluster.nodes, word.nodes);
   cluster = word;
-  others = cluster.nodes
+  const alive = cluster.nodes
     .filter((node) => node.url && node.state === "alive" && node.name !== cluster.me)
     .map((node) => node.url);
+  // Those known from before are tried last: a node that sees nobody may be the one that is wrong.
+  others = [...new Set([...alive, ...others])].slice(0, 50);
   showLink("up", `this page is on node ${cluster.me}`);
   showNodes();
   showRoom();
+}
+
+/** Says who came and who went, unless this page has just come itself. */
+function tellChanges(before, now) {
+  const names = (nodes) => nodes.map((node) => node.name);
+  if (!before.length || !life) return;
+  for (const name of names(now).filter((name) => !names(before).includes(name))) notice(`Node ${name} is here`);
+  for (const name of names(before).filter((name) => !names(now).includes(name))) notice(`Node ${name} is gone`);
 }
 
 function hearError({ id, message }) {
@@ -200,9 +214,10 @@ function element(tag, className, text) {
 
 /** Gives an element the hue of a node or of a writer: the same everywhere. */
 function hued(made, name) {
-  const sum = [...name].reduce((sum, c) => (sum * 33 + c.codePointAt(0)) % 997, 5);
+  // Steps of the golden angle: names that differ a little get hues that differ much.
+  const sum = [...name].reduce((sum, c) => (sum * 35 + c.codePointAt(0)) % 9973, 0);
   made.classList.add("hue");
-  made.style.setProperty("--hue", (sum * 137) % 360);
+  made.style.setProperty("--hue", (sum * 137.5) % 360);
   return made;
 }
 
@@ -268,7 +283,8 @@ function showRoom() {
   if (!status) return;
   const place = cluster.nodes.flatMap((node) => node.rooms).find((place) => place.name === room);
   const node = hued(element("strong", "", `node ${status.here}`), status.here);
-  $("where").replaceChildren("runs on ", node, place ? `, epoch ${place.epoch}` : "");
+  const how = [place && `epoch ${place.epoch}`, status.moved && move(status.moved)].filter(Boolean);
+  $("where").replaceChildren("runs on ", node, element("span", "", how.map((text) => ` · ${text}`).join("")));
 }
 
 function showPeople() {

@@ -19,7 +19,7 @@ const HISTORY: usize = 1_000;
 /// Ids that a room remembers, so that a line that comes again is known.
 const IDS: usize = 4 * HISTORY;
 /// Lines in one answer: with the longest lines it stays below the hub's limit for a message.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 /// A node that has not asked for this long shows the room to nobody any more.
 const PRESENCE: Duration = Duration::from_secs(3);
 /// Members of one node that are told to the others.
@@ -27,7 +27,7 @@ const MEMBERS: usize = 100;
 
 /// One line of a room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub(crate) struct Line {
     /// Its place: 1, 2, 3, … without gaps.
     pub number: u64,
     /// Made by its writer, unlike that of any other line.
@@ -42,7 +42,7 @@ pub struct Line {
 
 /// The last time the room changed its node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moved {
+pub(crate) struct Moved {
     pub from: String,
     pub to: String,
     /// From the moment the old actor stopped answering until the new one ran. Measured with the
@@ -61,7 +61,7 @@ struct Present {
 
 /// Everything a room knows; this travels when it moves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RoomState {
+pub(crate) struct RoomState {
     /// When this history began, in microseconds since 1970. A room that lost its node without a
     /// hand-over begins a new one, which is how others see that it forgot.
     life: u64,
@@ -99,7 +99,7 @@ impl RoomState {
     }
 }
 
-pub struct Room {
+pub(crate) struct Room {
     /// The name of the node it runs on.
     here: String,
     state: RoomState,
@@ -143,7 +143,7 @@ impl HotSwap for Room {
 /// Say a line, once, however often it is sent. Answered with its number.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Said")]
-pub struct Say {
+pub(crate) struct Say {
     /// The history that the sender knows; a room with another one takes the line after the sender
     /// has seen, and completed, that one.
     pub life: u64,
@@ -156,7 +156,7 @@ impl HubMessage for Say {
 
 /// What became of a [`Say`].
 #[derive(Clone, Debug, PartialEq, Eq, MessageResponse, Serialize, Deserialize)]
-pub enum Said {
+pub(crate) enum Said {
     /// It is in the history.
     Yes,
     /// The history is not the one the sender knows.
@@ -184,7 +184,7 @@ impl Handler<Say> for Room {
 /// What follows line `after`? Asked again and again by each node that shows the room.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Feed")]
-pub struct Since {
+pub(crate) struct Since {
     /// The history to which `after` belongs; 0 if none is known.
     pub life: u64,
     pub after: u64,
@@ -199,7 +199,7 @@ impl HubMessage for Since {
 
 /// The answer to [`Since`].
 #[derive(Clone, Debug, PartialEq, MessageResponse, Serialize, Deserialize)]
-pub struct Feed {
+pub(crate) struct Feed {
     pub life: u64,
     /// At most [`BATCH`] lines; from the first one on if the history is another than the asker's.
     pub lines: Vec<Line>,
@@ -245,7 +245,7 @@ impl Handler<Since> for Room {
 /// forgotten. At most [`BATCH`] at once. Answered with whether the room is still in this life.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "bool")]
-pub struct Restore {
+pub(crate) struct Restore {
     /// The new life, into which they go.
     pub life: u64,
     pub lines: Vec<Line>,
@@ -270,12 +270,12 @@ impl Handler<Restore> for Room {
 }
 
 /// A room's name as people may choose it.
-pub fn check_room(name: &str) -> Result<(), String> {
+pub(crate) fn check_room(name: &str) -> Result<(), String> {
     check("a room's name", name, 40)
 }
 
 /// A user's name.
-pub fn check_user(name: &str) -> Result<(), String> {
+pub(crate) fn check_user(name: &str) -> Result<(), String> {
     check("a name", name, 30)
 }
 
@@ -299,7 +299,7 @@ fn check(what: &str, text: &str, limit: usize) -> Result<(), String> {
 }
 
 /// Microseconds since 1970.
-pub fn micros() -> u64 {
+pub(crate) fn micros() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64)
 }
 

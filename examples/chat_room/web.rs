@@ -35,18 +35,18 @@ const SILENCE: Duration = Duration::from_secs(15);
 const WRITES: usize = 8;
 
 /// Somebody asks that this node leaves, and wants to know what became of it.
-pub type LeaveRequest = oneshot::Sender<Result<(), String>>;
+pub(crate) type LeaveRequest = oneshot::Sender<Result<(), String>>;
 
 /// What the handlers share.
 #[derive(Clone)]
-pub struct Site {
+pub(crate) struct Site {
     pub gateways: Gateways,
     pub cluster: watch::Receiver<Cluster>,
     pub leave: mpsc::Sender<LeaveRequest>,
 }
 
 /// Serves on this address until it is stopped. Must be called inside the Actix system.
-pub fn serve(site: Site, address: SocketAddr) -> std::io::Result<Server> {
+pub(crate) fn serve(site: Site, address: SocketAddr) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(site.clone()))
@@ -265,7 +265,7 @@ async fn read(
 
 /// The body of a post.
 #[derive(Serialize, Deserialize)]
-pub struct Post {
+pub(crate) struct Post {
     pub id: String,
     pub user: String,
     pub text: String,

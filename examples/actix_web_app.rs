@@ -140,7 +140,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The name of the node on which the link runs, as `hub` knows it.
 async fn place(hub: &Hub) -> Result<String, Box<dyn Error>> {
-    let Inspection { nodes, children } = hub.inspect().await?;
+    let Inspection { nodes, children, .. } = hub.inspect().await?;
     let link = children.iter().find(|child| child.id.as_str() == "docs").ok_or("it exists")?;
     let node = nodes.iter().find(|node| node.id == link.node).ok_or("its node is in")?;
     Ok(node.name.to_string())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_hub::prelude::*;
+use actix_hub::{Inspect, Leave, Migrate, StartChildren, StopChildren, prelude::*};
 
 use crate::support::*;
 
@@ -213,5 +213,64 @@ fn two_hubs_live_in_one_process_beside_each_other() {
         a.send(Add { sender: 1, number: 1 }).await.expect("it answers");
         assert_eq!(b.send(Read { sender: 1 }).await, Ok(Numbers(Vec::new())));
         stop(vec![first, second]).await;
+    });
+}
+
+#[test]
+fn a_child_started_through_one_node_is_reached_at_once_from_every_other() {
+    for net in [Net::Memory(MemoryNetwork::new()), Net::Tcp] {
+        run(async {
+            let hubs = net.cluster(3).await;
+            for n in 0..60 {
+                let name = format!("c{n}");
+                start(&hubs[n % 3], &name).await;
+                let other: ChildRef<Counter> = hubs[(n + 1) % 3].child(&name);
+                other.do_send(Add { sender: 1, number: 1 }).expect("it is taken");
+                assert_eq!(other.send(Add { sender: 1, number: 2 }).await, Ok(2), "{name}");
+                let moved = hubs[(n + 2) % 3].migrate(&name, hubs[n % 3].node_id()).await;
+                moved.expect("it is found");
+            }
+            stop(hubs).await;
+        });
+    }
+}
+
+#[test]
+fn the_hub_takes_its_requests_as_actor_messages_too() {
+    run(async {
+        let hubs = Net::Memory(MemoryNetwork::new()).cluster(2).await;
+        let system = hubs[0].system();
+        let spec = |id: &str| ChildSpec::new::<Counter>(id, ()).expect("valid");
+        let report = system
+            .send(StartChildren {
+                specs: vec![spec("a"), spec("b")],
+                on_failure: OnFailure::Continue,
+                timeout: None,
+            })
+            .await
+            .expect("the hub runs")
+            .expect("it is not stopped");
+        assert_eq!(report.started(), 2);
+        let id = |id: &str| ChildId::new(id).expect("valid");
+        let to = hubs[1].node_id();
+        system
+            .send(Migrate { child: id("a"), to, forced: false, timeout: None })
+            .await
+            .expect("the hub runs")
+            .expect("it moves");
+        let seen = system.send(Inspect).await.expect("the hub runs").expect("it is not stopped");
+        assert_eq!(seen.nodes.len(), 2);
+        assert!(seen.children.iter().any(|child| child.id == id("a") && child.node == to));
+        let stopped = system
+            .send(StopChildren { children: vec![id("b")], timeout: None })
+            .await
+            .expect("the hub runs")
+            .expect("it is not stopped");
+        assert_eq!(stopped.stopped(), 1);
+        system.send(Leave { timeout: None }).await.expect("the hub runs").expect("it leaves");
+        eventually("one is left", async || hubs[1].nodes().await.len() == 1).await;
+        let child: ChildRef<Counter> = hubs[1].child("a");
+        assert_eq!(child.send(Add { sender: 1, number: 1 }).await, Ok(1));
+        stop(hubs).await;
     });
 }

@@ -5,3 +5,4 @@ mod layers;
 mod moves;
 mod processes;
 mod support;
+mod versions;

@@ -389,3 +389,117 @@ fn after_a_cut_heals_the_older_actor_goes_on_with_both_states() {
         stop(hubs).await;
     });
 }
+
+/// Two nodes of which the children move as this says, and one child with two numbers.
+async fn moving_as(migration: Migration) -> (Vec<Hub>, ChildRef<Counter>, NodeId) {
+    let net = Net::Memory(MemoryNetwork::new());
+    let change = |settings: &mut Settings| settings.migration = migration.clone();
+    let first = net.node("a", None, change).await;
+    let second = net.node("b", Some(&first), change).await;
+    let hubs = vec![first, second];
+    together(&hubs).await;
+    let child = start(&hubs[0], "c").await;
+    for number in 1..3 {
+        child.send(Add { sender: 1, number }).await.expect("it answers");
+    }
+    let at = hubs[0].lookup("c").await.expect("it exists").node;
+    let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
+    (hubs, child, to)
+}
+
+/// The child moves without its state, and messages that came meanwhile are handled once, in order.
+async fn moves_without_its_state(migration: Migration) {
+    let (hubs, child, to) = moving_as(migration).await;
+    let busy = child.send(Block { ms: 200 });
+    let moving = hubs[0].migrate("c", to).into_future();
+    let sends: Vec<_> =
+        (3..30).map(|number| child.send(Add { sender: 2, number }).into_future()).collect();
+    moving.await.expect("it moves");
+    busy.await.expect("what has started goes on");
+    for sent in join_all(sends).await {
+        sent.expect("no call fails");
+    }
+    let at = hubs[1].lookup("c").await.expect("it exists").node;
+    assert_eq!(at, to);
+    let after = child.send(Add { sender: 1, number: 9 }).await;
+    assert_eq!(after, Ok(1), "the state was not wanted");
+    let Numbers(second) = child.send(Read { sender: 2 }).await.expect("it answers");
+    assert!(second.is_sorted(), "{second:?}");
+    stop(hubs).await;
+}
+
+#[test]
+fn a_cold_move_begins_anew_and_fails_no_call() {
+    run(moves_without_its_state(Migration::ColdSwap));
+}
+
+#[test]
+fn a_hot_move_without_handover_begins_anew_and_fails_no_call() {
+    run(moves_without_its_state(Migration::HotSwap(HotSwapOptions {
+        handover: false,
+        ..HotSwapOptions::default()
+    })));
+}
+
+#[test]
+fn a_forced_migration_waits_no_longer_than_retention_and_says_so() {
+    run(async {
+        let (hubs, child, to) = moving_as(Migration::HotSwap(HotSwapOptions {
+            retention: Duration::from_millis(100),
+            ..HotSwapOptions::default()
+        }))
+        .await;
+        let later = child.send(Later { ms: 60_000 }).timeout(Duration::from_secs(90));
+        // The handler has started when what came behind it has been answered.
+        child.send(Add { sender: 1, number: 3 }).await.expect("it answers");
+        hubs[0].migrate("c", to).forced().await.expect("it moves");
+        let error = later.await.expect_err("its handler was cut off");
+        assert!(error.may_have_been_handled(), "{error}");
+        let read = child.send(Read { sender: 1 }).await;
+        assert_eq!(read, Ok(Numbers(vec![1, 2, 3])), "the state has moved");
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_queue_that_fills_while_its_child_moves_tells_and_loses_nothing() {
+    run(async {
+        let net = Net::Memory(MemoryNetwork::new());
+        let small = |settings: &mut Settings| settings.mailbox = 16;
+        let first = net.node("a", None, small).await;
+        let second = net.node("b", Some(&first), small).await;
+        let hubs = vec![first, second];
+        together(&hubs).await;
+        let child = start(&hubs[0], "c").await;
+        for hub in &hubs {
+            let child: ChildRef<Counter> = hub.child("c");
+            child.send(Read { sender: 1 }).await.expect("it answers");
+        }
+        let at = hubs[0].lookup("c").await.expect("it exists").node;
+        let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
+        // The gate closes and waits for this one; what follows queues.
+        let blocking = child.send(Later { ms: 500 }).into_future();
+        let moving = hubs[0].migrate("c", to).into_future();
+        let mut taken = vec![Vec::new(), Vec::new()];
+        let mut refused = 0;
+        for number in 0..200 {
+            for (sender, hub) in (0..).zip(&hubs) {
+                let child: ChildRef<Counter> = hub.child("c");
+                match child.do_send(Add { sender, number }) {
+                    Ok(()) => taken[sender as usize].push(number),
+                    Err(HubSendError::NotHandled { reason: NotHandled::Busy, .. }) => refused += 1,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+        assert!(refused > 0, "400 messages fit into two queues of 16");
+        moving.await.expect("it moves");
+        assert_eq!(blocking.await, Ok(500));
+        for (sender, hub) in (0..).zip(&hubs) {
+            let child: ChildRef<Counter> = hub.child("c");
+            let read = child.send(Read { sender }).await;
+            assert_eq!(read, Ok(Numbers(taken[sender as usize].clone())), "sender {sender}");
+        }
+        stop(hubs).await;
+    });
+}

@@ -168,6 +168,7 @@ const REPLY: u8 = 5;
 const REFUSED: u8 = 6;
 const LAST: u8 = 7;
 const LAST_HEARD: u8 = 8;
+const BUDGET: u8 = 9;
 
 const WANTS_REPLY: u8 = 1;
 const HAS_BUDGET: u8 = 2;
@@ -194,10 +195,17 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             buffer.put_u64_le(*number);
             buffer.put_u64_le(*settled);
             if let Some(budget) = budget {
-                buffer.put_u32_le(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
+                put_budget(buffer, *budget);
             }
             put_text(buffer, name);
             buffer.put_slice(body);
+        }
+        DataFrame::Budget { lane, session, number, budget } => {
+            buffer.put_u8(BUDGET);
+            buffer.put_u64_le(lane.0);
+            buffer.put_u64_le(*session);
+            buffer.put_u64_le(*number);
+            put_budget(buffer, *budget);
         }
         DataFrame::Settled { lane, upto } => {
             buffer.put_u8(SETTLED);
@@ -266,6 +274,10 @@ fn put_epoch(buffer: &mut BytesMut, epoch: Epoch) {
 }
 
 /// A text of at most 65,535 bytes; a longer one is cut at a character.
+fn put_budget(buffer: &mut BytesMut, budget: Duration) {
+    buffer.put_u32_le(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
+}
+
 fn put_text(buffer: &mut BytesMut, text: &str) {
     let mut end = text.len().min(usize::from(u16::MAX));
     while !text.is_char_boundary(end) {
@@ -299,6 +311,10 @@ impl Reader {
     fn u64(&mut self) -> Result<u64, WireError> {
         self.need(8)?;
         Ok(self.0.get_u64_le())
+    }
+
+    fn budget(&mut self) -> Result<Duration, WireError> {
+        self.u32().map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
     fn lane(&mut self) -> Result<LaneId, WireError> {
@@ -353,11 +369,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
             }
             let (lane, session) = (reader.lane()?, reader.u64()?);
             let (number, settled) = (reader.u64()?, reader.u64()?);
-            let budget = if flags & HAS_BUDGET == 0 {
-                None
-            } else {
-                Some(Duration::from_millis(u64::from(reader.u32()?)))
-            };
+            let budget = if flags & HAS_BUDGET == 0 { None } else { Some(reader.budget()?) };
             let name: Arc<str> = reader.text()?.into();
             Ok(DataFrame::Message {
                 lane,
@@ -369,6 +381,11 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 name,
                 body: reader.rest(),
             })
+        }
+        BUDGET => {
+            let (lane, session) = (reader.lane()?, reader.u64()?);
+            let (number, budget) = (reader.u64()?, reader.budget()?);
+            reader.end(DataFrame::Budget { lane, session, number, budget })
         }
         SETTLED => {
             let frame = DataFrame::Settled { lane: reader.lane()?, upto: reader.u64()? };
@@ -483,6 +500,14 @@ mod tests {
                     }
                 ),
             (lane.clone(), any::<u64>()).prop_map(|(lane, upto)| DataFrame::Settled { lane, upto }),
+            (lane.clone(), any::<u64>(), any::<u64>(), any::<u32>()).prop_map(
+                |(lane, session, number, millis)| DataFrame::Budget {
+                    lane,
+                    session,
+                    number,
+                    budget: Duration::from_millis(u64::from(millis)),
+                }
+            ),
             (lane.clone(), any::<u64>())
                 .prop_map(|(lane, upto)| DataFrame::Accepted { lane, upto }),
             (lane.clone(), any::<u64>(), proptest::result::maybe_ok(body(), failure()))

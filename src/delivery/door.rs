@@ -64,6 +64,12 @@ pub(crate) enum Signal<P> {
     Wake,
     /// There are frames for this peer: call [`Door::write`].
     Ready(NodeRun),
+    /// [`Door::sweep`] has something to do at that time. Said for what the door times itself; who
+    /// lets a message in knows its deadline.
+    Sweep(Instant),
+    /// Nobody here knows where the child is, and messages wait for it: ask its home, then call
+    /// [`Door::sought`]. Asked for once until then.
+    Seek,
     /// A message has its reply, or will have none.
     Settled {
         /// The message.
@@ -82,8 +88,9 @@ pub(crate) struct Door<P> {
     gate: Gate<P>,
     lane: Lane<P>,
     route: Option<Route>,
-    /// Whether messages for a child without a route wait for one.
-    patient: bool,
+    /// The child's home is asked where it is. The number is that of the first message that came
+    /// after the question: an answer that there is no such child says nothing about it.
+    seeking: Option<u64>,
     ready: BTreeSet<NodeRun>,
     signals: VecDeque<Signal<P>>,
 }
@@ -97,20 +104,30 @@ impl<P: Payload> Door<P> {
             gate: Gate::new(limits),
             lane: Lane::new(lane, limits),
             route: None,
-            patient: false,
+            seeking: None,
             ready: BTreeSet::new(),
             signals: VecDeque::new(),
         }
     }
 
-    /// Whether messages for a child without a route wait for one until their time is over, or are
-    /// refused at once. Refused unless set.
-    pub(crate) fn set_patient(&mut self, patient: bool) {
-        self.patient = patient;
-        if !patient && self.route.is_none() && self.lane.target().is_none() {
-            self.lane.fail(&NotHandled::NoSuchChild);
-            self.finish();
+    /// The child's home has answered; where the child is, if it is anywhere, was told before with
+    /// [`Door::route`]. If it is nowhere, what waited when the question was asked ends here.
+    pub(crate) fn sought(&mut self) {
+        if let Some(before) = self.seeking.take()
+            && self.is_lost()
+        {
+            self.lane.fail_before(before, &NotHandled::NoSuchChild);
         }
+        self.finish();
+    }
+
+    /// Whether messages wait that have nowhere to go.
+    fn is_lost(&self) -> bool {
+        self.route.is_none()
+            && !self.gate.is_here()
+            && !self.lane.is_empty()
+            && self.lane.is_free()
+            && self.lane.is_astray()
     }
 
     /// Messages that wait here, for the actor or for an owner elsewhere.
@@ -130,7 +147,10 @@ impl<P: Payload> Door<P> {
 
     /// Whether nothing would be lost with it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.gate.is_idle() && self.lane.is_idle() && self.signals.is_empty()
+        self.gate.is_idle()
+            && self.lane.is_idle()
+            && self.seeking.is_none()
+            && self.signals.is_empty()
     }
 
     /// The next thing that is wanted.
@@ -141,20 +161,16 @@ impl<P: Payload> Door<P> {
     /// Takes a message of this node in; its place is the one behind all before it.
     ///
     /// # Errors
-    /// Gives the message back: the queue is full, or there is no such child.
+    /// Gives the message back: the queue is full.
     pub(crate) fn enter(
         &mut self,
         payload: P,
         wants_reply: bool,
         how: How,
-        deadline: Option<Instant>,
     ) -> Result<(), Rejected<P>> {
         let mine = self.route.is_some_and(|route| route.owner == self.me);
         let here = self.gate.is_here() || mine && !matches!(self.gate.state(), GateState::Moved(_));
         let to_gate = here && self.lane.is_empty();
-        if !to_gate && self.route.is_none() && self.lane.target().is_none() && !self.patient {
-            return Err(Rejected { payload, reason: NotHandled::NoSuchChild });
-        }
         let held = if to_gate { self.gate.queue.len() } else { self.lane.len() };
         let room = match how {
             How::Try => self.limits.mailbox,
@@ -164,15 +180,25 @@ impl<P: Payload> Door<P> {
             return Err(Rejected { payload, reason: NotHandled::Busy });
         }
         if to_gate {
-            self.gate.queue.push_back(Queued::Local { payload, wants_reply, deadline });
+            self.gate.queue.push_back(Queued::Local { payload, wants_reply });
         } else {
             if self.lane.is_empty() {
+                if self.route.is_none() {
+                    // Whoever had the child before may have forgotten that it was stopped.
+                    self.lane.forget();
+                }
                 self.follow();
             }
-            self.lane.push(payload, wants_reply, deadline);
+            self.lane.push(payload, wants_reply);
         }
         self.finish();
         Ok(())
+    }
+
+    /// The caller of one of this node's messages waits longer or shorter than it said before.
+    pub(crate) fn redate(&mut self) {
+        self.lane.redate();
+        self.finish();
     }
 
     /// The next message for the actor, if its gate is open: its handler starts now.
@@ -256,8 +282,8 @@ impl<P: Payload> Door<P> {
     /// The commit: the child is `route.owner`'s. What is queued goes there, in order.
     pub(crate) fn move_away(&mut self, route: Route) {
         for item in self.gate.move_away(route) {
-            if let Queued::Local { payload, wants_reply, deadline } = item {
-                self.lane.push(payload, wants_reply, deadline);
+            if let Queued::Local { payload, wants_reply } = item {
+                self.lane.push(payload, wants_reply);
             }
         }
         if self.route.is_none_or(|known| known.epoch <= route.epoch) {
@@ -306,7 +332,7 @@ impl<P: Payload> Door<P> {
             }
             None => {
                 self.route = None;
-                if !self.gate.is_here() && !self.patient && self.lane.is_free() {
+                if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
                 }
             }
@@ -331,8 +357,8 @@ impl<P: Payload> Door<P> {
             if self.lane.target() != Some(best) {
                 self.lane.adopt(best);
             }
-            for (payload, wants_reply, deadline) in self.lane.pour() {
-                self.gate.queue.push_back(Queued::Local { payload, wants_reply, deadline });
+            for (payload, wants_reply) in self.lane.pour() {
+                self.gate.queue.push_back(Queued::Local { payload, wants_reply });
             }
         } else if self
             .lane
@@ -362,9 +388,9 @@ impl<P: Payload> Door<P> {
     }
 
     /// This run is out: it went down, or left in order.
-    pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
-        self.gate.gone(run);
+    pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, left: bool) {
         self.lane.gone(run, left);
+        self.gate.gone(now, run, left, |run| self.lane.is_linked(run));
         self.ready.remove(&run);
         self.follow();
         self.finish();
@@ -381,9 +407,10 @@ impl<P: Payload> Door<P> {
         frame: DataFrame,
     ) -> Result<(), Violation> {
         let outcome = match frame {
-            DataFrame::Open { .. } | DataFrame::Message { .. } | DataFrame::Settled { .. } => {
-                self.gate.frame(now, from, frame)
-            }
+            DataFrame::Open { .. }
+            | DataFrame::Message { .. }
+            | DataFrame::Budget { .. }
+            | DataFrame::Settled { .. } => self.gate.frame(now, from, frame),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 match self.lane.answer(now, from, frame) {
                     Answered::Nothing => {}
@@ -472,6 +499,11 @@ impl<P: Payload> Door<P> {
         for (payload, outcome) in std::mem::take(&mut self.lane.outcomes) {
             self.signals.push_back(Signal::Settled { payload, outcome });
         }
+        if std::mem::take(&mut self.lane.timed)
+            && let Some(at) = self.lane.next_time()
+        {
+            self.signals.push_back(Signal::Sweep(at));
+        }
         self.spread_news();
         if let Some(target) = self.lane.target()
             && !self.ready.contains(&target.owner)
@@ -482,6 +514,10 @@ impl<P: Payload> Door<P> {
         }
         if self.gate.has_work() {
             self.signals.push_back(Signal::Wake);
+        }
+        if self.seeking.is_none() && self.is_lost() {
+            self.seeking = Some(self.lane.next_number());
+            self.signals.push_back(Signal::Seek);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Limits, Violation};
+use super::{Limits, Payload, Violation};
 use crate::model::{
     child::{Epoch, Route},
     frame::{DataFrame, Refusal, ReplyFailure},
@@ -42,7 +42,7 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 pub(crate) enum Queued<P> {
     /// Of this node.
-    Local { payload: P, wants_reply: bool, deadline: Option<Instant> },
+    Local { payload: P, wants_reply: bool },
     /// Of another node.
     Remote(RemoteItem),
 }
@@ -87,6 +87,8 @@ struct LaneIn {
     /// Everything below has its reply.
     settled: u64,
     refusal: Option<Refusal>,
+    /// Since when its node is known to be unlinked while others went.
+    absent: Option<Instant>,
 }
 
 impl LaneIn {
@@ -127,6 +129,14 @@ impl LaneIn {
         }
     }
 
+    fn forget_replies(&mut self) {
+        self.replies.clear();
+        self.reply_bytes = 0;
+        self.unsent.clear();
+        self.refusal = None;
+        self.told = self.accepted;
+    }
+
     fn has_news(&self) -> bool {
         self.refusal.is_some() || self.told < self.accepted || !self.unsent.is_empty()
     }
@@ -151,7 +161,7 @@ pub(crate) struct Gate<P> {
     news: BTreeSet<NodeRun>,
 }
 
-impl<P> Gate<P> {
+impl<P: Payload> Gate<P> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -342,8 +352,8 @@ impl<P> Gate<P> {
         }
         while let Some(item) = self.queue.pop_front() {
             let started = match &item {
-                Queued::Local { deadline, .. } => {
-                    if deadline.is_some_and(|deadline| deadline <= now) {
+                Queued::Local { payload, .. } => {
+                    if payload.deadline().is_some_and(|deadline| deadline <= now) {
                         if let Queued::Local { payload, .. } = item {
                             expired.push(payload);
                         }
@@ -433,6 +443,9 @@ impl<P> Gate<P> {
                     RemoteItem { run: from, lane, number, wants_reply, deadline, name, body };
                 return self.message(session, settled, item);
             }
+            DataFrame::Budget { lane, session, number, budget } => {
+                self.redate(from, lane, session, number, now + budget.min(LONGEST));
+            }
             DataFrame::Settled { lane, upto } => {
                 if let Some(lane) = self.lanes.get_mut(&(from, lane)) {
                     lane.settle(upto);
@@ -441,6 +454,21 @@ impl<P> Gate<P> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The caller of a message that may still be queued waits until then, not as long as was said.
+    fn redate(&mut self, run: NodeRun, id: LaneId, session: u64, number: u64, deadline: Instant) {
+        if !self.lanes.get(&(run, id)).is_some_and(|lane| lane.ok && lane.session == session) {
+            return;
+        }
+        for item in &mut self.queue {
+            if let Queued::Remote(remote) = item
+                && (remote.run, remote.lane, remote.number) == (run, id, number)
+                && remote.deadline.is_some()
+            {
+                remote.deadline = Some(deadline);
+            }
+        }
     }
 
     fn session(&mut self, run: NodeRun, id: LaneId, session: u64, epoch: Epoch) {
@@ -483,10 +511,11 @@ impl<P> Gate<P> {
         let Some(lane) = self.lanes.get_mut(&(run, item.lane)) else {
             return Err(Violation("a message of a lane that was not opened".to_owned()));
         };
+        // True of the lane, whatever becomes of the message.
+        lane.settle(settled);
         if session != lane.session || !lane.ok {
             return Ok(());
         }
-        lane.settle(settled);
         if item.number <= lane.accepted {
             lane.told = lane.told.min(item.number.saturating_sub(1));
             // The reply is kept by the node that ran the handler, which need not be this one.
@@ -539,11 +568,29 @@ impl<P> Gate<P> {
         self.news.remove(&run);
     }
 
-    /// This run is out: nobody asks for its replies any more. Its marks are kept while it may have
-    /// handed its calls on; they are few.
-    pub(crate) fn gone(&mut self, run: NodeRun) {
+    /// This run is out: its replies are not kept any longer. If it went down it may come back as
+    /// the same run, as one that only seemed dead does, and send again what was accepted: its marks
+    /// are kept for [`FORGET_AFTER`], counted from the first that is out after it lost its link.
+    pub(crate) fn gone(
+        &mut self,
+        now: Instant,
+        run: NodeRun,
+        left: bool,
+        is_linked: impl Fn(NodeRun) -> bool,
+    ) {
         self.unlinked(run);
-        self.lanes.retain(|(at, _), _| *at != run);
+        self.lanes.retain(|(at, _), lane| {
+            if is_linked(*at) {
+                lane.absent = None;
+                return true;
+            }
+            if *at == run {
+                lane.forget_replies();
+            }
+            let absent = *lane.absent.get_or_insert(now);
+            let over = now.saturating_duration_since(absent) >= FORGET_AFTER;
+            !(left && *at == run || over && lane.pending.is_empty())
+        });
     }
 
     /// Runs for which there is something to write, taken.
@@ -587,13 +634,16 @@ impl<P> Gate<P> {
 
     /// Takes local messages out whose time is over.
     pub(crate) fn sweep(&mut self, now: Instant, expired: &mut Vec<P>) {
-        let over = |item: &Queued<P>| matches!(item, Queued::Local { deadline: Some(deadline), .. } if *deadline <= now);
+        let over = |item: &Queued<P>| match item {
+            Queued::Local { payload, .. } => payload.deadline().is_some_and(|at| at <= now),
+            Queued::Remote(_) => false,
+        };
         if !self.queue.iter().any(over) {
             return;
         }
         for item in std::mem::take(&mut self.queue) {
             match item {
-                Queued::Local { payload, deadline: Some(deadline), .. } if deadline <= now => {
+                Queued::Local { payload, .. } if payload.deadline().is_some_and(|at| at <= now) => {
                     expired.push(payload);
                 }
                 item => self.queue.push_back(item),
@@ -605,12 +655,15 @@ impl<P> Gate<P> {
         self.queue
             .iter()
             .filter_map(|item| match item {
-                Queued::Local { deadline, .. } => *deadline,
+                Queued::Local { payload, .. } => payload.deadline(),
                 Queued::Remote(_) => None,
             })
             .min()
     }
 }
+
+/// How long a node that went down may take to come back as the same run.
+const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The longest budget that a message may name.
 const LONGEST: Duration = Duration::from_secs(86_400);

@@ -35,16 +35,22 @@ struct Held<P> {
     /// `None` once its caller was told that its time is over; the owner may still have it.
     payload: Option<P>,
     wants_reply: bool,
-    deadline: Option<Instant>,
     size: usize,
     /// Some owner may have it.
     written: bool,
+    /// The deadline that was told with it.
+    said: Option<Instant>,
+}
+
+impl<P: Payload> Held<P> {
+    fn deadline(&self) -> Option<Instant> {
+        self.payload.as_ref()?.deadline()
+    }
 }
 
 #[derive(Debug)]
 struct Awaiting<P> {
     payload: P,
-    deadline: Option<Instant>,
     owner: NodeRun,
 }
 
@@ -69,12 +75,16 @@ pub(crate) struct Lane<P> {
     /// How many of `held`, from the front, were written in this session, and their bytes.
     cursor: usize,
     in_flight: usize,
+    /// A caller changed its mind on how long it waits: the owner may have to be told.
+    redated: bool,
     /// The target did not have the child: another route, or the same one later.
     retry: Option<Instant>,
     backoff: Duration,
     /// Owners that gave replies, and when they are told at the latest up to where all is settled.
     /// Usually the next message tells them.
     thank: BTreeMap<NodeRun, Instant>,
+    /// Whether `retry` or `thank` has changed: a sweep must come in time.
+    pub(crate) timed: bool,
     /// What messages came to, for the door to pass on.
     pub(crate) outcomes: Vec<Outcome<P>>,
 }
@@ -93,9 +103,11 @@ impl<P: Payload> Lane<P> {
             opened: false,
             cursor: 0,
             in_flight: 0,
+            redated: false,
             retry: None,
             backoff: FIRST_RETRY,
             thank: BTreeMap::new(),
+            timed: false,
             outcomes: Vec::new(),
         }
     }
@@ -118,22 +130,39 @@ impl<P: Payload> Lane<P> {
         self.held.is_empty() && self.awaiting.is_empty()
     }
 
+    /// The number that the next message will have.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether no owner is known that might take what is held.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.target.is_none() || self.retry.is_some()
+    }
+
+    /// Forgets the way. Nothing must be held.
+    pub(crate) fn forget(&mut self) {
+        self.target = None;
+        self.new_session();
+        self.retry = None;
+    }
+
     /// Whether no owner can have any of what is held.
     pub(crate) fn is_free(&self) -> bool {
         self.held.iter().all(|held| !held.written)
     }
 
     /// Takes a message in, behind all others.
-    pub(crate) fn push(&mut self, payload: P, wants_reply: bool, deadline: Option<Instant>) {
+    pub(crate) fn push(&mut self, payload: P, wants_reply: bool) {
         let number = self.next;
         self.next += 1;
         self.held.push_back(Held {
             number,
             payload: Some(payload),
             wants_reply,
-            deadline,
             size: 0,
             written: false,
+            said: None,
         });
     }
 
@@ -142,8 +171,12 @@ impl<P: Payload> Lane<P> {
         self.target.is_some_and(|target| target.owner == run)
             && self.linked.contains(&run)
             && self.retry.is_none()
-            && self.cursor < self.held.len()
-            && self.has_room()
+            && (self.redated && self.cursor > 0 || self.cursor < self.held.len() && self.has_room())
+    }
+
+    /// A caller waits longer or shorter than was said when its message came in.
+    pub(crate) fn redate(&mut self) {
+        self.redated = self.cursor > 0;
     }
 
     /// Owners that are to be told up to where all is settled.
@@ -170,6 +203,7 @@ impl<P: Payload> Lane<P> {
         self.opened = false;
         self.cursor = 0;
         self.in_flight = 0;
+        self.redated = false;
     }
 
     /// Drops the places of messages whose callers were told that their time is over.
@@ -178,24 +212,33 @@ impl<P: Payload> Lane<P> {
     }
 
     /// Gives back everything held, in order: the child is on this node now.
-    pub(crate) fn pour(&mut self) -> Vec<(P, bool, Option<Instant>)> {
+    pub(crate) fn pour(&mut self) -> Vec<(P, bool)> {
         self.new_session();
         self.retry = None;
         std::mem::take(&mut self.held)
             .into_iter()
-            .filter_map(|held| Some((held.payload?, held.wants_reply, held.deadline)))
+            .filter_map(|held| Some((held.payload?, held.wants_reply)))
             .collect()
     }
 
     /// Fails everything that is held: there is no such child any more.
     pub(crate) fn fail(&mut self, why: &NotHandled) {
+        self.fail_before(u64::MAX, why);
+    }
+
+    /// Fails what is held and has a lower number than this. Everything held must be free.
+    pub(crate) fn fail_before(&mut self, number: u64, why: &NotHandled) {
         self.new_session();
         self.retry = None;
-        for held in std::mem::take(&mut self.held) {
-            if let Some(payload) = held.payload {
+        while self.held.front().is_some_and(|held| held.number < number) {
+            if let Some(Held { payload: Some(payload), .. }) = self.held.pop_front() {
                 self.outcomes.push((payload, Err(SendFailure::NotHandled(why.clone()))));
             }
         }
+    }
+
+    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
+        self.linked.contains(&run)
     }
 
     pub(crate) fn linked(&mut self, run: NodeRun) {
@@ -276,7 +319,7 @@ impl<P: Payload> Lane<P> {
             if held.wants_reply
                 && let Some(payload) = held.payload
             {
-                let awaiting = Awaiting { payload, deadline: held.deadline, owner: from };
+                let awaiting = Awaiting { payload, owner: from };
                 self.awaiting.insert(held.number, awaiting);
             }
         }
@@ -289,7 +332,10 @@ impl<P: Payload> Lane<P> {
         number: u64,
         outcome: Result<Bytes, ReplyFailure>,
     ) {
-        self.thank.entry(from).or_insert(now + THANK_AFTER);
+        self.thank.entry(from).or_insert_with(|| {
+            self.timed = true;
+            now + THANK_AFTER
+        });
         let Some(Awaiting { mut payload, .. }) = self.awaiting.remove(&number) else { return };
         let outcome = outcome.map_err(|failure| {
             let name = payload.body().map(|body| body.name).unwrap_or_default();
@@ -314,6 +360,7 @@ impl<P: Payload> Lane<P> {
             }
             Refusal::NotHere => {
                 self.retry = Some(now + self.backoff);
+                self.timed = true;
                 self.backoff = (self.backoff * 2).min(LONGEST_RETRY);
                 Answered::NotHere
             }
@@ -339,15 +386,31 @@ impl<P: Payload> Lane<P> {
     ) -> bool {
         let (lane, session) = (self.id, self.session);
         let mut said = false;
+        if self.redated && self.target.is_some_and(|t| t.owner == to) && self.linked.contains(&to) {
+            self.redated = false;
+            for held in self.held.iter_mut().take(self.cursor) {
+                let deadline = held.deadline();
+                if let Some(at) = deadline
+                    && held.said != deadline
+                {
+                    held.said = deadline;
+                    out(DataFrame::Budget {
+                        lane,
+                        session,
+                        number: held.number,
+                        budget: at.saturating_duration_since(now),
+                    });
+                    *budget = budget.saturating_sub(40);
+                }
+            }
+        }
         while *budget > 0 && self.target.is_some_and(|t| t.owner == to) && self.has_news_for(to) {
             if self.cursor >= self.held.len() || !self.has_room() || !self.linked.contains(&to) {
                 break;
             }
             let settled = self.settled();
             let (over, has_payload) = match self.held.get(self.cursor) {
-                Some(held) => {
-                    (held.deadline.is_some_and(|deadline| deadline <= now), held.payload.is_some())
-                }
+                Some(held) => (held.deadline().is_some_and(|at| at <= now), held.payload.is_some()),
                 None => break,
             };
             let written = self.held.get(self.cursor).is_some_and(|held| held.written);
@@ -380,13 +443,14 @@ impl<P: Payload> Lane<P> {
             }
             held.size = size;
             held.written = true;
+            held.said = held.deadline();
             let frame = DataFrame::Message {
                 lane,
                 session,
                 number: held.number,
                 settled,
                 wants_reply: held.wants_reply,
-                budget: held.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+                budget: held.said.map(|deadline| deadline.saturating_duration_since(now)),
                 name: body.name,
                 body: body.bytes,
             };
@@ -419,7 +483,7 @@ impl<P: Payload> Lane<P> {
         let late: Vec<u64> = self
             .awaiting
             .iter()
-            .filter(|(_, awaiting)| over(awaiting.deadline))
+            .filter(|(_, awaiting)| over(awaiting.payload.deadline()))
             .map(|(number, _)| *number)
             .collect();
         for number in late {
@@ -431,7 +495,7 @@ impl<P: Payload> Lane<P> {
         let mut at = 0;
         while at < self.held.len() {
             let Some(held) = self.held.get_mut(at) else { break };
-            if !over(held.deadline) || held.payload.is_none() {
+            if !over(held.deadline()) {
                 at += 1;
             } else if held.written {
                 // Its number stays on its way: the owner still counts it.
@@ -454,10 +518,14 @@ impl<P: Payload> Lane<P> {
         false
     }
 
+    /// When the lane itself has something to do, whatever its callers wait for.
+    pub(crate) fn next_time(&self) -> Option<Instant> {
+        self.retry.into_iter().chain(self.thank.values().copied()).min()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.deadline);
-        let held =
-            self.held.iter().filter(|held| held.payload.is_some()).filter_map(|held| held.deadline);
+        let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.payload.deadline());
+        let held = self.held.iter().filter_map(Held::deadline);
         awaiting.chain(held).chain(self.retry).chain(self.thank.values().copied()).min()
     }
 }

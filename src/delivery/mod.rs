@@ -10,8 +10,10 @@ pub(crate) mod gate;
 pub(crate) mod lane;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -24,6 +26,9 @@ use crate::{
 pub(crate) trait Payload: Send + 'static {
     /// Its name and CBOR. Asked for again when it is sent again; cheap after the first time.
     fn body(&mut self) -> Result<Body, String>;
+
+    /// Until when its caller waits; `None` if nobody does. May change while it is on its way.
+    fn deadline(&self) -> Option<Instant>;
 }
 
 /// A message on the wire.

@@ -11,7 +11,7 @@ use super::{
     registry::Registry,
 };
 use crate::model::{
-    child::{Entry, Epoch, Ownership},
+    child::{Entry, Epoch, Ownership, Route},
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{Member, View, ViewId},
@@ -41,6 +41,8 @@ pub(crate) enum Timer {
     Request(RequestId),
     /// A home gives an order up.
     Order(ChildId, Epoch),
+    /// Homes that were asked where children are, and have not answered, are asked again.
+    Seek,
     /// A node that leaves must be gone.
     Leave,
     /// A view that is not settled says In again; an unanswered roll call is repeated.
@@ -74,6 +76,8 @@ pub(crate) struct Core {
     pub(crate) settled: bool,
     pub(crate) leaving: bool,
     pub(crate) registry: Registry,
+    /// Where messages go, as was told last.
+    routes: BTreeMap<ChildId, Route>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) loopback: VecDeque<PeerMessage>,
     pub(crate) news: VecDeque<News>,
@@ -94,6 +98,7 @@ impl Core {
             settled: false,
             leaving: false,
             registry: Registry::new(me),
+            routes: BTreeMap::new(),
             effects: VecDeque::new(),
             loopback: VecDeque::new(),
             news: VecDeque::new(),
@@ -131,6 +136,44 @@ impl Core {
     pub(crate) fn write(&mut self, child: &ChildId, entry: Entry) {
         self.registry.write(child.clone(), entry);
         self.touched.insert(child.clone());
+    }
+
+    /// Where the registry says that a child is.
+    pub(crate) fn route(&self, child: &ChildId) -> Option<Route> {
+        match self.registry.best(child) {
+            Some(best) if !matches!(best.entry, Entry::Removed { .. }) => {
+                Some(Route { owner: best.owner, epoch: best.epoch })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the registry says of a child changed: messages follow it.
+    pub(crate) fn reroute(&mut self, child: &ChildId) {
+        if self.registry.best(child).is_none() {
+            // Not heard of here yet; an answer may have said where it is.
+            return;
+        }
+        let route = self.route(child);
+        let before = match route {
+            Some(route) => self.routes.insert(child.clone(), route),
+            None => self.routes.remove(child),
+        };
+        if before != route {
+            self.effects.push_back(Effect::Route { child: child.clone(), route });
+        }
+    }
+
+    /// An answer says where a child is, perhaps before the registry does.
+    pub(crate) fn hint(&mut self, child: &ChildId, route: Route) {
+        let newer = |known: Epoch| known >= route.epoch;
+        if self.routes.get(child).is_some_and(|known| newer(known.epoch))
+            || self.registry.best(child).is_some_and(|best| newer(best.epoch))
+        {
+            return;
+        }
+        self.routes.insert(child.clone(), route);
+        self.effects.push_back(Effect::Route { child: child.clone(), route: Some(route) });
     }
 
     pub(crate) fn timer(&mut self, after: Duration, timer: Timer) {

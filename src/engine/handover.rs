@@ -66,6 +66,8 @@ pub enum SourceInput {
     TargetGone,
     /// The target is leaving.
     TargetLeaving,
+    /// The link to the target broke: words of the move may be lost with it.
+    LinkLost,
     /// The child shall stop, or its actor ended: the move is pointless.
     Overtaken(&'static str),
     /// The successor runs.
@@ -167,6 +169,7 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
             abort(closed, Again::Counted, "the move took longer than its deadline".to_owned())
         }
         (_, I::TargetGone) => abort(closed, Again::NextView, "the node went away".to_owned()),
+        (_, I::LinkLost) => abort(closed, Again::Soon, "the link to the node broke".to_owned()),
         (_, I::TargetLeaving) => abort(closed, Again::NextView, "the node is leaving".to_owned()),
         (_, I::Overtaken(why)) => abort(closed, Again::NextView, (*why).to_owned()),
         _ => (stage, SourceStep::Nothing),

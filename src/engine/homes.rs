@@ -15,7 +15,7 @@ use super::{
     io::{Effect, Reply, Request},
 };
 use crate::model::{
-    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    child::{ChildSpec, Entry, Epoch, Ownership, Role, Route},
     id::{ChildId, NodeId, NodeRun, RequestId},
     message::{ChildOutcome, HomeWord, PeerMessage},
     report::{MigrateOutcome, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
@@ -78,13 +78,14 @@ struct Ordered {
 enum Waiting {
     Start { from: NodeId, request: RequestId, spec: Arc<ChildSpec>, wait: Duration },
     Stop { from: NodeId, request: RequestId, child: ChildId, wait: Duration },
+    Find { from: NodeId, child: ChildId },
 }
 
 impl Waiting {
     fn child(&self) -> &ChildId {
         match self {
             Self::Start { spec, .. } => spec.id(),
-            Self::Stop { child, .. } => child,
+            Self::Stop { child, .. } | Self::Find { child, .. } => child,
         }
     }
 }
@@ -95,6 +96,10 @@ pub(crate) struct Homes {
     asked: BTreeMap<RequestId, Asked>,
     /// The migrations among them, by child.
     migrations: BTreeMap<ChildId, BTreeSet<RequestId>>,
+    /// Children for which messages of this node wait: their homes are asked where they are.
+    seeks: BTreeSet<ChildId>,
+    /// Whether [`Timer::Seek`] is set.
+    seeking: bool,
     /// Numbers of requests that the engine makes itself, from the top downwards.
     own_requests: u64,
     orders: BTreeMap<ChildId, Ordered>,
@@ -184,27 +189,81 @@ impl Homes {
                     }
                 }
             }
-            Pending::Migrate { child, to, forced, asked } => {
+            Pending::Migrate { child, asked, .. } => {
                 let Some(owner) = placed(core, child) else {
-                    if core.settled {
-                        let child = child.clone();
-                        self.migrated(core, id, &child, MigrateOutcome::NotFound);
-                    }
+                    let child = child.clone();
+                    self.find(core, &child);
                     return;
                 };
-                if *asked == Some(owner) && !again {
-                    return;
+                if *asked != Some(owner) || again {
+                    self.send_migration(core, id, owner);
                 }
-                *asked = Some(owner);
-                let word = HomeWord::Migrate {
-                    request: id,
-                    child: child.clone(),
-                    to: *to,
-                    forced: *forced,
-                    wait,
-                };
-                core.send(owner.0.node, PeerMessage::Home(word));
             }
+        }
+    }
+
+    /// Asks this owner to move the child; the flag says whether it runs it.
+    fn send_migration(&mut self, core: &mut Core, id: RequestId, owner: (NodeRun, bool)) {
+        let Some(Asked { pending: Pending::Migrate { child, to, forced, asked }, wait }) =
+            self.asked.get_mut(&id)
+        else {
+            return;
+        };
+        *asked = Some(owner);
+        let word = HomeWord::Migrate {
+            request: id,
+            child: child.clone(),
+            to: *to,
+            forced: *forced,
+            wait: *wait,
+        };
+        core.send(owner.0.node, PeerMessage::Home(word));
+    }
+
+    /// Messages of this node wait for a child that nobody here has heard of.
+    pub(crate) fn seek(&mut self, core: &mut Core, child: ChildId) {
+        if core.route(&child).is_some() {
+            core.effects.push_back(Effect::Sought { child });
+        } else if self.seeks.insert(child.clone()) {
+            self.find(core, &child);
+        }
+    }
+
+    fn find(&mut self, core: &mut Core, child: &ChildId) {
+        if let Some(home) = core.home(child) {
+            core.send(home, PeerMessage::Home(HomeWord::Find { child: child.clone() }));
+        }
+        if !self.seeking {
+            self.seeking = true;
+            core.timer(core.config.settings.heartbeat, Timer::Seek);
+        }
+    }
+
+    /// A word may have been lost with its link.
+    pub(crate) fn seek_again(&mut self, core: &mut Core) {
+        self.seeking = false;
+        let lost = self.migrations.keys().filter(|child| placed(core, child).is_none());
+        let children: BTreeSet<ChildId> = self.seeks.iter().chain(lost).cloned().collect();
+        for child in children {
+            self.find(core, &child);
+        }
+    }
+
+    fn found(&mut self, core: &mut Core, child: ChildId, route: Option<Route>) {
+        if let Some(route) = route {
+            core.hint(&child, route);
+        }
+        let migrations: Vec<RequestId> =
+            self.migrations.get(&child).into_iter().flatten().copied().collect();
+        for id in migrations {
+            match route {
+                _ if placed(core, &child).is_some() => {}
+                Some(route) => self.send_migration(core, id, (route.owner, true)),
+                None => self.migrated(core, id, &child, MigrateOutcome::NotFound),
+            }
+        }
+        if self.seeks.remove(&child) {
+            core.effects.push_back(Effect::Sought { child });
         }
     }
 
@@ -215,6 +274,9 @@ impl Homes {
         let ids: Vec<RequestId> = self.asked.keys().copied().collect();
         for id in ids {
             self.send_request(core, id, true);
+        }
+        for child in self.seeks.clone() {
+            self.find(core, &child);
         }
     }
 
@@ -230,6 +292,23 @@ impl Homes {
         let migrations: Vec<RequestId> = self.migrations.values().flatten().copied().collect();
         for id in migrations {
             self.send_request(core, id, true);
+        }
+    }
+
+    /// A link stands again: what was asked, ordered or answered before may have been lost.
+    pub(crate) fn linked(&mut self, core: &mut Core) {
+        let ids: Vec<RequestId> = self.asked.keys().copied().collect();
+        for id in ids {
+            self.send_request(core, id, true);
+        }
+        for child in self.seeks.clone() {
+            self.find(core, &child);
+        }
+        if core.settled {
+            let children: Vec<ChildId> = self.orders.keys().cloned().collect();
+            for child in children {
+                self.repeat(core, &child);
+            }
         }
     }
 
@@ -274,7 +353,24 @@ impl Homes {
                     self.admit(core, Waiting::Stop { from: node, request, child, wait });
                 }
             }
+            HomeWord::Find { child } => self.admit(core, Waiting::Find { from: node, child }),
+            HomeWord::Found { child, route } => {
+                if core.home(&child) == Some(node)
+                    && route.is_none_or(|route| route.epoch.is_plausible())
+                {
+                    self.found(core, child, route);
+                }
+            }
             HomeWord::Started { request, outcomes } => {
+                for ChildOutcome { child, outcome } in &outcomes {
+                    if let StartOutcome::Started { node, epoch }
+                    | StartOutcome::Exists { node, epoch } = outcome
+                        && let Some(member) = core.view.member(*node)
+                    {
+                        let route = Route { owner: member.run(), epoch: *epoch };
+                        core.hint(child, route);
+                    }
+                }
                 if let Some(Asked {
                     pending: Pending::Start { outcomes: known, repeated, .. },
                     ..
@@ -341,6 +437,7 @@ impl Homes {
                 Waiting::Start { from, request, .. } | Waiting::Stop { from, request, .. } => {
                     (*from, *request)
                 }
+                Waiting::Find { .. } => return self.waiting.push(waiting),
             };
             if !same {
                 self.waiting.push(waiting);
@@ -355,6 +452,10 @@ impl Homes {
             }
             Waiting::Stop { from, request, wait, .. } => {
                 self.stop(core, from, request, child, wait)
+            }
+            Waiting::Find { from, child } => {
+                let route = core.route(&child);
+                core.send(from, PeerMessage::Home(HomeWord::Found { child, route }));
             }
         }
     }

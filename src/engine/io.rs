@@ -108,6 +108,12 @@ pub enum Event {
         /// What is asked.
         request: Request,
     },
+    /// Messages of this node wait for a child that it has not heard of: answered with
+    /// [`Effect::Sought`].
+    Seek {
+        /// The child.
+        child: ChildId,
+    },
     /// A child's runtime reports.
     Child(ChildReport),
     /// [`Effect::DrainLinks`] is done: every answer to a peer's message has been received by it.
@@ -332,6 +338,12 @@ pub enum Effect {
         child: ChildId,
         /// Its owner; `None`: there is no such child.
         route: Option<Route>,
+    },
+    /// The child's home has answered [`Event::Seek`]. If there is such a child, a route was told
+    /// before.
+    Sought {
+        /// The child.
+        child: ChildId,
     },
     /// This run is out. What was written to it and not accepted may have been handled if it went
     /// down, and was not handled if it left.

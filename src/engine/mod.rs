@@ -42,7 +42,6 @@ use self::{
     takeover::Rolls,
 };
 use crate::model::{
-    child::{Entry, Route},
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
     message::{BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord},
@@ -81,7 +80,6 @@ pub struct Engine {
     children: Children,
     rolls: Rolls,
     leaving: Option<Leaving>,
-    routes: BTreeMap<ChildId, Route>,
     /// Whose state waits to be merged.
     diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
     dirty: bool,
@@ -102,7 +100,6 @@ impl Engine {
             children: Children::default(),
             rolls: Rolls::default(),
             leaving: None,
-            routes: BTreeMap::new(),
             diverged_from: BTreeMap::new(),
             dirty: true,
         };
@@ -126,11 +123,13 @@ impl Engine {
                 if self.core.is_live(run) {
                     self.sync.linked(now, run.node, &self.core.registry);
                     self.settle.linked(&mut self.core, run);
+                    self.homes.linked(&mut self.core);
                 }
             }
             Event::Unlinked { run } => {
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(run.node);
+                self.children.link_lost(&mut self.core, run);
             }
             Event::Fenced { incarnation } => self.membership.told_fenced(now, incarnation),
             Event::Unreachable { node, refused } => {
@@ -146,6 +145,7 @@ impl Engine {
                 self.children.source_input(&mut self.core, &child, epoch, None, &input);
             }
             Event::Request { id, request } => self.request(id, request),
+            Event::Seek { child } => self.homes.seek(&mut self.core, child),
             Event::Child(report) => self.report(report),
             Event::LinksDrained => self.drained(),
         }
@@ -247,6 +247,7 @@ impl Engine {
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
                 Timer::Request(id) => self.homes.expired(core, id),
                 Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
+                Timer::Seek => self.homes.seek_again(core),
                 Timer::Leave => self.leave_expired(),
                 Timer::Settle => {
                     self.settle.tick(core, !self.rolls.is_idle());
@@ -616,19 +617,7 @@ impl Engine {
 
     /// Looks at one child after what is known of it changed.
     fn look(&mut self, child: &ChildId) {
-        let route = match self.core.registry.best(child) {
-            Some(best) if !matches!(best.entry, Entry::Removed { .. }) => {
-                Some(Route { owner: best.owner, epoch: best.epoch })
-            }
-            _ => None,
-        };
-        let before = match route {
-            Some(route) => self.routes.insert(child.clone(), route),
-            None => self.routes.remove(child),
-        };
-        if before != route {
-            self.core.effects.push_back(Effect::Route { child: child.clone(), route });
-        }
+        self.core.reroute(child);
         self.children.release(&self.core, child);
         self.children.look(&mut self.core, child);
         self.homes.look(&mut self.core, child);

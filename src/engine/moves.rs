@@ -733,6 +733,22 @@ impl Children {
         }
     }
 
+    /// The link to this run broke. What is not committed begins again on the next one: a frozen
+    /// child must not wait for words that were lost.
+    pub(crate) fn link_lost(&mut self, core: &mut Core, run: NodeRun) {
+        let moving: Vec<ChildId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| {
+                matches!(&instance.phase, Phase::Moving(moving) if moving.to == run)
+            })
+            .map(|(child, _)| child.clone())
+            .collect();
+        for child in moving {
+            self.source_step(core, &child, &SourceInput::LinkLost);
+        }
+    }
+
     /// This node begins to leave.
     pub(crate) fn leave(&mut self, core: &mut Core) {
         let targets: Vec<ChildId> = self.targets.keys().cloned().collect();

@@ -84,6 +84,7 @@ struct Node {
     engine: Engine,
     runtime: Runtime,
     routes: BTreeMap<ChildId, Route>,
+    seeking: BTreeSet<ChildId>,
     alive: bool,
     paused_until: Option<Instant>,
     backlog: VecDeque<Input>,
@@ -221,6 +222,7 @@ impl World {
             engine: Engine::new(config, self.now),
             runtime: Runtime::default(),
             routes: BTreeMap::new(),
+            seeking: BTreeSet::new(),
             alive: true,
             paused_until: None,
             backlog: VecDeque::new(),
@@ -445,6 +447,13 @@ impl World {
                     Some(route) => routes.insert(child, route),
                     None => routes.remove(&child),
                 };
+            }
+            Effect::Sought { child } => {
+                assert!(
+                    self.nodes[index].seeking.remove(&child),
+                    "seed {}: n{index} was answered about {child} and had not asked",
+                    self.seed
+                );
             }
             Effect::Gates { valid } => self.nodes[index].valid = valid,
             Effect::DrainLinks => {
@@ -853,6 +862,65 @@ fn one_id_started_from_two_nodes_at_once_is_started_once() {
     }
 }
 
+/// Asks on a node where a child is, as its doors do.
+fn seek(world: &mut World, index: usize, child: &ChildId) {
+    if world.nodes[index].seeking.insert(child.clone()) {
+        world.input(index, Input::Event(Event::Seek { child: child.clone() }));
+    }
+}
+
+#[test]
+fn a_started_child_is_found_at_once_from_every_node_and_a_missing_one_is_not() {
+    for seed in seeds(60) {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        let id = world.start(0, 0..10);
+        while !world.nodes[0].replies.contains_key(&id) {
+            world.run_for(Duration::from_millis(1));
+        }
+        assert_eq!(world.started(0, id), 10, "seed {seed}");
+        let children = world.children.clone();
+        let missing = ChildId::new("missing").expect("a valid id");
+        for index in 0..3 {
+            for child in children.iter().chain([&missing]) {
+                seek(&mut world, index, child);
+            }
+        }
+        // A word that is lost with its link is said again.
+        if seed % 3 == 0 {
+            world.unlink(1, 2);
+        }
+        let migration = Request::Migrate {
+            child: children[0].clone(),
+            to: world.nodes[2].me.id,
+            forced: false,
+            timeout: 5 * SECOND,
+        };
+        let migration = world.request(1, migration);
+        for _ in 0..4_000 {
+            for index in 0..3 {
+                for child in &children {
+                    let node = &world.nodes[index];
+                    let answered = !node.seeking.contains(child);
+                    assert!(!answered || node.routes.contains_key(child), "seed {seed}: {child}");
+                }
+            }
+            world.run_for(Duration::from_millis(1));
+        }
+        for node in &world.nodes {
+            assert!(node.seeking.is_empty(), "seed {seed}: nobody answered");
+            assert!(!node.routes.contains_key(&missing));
+        }
+        world.run_for(2 * SECOND);
+        let moved = &world.nodes[1].replies[&migration];
+        assert!(
+            matches!(moved, Reply::Migrated(MigrateOutcome::Moved { .. })),
+            "seed {seed}: {moved:?}"
+        );
+        world.check_end(true);
+    }
+}
+
 #[test]
 fn a_start_that_was_refused_can_be_asked_for_again_at_once() {
     for seed in seeds(20) {
@@ -885,6 +953,24 @@ fn a_join_loses_nothing() {
         if seed % 2 != 0 {
             assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
         }
+    }
+}
+
+#[test]
+fn links_that_break_while_children_move_lose_nothing_and_hold_nothing_up() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 2, 20);
+        world.join();
+        for _ in 0..6 {
+            let wait = world.dice.ms(0, 300);
+            world.run_for(wait);
+            let other = world.dice.below(2) as usize;
+            world.unlink(other, 2);
+        }
+        // Far less than the deadline of one move.
+        world.run_for(5 * SECOND);
+        world.check_end(true);
+        assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
     }
 }
 
@@ -987,6 +1073,48 @@ fn a_node_that_dies_while_children_move_forgets_nobody() {
         world.crash(victim);
         world.run_for(12 * SECOND);
         world.check_end(false);
+    }
+}
+
+/// One child is sent from its owner to another node, until the target is `there` with it.
+fn moving(seed: u64, there: impl Fn(&Runtime) -> bool) -> (World, usize, usize) {
+    let mut world = cluster(seed, 3, 1);
+    world.run_for(SECOND);
+    let child = world.children[0].clone();
+    let source = (0..3)
+        .find(|index| world.nodes[*index].runtime.actors.contains_key(&child))
+        .expect("somebody runs it");
+    let target = (source + 1) % 3;
+    let to = world.nodes[target].me.id;
+    let timeout = 5 * SECOND;
+    world.request(2, Request::Migrate { child, to, forced: false, timeout });
+    for _ in 0..20_000 {
+        if there(&world.nodes[target].runtime) {
+            return (world, source, target);
+        }
+        world.run_for(Duration::from_micros(100));
+    }
+    panic!("seed {seed}: the state never arrived");
+}
+
+#[test]
+fn a_successor_that_dies_after_ready_costs_nothing() {
+    for seed in seeds(60) {
+        let (mut world, _, target) = moving(seed, |runtime| !runtime.built.is_empty());
+        world.crash(target);
+        world.run_for(12 * SECOND);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_source_that_dies_after_its_state_has_arrived_costs_nothing() {
+    for seed in seeds(60) {
+        let (mut world, source, _) =
+            moving(seed, |runtime| !runtime.bytes.is_empty() || !runtime.built.is_empty());
+        world.crash(source);
+        world.run_for(12 * SECOND);
+        world.check_end(true);
     }
 }
 

@@ -395,6 +395,7 @@ async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Rece
     arbiters[0].spawn(sweeper::sweep(Arc::downgrade(&shared.doors)));
     // The cells are new.
     let _ = shared.system.set(system.clone());
+    let _ = shared.doors.system.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
     if let Ok(mut kept) = shared.arbiters.lock() {
         *kept = arbiters;

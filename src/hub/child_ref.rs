@@ -19,7 +19,7 @@ use super::{
     kind::KindEntry,
 };
 use crate::{
-    delivery::{How, SendFailure},
+    delivery::{How, SendFailure, door::Door},
     error::{HubSendError, NotHandled},
     model::id::{ChildId, KindName},
 };
@@ -103,11 +103,11 @@ impl<A: HotSwap> ChildRef<A> {
     {
         let now = Instant::now();
         let deadline = self.hub.doors.millis(now + self.hub.settings.send_timeout) + 1;
-        let slot = Arc::new(Slot::new(self.child.clone(), deadline));
+        let slot = Arc::new(Slot::new(self.child.clone(), self.hub.doors.began, deadline));
         match self.envelope(message, Some(slot.clone())) {
             Ok((cell, envelope)) => {
                 // A rejection is told through the slot.
-                let _ = cell.enter(envelope, How::Send, Some(slot.clone()), now);
+                let _ = cell.enter(envelope, How::Send, Some(slot.clone()));
             }
             Err(reason) => slot.fail(SendFailure::NotHandled(reason)),
         }
@@ -134,7 +134,7 @@ impl<A: HotSwap> ChildRef<A> {
             return Err(error(&self.child, SendFailure::NotHandled(NotHandled::Busy)));
         }
         self.envelope(message, None)
-            .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None, Instant::now()))
+            .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None))
             .map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))
     }
 
@@ -209,13 +209,15 @@ pub struct ChildRequest<M: HubMessage> {
 }
 
 impl<M: HubMessage> ChildRequest<M> {
-    /// Waits this long for the reply, counted from the call of `send`; at most ten minutes. May be
-    /// longer or shorter than `Settings::send_timeout`. Ends up to 20 ms late.
+    /// Waits this long for the reply, counted from the call of `send`; at most a day. May be
+    /// longer or shorter than `Settings::send_timeout`. Ends up to 20 ms late. A message whose
+    /// time is over before its handler starts is not handled, on whichever node it waits.
     pub fn timeout(self, time: Duration) -> Self {
         let deadline = self.hub.doors.millis(self.sent + time.min(LONGEST_WAIT)) + 1;
         self.slot.set_deadline(deadline);
         if let Some(cell) = &self.cell {
             cell.watch(deadline);
+            cell.with(Door::redate);
         }
         self
     }

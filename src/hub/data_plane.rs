@@ -74,7 +74,9 @@ impl DataPlane for Plane {
                 lanes.insert(*lane, cell.clone());
                 cell
             }
-            DataFrame::Message { lane, .. } | DataFrame::Settled { lane, .. } => {
+            DataFrame::Message { lane, .. }
+            | DataFrame::Budget { lane, .. }
+            | DataFrame::Settled { lane, .. } => {
                 let lanes = peer.lanes.lock().map_err(|_| broken("the lanes are lost"))?;
                 match lanes.get(lane) {
                     Some(cell) => cell.clone(),

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix::prelude::*;
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
@@ -30,9 +31,8 @@ use crate::{
     net::Network,
 };
 
-/// How long a door keeps a message whose caller has a deadline of its own. The caller is answered
-/// by its own deadline, to the tick; this one only ends what nobody waits for any more.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The longest time that a caller may wait.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// How late an expired wait may be seen.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
@@ -49,6 +49,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under a lock is a defect of ours; the others go on.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Messages wait for a child of which nobody here has heard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Seek(pub(crate) ChildId);
 
 /// One door with what surrounds it.
 pub(crate) struct DoorCell {
@@ -121,6 +126,19 @@ impl DoorCell {
                     }
                     self.watch(0);
                 }
+                Signal::Sweep(at) => {
+                    if let Some(doors) = self.doors.upgrade() {
+                        self.watch(doors.millis(at));
+                    }
+                }
+                Signal::Seek => {
+                    if let Some(doors) = self.doors.upgrade()
+                        && let Some(system) = doors.system.get()
+                    {
+                        // A hub that has ended answers whoever waits.
+                        system.do_send(Seek(self.child.clone()));
+                    }
+                }
                 Signal::Settled { payload, outcome } => payload.settle(outcome),
             }
         }
@@ -138,7 +156,6 @@ impl DoorCell {
         mut message: Envelope,
         how: How,
         waiter: Option<Arc<dyn Waiter>>,
-        now: Instant,
     ) -> Result<(), NotHandled> {
         // What is refused here is told by the message's drop, too.
         let Some(doors) = self.doors.upgrade() else {
@@ -158,8 +175,7 @@ impl DoorCell {
             message.settle(Err(SendFailure::NotHandled(NotHandled::HubStopped)));
             return Err(NotHandled::HubStopped);
         }
-        let deadline = waiter.is_some().then(|| now + LONGEST_WAIT);
-        let entered = inner.door.enter(message, waiter.is_some(), how, deadline);
+        let entered = inner.door.enter(message, waiter.is_some(), how);
         let rejected = match entered {
             Ok(()) => {
                 if let Some(waiter) = waiter {
@@ -319,20 +335,21 @@ struct Map {
 /// All doors of a hub.
 pub(crate) struct Doors {
     pub(crate) me: NodeRun,
-    began: Instant,
+    pub(crate) began: Instant,
     limits: Limits,
     map: RwLock<Map>,
     /// This node's lanes.
     lanes: RwLock<HashMap<LaneId, Weak<DoorCell>>>,
     next_lane: AtomicU64,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+    /// Who asks where children are.
+    pub(crate) system: OnceLock<Recipient<Seek>>,
     sweeping: Mutex<Vec<Arc<DoorCell>>>,
     pub(crate) sweep_wanted: tokio::sync::Notify,
     pub(crate) stopped: AtomicBool,
     /// Whether handlers may start and replies go out.
     valid: watch::Sender<bool>,
     pub(crate) is_valid: AtomicBool,
-    is_patient: AtomicBool,
     /// Told when a barrier comes down.
     pub(crate) drained: tokio::sync::Notify,
 }
@@ -347,12 +364,12 @@ impl Doors {
             lanes: RwLock::default(),
             next_lane: AtomicU64::new(1),
             network: OnceLock::new(),
+            system: OnceLock::new(),
             sweeping: Mutex::default(),
             sweep_wanted: tokio::sync::Notify::new(),
             stopped: AtomicBool::new(false),
             valid: watch::Sender::new(true),
             is_valid: AtomicBool::new(true),
-            is_patient: AtomicBool::new(true),
             drained: tokio::sync::Notify::new(),
         })
     }
@@ -387,7 +404,6 @@ impl Doors {
         let route = map.routes.get(child).copied();
         door.route(route);
         door.suspend(!self.is_valid.load(Ordering::Acquire));
-        door.set_patient(self.is_patient.load(Ordering::Acquire));
         let cell = Arc::new(DoorCell {
             child: child.clone(),
             doors: Arc::downgrade(self),
@@ -457,11 +473,10 @@ impl Doors {
         }
     }
 
-    /// An answer says where a child is, before the registry does.
-    pub(crate) fn hint(&self, child: &ChildId, route: Route) {
-        let known = self.read().routes.get(child).copied();
-        if known.is_none_or(|known| known.epoch < route.epoch) {
-            self.route(child, Some(route));
+    /// The home of a child has answered the question where it is.
+    pub(crate) fn sought(&self, child: &ChildId) {
+        if let Some(cell) = self.known(child) {
+            cell.with(Door::sought);
         }
     }
 
@@ -493,8 +508,9 @@ impl Doors {
     }
 
     pub(crate) fn gone(&self, run: NodeRun, left: bool) {
+        let now = Instant::now();
         for cell in self.all() {
-            cell.with(|door| door.gone(run, left));
+            cell.with(|door| door.gone(now, run, left));
         }
     }
 
@@ -504,17 +520,6 @@ impl Doors {
         self.valid.send_replace(valid);
         for cell in self.all() {
             cell.with(|door| door.suspend(!valid));
-        }
-    }
-
-    /// Whether a message for a child that is not known waits for it: while the registry may still
-    /// be on its way here.
-    pub(crate) fn set_patient(&self, patient: bool) {
-        if self.is_patient.swap(patient, Ordering::AcqRel) == patient {
-            return;
-        }
-        for cell in self.all() {
-            cell.with(|door| door.set_patient(patient));
         }
     }
 

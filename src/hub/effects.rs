@@ -11,7 +11,7 @@ use super::{
     worker::{Order, Orders},
 };
 use crate::{
-    engine::io::{ChildOrder, Effect, Event, Reply},
+    engine::io::{ChildOrder, Effect, Event},
     model::id::ChildId,
     net::Announcement,
 };
@@ -42,17 +42,13 @@ impl HubSystem {
                     }
                 }
                 Effect::Reply { request, reply } => {
-                    if let Reply::Started(report) = &reply {
-                        for (child, route) in running.routes_of(report) {
-                            shared.doors.hint(&child, route);
-                        }
-                    }
                     if let Some(asker) = running.requests.remove(&request) {
                         // Whoever asked may have gone.
                         let _ = asker.send(reply);
                     }
                 }
                 Effect::Route { child, route } => shared.doors.route(&child, route),
+                Effect::Sought { child } => shared.doors.sought(&child),
                 Effect::Gone { run, left } => shared.doors.gone(run, left),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
@@ -70,9 +66,6 @@ impl HubSystem {
                 }
                 effect => self.network_effect(effect),
             }
-        }
-        if let Some(running) = &self.running {
-            shared.doors.set_patient(!running.engine.is_settled());
         }
         for (worker, orders) in orders {
             if let Some(worker) = shared.workers().get(worker) {

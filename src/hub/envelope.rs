@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use actix::{dev::MessageResponse, prelude::*};
@@ -38,7 +39,9 @@ const DONE: u8 = 3;
 pub(crate) struct Slot<R> {
     pub(crate) child: ChildId,
     phase: AtomicU8,
-    /// In milliseconds since the hub began.
+    /// When the hub began.
+    began: Instant,
+    /// In milliseconds since then.
     deadline: AtomicU64,
     answer: Mutex<Answer<R>>,
 }
@@ -49,9 +52,10 @@ struct Answer<R> {
 }
 
 impl<R> Slot<R> {
-    pub(crate) fn new(child: ChildId, deadline: u64) -> Self {
+    pub(crate) fn new(child: ChildId, began: Instant, deadline: u64) -> Self {
         Self {
             child,
+            began,
             phase: AtomicU8::new(QUEUED),
             deadline: AtomicU64::new(deadline),
             answer: Mutex::new(Answer { value: None, waker: None }),
@@ -171,6 +175,7 @@ pub(crate) struct Envelope(Box<dyn Call>);
 trait Call: Send {
     fn encode(&mut self) -> Result<Bytes, NotHandled>;
     fn body(&mut self) -> Result<Body, String>;
+    fn deadline(&self) -> Option<Instant>;
     fn settle(&mut self, outcome: Result<Bytes, SendFailure>);
     /// While replies are not `valid` the caller is not told; the answer says how to.
     fn run(&mut self, actor: &mut dyn Any, ctx: &mut dyn Any, valid: &AtomicBool) -> Ran;
@@ -220,6 +225,10 @@ impl Payload for Envelope {
     fn body(&mut self) -> Result<Body, String> {
         self.0.body()
     }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.0.deadline()
+    }
 }
 
 struct Message<A, M: HubMessage> {
@@ -262,6 +271,11 @@ where
         }
         let bytes = self.encode().map_err(|reason| reason.to_string())?;
         Ok(Body { name: self.name.clone(), bytes })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let slot = self.slot.as_ref()?;
+        Some(slot.began + Duration::from_millis(slot.deadline()))
     }
 
     fn settle(&mut self, outcome: Result<Bytes, SendFailure>) {

@@ -79,6 +79,9 @@ pub struct Inspection {
     pub nodes: Vec<NodeInfo>,
     /// All children, by id.
     pub children: Vec<ChildInfo>,
+    /// Whether all members agree on who is in, and this node has the registry of each. While it
+    /// has not, starts, stops and moves wait.
+    pub is_settled: bool,
 }
 
 /// Which children are meant.

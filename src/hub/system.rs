@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Hub,
     builder::HubBuilder,
+    doors::Seek,
     instance::Parcel,
     requests::{
         ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
@@ -26,11 +27,11 @@ use crate::{
     },
     error::{LeaveError, MigrateError},
     model::{
-        child::{Epoch, Ownership, Route},
+        child::{Epoch, Ownership},
         event::HubEvent,
         id::{ChildId, NodeRun, RequestId},
         message::BulkHeader,
-        report::{MigrateOutcome, StartOutcome, StartReport, StopReport},
+        report::{MigrateOutcome, StartReport, StopReport},
     },
     net::NetEvent,
 };
@@ -220,20 +221,6 @@ impl Running {
         }
     }
 
-    /// An answer may come before the registry's own word of a start: messages find their way at
-    /// once all the same.
-    pub(crate) fn routes_of(&self, report: &StartReport) -> Vec<(ChildId, Route)> {
-        let outcomes = report.outcomes.iter();
-        let at = outcomes.filter_map(|(child, outcome)| match outcome {
-            StartOutcome::Started { node, epoch } | StartOutcome::Exists { node, epoch } => {
-                let owner = self.engine.view().member(*node)?.run();
-                Some((child.clone(), Route { owner, epoch: *epoch }))
-            }
-            StartOutcome::Failed { .. } => None,
-        });
-        at.collect()
-    }
-
     fn nodes(&self) -> Vec<NodeInfo> {
         let me = self.engine.me().node;
         let members = self.engine.view().members.values();
@@ -363,6 +350,14 @@ impl Handler<Outcome> for HubSystem {
     }
 }
 
+impl Handler<Seek> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, Seek(child): Seek, ctx: &mut Context<Self>) {
+        self.take([Event::Seek { child }], ctx);
+    }
+}
+
 impl Handler<StartChildren> for HubSystem {
     type Result = ResponseFuture<Result<StartReport, HubStopped>>;
 
@@ -446,7 +441,11 @@ impl Handler<Inspect> for HubSystem {
 
     fn handle(&mut self, _: Inspect, _: &mut Context<Self>) -> Self::Result {
         let running = self.running.as_ref().ok_or(HubStopped)?;
-        Ok(Inspection { nodes: running.nodes(), children: running.children(Scope::Global) })
+        Ok(Inspection {
+            nodes: running.nodes(),
+            children: running.children(Scope::Global),
+            is_settled: running.engine.is_settled(),
+        })
     }
 }
 

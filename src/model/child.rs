@@ -262,7 +262,7 @@ impl Entry {
 }
 
 /// Where messages for a child go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The run that owns the child.
     pub owner: NodeRun,

@@ -46,6 +46,17 @@ pub enum DataFrame {
         /// CBOR of the message.
         body: Bytes,
     },
+    /// From a lane: the sender of a message waits this long from now, not as long as was said.
+    Budget {
+        /// The lane.
+        lane: LaneId,
+        /// Its current session.
+        session: u64,
+        /// The message's number.
+        number: u64,
+        /// How long.
+        budget: Duration,
+    },
     /// From a lane: all replies to numbers below this have arrived.
     Settled {
         /// The lane.

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    child::{ChildSpec, Entry, Epoch, Ownership},
+    child::{ChildSpec, Entry, Epoch, Ownership, Route},
     id::{ChildId, Incarnation, LaneId, NodeId, NodeRun, RequestId},
     member::{Member, ViewId},
     report::{MigrateOutcome, StartOutcome, StopOutcome},
@@ -238,6 +238,18 @@ pub enum HomeWord {
         epoch: Epoch,
         /// What became of it.
         outcome: StopOutcome,
+    },
+    /// To the home of a child: where is it?
+    Find {
+        /// The child.
+        child: ChildId,
+    },
+    /// The answer to `Find`.
+    Found {
+        /// The child.
+        child: ChildId,
+        /// Its owner; `None`: there is no such child.
+        route: Option<Route>,
     },
     /// To a child's owner: move it.
     Migrate {

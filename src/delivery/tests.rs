@@ -1,0 +1,248 @@
+//! Single rules of a door, each event by event.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Body, How, Limits, Payload, SendFailure,
+    door::{Door, Item, Signal},
+};
+use crate::{
+    error::NotHandled,
+    model::{
+        child::{Epoch, Route},
+        frame::{DataFrame, ReplyFailure},
+        id::{ChildId, LaneId, NodeId, NodeRun},
+    },
+};
+
+#[derive(Debug, Clone)]
+struct Call(u8, Arc<Mutex<Option<Instant>>>);
+
+impl Payload for Call {
+    fn body(&mut self) -> Result<Body, String> {
+        Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&[self.0]) })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        *self.1.lock().expect("nobody panics with it")
+    }
+}
+
+fn call(number: u8) -> Call {
+    Call(number, Arc::default())
+}
+
+fn run_of(node: u8) -> NodeRun {
+    NodeRun { node: NodeId::from_key([node; 32]), nonce: u64::from(node) }
+}
+
+fn door(node: u8) -> Door<Call> {
+    let limits = Limits {
+        mailbox: 8,
+        waiting: 8,
+        window_messages: 4,
+        window_bytes: 1_024,
+        reply_cache: 8,
+        reply_cache_bytes: 1_024,
+    };
+    Door::new(run_of(node), ChildId::new("c").expect("an id"), LaneId(u64::from(node)), limits)
+}
+
+fn epoch(attempt: u64) -> Epoch {
+    Epoch { term: 1, attempt }
+}
+
+fn owned_by(node: u8, attempt: u64) -> Option<Route> {
+    Some(Route { owner: run_of(node), epoch: epoch(attempt) })
+}
+
+/// What the door wants, but for wake-ups and readiness.
+fn wants(door: &mut Door<Call>) -> Vec<String> {
+    let mut wants = Vec::new();
+    while let Some(signal) = door.next_signal() {
+        match signal {
+            Signal::Seek => wants.push("seek".to_owned()),
+            Signal::Settled { payload, outcome } => {
+                wants.push(match outcome {
+                    Ok(_) => format!("{}: ok", payload.0),
+                    Err(SendFailure::NotHandled(why)) => format!("{}: not: {why:?}", payload.0),
+                    Err(SendFailure::MaybeHandled(why)) => format!("{}: maybe: {why:?}", payload.0),
+                });
+            }
+            Signal::Wake | Signal::Ready(_) | Signal::Sweep(_) => {}
+        }
+    }
+    wants
+}
+
+fn written(from: &mut Door<Call>, now: Instant, to: u8) -> Vec<DataFrame> {
+    let mut frames = Vec::new();
+    from.write(now, run_of(to), 10_000, &mut |frame| frames.push(frame));
+    frames
+}
+
+fn carry(from: &mut Door<Call>, now: Instant, pair: (u8, u8), to: &mut Door<Call>) {
+    for frame in written(from, now, pair.1) {
+        to.frame(now, run_of(pair.0), frame).expect("the protocol is kept");
+    }
+}
+
+fn handle(door: &mut Door<Call>, now: Instant) -> Option<u8> {
+    let task = door.next_task(now)?;
+    let (number, outcome) = match task.item {
+        Item::Local(Call(number, _)) => (number, None),
+        Item::Remote { body, .. } => (body[0], Some(Ok(body))),
+    };
+    door.resolved(task.ticket, outcome);
+    Some(number)
+}
+
+#[test]
+fn a_message_for_an_unknown_child_waits_for_its_home_and_is_refused_if_there_is_none() {
+    let mut door = door(1);
+    door.enter(call(1), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["seek"]);
+    door.sought();
+    assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
+    assert!(door.is_idle());
+}
+
+#[test]
+fn an_answer_says_nothing_of_messages_that_came_after_the_question() {
+    let mut door = door(1);
+    door.enter(call(1), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["seek"]);
+    // The answer is on its way; the child is started meanwhile.
+    door.enter(call(2), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), [""; 0]);
+    door.sought();
+    assert_eq!(wants(&mut door), ["1: not: NoSuchChild", "seek"]);
+    door.route(owned_by(1, 0));
+    door.open(epoch(0), &[]);
+    door.sought();
+    assert_eq!(wants(&mut door), [""; 0]);
+    assert_eq!(handle(&mut door, Instant::now()), Some(2));
+}
+
+#[test]
+fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadline() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    caller.linked(run_of(2));
+    owner.linked(run_of(1));
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    // The owner has stopped the child and forgotten that it ever had it.
+    carry(&mut caller, now, (1, 2), &mut owner);
+    caller.route(None);
+    carry(&mut owner, now, (2, 1), &mut caller);
+    assert_eq!(wants(&mut caller), ["seek"]);
+    caller.sought();
+    assert_eq!(wants(&mut caller), ["1: not: NoSuchChild"]);
+}
+
+#[test]
+fn a_longer_wait_is_told_to_the_owner_after_the_message_has_gone() {
+    let began = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    caller.linked(run_of(2));
+    owner.linked(run_of(1));
+    owner.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    let second = Duration::from_secs(1);
+    let (short, long) = (call(1), call(2));
+    for call in [&short, &long] {
+        *call.1.lock().expect("nobody panics with it") = Some(began + second);
+        caller.enter(call.clone(), true, How::Send).expect("it is taken");
+    }
+    carry(&mut caller, began, (1, 2), &mut owner);
+    *long.1.lock().expect("nobody panics with it") = Some(began + 60 * second);
+    caller.redate();
+    carry(&mut caller, began, (1, 2), &mut owner);
+    let later = began + 2 * second;
+    assert_eq!(handle(&mut owner, later), Some(2), "the first one's time is over");
+    let replies: Vec<_> = written(&mut owner, later, 1)
+        .into_iter()
+        .filter_map(|frame| match frame {
+            DataFrame::Reply { number, outcome, .. } => Some((number, outcome)),
+            _ => None,
+        })
+        .collect();
+    let two = Bytes::from_static(&[2]);
+    assert_eq!(replies, [(1, Err(ReplyFailure::Expired)), (2, Ok(two))]);
+}
+
+#[test]
+fn what_the_owner_before_has_handled_is_not_handled_again_by_its_successor() {
+    let now = Instant::now();
+    let (mut caller, mut old, mut new) = (door(1), door(2), door(3));
+    caller.linked(run_of(2));
+    caller.linked(run_of(3));
+    old.linked(run_of(1));
+    new.linked(run_of(1));
+    old.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), false, How::Try).expect("it is taken");
+    caller.enter(call(2), false, How::Try).expect("it is taken");
+    carry(&mut caller, now, (1, 2), &mut old);
+    assert_eq!(handle(&mut old, now), Some(1));
+    old.close();
+    let marks = old.marks();
+    assert_eq!(marks.len(), 1);
+    assert_eq!(marks[0].accepted, 1);
+    new.expect(epoch(1), &marks);
+    old.move_away(owned_by(3, 1).expect("a route"));
+    new.open(epoch(1), &marks);
+    // The old owner leaves; what it said last is lost.
+    caller.gone(now, run_of(2), true);
+    caller.route(owned_by(3, 1));
+    carry(&mut caller, now, (1, 3), &mut new);
+    assert_eq!(handle(&mut new, now), Some(2));
+    assert_eq!(handle(&mut new, now), None);
+    carry(&mut new, now, (3, 1), &mut caller);
+    assert_eq!(wants(&mut caller), [""; 0]);
+    assert!(caller.is_idle());
+}
+
+#[test]
+fn a_node_that_seemed_dead_sends_again_and_is_not_handled_twice() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    for _ in 0..2 {
+        caller.linked(run_of(2));
+        owner.linked(run_of(1));
+        owner.open(epoch(0), &[]);
+        caller.route(owned_by(2, 0));
+        if caller.queued() == 0 {
+            caller.enter(call(1), false, How::Try).expect("it is taken");
+        }
+        carry(&mut caller, now, (1, 2), &mut owner);
+        // What the owner says is lost: it takes the caller for dead.
+        caller.unlinked(run_of(2));
+        let handled = handle(&mut owner, now);
+        owner.gone(now, run_of(1), false);
+        assert!(handled.is_none_or(|number| number == 1));
+    }
+    assert_eq!(handle(&mut owner, now), None);
+    assert_eq!(owner.marks()[0].accepted, 1);
+}
+
+#[test]
+fn a_full_queue_refuses_a_message_and_keeps_its_order() {
+    let mut door = door(1);
+    door.open(epoch(0), &[]);
+    for number in 0..8 {
+        door.enter(call(number), false, How::Try).expect("there is room");
+    }
+    let refused = door.enter(call(8), false, How::Try).expect_err("it is full");
+    assert_eq!(refused.reason, NotHandled::Busy);
+    door.enter(call(9), true, How::Send).expect("who waits has room");
+    let now = Instant::now();
+    let handled: Vec<u8> = std::iter::from_fn(|| handle(&mut door, now)).collect();
+    assert_eq!(handled, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+}

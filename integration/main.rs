@@ -1,5 +1,6 @@
 //! Whole systems: several nodes in one process, several processes.
 
+mod admin;
 mod children;
 mod layers;
 mod moves;

@@ -480,7 +480,7 @@ fn a_queue_that_fills_while_its_child_moves_tells_and_loses_nothing() {
         // The gate closes and waits for this one; what follows queues.
         let blocking = child.send(Later { ms: 500 }).into_future();
         let moving = hubs[0].migrate("c", to).into_future();
-        let mut taken = vec![Vec::new(), Vec::new()];
+        let mut taken = [Vec::new(), Vec::new()];
         let mut refused = 0;
         for number in 0..200 {
             for (sender, hub) in (0..).zip(&hubs) {

@@ -63,6 +63,11 @@
 //! - A handler that answers with a future delays a move until it is done, at most
 //!   [`HotSwapOptions::retention`] long.
 
+// What only the admin endpoint reads is not used without it.
+#![cfg_attr(not(feature = "admin"), allow(dead_code))]
+
+#[cfg(feature = "admin")]
+pub mod admin;
 mod delivery;
 mod engine;
 mod error;

@@ -437,7 +437,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{id::Incarnation, member::ViewId, message::MemberWord};
+    use crate::model::{
+        id::Incarnation,
+        member::ViewId,
+        message::{MemberWord, Pulse},
+    };
 
     fn epoch() -> impl Strategy<Value = Epoch> {
         (0..=Epoch::LIMIT, 0..=Epoch::LIMIT).prop_map(|(term, attempt)| Epoch { term, attempt })
@@ -570,6 +574,7 @@ mod tests {
         PeerMessage::Member(MemberWord::Heartbeat {
             incarnation: Incarnation { started: 1, nonce: 2 },
             view: ViewId(3),
+            pulse: Pulse { sent: 4, echo: Some(5), held: 6 },
         })
     }
 

@@ -71,7 +71,7 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     let gateways = Gateways::new(hub.clone(), watcher.clone());
     let (leave, mut leave_requests) = mpsc::channel(1);
     let site = Site { gateways: gateways.clone(), cluster: watcher, leave };
-    let server = match web::serve(site, options.http) {
+    let server = match web::serve(site, hub.clone(), options.http) {
         Ok(server) => server,
         Err(problem) => {
             hub.stop().await;
@@ -91,6 +91,10 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
         let answer = tokio::select! {
             () = &mut stop => None,
             Some(answer) = leave_requests.recv() => Some(answer),
+            () = hub.stopped() => {
+                println!("[{name}] has left as an administrator wished");
+                break;
+            }
         };
         match (hub.leave().await, answer) {
             (Ok(()), answer) => {
@@ -148,7 +152,7 @@ async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
     loop {
         tick.tick().await;
         // Ends with the hub; the last picture stays.
-        let Ok(Inspection { nodes, children }) = hub.inspect().await else { return };
+        let Ok(Inspection { nodes, children, .. }) = hub.inspect().await else { return };
         let picture = picture(&hub, &nodes, &children, &urls.borrow());
         cluster.send_if_modified(|known| {
             let changed = *known != picture;

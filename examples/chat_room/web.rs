@@ -4,6 +4,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use actix::prelude::*;
+use actix_hub::{
+    Hub,
+    admin::{self, AdminOptions},
+};
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer,
     dev::Server,
@@ -46,7 +50,7 @@ pub(crate) struct Site {
 }
 
 /// Serves on this address until it is stopped. Must be called inside the Actix system.
-pub(crate) fn serve(site: Site, address: SocketAddr) -> std::io::Result<Server> {
+pub(crate) fn serve(site: Site, hub: Hub, address: SocketAddr) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(site.clone()))
@@ -54,6 +58,7 @@ pub(crate) fn serve(site: Site, address: SocketAddr) -> std::io::Result<Server> 
                 let text = error.to_string();
                 InternalError::from_response(error, refuse(StatusCode::BAD_REQUEST, text)).into()
             }))
+            .service(admin::scope(hub.clone(), AdminOptions::default().states(true)))
             .route("/", web::get().to(|| file("text/html", include_str!("page.html"))))
             .route("/page.css", web::get().to(|| file("text/css", include_str!("page.css"))))
             .route("/page.js", web::get().to(|| file("text/javascript", include_str!("page.js"))))

@@ -140,6 +140,16 @@ impl<P: Payload> Door<P> {
         self.gate.unresolved()
     }
 
+    /// Messages that wait for the actor, and for an owner elsewhere.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.gate.queue.len(), self.lane.len())
+    }
+
+    /// Handlers that were started here.
+    pub(crate) fn handled(&self) -> u64 {
+        self.gate.handled()
+    }
+
     /// Whether a message of this node is on its way to another, or waits for its reply there.
     pub(crate) fn is_calling(&self) -> bool {
         !self.lane.is_idle()

@@ -182,6 +182,11 @@ impl<P: Payload> Gate<P> {
         self.state
     }
 
+    /// Handlers that were started here.
+    pub(crate) fn handled(&self) -> u64 {
+        self.tickets
+    }
+
     pub(crate) fn unresolved(&self) -> usize {
         self.started.len()
     }

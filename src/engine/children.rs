@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound::{Excluded, Unbounded},
     sync::Arc,
     time::Instant,
 };
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role},
-    event::HubEvent,
+    event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, RequestId},
     message::Copy,
     report::{StartFailed, StartOutcome, StopOutcome},
@@ -41,6 +42,8 @@ pub(crate) struct Move {
     /// As the successor will have it.
     pub(crate) ownership: Ownership,
     pub(crate) stage: SourceStage,
+    /// When each stage began.
+    pub(crate) entered: BTreeMap<SourceStage, Instant>,
     pub(crate) with_state: bool,
     pub(crate) forced: bool,
     pub(crate) started: Instant,
@@ -48,6 +51,24 @@ pub(crate) struct Move {
     /// Ready came before the state was on its way, as none is needed.
     pub(crate) ready: bool,
     pub(crate) waiters: Vec<(NodeId, RequestId)>,
+}
+
+impl Move {
+    /// How long each phase took until `now`.
+    pub(crate) fn phases(&self, now: Instant) -> HandoverPhases {
+        let took = |stage: SourceStage| {
+            let begun = self.entered.get(&stage)?;
+            let ended = self.entered.range((Excluded(stage), Unbounded)).next();
+            Some(ended.map_or(now, |(_, at)| *at).saturating_duration_since(*begun))
+        };
+        HandoverPhases {
+            offer: took(SourceStage::Offered),
+            freeze: took(SourceStage::Freezing),
+            wait: took(SourceStage::Frozen),
+            transfer: took(SourceStage::Sent),
+            open: took(SourceStage::Committed),
+        }
+    }
 }
 
 /// What an instance is doing.
@@ -80,6 +101,8 @@ pub(crate) struct Instance {
     pub(crate) burnt: u64,
     pub(crate) restarts: Restarts,
     pub(crate) restarted: u64,
+    /// Since when it has been on this node.
+    pub(crate) since: Instant,
     /// Moves that failed since the view last changed.
     pub(crate) retries: u32,
     /// Nodes that cannot take it.
@@ -91,13 +114,14 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(ownership: Ownership, phase: Phase) -> Self {
+    pub(crate) fn new(now: Instant, ownership: Ownership, phase: Phase) -> Self {
         Self {
             burnt: ownership.epoch.attempt,
             restarts: Restarts::new(ownership.spec.restart_intensity()),
             ownership,
             phase,
             restarted: 0,
+            since: now,
             retries: 0,
             not: BTreeSet::new(),
             halts: Vec::new(),
@@ -184,7 +208,8 @@ impl Children {
             spec: spec.clone(),
         };
         core.write(&child, Entry::Owned(ownership.clone()));
-        self.instances.insert(child.clone(), Instance::new(ownership, Phase::Starting(why)));
+        self.instances
+            .insert(child.clone(), Instance::new(core.now, ownership, Phase::Starting(why)));
         core.order(ChildOrder::Start { spec, epoch });
         core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
     }

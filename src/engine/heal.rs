@@ -33,6 +33,7 @@ impl Children {
     pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
         self.look_at_target(core, child);
         self.look_at_instance(core, child);
+        self.want_again(child);
     }
 
     fn look_at_target(&mut self, core: &mut Core, child: &ChildId) {

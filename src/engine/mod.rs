@@ -10,9 +10,10 @@ use std::{
     time::Instant,
 };
 
-mod children;
+pub(crate) mod children;
 mod core;
 pub mod distribution;
+pub(crate) mod explain;
 pub(crate) mod handover;
 mod heal;
 mod homes;
@@ -318,7 +319,8 @@ impl Engine {
                     self.children.take(core, ownership, copy);
                 }
             }
-            PeerMessage::Member(_) | PeerMessage::Relay { .. } => {}
+            // Whoever looks at the cluster is answered by the hub.
+            PeerMessage::Member(_) | PeerMessage::Relay { .. } | PeerMessage::Observe(_) => {}
         }
     }
 

@@ -43,9 +43,18 @@ impl Children {
                 instance.retries = 0;
                 instance.not.clear();
             }
+            self.want_again(&child);
             self.enqueue(core, &child);
         }
         self.pump(core);
+    }
+
+    /// A migration that was asked for while its child could not go is offered once it can.
+    pub(crate) fn want_again(&mut self, child: &ChildId) {
+        let asked = self.instances.get(child).is_some_and(|instance| instance.wanted.is_some());
+        if asked && !self.urgent.contains(child) {
+            self.urgent.push_back(child.clone());
+        }
     }
 
     /// Queues a child for a move if it belongs elsewhere.
@@ -126,6 +135,7 @@ impl Children {
             to,
             ownership: ownership.clone(),
             stage: SourceStage::Offered,
+            entered: [(SourceStage::Offered, core.now)].into(),
             with_state,
             forced,
             started: core.now,
@@ -266,6 +276,7 @@ impl Children {
             return self.source_step(core, child, &input);
         }
         moving.stage = stage;
+        moving.entered.entry(stage).or_insert(core.now);
         let epoch = moving.ownership.epoch;
         match step {
             SourceStep::Nothing => {}
@@ -311,6 +322,7 @@ impl Children {
             SourceStep::Finish => {
                 let (bytes, took) =
                     (moving.bytes, core.now.saturating_duration_since(moving.started));
+                let phases = moving.phases(core.now);
                 let waiters = std::mem::take(&mut moving.waiters);
                 core.order(ChildOrder::End { child: child.clone() });
                 core.emit(HubEvent::HandedOver {
@@ -319,6 +331,7 @@ impl Children {
                     epoch,
                     bytes,
                     took,
+                    phases,
                 });
                 if !waiters.is_empty() {
                     let outcome = MigrateOutcome::Moved { node: to.node, epoch };
@@ -373,6 +386,8 @@ impl Children {
                 to,
                 epoch: moving.ownership.epoch,
                 reason: reason.clone(),
+                bytes: moving.bytes,
+                phases: moving.phases(core.now),
             });
         }
         if !moving.waiters.is_empty() {
@@ -453,6 +468,8 @@ impl Children {
             to: moving.to.node,
             epoch: moving.ownership.epoch,
             reason: why.to_owned(),
+            bytes: moving.bytes,
+            phases: moving.phases(core.now),
         });
         if !moving.waiters.is_empty() {
             core.news.push_back(News::Migrated {
@@ -640,7 +657,7 @@ impl Children {
             TargetStep::Own => {
                 let Some(target) = self.targets.remove(child) else { return };
                 core.write(child, Entry::Owned(target.ownership.clone()));
-                let mut instance = Instance::new(target.ownership, Phase::Running);
+                let mut instance = Instance::new(core.now, target.ownership, Phase::Running);
                 instance.halts = target.halts;
                 let halted = !instance.halts.is_empty();
                 self.instances.insert(child.clone(), instance);

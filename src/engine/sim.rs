@@ -16,7 +16,7 @@ use super::{
     Engine,
     distribution::ConsistentHashing,
     io::{
-        ChildOrder, ChildReport, Effect, EngineConfig, Event, FreezeFailure, KindInfo, Reply,
+        ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo, Reply,
         Request,
     },
     partition::Divergence,
@@ -1045,6 +1045,39 @@ fn a_migration_asked_for_while_its_child_moves_is_answered() {
                         MigrateOutcome::Moved { .. } | MigrateOutcome::NoSuchNode
                     ))
                 ),
+                "seed {seed}: {reply:?}"
+            );
+        }
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_migration_asked_for_while_its_child_is_restarted_is_answered() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 3, 6);
+        let mut asked = Vec::new();
+        for child in world.children.clone() {
+            let at = (0..3)
+                .find(|index| world.nodes[*index].runtime.actors.contains_key(&child))
+                .expect("somebody runs it");
+            let actor = world.nodes[at].runtime.actors.remove(&child).expect("it runs");
+            // What it had not handed on is gone with it.
+            world.acked.remove(&child);
+            let exit = Exit::Panicked { message: "on purpose".to_owned() };
+            let report = ChildReport::Exited { child: child.clone(), epoch: actor.epoch, exit };
+            world.input(at, Input::Runtime(report));
+            let to = world.nodes[(at + 1) % 3].me.id;
+            let timeout = 5 * SECOND;
+            let from = (at + 2) % 3;
+            let id = world.request(from, Request::Migrate { child, to, forced: false, timeout });
+            asked.push((from, id));
+        }
+        world.run_for(4 * SECOND);
+        for (from, id) in asked {
+            let reply = world.nodes[from].replies.get(&id);
+            assert!(
+                matches!(reply, Some(Reply::Migrated(MigrateOutcome::Moved { .. }))),
                 "seed {seed}: {reply:?}"
             );
         }

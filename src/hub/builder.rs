@@ -15,6 +15,7 @@ use super::{
     data_plane::Plane,
     doors::Doors,
     events::BACKLOG,
+    history::History,
     hot_swap::{AutoKind, HotSwap},
     kind::{KindBuilder, Kinds},
     sweeper,
@@ -324,6 +325,8 @@ impl HubBuilder {
             system: OnceLock::new(),
             workers: OnceLock::new(),
             arbiters: Mutex::default(),
+            history: History::new(node),
+            recorder: OnceLock::new(),
             stopping: tokio::sync::Mutex::new(()),
         }));
         let workers = self

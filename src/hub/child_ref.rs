@@ -17,6 +17,7 @@ use super::{
     envelope::{Envelope, Slot, error},
     hot_swap::{HotSwap, HubMessage},
     kind::KindEntry,
+    recorder::Sent,
 };
 use crate::{
     delivery::{How, SendFailure, door::Door},
@@ -131,11 +132,15 @@ impl<A: HotSwap> ChildRef<A> {
             && cell.looks_full(self.hub.settings.mailbox)
             && !self.hub.doors.stopped.load(Ordering::Acquire)
         {
-            return Err(error(&self.child, SendFailure::NotHandled(NotHandled::Busy)));
+            let taken = Err(NotHandled::Busy);
+            self.told(&taken);
+            return taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)));
         }
-        self.envelope(message, None)
-            .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None))
-            .map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))
+        let taken = self
+            .envelope(message, None)
+            .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None));
+        self.told(&taken);
+        taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))
     }
 
     /// The same as [`do_send`](Self::do_send), by the name it has on an `Addr` when the outcome
@@ -149,6 +154,15 @@ impl<A: HotSwap> ChildRef<A> {
         A: Handler<M>,
     {
         self.do_send(message)
+    }
+
+    fn told(&self, taken: &Result<(), NotHandled>) {
+        if let Some(recorder) = self.hub.recorder.get() {
+            recorder.told(taken.is_ok());
+            if let Err(reason) = taken {
+                recorder.refused(reason);
+            }
+        }
     }
 
     fn envelope<M>(
@@ -227,7 +241,21 @@ impl<M: HubMessage> Future for ChildRequest<M> {
     type Output = Result<M::Result, HubSendError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        self.slot.poll(cx.waker())
+        let polled = self.slot.poll(cx.waker());
+        if let Poll::Ready(outcome) = &polled
+            && let Some(recorder) = self.hub.recorder.get()
+        {
+            let sent = match outcome {
+                Ok(_) => Sent::Ok,
+                Err(HubSendError::NotHandled { reason, .. }) => {
+                    recorder.refused(reason);
+                    Sent::NotHandled
+                }
+                Err(_) => Sent::MaybeHandled,
+            };
+            recorder.sent(sent, self.sent.elapsed());
+        }
+        polled
     }
 }
 

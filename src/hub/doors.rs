@@ -67,6 +67,8 @@ pub(crate) struct DoorCell {
     remote: AtomicBool,
     /// How many messages waited here when the door was last locked.
     held: AtomicUsize,
+    /// How many handlers had been started here by then.
+    handled: AtomicU64,
     /// When the sweeper has something to do, in milliseconds since the hub began.
     due: AtomicU64,
     swept: AtomicBool,
@@ -113,6 +115,7 @@ impl DoorCell {
             }
         }
         self.held.store(inner.door.queued(), Ordering::Relaxed);
+        self.handled.store(inner.door.handled(), Ordering::Relaxed);
         drop(inner);
         if wake {
             self.actor.wake();
@@ -148,6 +151,11 @@ impl DoorCell {
     /// without the lock. Who asks in a loop then does not get in the way of the child.
     pub(crate) fn looks_full(&self, mailbox: usize) -> bool {
         self.held.load(Ordering::Relaxed) >= mailbox
+    }
+
+    /// Messages that wait here, and handlers that were started here, a moment ago.
+    pub(crate) fn tally(&self) -> (u64, u64) {
+        (self.held.load(Ordering::Relaxed) as u64, self.handled.load(Ordering::Relaxed))
     }
 
     /// Lets a message in, with its caller if one waits for a reply.
@@ -332,6 +340,17 @@ struct Map {
     peers: BTreeMap<NodeRun, Arc<PeerDoors>>,
 }
 
+/// Messages that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// At children of this node.
+    pub(crate) at_gates: i64,
+    /// On their way to children elsewhere.
+    pub(crate) in_lanes: i64,
+    /// Children elsewhere to which something is on its way.
+    pub(crate) lanes: i64,
+}
+
 /// All doors of a hub.
 pub(crate) struct Doors {
     pub(crate) me: NodeRun,
@@ -411,6 +430,7 @@ impl Doors {
             actor: AtomicWaker::new(),
             remote: AtomicBool::new(route.is_some_and(|route| route.owner != self.me)),
             held: AtomicUsize::new(0),
+            handled: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),
             swept: AtomicBool::new(false),
         });
@@ -430,6 +450,28 @@ impl Doors {
     /// The door that a lane of this node belongs to.
     pub(crate) fn own_lane(&self, lane: LaneId) -> Option<Arc<DoorCell>> {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(&lane)?.upgrade()
+    }
+
+    /// Messages that wait, and handlers that were started, at all doors.
+    pub(crate) fn tally(&self) -> (u64, u64) {
+        let map = self.read();
+        map.cells
+            .values()
+            .map(|cell| cell.tally())
+            .fold((0, 0), |(queued, handled), door| (queued + door.0, handled + door.1))
+    }
+
+    /// What waits at all doors. Locks each for a moment.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting::default();
+        for cell in self.all() {
+            let inner = lock(&cell.inner);
+            let (gate, lane) = inner.door.waiting();
+            waiting.at_gates += gate as i64;
+            waiting.in_lanes += lane as i64;
+            waiting.lanes += i64::from(inner.door.is_calling());
+        }
+        waiting
     }
 
     pub(crate) fn peer(&self, run: NodeRun) -> Option<Arc<PeerDoors>> {

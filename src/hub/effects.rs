@@ -121,7 +121,7 @@ impl HubSystem {
 }
 
 /// The arbiter on which a child runs, always the same on one node.
-fn worker_of(child: &ChildId, count: usize) -> usize {
+pub(crate) fn worker_of(child: &ChildId, count: usize) -> usize {
     let count = u64::try_from(count).unwrap_or(1).max(1);
     usize::try_from(xxh3_64(child.as_str().as_bytes()) % count).unwrap_or(0)
 }

@@ -19,6 +19,7 @@ use std::{
 
 use actix::{fut::ActorFuture, prelude::*};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{
     codec::{self, EncodeFailure},
@@ -26,7 +27,7 @@ use super::{
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, StateVersionError},
     kind::{Delivered, Kind},
-    worker::Bench,
+    worker::{Bench, Peeked},
 };
 use crate::{
     delivery::{
@@ -39,6 +40,7 @@ use crate::{
         frame::ReplyFailure,
         id::NodeRun,
         message::{BulkHeader, LaneMark},
+        observe::{MOST_SHOWN, StateUnknown},
     },
 };
 
@@ -111,6 +113,8 @@ pub(crate) trait Instance {
     fn parcel(&self) -> Option<Parcel>;
     fn end(&self, ending: Ending);
     fn merge(&self, epoch: Epoch, parcel: Parcel);
+    /// Tells the state, between two messages; not while the actor is held. Dropped if it ends.
+    fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>);
 }
 
 /// What a panic said.
@@ -184,6 +188,7 @@ impl<A: HotSwap> Built for Ready<A> {
             freezes: Cell::new(0),
             ending: Cell::new(None),
             merges: RefCell::default(),
+            peeks: RefCell::default(),
         });
         actix_rt::spawn(seat.clone().live(actor, maker, epoch, opening));
         seat
@@ -222,6 +227,7 @@ struct Seat<A: HotSwap> {
     freezes: Cell<u64>,
     ending: Cell<Option<Ending>>,
     merges: RefCell<VecDeque<(Epoch, Parcel)>>,
+    peeks: RefCell<Vec<oneshot::Sender<Result<Peeked, StateUnknown>>>>,
 }
 
 impl<A: HotSwap> Seat<A> {
@@ -430,6 +436,26 @@ impl<A: HotSwap> Seat<A> {
         self.frozen(order, outcome);
     }
 
+    /// The actor's state as a handover would carry it; the actor goes on.
+    fn show(&self, actor: &mut A) -> Result<Peeked, StateUnknown> {
+        self.in_user.set(true);
+        let shown = guarded(|| {
+            let state = actor.prepare_handover_state();
+            let bytes = codec::encode(&state, MOST_SHOWN);
+            actor.resume_after_abort(state);
+            bytes
+        });
+        self.in_user.set(false);
+        match shown {
+            Ok(Ok(bytes)) => Ok((A::STATE_VERSION, bytes)),
+            Ok(Err(EncodeFailure::TooLarge { size, limit })) => {
+                Err(StateUnknown::TooLarge { size: size as u64, limit: limit as u64 })
+            }
+            Ok(Err(EncodeFailure::Encoder(reason))) => Err(StateUnknown::Failed(reason)),
+            Err(panic) => Err(StateUnknown::Failed(format!("it panicked: {panic}"))),
+        }
+    }
+
     fn take_in(&self, epoch: Epoch, parcel: &Parcel, actor: &mut A) {
         self.in_user.set(true);
         let outcome = guarded(|| {
@@ -586,6 +612,13 @@ impl<A: HotSwap> Instance for Seat<A> {
         self.merges.borrow_mut().push_back((epoch, parcel));
         self.cell.actor.wake();
     }
+
+    fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>) {
+        let mut peeks = self.peeks.borrow_mut();
+        peeks.retain(|asker| !asker.is_closed());
+        peeks.push(tell);
+        self.cell.actor.wake();
+    }
 }
 
 /// Drains the door into the handlers.
@@ -630,6 +663,10 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 break;
             };
             seat.take_in(epoch, &parcel, actor);
+        }
+        for tell in seat.peeks.take() {
+            // Whoever asked may have gone.
+            let _ = tell.send(seat.show(actor));
         }
         let doors = &seat.bench.hub.shared().doors;
         let began = Instant::now();

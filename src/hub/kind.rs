@@ -88,6 +88,13 @@ pub(crate) struct KindEntry {
 
 impl KindEntry {
     /// The message's name, if it is registered.
+    /// The names of its messages, sorted.
+    pub(crate) fn message_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.by_type.values().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn message<M: 'static>(&self) -> Option<&Arc<str>> {
         self.by_type.get(&TypeId::of::<M>())
     }
@@ -219,6 +226,11 @@ impl Kinds {
             return Err(StartHubError::RegisteredTwice { what: "kind", name });
         }
         Ok(())
+    }
+
+    /// All kinds, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<dyn AnyKind>> {
+        self.0.values()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyKind>> {

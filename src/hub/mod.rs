@@ -19,9 +19,12 @@ mod doors;
 mod effects;
 mod envelope;
 pub(crate) mod events;
+pub(crate) mod history;
 pub(crate) mod hot_swap;
 mod instance;
 pub(crate) mod kind;
+pub(crate) mod observe;
+pub(crate) mod recorder;
 pub(crate) mod requests;
 mod sweeper;
 pub(crate) mod system;
@@ -34,8 +37,10 @@ use self::{
     child_ref::{ChildRef, presentable},
     doors::Doors,
     events::EventStream,
+    history::History,
     hot_swap::HotSwap,
     kind::Kinds,
+    recorder::Recorder,
     requests::{
         ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
         Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
@@ -82,6 +87,9 @@ pub(crate) struct Shared {
     system: OnceLock<Addr<HubSystem>>,
     workers: OnceLock<Vec<Addr<Worker>>>,
     arbiters: Mutex<Vec<Arbiter>>,
+    pub(crate) history: History,
+    /// Who is told what happens.
+    pub(crate) recorder: OnceLock<Arc<dyn Recorder>>,
     /// Held while the hub is being stopped.
     stopping: tokio::sync::Mutex<()>,
 }
@@ -98,6 +106,10 @@ impl Shared {
                 tracing::debug!(hub = %self.name, %node, ?event, "a child changed");
             }
             _ => tracing::info!(hub = %self.name, %node, ?event, "something happened"),
+        }
+        self.history.event(&event);
+        if let Some(recorder) = self.recorder.get() {
+            recorder.event(&event);
         }
         if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
             // An error means that nobody listens.
@@ -313,6 +325,9 @@ impl Hub {
         }
         shared.doors.stop();
         shared.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(recorder) = shared.recorder.get() {
+            recorder.stopped();
+        }
         let (tell, joined) = tokio::sync::oneshot::channel();
         // A thread of its own: a runtime would wait for it when it is dropped.
         std::thread::spawn(move || {
@@ -328,6 +343,13 @@ impl Hub {
         if tokio::time::timeout(JOIN, joined).await.is_err() {
             tracing::warn!(hub = %shared.name, "a child blocks its thread, which is left behind");
         }
+    }
+
+    /// Waits until the hub has stopped, whoever wished it: the app, or an administrator who asked
+    /// the node to leave. May be cancelled.
+    pub async fn stopped(&self) {
+        let mut events = self.events();
+        while events.next().await.is_some() {}
     }
 
     /// What happens from now on, as this node sees it.

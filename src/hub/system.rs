@@ -30,7 +30,8 @@ use crate::{
         child::{Epoch, Ownership},
         event::HubEvent,
         id::{ChildId, NodeRun, RequestId},
-        message::BulkHeader,
+        message::{BulkHeader, PeerMessage},
+        observe::Answer,
         report::{MigrateOutcome, StartReport, StopReport},
     },
     net::NetEvent,
@@ -54,7 +55,9 @@ pub struct HubSystem {
 pub(crate) struct Running {
     pub(crate) engine: Engine,
     pub(crate) requests: BTreeMap<RequestId, oneshot::Sender<Reply>>,
-    next_request: u64,
+    /// Questions to other nodes.
+    pub(crate) questions: BTreeMap<u64, oneshot::Sender<Answer>>,
+    pub(crate) next_request: u64,
     timer: Option<(Instant, SpawnHandle)>,
     /// States that arrived and that the engine has not disposed of.
     pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
@@ -134,6 +137,10 @@ impl HubSystem {
             }
             NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
             NetEvent::Unreachable { node, refused } => Event::Unreachable { node, refused },
+            NetEvent::Control { from, message: PeerMessage::Observe(word) } => {
+                self.observed(from, word);
+                return None;
+            }
             NetEvent::Control { from, message } => Event::Peer { from, message },
             NetEvent::Bulk { from, header, body } => {
                 let size = body.len() as u64;
@@ -276,6 +283,7 @@ impl Handler<Begin> for HubSystem {
         self.running = Some(Running {
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
+            questions: BTreeMap::new(),
             next_request: 0,
             timer: None,
             bulks: BTreeMap::new(),

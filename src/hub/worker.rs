@@ -9,6 +9,7 @@ use std::{
 
 use actix::prelude::*;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{
     Hub,
@@ -22,6 +23,7 @@ use crate::{
         child::{ChildSpec, Epoch, Route},
         id::{ChildId, NodeRun},
         message::BulkHeader,
+        observe::StateUnknown,
         settings::Migration,
     },
 };
@@ -304,6 +306,29 @@ impl Handler<Orders> for Worker {
         for order in orders {
             self.carry_out(order);
         }
+    }
+}
+
+/// What the state of a child is now. `None`: it ended before it could tell.
+#[derive(Message)]
+#[rtype(result = "Option<Result<Peeked, StateUnknown>>")]
+pub(crate) struct Peek {
+    pub(crate) child: ChildId,
+}
+
+/// The version of a state and its CBOR.
+pub(crate) type Peeked = (u32, Bytes);
+
+impl Handler<Peek> for Worker {
+    type Result = ResponseFuture<Option<Result<Peeked, StateUnknown>>>;
+
+    fn handle(&mut self, Peek { child }: Peek, _: &mut Context<Self>) -> Self::Result {
+        let Some(instance) = self.instance(&child) else {
+            return Box::pin(std::future::ready(Some(Err(StateUnknown::NotHere))));
+        };
+        let (tell, told) = oneshot::channel();
+        instance.peek(tell);
+        Box::pin(async move { told.await.ok() })
     }
 }
 

@@ -2,10 +2,42 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
 };
+
+/// How long each phase of a handover took; `None` for a phase that it did not come to. The last
+/// one of a handover that failed is counted until then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoverPhases {
+    /// The target was asked whether it takes the child.
+    pub offer: Option<Duration>,
+    /// The gate was closed, started handlers finished, the state was encoded.
+    pub freeze: Option<Duration>,
+    /// The state waited until there was room to send it.
+    pub wait: Option<Duration>,
+    /// The state travelled and the successor was built.
+    pub transfer: Option<Duration>,
+    /// The move was committed and the successor started.
+    pub open: Option<Duration>,
+}
+
+impl HandoverPhases {
+    /// The phases with their names, in order.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Option<Duration>); 5] {
+        [
+            ("offer", self.offer),
+            ("freeze", self.freeze),
+            ("wait", self.wait),
+            ("transfer", self.transfer),
+            ("open", self.open),
+        ]
+    }
+}
 
 /// Something that happened, as this node saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +135,8 @@ pub enum HubEvent {
         bytes: u64,
         /// From the offer to the successor's start.
         took: Duration,
+        /// How long each phase took.
+        phases: HandoverPhases,
     },
     /// A handover failed; the child goes on here, with its whole queue.
     HandoverFailed {
@@ -114,6 +148,10 @@ pub enum HubEvent {
         epoch: Epoch,
         /// Why.
         reason: String,
+        /// Bytes of state, if it was encoded.
+        bytes: u64,
+        /// How long each phase took that it came to.
+        phases: HandoverPhases,
     },
     /// A child came to this node with its state and runs.
     TakenOver {

@@ -11,11 +11,12 @@ use super::{
     child::{ChildSpec, Entry, Epoch, Ownership, Route},
     id::{ChildId, Incarnation, LaneId, NodeId, NodeRun, RequestId},
     member::{Member, ViewId},
+    observe::ObserveWord,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
 };
 
 /// A word from one node's engine to another's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// Who is there.
     Member(MemberWord),
@@ -27,6 +28,8 @@ pub enum PeerMessage {
     Handover(HandoverWord),
     /// What is left of the children of a node that went down.
     Roll(RollWord),
+    /// Somebody looks at the cluster.
+    Observe(ObserveWord),
     /// A word for a node that the sender cannot reach; passed on once by a node that can.
     Relay {
         /// Who says it.
@@ -38,6 +41,18 @@ pub enum PeerMessage {
     },
 }
 
+/// What one heartbeat says of another, so that each end can measure the round trip by its own
+/// clock. Times in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// When it was sent, on the sender's clock.
+    pub sent: u64,
+    /// `sent` of the receiver's latest heartbeat.
+    pub echo: Option<u64>,
+    /// How long ago that one came.
+    pub held: u64,
+}
+
 /// Words about who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberWord {
@@ -47,6 +62,8 @@ pub enum MemberWord {
         incarnation: Incarnation,
         /// The sender's view, so that a missing member is noticed.
         view: ViewId,
+        /// What the round trip is measured by.
+        pulse: Pulse,
     },
     /// Members that the sender knows: hints to dial, no admission.
     Members {

@@ -8,5 +8,6 @@ pub mod frame;
 pub mod id;
 pub mod member;
 pub mod message;
+pub mod observe;
 pub mod report;
 pub mod settings;

@@ -21,7 +21,7 @@ use super::{
     control::BULK_STREAM,
     outbox::{Done, Outbox, SMALL_BULK, Transfer},
 };
-use crate::{model::id::NodeRun, wire};
+use crate::wire;
 
 /// How many large transfers are under way to one peer.
 const LARGE_AT_ONCE: usize = 4;
@@ -83,6 +83,7 @@ async fn write_small(
                     buffer.put_slice(&head);
                     buffer.put_slice(&transfer.body);
                     buffer.put_u64_le(xxh3_64(&transfer.body));
+                    outbox.count_sent(head.len() + transfer.body.len());
                     if unanswered.try_reserve().is_err() {
                         // Answers only come for what was written.
                         writer.write_all(&buffer).await?;
@@ -157,14 +158,14 @@ pub(super) async fn send_large(streams: Arc<dyn Streams>, outbox: Arc<Outbox>) {
             under_way.join_next().await;
         }
         let transfer = outbox.next_large().await;
-        under_way.spawn(send_one(Arc::clone(&streams), transfer));
+        under_way.spawn(send_one(Arc::clone(&streams), transfer, Arc::clone(&outbox)));
         while under_way.try_join_next().is_some() {}
     }
 }
 
-async fn send_one(streams: Arc<dyn Streams>, transfer: Transfer) {
+async fn send_one(streams: Arc<dyn Streams>, transfer: Transfer, outbox: Arc<Outbox>) {
     let outcome = match head(&transfer) {
-        Ok(head) => match write_one(&*streams, &head, &transfer.body).await {
+        Ok(head) => match write_one(&*streams, &head, &transfer.body, &outbox).await {
             Ok(answer) => answer,
             Err(error) => Err(format!("the transfer broke off: {error}")),
         },
@@ -177,6 +178,7 @@ async fn write_one(
     streams: &dyn Streams,
     head: &[u8],
     body: &[u8],
+    outbox: &Outbox,
 ) -> io::Result<Result<(), String>> {
     let (mut reader, mut writer) = tokio::io::split(streams.open().await?);
     let write = async {
@@ -186,6 +188,7 @@ async fn write_one(
         for chunk in body.chunks(CHUNK) {
             checksum.update(chunk);
             writer.write_all(chunk).await?;
+            outbox.count_sent(chunk.len());
         }
         writer.write_all(&checksum.digest().to_le_bytes()).await?;
         writer.flush().await
@@ -210,7 +213,7 @@ async fn write_one(
 /// link.
 pub(super) async fn receive(
     stream: Stream,
-    from: NodeRun,
+    outbox: Arc<Outbox>,
     limit: usize,
     events: mpsc::Sender<NetEvent>,
 ) -> io::Result<()> {
@@ -253,12 +256,13 @@ pub(super) async fn receive(
             return skip(&mut reader, claimed.min(ON_THE_WAY)).await.or(Ok(()));
         };
         let body = read_exactly(&mut reader, length).await?;
+        outbox.count_received(header_length + length);
         let checksum = reader.read_u64_le().await?;
         if xxh3_64(&body) != checksum {
             put_answer(&mut answers, Err("the checksum is wrong"));
             continue;
         }
-        if events.send(NetEvent::Bulk { from, header, body }).await.is_err() {
+        if events.send(NetEvent::Bulk { from: outbox.run, header, body }).await.is_err() {
             return Ok(());
         }
         put_answer(&mut answers, Ok(()));

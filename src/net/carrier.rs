@@ -33,6 +33,10 @@ pub(super) trait Carrier: Send + Sync + 'static {
     ) -> Result<Connection, DialFailure>;
     /// Stops listening and closes what is left.
     async fn stop(&self);
+    /// Metrics of its own in the text format of OpenMetrics, without its end.
+    fn metrics(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Opens further streams of one connection, and closes it.

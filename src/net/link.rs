@@ -21,7 +21,7 @@ use super::{
     greet::{Greeted, LINGER},
     outbox::{Next, Outbox},
 };
-use crate::{model::id::NodeRun, wire};
+use crate::wire;
 
 /// How much data is asked for, written and read at once.
 const TARGET: usize = 64 * 1024;
@@ -218,15 +218,15 @@ impl Link {
     ) {
         let (reader, writer) = tokio::io::split(stream);
         let limit = self.context.frame_limit;
-        let run = self.outbox.run;
-        readers.spawn(read_data(reader, Arc::clone(&self.context.data), run, limit));
+        let own = Arc::clone(&self.outbox);
+        readers.spawn(read_data(reader, Arc::clone(&self.context.data), own, limit));
         let (data, outbox) = (Arc::clone(&self.context.data), Arc::clone(&self.outbox));
         writers.spawn(write_data(writer, data, outbox));
     }
 
     fn start_bulk(&self, stream: Stream, readers: &mut JoinSet<Ended>) {
-        let (from, limit) = (self.outbox.run, self.context.bulk_limit);
-        let receive = bulk::receive(stream, from, limit, self.context.events.clone());
+        let (own, limit) = (Arc::clone(&self.outbox), self.context.bulk_limit);
+        let receive = bulk::receive(stream, own, limit, self.context.events.clone());
         readers.spawn(async {
             match receive.await {
                 Ok(()) => Ended::BulkStream,
@@ -319,15 +319,18 @@ async fn read_control(
 ) -> Ended {
     loop {
         match reader.next().await {
-            Ok(Frame::Word(bytes)) => match wire::decode_message(&bytes) {
-                Ok(message) => {
-                    let event = NetEvent::Control { from: outbox.run, message };
-                    if events.send(event).await.is_err() {
-                        return Ended::NobodyListens;
+            Ok(Frame::Word(bytes)) => {
+                outbox.count_received(bytes.len());
+                match wire::decode_message(&bytes) {
+                    Ok(message) => {
+                        let event = NetEvent::Control { from: outbox.run, message };
+                        if events.send(event).await.is_err() {
+                            return Ended::NobodyListens;
+                        }
                     }
+                    Err(error) => return Ended::Protocol(format!("a malformed word: {error}")),
                 }
-                Err(error) => return Ended::Protocol(format!("a malformed word: {error}")),
-            },
+            }
             Ok(Frame::Ping(number)) => outbox.pinged(number),
             Ok(Frame::Pong(number)) => outbox.ponged(number),
             Ok(Frame::Close(word)) => return Ended::Told(word),
@@ -360,6 +363,7 @@ async fn write_control(mut writer: WriteHalf<Stream>, outbox: Arc<Outbox>) -> En
         if let Err(error) = writer.write_all(&buffer).await {
             return Ended::of("control", error);
         }
+        outbox.count_sent(buffer.len());
         buffer.clear();
         if buffer.capacity() > KEPT {
             buffer = BytesMut::new();
@@ -383,9 +387,10 @@ async fn write_control(mut writer: WriteHalf<Stream>, outbox: Arc<Outbox>) -> En
 async fn read_data(
     mut reader: ReadHalf<Stream>,
     data: Arc<dyn DataPlane>,
-    from: NodeRun,
+    outbox: Arc<Outbox>,
     limit: usize,
 ) -> Ended {
+    let from = outbox.run;
     let mut buffer = BytesMut::new();
     loop {
         while let Some(head) = buffer.first_chunk::<4>() {
@@ -406,7 +411,7 @@ async fn read_data(
         match reader.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return Ended::DataRead,
             Ok(0) => return Ended::of("data", io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
+            Ok(bytes) => outbox.count_received(bytes),
             Err(error) => return Ended::of("data", error),
         }
     }
@@ -429,6 +434,7 @@ async fn write_data(
             if let Err(error) = writer.write_all(&buffer).await {
                 return Ended::of("data", error);
             }
+            outbox.count_sent(buffer.len());
             buffer.clear();
             if buffer.capacity() > KEPT {
                 buffer = BytesMut::with_capacity(2 * TARGET);

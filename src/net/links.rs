@@ -18,7 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Announcement, BulkDone, DataPlane, NetConfig, NetError, NetEvent, Network, SendRefused,
+    Announcement, BulkDone, DataPlane, LinkTraffic, NetConfig, NetError, NetEvent, Network,
+    SendRefused,
     carrier::{Carrier, CarrierEvent, Connection, DialFailure},
     control::CloseWord,
     greet::{GreetFailure, Greeted, Greeter},
@@ -535,6 +536,15 @@ impl Network for Handle {
         if let Some(outbox) = self.links.outbox(to.node).filter(|outbox| outbox.run == to) {
             outbox.data.notify_one();
         }
+    }
+
+    fn traffic(&self) -> Vec<LinkTraffic> {
+        let peers: Vec<_> = lock(&self.links.peers).values().cloned().collect();
+        peers.iter().filter_map(|peer| Some(peer.outbox()?.traffic())).collect()
+    }
+
+    fn metrics(&self) -> Option<String> {
+        self.links.carrier.metrics()
     }
 
     /// Cancelled, the shutdown goes on, and nobody joins the thread.

@@ -175,6 +175,19 @@ pub enum NetError {
     Start(String),
 }
 
+/// What went over a link since it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkTraffic {
+    /// The peer.
+    pub peer: NodeRun,
+    /// Bytes that were written: words, messages and states.
+    pub sent: u64,
+    /// Bytes that were read.
+    pub received: u64,
+    /// Bytes of words that wait to be written.
+    pub queued: u64,
+}
+
 /// Why a word could not be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendRefused {
@@ -209,6 +222,11 @@ pub trait Network: Send + Sync + 'static {
     fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes, done: BulkDone);
     /// [`DataPlane::fill`] has something for this peer.
     fn data_ready(&self, to: NodeRun);
+    /// What went over the links that stand.
+    fn traffic(&self) -> Vec<LinkTraffic>;
+    /// The transport's own metrics in the text format of OpenMetrics, without its end; `None` if
+    /// it has none.
+    fn metrics(&self) -> Option<String>;
     /// Flushes what is queued, closes all links and stops the network's thread.
     async fn shutdown(&self, deadline: Duration);
 }

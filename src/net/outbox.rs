@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{BulkDone, SendRefused, control::CloseWord};
+use super::{BulkDone, LinkTraffic, SendRefused, control::CloseWord};
 use crate::model::{id::NodeRun, message::BulkHeader};
 
 /// The most bytes of words that wait; one more closes the link, for the peer does not read.
@@ -102,6 +105,9 @@ pub(super) struct Outbox {
     /// Set as soon as the link is to be closed.
     pub(super) closing: CancellationToken,
     pongs: watch::Sender<u64>,
+    /// Bytes that were written and read since the link stands.
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
 }
 
 impl Outbox {
@@ -115,11 +121,31 @@ impl Outbox {
             data: Notify::new(),
             closing: CancellationToken::new(),
             pongs: watch::Sender::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// What went over the link.
+    pub(super) fn traffic(&self) -> LinkTraffic {
+        LinkTraffic {
+            peer: self.run,
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+            queued: self.state().bytes as u64,
+        }
     }
 
     /// Queues an encoded word.

@@ -129,6 +129,8 @@ pub struct Membership {
     deferred: BTreeMap<(NodeId, NodeId), Deferred>,
     ballots: u64,
     check: Option<Check>,
+    /// When this node began.
+    began: Instant,
     /// The latest `now`.
     now: Instant,
     heartbeat_at: Instant,
@@ -190,6 +192,7 @@ impl Membership {
             deferred: BTreeMap::new(),
             ballots: 0,
             check: None,
+            began: now,
             now,
             heartbeat_at: now + settings.heartbeat,
             heartbeat_sent: now,
@@ -232,6 +235,13 @@ impl Membership {
     #[must_use]
     pub fn is_linked(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(Peer::is_linked)
+    }
+
+    /// How long a word takes to this member and back, smoothed; `None` before the second heartbeat
+    /// of a link.
+    #[must_use]
+    pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.peers.get(&node).filter(|peer| peer.is_linked())?.round_trip
     }
 
     /// Whether this life is over: its words and frames are refused.
@@ -360,8 +370,12 @@ impl Membership {
                 self.tell_fenced(about, incarnation);
             }
             _ if !known => {}
-            MemberWord::Heartbeat { incarnation, view } => {
+            MemberWord::Heartbeat { incarnation, view, pulse } => {
                 self.note_heard(now, from);
+                let clock = now.saturating_duration_since(self.began);
+                if let Some(peer) = self.peers.get_mut(&from.node) {
+                    peer.take_pulse(now, clock, pulse);
+                }
                 self.take_heartbeat(now, from, incarnation, view);
             }
             MemberWord::Members { members } => self.take_members(now, from, members),
@@ -588,8 +602,11 @@ impl Membership {
     fn send_heartbeats(&mut self, now: Instant) {
         (self.heartbeat_sent, self.heartbeat_at) = (now, now + self.heartbeat);
         let (incarnation, view) = (self.incarnation(), self.current_view_id());
+        let clock = now.saturating_duration_since(self.began);
         for to in self.linked_peers() {
-            self.send(to, MemberWord::Heartbeat { incarnation, view });
+            let pulse = self.peers.get(&to).map(|peer| peer.pulse(now, clock));
+            let pulse = pulse.unwrap_or_default();
+            self.send(to, MemberWord::Heartbeat { incarnation, view, pulse });
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{id::NodeId, member::Hello};
+use crate::model::{id::NodeId, member::Hello, message::Pulse};
 
 /// The link to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub(super) struct Peer {
     /// that closes later is no proof against it.
     pub(super) refused_rival: Option<u64>,
     pub(super) resync: Resync,
+    /// The latest heartbeat's time on the peer's clock, and when it came.
+    pub(super) pulse: Option<(u64, Instant)>,
+    /// Smoothed.
+    pub(super) round_trip: Option<Duration>,
 }
 
 impl Peer {
@@ -42,6 +46,8 @@ impl Peer {
             rival: None,
             refused_rival: None,
             resync: Resync::new(now, heartbeat),
+            pulse: None,
+            round_trip: None,
         }
     }
 
@@ -53,9 +59,32 @@ impl Peer {
         matches!(self.link, Link::Down { refused: true, .. })
     }
 
+    /// What the next heartbeat to the peer says, `clock` after this node began.
+    pub(super) fn pulse(&self, now: Instant, clock: Duration) -> Pulse {
+        let (echo, came) = self.pulse.unzip();
+        let held = came.map_or(Duration::ZERO, |came| now.saturating_duration_since(came));
+        Pulse { sent: micros(clock), echo, held: micros(held) }
+    }
+
+    /// A heartbeat of the peer.
+    pub(super) fn take_pulse(&mut self, now: Instant, clock: Duration, pulse: Pulse) {
+        self.pulse = Some((pulse.sent, now));
+        let Some(echo) = pulse.echo else { return };
+        let Some(taken) = micros(clock).checked_sub(echo.saturating_add(pulse.held)) else {
+            return;
+        };
+        let taken = Duration::from_micros(taken);
+        // As TCP smooths it (RFC 6298): an eighth of each new one.
+        self.round_trip = Some(self.round_trip.map_or(taken, |known| (known * 7 + taken) / 8));
+    }
+
     pub(super) fn silent_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard)
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The ballot on a suspect.

@@ -7,7 +7,7 @@ use crate::model::{
     event::HubEvent,
     id::{HubName, Incarnation, NodeId, NodeName, NodeRun},
     member::{Hello, Member, MemberState, ViewId, WIRE_VERSION},
-    message::MemberWord,
+    message::{MemberWord, Pulse},
     settings::Settings,
 };
 
@@ -81,7 +81,7 @@ fn down(about: u8, voters: &[u8]) -> MemberWord {
 }
 
 fn heartbeat(n: u8) -> MemberWord {
-    MemberWord::Heartbeat { incarnation: life(n), view: ViewId(0) }
+    MemberWord::Heartbeat { incarnation: life(n), view: ViewId(0), pulse: Pulse::default() }
 }
 
 /// What follows from the verdict on `n`, after the words to others.
@@ -445,7 +445,7 @@ fn a_life_that_is_over_is_turned_away_and_a_higher_one_is_welcome() {
 fn a_member_that_renews_is_the_same_run_in_another_life() {
     let mut bench = Bench::with(&[2]);
     let incarnation = Incarnation { started: 200, nonce: 2 };
-    let word = MemberWord::Heartbeat { incarnation, view: ViewId(0) };
+    let word = MemberWord::Heartbeat { incarnation, view: ViewId(0), pulse: Pulse::default() };
     assert_eq!(bench.word(2, word), [MemberOutput::ViewChanged]);
     bench.word(2, heartbeat(2)); // A word of the life before.
     let seen = bench.membership.view().member(id(2)).map(|member| member.incarnation);
@@ -647,7 +647,7 @@ fn heartbeats_go_to_every_linked_member_and_tell_the_life_and_the_view() {
     bench.now += SECOND;
     bench.membership.tick(bench.now);
     let view = bench.membership.view().id();
-    let word = MemberWord::Heartbeat { incarnation: life(1), view };
+    let word = MemberWord::Heartbeat { incarnation: life(1), view, pulse: Pulse::default() };
     assert_eq!(bench.all(), [send(2, word)]);
 }
 
@@ -714,7 +714,11 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
             let sender = run(pick(4) as u8 + 1);
             let about = id(about);
             let word = match pick(8) {
-                0 => MemberWord::Heartbeat { incarnation, view: ViewId(ballot) },
+                0 => MemberWord::Heartbeat {
+                    incarnation,
+                    view: ViewId(ballot),
+                    pulse: Pulse::default(),
+                },
                 1 => MemberWord::Members { members: vec![told.clone(), member(2)] },
                 2 => MemberWord::Ask { about, incarnation, ballot },
                 3 => MemberWord::Answer { about, incarnation, ballot, heard },
@@ -739,4 +743,27 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
             bench.all();
         }
     }
+}
+
+#[test]
+fn heartbeats_measure_the_round_trip_by_each_end_s_own_clock() {
+    let mut bench = Bench::with(&[2]);
+    assert_eq!(bench.membership.round_trip(id(2)), None);
+    bench.now += SECOND;
+    bench.membership.tick(bench.now);
+    let pulse = bench.all().into_iter().find_map(|output| match output {
+        MemberOutput::Send { word: MemberWord::Heartbeat { pulse, .. }, .. } => Some(pulse),
+        _ => None,
+    });
+    assert_eq!(pulse, Some(Pulse { sent: 1_000_000, echo: None, held: 0 }));
+    // The peer kept it for 300 ms, and its own heartbeat comes 400 ms after this node's left.
+    bench.now += Duration::from_millis(400);
+    let heartbeat = |pulse| MemberWord::Heartbeat { incarnation: life(2), view: ViewId(0), pulse };
+    bench.word(2, heartbeat(Pulse { sent: 77, echo: Some(1_000_000), held: 300_000 }));
+    assert_eq!(bench.membership.round_trip(id(2)), Some(Duration::from_millis(100)));
+    // Nonsense of a peer is no measurement.
+    bench.word(2, heartbeat(Pulse { sent: 78, echo: Some(u64::MAX), held: u64::MAX }));
+    assert_eq!(bench.membership.round_trip(id(2)), Some(Duration::from_millis(100)));
+    bench.unlink(2);
+    assert_eq!(bench.membership.round_trip(id(2)), None, "a link that is gone has none");
 }

@@ -28,7 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     behaviour::RawStreams,
     key::{from_peer_id, to_peer_id},
-    key_pair, parse_address,
+    key_pair,
+    meter::{Meter, Reading},
+    parse_address,
 };
 use crate::{
     model::id::NodeId,
@@ -61,6 +63,7 @@ enum Order {
 /// The way to the swarm.
 struct Handle {
     orders: mpsc::Sender<Order>,
+    reading: Reading,
 }
 
 fn swarm_ended() -> DialFailure {
@@ -97,6 +100,10 @@ impl Carrier for Handle {
         outcome.await.map_err(|_| swarm_ended())?
     }
 
+    fn metrics(&self) -> Option<String> {
+        self.reading.text()
+    }
+
     async fn stop(&self) {
         let (answer, stopped) = oneshot::channel();
         if self.orders.send(Order::Stop { answer }).await.is_ok() {
@@ -115,7 +122,9 @@ pub(super) async fn start(
         Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
         Admission::Open | Admission::Allow(_) => None,
     };
-    let transport = transport(&keys, secret, answer_deadline(config.heartbeat))?;
+    let meter = Meter::new();
+    let reading = meter.reading();
+    let transport = meter.watch(transport(&keys, secret, answer_deadline(config.heartbeat))?);
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -138,9 +147,9 @@ pub(super) async fn start(
         })?;
     }
     let (orders, taken) = mpsc::channel(ORDERS);
-    let driver = Driver { swarm, events, dials: HashMap::new() };
+    let driver = Driver { swarm, events, dials: HashMap::new(), meter };
     tokio::spawn(driver.run(taken, closed));
-    Ok(Arc::new(Handle { orders }))
+    Ok(Arc::new(Handle { orders, reading }))
 }
 
 /// Whether nobody listens there. libp2p shares a port (`SO_REUSEPORT`), so that a second process
@@ -334,6 +343,7 @@ struct Driver {
     swarm: Swarm<Behaviour>,
     events: mpsc::Sender<CarrierEvent>,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
+    meter: Meter,
 }
 
 impl Driver {
@@ -359,7 +369,10 @@ impl Driver {
                 Some(connection) = closed.recv() => {
                     self.swarm.behaviour_mut().streams.drop_connection(connection);
                 }
-                event = self.swarm.select_next_some() => self.handle(event),
+                event = self.swarm.select_next_some() => {
+                    self.meter.record(&event);
+                    self.handle(event);
+                }
             }
         }
     }

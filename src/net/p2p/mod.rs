@@ -14,6 +14,7 @@ use crate::model::{id::NodeId, member::WIRE_VERSION};
 mod behaviour;
 mod driver;
 mod key;
+mod meter;
 
 pub use key::{KeyFileError, load_or_create_key, node_id};
 

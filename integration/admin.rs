@@ -1,0 +1,543 @@
+//! The admin endpoint, over real hubs.
+
+use actix_hub::{
+    admin::{self, AdminAccess, AdminOptions, AdminRight, AdminToken},
+    prelude::*,
+};
+use actix_web::{
+    App, Error,
+    body::{MessageBody, to_bytes},
+    dev::{Service, ServiceResponse},
+    http::{StatusCode, header},
+    test::{self, TestRequest},
+};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const LOCAL: &str = "127.0.0.1:50000";
+
+/// A client of an endpoint that is mounted in this process.
+macro_rules! client {
+    ($hub:expr, $options:expr) => {
+        test::init_service(App::new().service(admin::scope($hub.clone(), $options))).await
+    };
+}
+
+fn local(request: TestRequest) -> TestRequest {
+    request
+        .peer_addr(LOCAL.parse().expect("an address"))
+        .insert_header((header::HOST, "localhost:8080"))
+        .insert_header(("X-Actix-Hub", "1"))
+}
+
+fn get(path: &str) -> TestRequest {
+    local(TestRequest::get().uri(&format!("/hub{path}")))
+}
+
+fn post(path: &str) -> TestRequest {
+    local(TestRequest::post().uri(&format!("/hub{path}")))
+}
+
+async fn call<S, B>(app: &S, request: TestRequest) -> (StatusCode, Value)
+where
+    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let response = test::call_service(app, request.to_request()).await;
+    let status = response.status();
+    assert!(response.headers().contains_key("content-security-policy"), "on every response");
+    let kind = response.headers().get(header::CONTENT_TYPE).cloned();
+    let body = to_bytes(response.into_body()).await.unwrap_or_default();
+    if status.is_client_error() || status.is_server_error() {
+        let kind = kind.expect("an error says what it is");
+        assert!(
+            kind == "application/problem+json" || kind == "application/json",
+            "{status}: {kind:?}"
+        );
+    }
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::default()
+}
+
+#[test]
+fn without_token_or_guard_only_loopback_is_served_and_health_is_for_all() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        assert_eq!(call(&app, get("/nodes")).await.0, StatusCode::OK);
+        let abroad = || "10.0.0.7:50000".parse().expect("an address");
+        for path in ["/nodes", "/metrics", "/", "/openapi.json", "/events", "/nothing"] {
+            let (status, problem) = call(&app, get(path).peer_addr(abroad())).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+            assert!(problem["detail"].as_str().expect("words").contains("another machine"));
+        }
+        assert_eq!(call(&app, get("/health/live").peer_addr(abroad())).await.0, StatusCode::OK);
+        // A page whose name was made to point here, and a proxy on this machine.
+        let evil = get("/nodes").insert_header((header::HOST, "evil.example"));
+        assert_eq!(call(&app, evil).await.0, StatusCode::FORBIDDEN);
+        let proxied = get("/nodes").insert_header(("X-Forwarded-For", "10.0.0.7"));
+        assert_eq!(call(&app, proxied).await.0, StatusCode::FORBIDDEN);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn tokens_give_rights_and_actions_need_more_than_reading() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let token = |text| AdminToken::new(text).expect("long enough");
+        let access = AdminAccess::Tokens {
+            read: vec![token("reading-0123456789")],
+            act: vec![token("acting-01234567890")],
+        };
+        let app = client!(hub, options().access(access));
+        let with = |request: TestRequest, token: &str| {
+            request.insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
+        };
+        assert_eq!(call(&app, get("/nodes")).await.0, StatusCode::UNAUTHORIZED);
+        let wrong = with(get("/nodes"), "reading-0123456788");
+        assert_eq!(call(&app, wrong).await.0, StatusCode::UNAUTHORIZED);
+        let read = "reading-0123456789";
+        assert_eq!(call(&app, with(get("/nodes"), read)).await.0, StatusCode::OK);
+        let start = || post("/children").set_json(json!({ "id": "c", "kind": "counter" }));
+        let (status, problem) = call(&app, with(start(), read)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
+        let act = "acting-01234567890";
+        // A page of another origin cannot send the header.
+        let mut bare = with(start(), act).to_request();
+        bare.headers_mut().remove("X-Actix-Hub");
+        let refused = test::call_service(&app, bare).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        assert_eq!(call(&app, with(start(), act)).await.0, StatusCode::CREATED);
+        let (_, session) = call(&app, with(get("/session"), read)).await;
+        let expected =
+            json!({ "read": true, "act": false, "states": false, "authentication": "token" });
+        assert_eq!(session, expected);
+        // The page itself holds no secret, and asks for the token.
+        let page = test::call_service(&app, get("/").to_request()).await;
+        assert_eq!(page.status(), StatusCode::OK);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn a_guard_of_the_app_decides() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let guard = AdminAccess::guard(|head| match head.headers().get("role")?.to_str().ok()? {
+            "admin" => Some(AdminRight::Act),
+            "viewer" => Some(AdminRight::Read),
+            _ => None,
+        });
+        let app = client!(hub, options().access(guard));
+        assert_eq!(call(&app, get("/nodes")).await.0, StatusCode::FORBIDDEN);
+        let viewer = |request: TestRequest| request.insert_header(("role", "viewer"));
+        assert_eq!(call(&app, viewer(get("/nodes"))).await.0, StatusCode::OK);
+        let start = post("/children").set_json(json!({ "id": "c", "kind": "counter" }));
+        assert_eq!(call(&app, viewer(start)).await.0, StatusCode::FORBIDDEN);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn actions_are_limited() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let few = std::num::NonZeroU32::new(8).expect("not zero");
+        let app = client!(hub, options().actions_per_minute(few));
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            let action = local(TestRequest::delete().uri("/hub/children/nobody"));
+            let response = test::call_service(&app, action.to_request()).await;
+            statuses.push(response.status().as_u16());
+            let retry = response.headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(retry, response.status() == StatusCode::TOO_MANY_REQUESTS);
+        }
+        assert_eq!(statuses, [404, 404, 429]);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn every_node_answers_for_the_whole_cluster() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        for n in 0..25 {
+            let spec = ChildSpec::new::<Counter>(format!("room/{n:02}"), ()).expect("valid");
+            let spec = spec.tag(if n % 2 == 0 { "even" } else { "odd" }).expect("a tag");
+            hubs[n % 2].start_child(spec.note("n", n.to_string())).await.expect("it starts");
+        }
+        let app = client!(hubs[1], options());
+        eventually("this node knows all", async || {
+            call(&app, get("/children?limit=1")).await.1["total"] == 25
+        })
+        .await;
+        let child: ChildRef<Counter> = hubs[0].child("room/03");
+        for number in 0..7 {
+            child.send(Add { sender: 1, number }).await.expect("it answers");
+        }
+        // Pages, by cursor.
+        let mut seen = Vec::new();
+        let mut path = "/children?limit=10&kind=counter".to_owned();
+        let mut pages = 0;
+        loop {
+            let (status, page) = call(&app, get(&path)).await;
+            assert_eq!(status, StatusCode::OK, "{page}");
+            assert_eq!(page["total"], 25);
+            for item in page["items"].as_array().expect("a list") {
+                assert!(item["runtime"]["mailbox"].is_u64(), "its owner has told: {item}");
+                seen.push(item["id"].as_str().expect("an id").to_owned());
+            }
+            pages += 1;
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/children?limit=10&kind=counter&cursor={cursor}"),
+                None => break,
+            }
+        }
+        let expected: Vec<String> = (0..25).map(|n| format!("room/{n:02}")).collect();
+        assert_eq!((pages, seen), (3, expected));
+        // Filters.
+        for (filter, count) in [
+            ("tag=even", 13),
+            ("text=room/1", 10),
+            ("kind=nothing", 0),
+            ("state=running", 25),
+            ("tag=odd&text=0", 5),
+        ] {
+            let (_, page) = call(&app, get(&format!("/children?{filter}"))).await;
+            assert_eq!(page["total"], count, "{filter}");
+        }
+        let (_, of_a) = call(&app, get("/children?node=n0")).await;
+        let (_, of_b) = call(&app, get("/children?node=n1")).await;
+        let both = of_a["total"].as_u64().expect("a number") + of_b["total"].as_u64().expect("one");
+        assert_eq!(both, 25);
+        for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=%25", "state=asleep"] {
+            let (status, _) = call(&app, get(&format!("/children?{wrong}"))).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
+        }
+        // One child, its id percent-encoded.
+        let (status, one) = call(&app, get("/children/room%2F03")).await;
+        assert_eq!(status, StatusCode::OK, "{one}");
+        assert_eq!(one["runtime"]["handled"], 7);
+        assert_eq!(one["metadata"]["n"], "3");
+        assert_eq!(one["why"]["rule"], "distribution");
+        assert_eq!(call(&app, get("/children/nobody")).await.0, StatusCode::NOT_FOUND);
+        // The nodes, and their load.
+        let (_, nodes) = call(&app, get("/nodes")).await;
+        assert_eq!(nodes["total"], 2);
+        for node in nodes["items"].as_array().expect("a list") {
+            assert!(node["load"]["handled"].is_u64() && node["version"].is_string(), "{node}");
+            let (status, same) =
+                call(&app, get(&format!("/nodes/{}", node["name"].as_str().expect("text")))).await;
+            assert_eq!((status, &same["id"]), (StatusCode::OK, &node["id"]));
+        }
+        assert_eq!(call(&app, get("/nodes/nobody")).await.0, StatusCode::NOT_FOUND);
+        eventually("the round trip is measured", async || {
+            let (_, nodes) = call(&app, get("/nodes?text=n0")).await;
+            nodes["items"][0]["link"]["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 0.0)
+        })
+        .await;
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_list_that_has_not_changed_is_not_sent_again() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        let first = test::call_service(&app, get("/handovers").to_request()).await;
+        let tag = first.headers().get(header::ETAG).expect("a tag").clone();
+        let again = get("/handovers").insert_header((header::IF_NONE_MATCH, tag));
+        let again = test::call_service(&app, again.to_request()).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let app = client!(hubs[0], options());
+        let body = json!({ "id": "room 1/ä", "kind": "counter", "args": null, "tags": ["x"],
+                           "metadata": { "by": "test" }, "restart": "transient" });
+        let dry = post("/children?dry_run=true").set_json(&body);
+        let (status, would) = call(&app, dry).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+        assert!(hubs[0].lookup("room 1/ä").await.is_none());
+        let (status, started) = call(&app, post("/children").set_json(&body)).await;
+        assert_eq!((status, &started["outcome"]), (StatusCode::CREATED, &json!("started")));
+        assert_eq!(started["node"], would["node"], "where the dry run said");
+        let (status, again) = call(&app, post("/children").set_json(&body)).await;
+        assert_eq!((status, &again["outcome"]), (StatusCode::OK, &json!("exists")));
+        let path = "/children/room%201%2F%C3%A4";
+        let (_, one) = call(&app, get(path)).await;
+        assert_eq!(one["spec"]["restart"], "transient");
+
+        let at = started["node"]["name"].as_str().expect("a name").to_owned();
+        let to = if at == "n0" { "n1" } else { "n0" };
+        let migrate = format!("{path}/migrate");
+        let dry = post(&format!("{migrate}?dry_run=true")).set_json(json!({ "to": to }));
+        let (status, would) = call(&app, dry).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!((&would["from"]["name"], &would["node"]["name"]), (&json!(at), &json!(to)));
+        let (status, moved) = call(&app, post(&migrate).set_json(json!({ "to": to }))).await;
+        assert_eq!((status, &moved["outcome"]), (StatusCode::OK, &json!("moved")), "{moved}");
+        let (_, why) = call(&app, get(&format!("{path}/why"))).await;
+        assert_eq!((&why["rule"], &why["owner"]["name"]), (&json!("pinned"), &json!(to)));
+        let (_, again) = call(&app, post(&migrate).set_json(json!({ "to": to }))).await;
+        assert_eq!(again["outcome"], "already_there");
+        let nowhere = post(&migrate).set_json(json!({ "to": "nobody" }));
+        assert_eq!(call(&app, nowhere).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+
+        eventually("the handover is told with its phases", async || {
+            let (_, list) = call(&app, get("/handovers?status=done")).await;
+            let item = &list["items"][0];
+            let names: Vec<&str> = item["phases"]
+                .as_array()
+                .map(|phases| phases.iter().filter_map(|phase| phase["name"].as_str()).collect())
+                .unwrap_or_default();
+            list["unreachable"] == json!([])
+                && names == ["offer", "freeze", "wait", "transfer", "open"]
+                && item["bytes"].as_u64() > Some(0)
+        })
+        .await;
+
+        let dry = local(TestRequest::delete().uri(&format!("/hub{path}?dry_run=true")));
+        assert_eq!(call(&app, dry).await.1["dry_run"], true);
+        let delete = || local(TestRequest::delete().uri(&format!("/hub{path}")));
+        let (status, stopped) = call(&app, delete()).await;
+        assert_eq!((status, &stopped["outcome"]), (StatusCode::OK, &json!("stopped")));
+        assert_eq!(call(&app, delete()).await.0, StatusCode::NOT_FOUND);
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn what_cannot_be_started_is_told_why() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        for (body, status, words) in [
+            (json!({ "id": "", "kind": "counter" }), 422, "child id"),
+            (json!({ "id": "c", "kind": "unknown" }), 422, "kind"),
+            (json!({ "id": "c", "kind": "counter", "args_cbor": "%" }), 422, "base64"),
+            (json!({ "id": "c", "kind": "counter", "args": { "x": 1 } }), 422, "arguments"),
+            (json!({ "id": "c", "kind": "counter", "extra": 1 }), 400, "unknown field"),
+            (json!({ "id": "c" }), 400, "kind"),
+            (json!("text"), 400, ""),
+        ] {
+            let (got, problem) = call(&app, post("/children").set_json(&body)).await;
+            assert_eq!(got.as_u16(), status, "{body}: {problem}");
+            let detail = problem["detail"].as_str().expect("words");
+            assert!(detail.contains(words), "{body}: {detail}");
+        }
+        let text = post("/children").insert_header((header::CONTENT_TYPE, "text/plain"));
+        let (status, _) = call(&app, text.set_payload("{}")).await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let large = "x".repeat(2 << 20);
+        let large = post("/children").set_json(json!({ "id": large, "kind": "counter" }));
+        assert_eq!(call(&app, large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+        let put = local(TestRequest::put().uri("/hub/children"));
+        let response = test::call_service(&app, put.to_request()).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers().get(header::ALLOW).expect("what is"), "GET, POST");
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn states_are_shown_only_if_allowed_and_the_actor_goes_on() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let child = start(&hubs[0], "c").await;
+        child.send(Add { sender: 1, number: 7 }).await.expect("it answers");
+        let closed = client!(hubs[0], options());
+        let (status, _) = call(&closed, get("/children/c/state")).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        // From both nodes: one of them asks the other.
+        for hub in &hubs {
+            let app = client!(hub, options().states(true));
+            eventually("the child is known", async || hub.lookup("c").await.is_some()).await;
+            let (status, state) = call(&app, get("/children/c/state")).await;
+            assert_eq!(status, StatusCode::OK, "{state}");
+            assert!(
+                state["diagnostic"].as_str().expect("text").contains(r#""seen": {1: [7]}"#),
+                "{state}"
+            );
+            assert_eq!(state["json"], Value::Null, "JSON has no number as a key");
+            let cbor = get("/children/c/state").insert_header((header::ACCEPT, "application/cbor"));
+            let response = test::call_service(&app, cbor.to_request()).await;
+            let body = to_bytes(response.into_body()).await.expect("a body");
+            let value: ciborium::Value = ciborium::from_reader(&body[..]).expect("it is CBOR");
+            assert!(value.is_map());
+        }
+        assert_eq!(child.send(Add { sender: 1, number: 8 }).await, Ok(2), "it goes on");
+        child.send(SetTrap { trap: Some(Trap::PanicInPrepare) }).await.expect("it answers");
+        let app = client!(hubs[0], options().states(true));
+        let (status, problem) = call(&app, get("/children/c/state")).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        assert_eq!(child.send(Add { sender: 1, number: 9 }).await, Ok(3), "it goes on");
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_node_is_asked_to_leave_from_another_and_the_last_one_stays() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        for n in 0..6 {
+            start(&hubs[0], &format!("c{n}")).await;
+        }
+        let app = client!(hubs[0], options());
+        let (status, would) = call(&app, post("/nodes/n1/leave?dry_run=true")).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)));
+        assert_eq!(hubs[1].nodes().await.len(), 2);
+        let (status, leaving) = call(&app, post("/nodes/n1/leave")).await;
+        assert_eq!((status, &leaving["outcome"]), (StatusCode::ACCEPTED, &json!("leaving")));
+        hubs[1].stopped().await;
+        eventually("it has left", async || hubs[0].nodes().await.len() == 1).await;
+        assert_eq!(hubs[0].children(Scope::Local).await.len(), 6);
+        for path in ["/nodes/n0/leave", "/nodes/n0/leave?dry_run=true"] {
+            let (status, problem) = call(&app, post(path)).await;
+            assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        }
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn health_follows_the_hub() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let app = client!(hubs[0], options());
+        eventually("it is ready", async || call(&app, get("/health/ready")).await.0 == 200).await;
+        assert_eq!(call(&app, get("/health/live")).await.0, StatusCode::OK);
+        hubs[0].stop().await;
+        for path in ["/health/ready", "/health/live", "/nodes", "/children", "/metrics"] {
+            let (status, body) = call(&app, get(path)).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {body}");
+        }
+        stop(hubs).await;
+    });
+}
+
+/// Reads frames of an event stream until there are as many of type `hub`, or it says that it ends.
+async fn frames<B: MessageBody>(
+    response: ServiceResponse<B>,
+    count: usize,
+) -> Vec<(String, Value)> {
+    let mut body = Box::pin(response.into_body());
+    let mut text = String::new();
+    loop {
+        let frames: Vec<(String, Value)> = text
+            .split("\n\n")
+            .filter(|frame| frame.contains("event: "))
+            .filter_map(|frame| {
+                let field = |name: &str| {
+                    frame.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+                };
+                let data = serde_json::from_str(field("data: ")).ok()?;
+                Some((format!("{}|{}", field("event: "), field("id: ")), data))
+            })
+            .collect();
+        let enough = frames.iter().filter(|(name, _)| name.starts_with("hub|")).count() >= count;
+        if enough || frames.iter().any(|(name, _)| name.starts_with("bye|")) {
+            return frames;
+        }
+        let next = std::future::poll_fn(|cx| body.as_mut().poll_next(cx));
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), next).await;
+        let Some(Ok(bytes)) = next.expect("an event comes") else { return frames };
+        text.push_str(std::str::from_utf8(&bytes).expect("text"));
+    }
+}
+
+#[test]
+fn events_come_with_ids_and_a_client_resumes_behind_the_last() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        let live = test::call_service(&app, get("/events").to_request()).await;
+        assert_eq!(live.headers().get(header::CONTENT_TYPE).expect("a type"), "text/event-stream");
+        for n in 0..4 {
+            start(&hub, &format!("c{n}")).await;
+        }
+        let seen = frames(live, 4).await;
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        assert_eq!(seen[0].1["type"], "child_started");
+        assert_eq!(seen[0].1["text"], "c0 was started on a");
+        let id = seen[1].1["id"].as_str().expect("an id").to_owned();
+        let resumed = get("/events").insert_header(("Last-Event-ID", id));
+        let resumed = test::call_service(&app, resumed.to_request()).await;
+        let resumed = frames(resumed, 2).await;
+        assert_eq!(resumed[..], seen[2..], "the same, once");
+        let replayed = test::call_service(&app, get("/events?replay=3").to_request()).await;
+        assert_eq!(frames(replayed, 3).await[..], seen[1..]);
+        let other_life = get("/events").insert_header(("Last-Event-ID", "dead-7"));
+        let other_life = test::call_service(&app, other_life.to_request()).await;
+        let told = frames(other_life, 4).await;
+        assert_eq!(told[0].0, "missed|", "{told:?}");
+        assert_eq!(call(&app, get("/events?replay=1001")).await.0, StatusCode::BAD_REQUEST);
+        let last = test::call_service(&app, get("/events").to_request()).await;
+        hub.stop().await;
+        assert_eq!(frames(last, 1).await.last().expect("a frame").0, "bye|");
+        assert_eq!(call(&app, get("/events")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    });
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let app = client!(hubs[0], options());
+        let child = start(&hubs[0], "c").await;
+        child.send(Add { sender: 1, number: 1 }).await.expect("it answers");
+        child.do_send(Add { sender: 1, number: 2 }).expect("it is taken");
+        let nobody: ChildRef<Counter> = hubs[0].child("nobody");
+        nobody.send(Read { sender: 1 }).await.expect_err("there is none");
+        child.send(Boom {}).await.expect_err("it panics");
+        child.send(Read { sender: 1 }).await.expect("it answers again");
+        for to in [1, 0] {
+            hubs[0].migrate("c", hubs[to].node_id()).await.expect("it moves");
+        }
+        let text = async || {
+            let response = test::call_service(&app, get("/metrics").to_request()).await;
+            let kind = response.headers().get(header::CONTENT_TYPE).expect("a type").clone();
+            assert!(kind.to_str().expect("text").starts_with("application/openmetrics-text"));
+            let body = to_bytes(response.into_body()).await.unwrap_or_default();
+            String::from_utf8(body.to_vec()).expect("text")
+        };
+        let lines = [
+            "actix_hub_sends_total{outcome=\"ok\"} 2",
+            "actix_hub_sends_total{outcome=\"not_handled\"} 1",
+            "actix_hub_sends_total{outcome=\"maybe_handled\"} 1",
+            "actix_hub_tells_total{outcome=\"taken\"} 1",
+            "actix_hub_refused_messages_total{reason=\"no_such_child\"} 1",
+            "actix_hub_members{state=\"alive\"} 2",
+            "actix_hub_handovers_total{direction=\"in\",outcome=\"done\"} 1",
+            "actix_hub_settled 1",
+            "actix_hub_link_up{peer=\"n1\"} 1",
+            "actix_hub_children{kind=\"counter\",role=\"active\"} 1",
+            "libp2p_swarm",
+            "libp2p_bandwidth_bytes",
+        ];
+        let missing = async || {
+            let text = text().await;
+            lines.iter().find(|line| !text.contains(**line)).map(|line| format!("{line} in {text}"))
+        };
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while let Some(missing) = missing().await {
+            assert!(std::time::Instant::now() < end, "{missing}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let text = text().await;
+        assert!(text.ends_with("# EOF\n"), "the format ends so");
+        assert!(text.contains("actix_hub_info{hub=\"test\",node=\"n0\",version="), "{text}");
+        stop(hubs).await;
+    });
+}

@@ -1,0 +1,325 @@
+//! What happens on this node, as Server-Sent Events with ids and resume.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Desk,
+    journal::EVENTS,
+    nodes::{NodeName as Named, time_of},
+    problem::Problem,
+};
+use crate::{
+    hub::observe::unix_millis,
+    model::{
+        event::HubEvent,
+        id::{ChildId, NodeId, NodeName},
+    },
+};
+
+/// How often a stream without events says that it lives.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// An event as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct EventRecord {
+    pub(crate) number: u64,
+    pub(crate) at: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) child: Option<ChildId>,
+    level: &'static str,
+    text: String,
+    fields: BTreeMap<&'static str, Value>,
+}
+
+/// Something that happened on the node that tells it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventView {
+    /// Names it, to resume behind it.
+    id: String,
+    /// When.
+    at: String,
+    /// What kind of event.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "handed_over")]
+    kind: &'static str,
+    /// The node that saw it.
+    node: Named,
+    /// The child that it is about, if it is about one.
+    child: Option<String>,
+    /// `info`, `warn` or `error`.
+    #[schema(value_type = String, example = "info")]
+    level: &'static str,
+    /// What happened, in words.
+    text: String,
+    /// The same, for programs.
+    #[schema(value_type = Object)]
+    fields: BTreeMap<&'static str, Value>,
+}
+
+impl EventRecord {
+    pub(crate) fn of(
+        number: u64,
+        me: NodeId,
+        event: &HubEvent,
+        names: impl Fn(NodeId) -> Option<NodeName>,
+    ) -> Self {
+        let name =
+            |node: &NodeId| names(*node).map_or_else(|| node.short(), |name| name.to_string());
+        let here = name(&me);
+        let mut fields = BTreeMap::new();
+        let mut child = None;
+        let mut level = "info";
+        let (kind, text) = match event {
+            HubEvent::NodeJoined { node, name } => {
+                fields.insert("node", json!(node.to_string()));
+                ("node_joined", format!("{name} came in"))
+            }
+            HubEvent::NodeSuspected { node } => {
+                level = "warn";
+                fields.insert("node", json!(node.to_string()));
+                ("node_suspected", format!("{} is silent, or its link broke", name(node)))
+            }
+            HubEvent::NodeRecovered { node } => {
+                fields.insert("node", json!(node.to_string()));
+                ("node_recovered", format!("{} was heard again", name(node)))
+            }
+            HubEvent::NodeLeaving { node } => {
+                fields.insert("node", json!(node.to_string()));
+                ("node_leaving", format!("{} hands its children over", name(node)))
+            }
+            HubEvent::NodeLeft { node } => {
+                fields.insert("node", json!(node.to_string()));
+                ("node_left", format!("{} has left", name(node)))
+            }
+            HubEvent::NodeDown { node } => {
+                level = "error";
+                fields.insert("node", json!(node.to_string()));
+                ("node_down", format!("{} is down; its children are started elsewhere", name(node)))
+            }
+            HubEvent::Rejoined => {
+                level = "warn";
+                ("rejoined", format!("{here} was declared down while it lived, and came back"))
+            }
+            HubEvent::PeerRefused { node, reason } => {
+                level = "warn";
+                fields.insert("node", json!(node.map(|node| node.to_string())));
+                fields.insert("reason", json!(reason));
+                let peer = node.map_or_else(|| "a peer".to_owned(), |node| name(&node));
+                ("peer_refused", format!("{peer} was not admitted: {reason}"))
+            }
+            HubEvent::ChildStarted { child: id, kind, epoch } => {
+                child = Some(id.clone());
+                fields.insert("kind", json!(kind.as_str()));
+                fields.insert("epoch", json!(epoch.to_string()));
+                ("child_started", format!("{id} was started on {here}"))
+            }
+            HubEvent::ChildStopped { child: id } => {
+                child = Some(id.clone());
+                ("child_stopped", format!("{id} was stopped on {here}"))
+            }
+            HubEvent::ChildRestarted { child: id, reason, restarts } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("reason", json!(reason));
+                fields.insert("restarts", json!(restarts));
+                ("child_restarted", format!("{id} ended and is started again: {reason}"))
+            }
+            HubEvent::ChildGivenUp { child: id, reason } => {
+                child = Some(id.clone());
+                level = "error";
+                fields.insert("reason", json!(reason));
+                ("child_given_up", format!("{id} was given up: {reason}"))
+            }
+            HubEvent::HandoverStarted { child: id, to, epoch } => {
+                child = Some(id.clone());
+                fields.insert("to", json!(to.to_string()));
+                fields.insert("epoch", json!(epoch.to_string()));
+                ("handover_started", format!("{id} goes from {here} to {}", name(to)))
+            }
+            HubEvent::HandedOver { child: id, to, epoch, bytes, took, phases } => {
+                child = Some(id.clone());
+                fields.insert("to", json!(to.to_string()));
+                fields.insert("epoch", json!(epoch.to_string()));
+                fields.insert("bytes", json!(bytes));
+                fields.insert("took_ms", json!(millis(*took)));
+                for (phase, took) in phases.named() {
+                    fields.insert(phase, json!(took.map(millis)));
+                }
+                let text = format!(
+                    "{id} was handed over from {here} to {} in {:.1} ms",
+                    name(to),
+                    millis(*took)
+                );
+                ("handed_over", text)
+            }
+            HubEvent::HandoverFailed { child: id, to, epoch, reason, .. } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("to", json!(to.to_string()));
+                fields.insert("epoch", json!(epoch.to_string()));
+                fields.insert("reason", json!(reason));
+                ("handover_failed", format!("{id} stays on {here}, not {}: {reason}", name(to)))
+            }
+            HubEvent::TakenOver { child: id, from, epoch } => {
+                child = Some(id.clone());
+                fields.insert("from", json!(from.to_string()));
+                fields.insert("epoch", json!(epoch.to_string()));
+                ("taken_over", format!("{id} came from {} with its state", name(from)))
+            }
+            HubEvent::Recovered { child: id, epoch, with_state } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("epoch", json!(epoch.to_string()));
+                fields.insert("with_state", json!(with_state));
+                let state = if *with_state { "with its state" } else { "from nothing" };
+                ("recovered", format!("{id} was started on {here} {state}: its owner went down"))
+            }
+            HubEvent::DivergenceMerged { child: id, from } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("from", json!(from.to_string()));
+                ("divergence_merged", format!("{id} took in the state it had on {}", name(from)))
+            }
+            HubEvent::DivergenceYielded { child: id, to } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("to", json!(to.to_string()));
+                ("divergence_yielded", format!("{id} gave way to the one on {}", name(to)))
+            }
+            HubEvent::StateParked { child: id, reason } => {
+                child = Some(id.clone());
+                level = "error";
+                fields.insert("reason", json!(reason));
+                (
+                    "state_parked",
+                    format!("a state of {id} could not be merged and is kept: {reason}"),
+                )
+            }
+        };
+        Self { number, at: unix_millis(Duration::ZERO), kind, child, level, text, fields }
+    }
+
+    pub(crate) fn view(self, desk: &Desk) -> EventView {
+        EventView {
+            id: desk.journal.id_of(self.number),
+            at: time_of(self.at),
+            kind: self.kind,
+            node: Named::of(desk, desk.hub.node_id()),
+            child: self.child.map(|child| child.to_string()),
+            level: self.level,
+            text: self.text,
+            fields: self.fields,
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Replay {
+    /// How many of the latest events come first, 0 to 1,000. Default 0.
+    #[param(minimum = 0, maximum = 1000)]
+    replay: Option<usize>,
+}
+
+/// What happens on this node from now on, or behind the event `Last-Event-ID`.
+///
+/// Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when the hub
+/// has stopped.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(Replay, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn stream(
+    desk: web::Data<Desk>,
+    query: web::Query<Replay>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let replay = query.replay.unwrap_or(0);
+    if replay > EVENTS {
+        return Err(Problem::bad_request(format!("replay is {replay}, allowed is 0 to {EVENTS}")));
+    }
+    let latest = desk.journal.watch().ok_or_else(Problem::stopped)?;
+    let resumed = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+    let (from, lost) = match resumed.map(|id| desk.journal.after(id)) {
+        Some(Some(number)) => (number, false),
+        Some(None) => (desk.journal.last(EVENTS), true),
+        None => (desk.journal.last(replay), false),
+    };
+    let state = Reader { desk, latest, from, lost, first: true, ended: false };
+    let frames = stream::unfold(state, |mut reader| async move {
+        let frames = reader.next().await?;
+        Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // Proxies that gather responses would hold events back.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(frames))
+}
+
+struct Reader {
+    desk: web::Data<Desk>,
+    latest: watch::Receiver<u64>,
+    from: u64,
+    /// The client resumes behind an event of another life of this node.
+    lost: bool,
+    first: bool,
+    ended: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        if !std::mem::take(&mut self.first) {
+            match tokio::time::timeout(ALIVE, self.latest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    self.ended = true;
+                    return Some("event: bye\ndata: {}\n\n".to_owned());
+                }
+                Err(_) => return Some(": still here\n\n".to_owned()),
+            }
+        }
+        self.latest.mark_unchanged();
+        let mut text = String::from("retry: 2000\n\n");
+        if std::mem::take(&mut self.lost) {
+            text.push_str("event: missed\ndata: {\"count\":null}\n\n");
+        }
+        let (events, missed) = self.desk.journal.events_from(self.from);
+        if missed > 0 {
+            text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
+        }
+        if let Some(last) = events.last() {
+            self.from = last.number + 1;
+        }
+        for event in events {
+            let view = event.view(&self.desk);
+            if let Ok(data) = serde_json::to_string(&view) {
+                text.push_str(&format!("id: {}\nevent: hub\ndata: {data}\n\n", view.id));
+            }
+        }
+        Some(text)
+    }
+}

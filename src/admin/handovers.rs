@@ -1,0 +1,212 @@
+//! The handovers: those under way and the latest that have ended, of all nodes.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Desk,
+    lists::{self, MOST},
+    nodes::{NodeName, time_of},
+    problem::Problem,
+};
+use crate::model::{
+    id::NodeId,
+    observe::{Answer, HandoverReport, HandoverStatus, Question},
+};
+
+/// One handover, as its source knows it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HandoverView {
+    /// The child and the attempt's epoch.
+    id: String,
+    /// The child.
+    child: String,
+    /// Its kind; null: not known any more.
+    kind: Option<String>,
+    /// The source.
+    from: NodeName,
+    /// The target.
+    to: NodeName,
+    /// The attempt.
+    epoch: String,
+    /// `running`, `done` or `failed`.
+    #[schema(value_type = String, example = "done")]
+    status: &'static str,
+    /// Why it failed.
+    reason: Option<String>,
+    /// Bytes of state; null: not known.
+    bytes: Option<u64>,
+    /// When it began, by the clock of the source.
+    started_at: String,
+    /// How long it took; null while it is under way, or when only the target remembers it.
+    took_ms: Option<f64>,
+    /// The phases that it came to, in order.
+    phases: Vec<PhaseView>,
+}
+
+/// One phase of a handover.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PhaseView {
+    /// `offer`, `freeze`, `wait`, `transfer` or `open`.
+    #[schema(value_type = String, example = "freeze")]
+    name: &'static str,
+    /// When it began after the handover did.
+    at_ms: f64,
+    /// How long it took; null while it is under way.
+    took_ms: Option<f64>,
+}
+
+fn status_name(status: &HandoverStatus) -> &'static str {
+    match status {
+        HandoverStatus::Running => "running",
+        HandoverStatus::Done => "done",
+        HandoverStatus::Failed { .. } => "failed",
+    }
+}
+
+impl HandoverView {
+    pub(crate) fn of(desk: &Desk, report: HandoverReport) -> Self {
+        let is_running = report.status == HandoverStatus::Running;
+        let mut at = 0.0;
+        let named = report.phases.named();
+        let came_to: Vec<_> = named.iter().filter(|(_, took)| took.is_some()).collect();
+        let last = came_to.len().saturating_sub(1);
+        let mut phases = Vec::new();
+        for (place, (name, took)) in came_to.into_iter().enumerate() {
+            let took = took.unwrap_or_default().as_secs_f64() * 1_000.0;
+            let under_way = is_running && place == last;
+            phases.push(PhaseView { name, at_ms: at, took_ms: (!under_way).then_some(took) });
+            at += took;
+        }
+        let known = !is_running && !report.took.is_zero();
+        Self {
+            id: format!("{}@{}", report.child, report.epoch),
+            child: report.child.to_string(),
+            kind: report.kind.as_ref().map(ToString::to_string),
+            from: NodeName::of(desk, report.from),
+            to: NodeName::of(desk, report.to),
+            epoch: report.epoch.to_string(),
+            status: status_name(&report.status),
+            reason: match report.status {
+                HandoverStatus::Failed { reason } => Some(reason),
+                _ => None,
+            },
+            bytes: report.bytes,
+            started_at: time_of(report.began),
+            took_ms: known.then_some(report.took.as_secs_f64() * 1_000.0),
+            phases,
+        }
+    }
+}
+
+/// The handovers, those under way first, then the latest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Handovers {
+    /// The items of this page.
+    items: Vec<HandoverView>,
+    /// How many items the filters match.
+    total: usize,
+    /// Where the next page begins; null on the last.
+    next_cursor: Option<String>,
+    /// Nodes that did not answer: their handovers are not known.
+    unreachable: Vec<NodeName>,
+}
+
+/// Which handovers are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HandoverFilter {
+    /// `running`, `done` or `failed`.
+    status: Option<String>,
+    /// Handovers from or to this node, by id or name.
+    node: Option<String>,
+    /// Handovers of this child.
+    child: Option<String>,
+    /// How many at most, 1 to 1,000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins.
+    cursor: Option<String>,
+}
+
+/// What all nodes know of handovers, and which nodes did not answer.
+async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem> {
+    let members = desk
+        .look(|running| running.engine.view().members.keys().copied().collect::<Vec<_>>())
+        .await?;
+    let asked = members.iter().map(|node| async {
+        let limit = u32::try_from(MOST).unwrap_or(u32::MAX);
+        (*node, desk.ask(*node, Question::Handovers { limit }).await)
+    });
+    let (mut reports, mut unreachable) = (Vec::new(), Vec::new());
+    for (node, answer) in join_all(asked).await {
+        match answer {
+            Some(Answer::Handovers(told)) => reports.extend(told),
+            _ => unreachable.push(node),
+        }
+    }
+    reports.sort_by(|a, b| {
+        let key =
+            |report: &HandoverReport| (report.status == HandoverStatus::Running, report.began);
+        key(b).cmp(&key(a)).then_with(|| (&a.child, a.epoch).cmp(&(&b.child, b.epoch)))
+    });
+    Ok((reports, unreachable))
+}
+
+/// The handovers of all nodes, as their sources remember them: those under way first.
+#[utoipa::path(
+    get, path = "/handovers", tag = "handovers", params(HandoverFilter),
+    responses(
+        (status = 200, body = Handovers),
+        (status = 304, description = "As the entity tag says"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    desk: web::Data<Desk>,
+    query: web::Query<HandoverFilter>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let limit = lists::limit(query.limit)?;
+    let after = lists::key(query.cursor.as_deref())?;
+    if let Some(status) = &query.status
+        && !["running", "done", "failed"].contains(&status.as_str())
+    {
+        let what = format!("status is {status:?}, allowed are running, done and failed");
+        return Err(Problem::bad_request(what));
+    }
+    let (mut reports, unreachable) = all(&desk).await?;
+    let is_node = |node: NodeId, wanted: &str| {
+        let name = NodeName::of(&desk, node);
+        name.id == wanted || name.name == wanted
+    };
+    reports.retain(|report| {
+        query.status.as_ref().is_none_or(|status| status_name(&report.status) == status)
+            && query.child.as_ref().is_none_or(|child| report.child.as_str() == child)
+            && query
+                .node
+                .as_ref()
+                .is_none_or(|node| is_node(report.from, node) || is_node(report.to, node))
+    });
+    let total = reports.len();
+    let id = |report: &HandoverReport| format!("{}@{}", report.child, report.epoch);
+    let mut page: Vec<HandoverReport> = match after {
+        // What came in meanwhile is in front of it.
+        Some(after) => {
+            let behind = reports.iter().position(|report| id(report) == after);
+            reports.split_off(behind.map_or(reports.len(), |at| at + 1))
+        }
+        None => reports,
+    };
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let next_cursor = page.last().filter(|_| more).map(|last| lists::cursor(&id(last)));
+    let items = page.into_iter().map(|report| HandoverView::of(&desk, report)).collect();
+    let unreachable = unreachable.into_iter().map(|node| NodeName::of(&desk, node)).collect();
+    Ok(lists::tagged(&request, &Handovers { items, total, next_cursor, unreachable }))
+}

@@ -1,0 +1,350 @@
+//! What is remembered of a hub once its endpoint is mounted: the latest events and handovers, and
+//! the counts that metrics are made of.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use tokio::sync::watch;
+
+use super::{access::Limiter, events::EventRecord};
+use crate::{
+    error::NotHandled,
+    hub::{
+        Hub,
+        history::report,
+        recorder::{Recorder, Sent},
+    },
+    model::{
+        event::HubEvent,
+        id::{ChildId, NodeId, NodeName},
+        observe::{HandoverReport, HandoverStatus},
+    },
+};
+
+/// Events that are kept for who resumes.
+pub(crate) const EVENTS: usize = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandoverLabel {
+    direction: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
+}
+
+/// From 50 µs to 26 s, each twice the one before.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
+}
+
+#[derive(Default)]
+struct Kept {
+    events: VecDeque<EventRecord>,
+    names: BTreeMap<NodeId, NodeName>,
+    next: u64,
+}
+
+/// What is remembered of one hub.
+pub(crate) struct Journal {
+    me: NodeId,
+    /// Names this journal, so that an event id of another one is not taken for one of this.
+    boot: String,
+    kept: Mutex<Kept>,
+    limiter: Mutex<Option<Arc<Limiter>>>,
+    /// The number of the next event; closed when the hub has stopped.
+    latest: Mutex<Option<watch::Sender<u64>>>,
+    registry: Registry,
+    sends: Family<OutcomeLabel, Counter>,
+    send_seconds: Histogram,
+    tells: Family<OutcomeLabel, Counter>,
+    refusals: Family<ReasonLabel, Counter>,
+    handovers: Family<HandoverLabel, Counter>,
+    handover_seconds: Histogram,
+    phases: Family<PhaseLabel, Histogram, fn() -> Histogram>,
+    handover_bytes: Family<DirectionLabel, Counter>,
+    restarts: Counter,
+    given_up: Counter,
+    happened: Family<TypeLabel, Counter>,
+}
+
+impl Journal {
+    /// The journal of a hub; it begins when it is asked for first.
+    pub(crate) fn of(hub: &Hub) -> Arc<Self> {
+        let recorder = hub.shared().recorder.get_or_init(|| Arc::new(Self::new(hub)));
+        let recorder: Arc<dyn Any + Send + Sync> = recorder.clone();
+        recorder.downcast().expect("nothing else records")
+    }
+
+    fn new(hub: &Hub) -> Self {
+        let me = hub.node_id();
+        let mut registry = Registry::with_prefix("actix_hub");
+        let sends = Family::default();
+        registry.register(
+            "sends",
+            "Messages that were sent with send, by how they ended",
+            sends.clone(),
+        );
+        let send_seconds = seconds();
+        registry.register_with_unit(
+            "send_duration",
+            "From the call of send to its reply or error",
+            Unit::Seconds,
+            send_seconds.clone(),
+        );
+        let tells = Family::default();
+        registry.register("tells", "Messages that were given to do_send", tells.clone());
+        let refusals = Family::default();
+        registry.register(
+            "refused_messages",
+            "Messages that were not handled, by reason",
+            refusals.clone(),
+        );
+        let handovers = Family::default();
+        registry.register("handovers", "Handovers that ended on this node", handovers.clone());
+        let handover_seconds = seconds();
+        registry.register_with_unit(
+            "handover_duration",
+            "From the offer to the successor's start, at the source",
+            Unit::Seconds,
+            handover_seconds.clone(),
+        );
+        let phases = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register_with_unit(
+            "handover_phase",
+            "How long each phase of a handover took, at the source",
+            Unit::Seconds,
+            phases.clone(),
+        );
+        let handover_bytes = Family::default();
+        registry.register_with_unit(
+            "handover",
+            "Bytes of state that were handed over",
+            Unit::Bytes,
+            handover_bytes.clone(),
+        );
+        let restarts = Counter::default();
+        registry.register(
+            "restarts",
+            "Children that ended unasked and were started again",
+            restarts.clone(),
+        );
+        let given_up = Counter::default();
+        registry.register(
+            "given_up",
+            "Children that ended too often and were removed",
+            given_up.clone(),
+        );
+        let happened = Family::default();
+        registry.register("events", "What happened, by type", happened.clone());
+        let boot = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        Self {
+            me,
+            boot: format!("{boot:x}"),
+            kept: Mutex::new(Kept {
+                names: [(me, hub.node_name().clone())].into(),
+                ..Kept::default()
+            }),
+            limiter: Mutex::default(),
+            latest: Mutex::new(Some(watch::Sender::new(0))),
+            registry,
+            sends,
+            send_seconds,
+            tells,
+            refusals,
+            handovers,
+            handover_seconds,
+            phases,
+            handover_bytes,
+            restarts,
+            given_up,
+            happened,
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The one limiter of all workers of a server.
+    pub(crate) fn limiter(&self, per_minute: NonZeroU32) -> Arc<Limiter> {
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.get_or_insert_with(|| Arc::new(Limiter::new(per_minute, Instant::now()))).clone()
+    }
+
+    /// Node names, for words about them.
+    pub(crate) fn learn(&self, names: impl IntoIterator<Item = (NodeId, NodeName)>) {
+        self.kept().names.extend(names);
+    }
+
+    pub(crate) fn name(&self, node: NodeId) -> Option<NodeName> {
+        self.kept().names.get(&node).cloned()
+    }
+
+    /// Tells when there are events from this number on; `None` when the hub has stopped.
+    pub(crate) fn watch(&self) -> Option<watch::Receiver<u64>> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().map(watch::Sender::subscribe)
+    }
+
+    pub(crate) fn id_of(&self, number: u64) -> String {
+        format!("{}-{number}", self.boot)
+    }
+
+    /// The number of the event after the one with this id; `None` if it is of another journal.
+    pub(crate) fn after(&self, id: &str) -> Option<u64> {
+        let (boot, number) = id.rsplit_once('-')?;
+        let number: u64 = number.parse().ok()?;
+        (boot == self.boot).then(|| number.saturating_add(1))
+    }
+
+    /// The events from this number on that are still kept, and how many are not.
+    pub(crate) fn events_from(&self, number: u64) -> (Vec<EventRecord>, u64) {
+        let kept = self.kept();
+        let first = kept.events.front().map_or(kept.next, |event| event.number);
+        let events = kept.events.iter().filter(|event| event.number >= number).cloned().collect();
+        (events, first.saturating_sub(number))
+    }
+
+    /// The number from which on there are so many events.
+    pub(crate) fn last(&self, count: usize) -> u64 {
+        let kept = self.kept();
+        let from = kept.events.len().saturating_sub(count);
+        kept.events.get(from).map_or(kept.next, |event| event.number)
+    }
+
+    /// The latest events of one child, the latest first.
+    pub(crate) fn history(&self, child: &ChildId, most: usize) -> Vec<EventRecord> {
+        let kept = self.kept();
+        let about = kept.events.iter().rev().filter(|event| event.child.as_ref() == Some(child));
+        about.take(most).cloned().collect()
+    }
+
+    fn ended(&self, report: &HandoverReport) {
+        let is_done = report.status == HandoverStatus::Done;
+        let outcome = if is_done { "done" } else { "failed" };
+        let direction = if report.from == self.me { "out" } else { "in" };
+        self.handovers.get_or_create(&HandoverLabel { direction, outcome }).inc();
+        if direction == "in" {
+            return;
+        }
+        if is_done {
+            self.handover_seconds.observe(report.took.as_secs_f64());
+            let label = DirectionLabel { direction };
+            self.handover_bytes.get_or_create(&label).inc_by(report.bytes.unwrap_or_default());
+        }
+        for (phase, took) in report.phases.named() {
+            if let Some(took) = took {
+                self.phases.get_or_create(&PhaseLabel { phase }).observe(took.as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Recorder for Journal {
+    fn event(&self, event: &HubEvent) {
+        if let Some(report) = report(self.me, event) {
+            self.ended(&report);
+        }
+        match event {
+            HubEvent::NodeJoined { node, name } => self.learn([(*node, name.clone())]),
+            HubEvent::ChildRestarted { .. } => {
+                self.restarts.inc();
+            }
+            HubEvent::ChildGivenUp { .. } => {
+                self.given_up.inc();
+            }
+            _ => {}
+        }
+        let mut kept = self.kept();
+        let number = kept.next;
+        kept.next += 1;
+        let names = |node: NodeId| kept.names.get(&node).cloned();
+        let record = EventRecord::of(number, self.me, event, names);
+        self.happened.get_or_create(&TypeLabel { r#type: record.kind }).inc();
+        kept.events.push_back(record);
+        if kept.events.len() > EVENTS {
+            kept.events.pop_front();
+        }
+        let next = kept.next;
+        drop(kept);
+        if let Some(latest) = &*self.latest.lock().unwrap_or_else(PoisonError::into_inner) {
+            latest.send_replace(next);
+        }
+    }
+
+    fn sent(&self, outcome: Sent, took: Duration) {
+        let outcome = match outcome {
+            Sent::Ok => "ok",
+            Sent::NotHandled => "not_handled",
+            Sent::MaybeHandled => "maybe_handled",
+        };
+        self.sends.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.send_seconds.observe(took.as_secs_f64());
+    }
+
+    fn told(&self, taken: bool) {
+        let outcome = if taken { "taken" } else { "refused" };
+        self.tells.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    fn refused(&self, reason: &NotHandled) {
+        let reason = match reason {
+            NotHandled::Busy => "busy",
+            NotHandled::NoSuchChild => "no_such_child",
+            NotHandled::Stopped => "stopped",
+            NotHandled::Timeout => "timeout",
+            NotHandled::NotRegistered { .. } => "not_registered",
+            NotHandled::WrongKind { .. } => "wrong_kind",
+            NotHandled::TooLarge { .. } => "too_large",
+            NotHandled::Encode(_) => "encode",
+            NotHandled::Decode(_) => "decode",
+            NotHandled::HubStopped => "hub_stopped",
+        };
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    fn stopped(&self) {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}

@@ -1,0 +1,216 @@
+//! Metrics in the text format of OpenMetrics.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::{HttpResponse, http::header, web};
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use super::{Desk, nodes::state_name, problem::Problem};
+use crate::{
+    engine::Engine,
+    model::{child::Role, id::NodeName, member::MemberState},
+    net::LinkTraffic,
+};
+
+/// The media type of OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+/// What is read from the engine at one moment.
+struct Snapshot {
+    settled: bool,
+    members: BTreeMap<&'static str, i64>,
+    children: BTreeMap<(String, &'static str), i64>,
+    registry_children: i64,
+    registry_version: u64,
+    handovers_running: i64,
+    peers: Vec<Peer>,
+}
+
+struct Peer {
+    name: NodeName,
+    node: crate::model::id::NodeId,
+    is_linked: bool,
+    round_trip: Option<Duration>,
+    lag: u64,
+}
+
+fn snapshot(engine: &Engine) -> Snapshot {
+    let me = engine.me();
+    let states = [MemberState::Alive, MemberState::Suspect, MemberState::Leaving];
+    let mut members: BTreeMap<&'static str, i64> =
+        states.into_iter().map(|state| (state_name(state), 0)).collect();
+    for member in engine.view().members.values() {
+        *members.entry(state_name(member.state)).or_default() += 1;
+    }
+    let mut children = BTreeMap::new();
+    for (_, ownership) in engine.registry().owned_by(me) {
+        let role = match ownership.role {
+            Role::Active => "active",
+            Role::Passive => "passive",
+        };
+        *children.entry((ownership.spec.kind().to_string(), role)).or_default() += 1;
+    }
+    let others = engine.view().members.values().filter(|member| member.id != me.node);
+    Snapshot {
+        settled: engine.is_settled(),
+        members,
+        children,
+        registry_children: engine.registry().children().count() as i64,
+        registry_version: engine.registry().version(),
+        handovers_running: engine.moves().count() as i64,
+        peers: others
+            .map(|member| Peer {
+                name: member.name.clone(),
+                node: member.id,
+                is_linked: engine.is_linked(member.id),
+                round_trip: engine.round_trip(member.id),
+                lag: engine.lag(member.id),
+            })
+            .collect(),
+    }
+}
+
+/// A family of gauges, registered.
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+fn peer_label(peer: &NodeName) -> Labels {
+    vec![("peer", peer.to_string())]
+}
+
+/// Which hub and node the metrics are of.
+fn about(desk: &Desk) -> Registry {
+    let labels: Labels = vec![
+        ("hub", desk.hub.name().to_string()),
+        ("node", desk.hub.node_name().to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let mut registry = Registry::default();
+    registry.register("actix_hub", "The hub and its node", Info::new(labels));
+    registry
+}
+
+/// What is true now; what is counted since the endpoint was mounted is in the journal.
+fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Registry {
+    let mut registry = Registry::with_prefix("actix_hub");
+    let made = &mut registry;
+    gauge(
+        made,
+        "settled",
+        "Whether all members agree on who is in, and this node has the registry of each",
+        i64::from(snapshot.settled),
+    );
+    let members = gauges(made, "members", "Nodes that are in, as this one sees them");
+    for (state, count) in snapshot.members {
+        members.get_or_create(&vec![("state", state.to_owned())]).set(count);
+    }
+    let children = gauges(made, "children", "Children of this node");
+    for ((kind, role), count) in snapshot.children {
+        children.get_or_create(&vec![("kind", kind), ("role", role.to_owned())]).set(count);
+    }
+    let known = snapshot.registry_children;
+    gauge(made, "registry_children", "Children of all nodes that this one knows of", known);
+    let version = i64::try_from(snapshot.registry_version).unwrap_or(i64::MAX);
+    gauge(made, "registry_version", "Entries that this node has written into its log", version);
+    gauge(
+        made,
+        "handovers_running",
+        "Children that this node hands over now",
+        snapshot.handovers_running,
+    );
+    let waiting = desk.hub.shared().doors.waiting();
+    let queued = gauges(made, "queued_messages", "Messages that wait");
+    queued.get_or_create(&vec![("at", "gate".to_owned())]).set(waiting.at_gates);
+    queued.get_or_create(&vec![("at", "lane".to_owned())]).set(waiting.in_lanes);
+    gauge(
+        made,
+        "lanes",
+        "Children elsewhere to which messages of this node are on their way",
+        waiting.lanes,
+    );
+    let lag = gauges(made, "registry_lag", "Entries of this node that a peer has not acknowledged");
+    let up = gauges(made, "link_up", "Whether a link to the peer stands");
+    let trip: Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>> = Family::default();
+    made.register_with_unit(
+        "link_rtt",
+        "How long a word takes to the peer and back, smoothed",
+        Unit::Seconds,
+        trip.clone(),
+    );
+    let queue = Family::<Labels, Gauge>::default();
+    made.register_with_unit(
+        "link_queued",
+        "Bytes of words that wait to be written to the peer",
+        Unit::Bytes,
+        queue.clone(),
+    );
+    let bytes = Family::<Labels, Counter>::default();
+    made.register_with_unit(
+        "link",
+        "Bytes that went over the link that stands to the peer",
+        Unit::Bytes,
+        bytes.clone(),
+    );
+    for peer in snapshot.peers {
+        let label = peer_label(&peer.name);
+        lag.get_or_create(&label).set(i64::try_from(peer.lag).unwrap_or(i64::MAX));
+        up.get_or_create(&label).set(i64::from(peer.is_linked));
+        if let Some(round_trip) = peer.round_trip {
+            trip.get_or_create(&label).set(round_trip.as_secs_f64());
+        }
+        if let Some(link) = traffic.iter().find(|link| link.peer.node == peer.node) {
+            queue.get_or_create(&label).set(i64::try_from(link.queued).unwrap_or(i64::MAX));
+            for (direction, count) in [("sent", link.sent), ("received", link.received)] {
+                let mut label = label.clone();
+                label.push(("direction", direction.to_owned()));
+                bytes.get_or_create(&label).inc_by(count);
+            }
+        }
+    }
+    registry
+}
+
+/// The metrics of this node, libp2p's own included.
+#[utoipa::path(
+    get, path = "/metrics", tag = "metrics",
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn metrics(desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
+    let snapshot = desk.look(|running| snapshot(&running.engine)).await?;
+    let network = desk.hub.shared().doors.network.get();
+    let traffic = network.map(|network| network.traffic()).unwrap_or_default();
+    let mut text = String::new();
+    let encoded = text::encode_registry(&mut text, &about(&desk))
+        .and_then(|()| text::encode_registry(&mut text, &present(&desk, snapshot, traffic)))
+        .and_then(|()| text::encode_registry(&mut text, desk.journal.registry()))
+        .and_then(|()| {
+            if let Some(own) = network.and_then(|network| network.metrics()) {
+                text.push_str(&own);
+            }
+            text::encode_eof(&mut text)
+        });
+    if encoded.is_err() {
+        return Err(Problem::stopped());
+    }
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, OPEN_METRICS)).body(text))
+}

@@ -1,0 +1,219 @@
+//! The admin endpoint: an actix-web scope with a JSON API, health, metrics, an event stream and a
+//! dashboard.
+//!
+//! ```no_run
+//! use actix_hub::{admin::{self, AdminOptions}, prelude::*};
+//! use actix_web::{App, HttpServer};
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = HubSystem::builder("my_hub").start().await?;
+//!     HttpServer::new(move || App::new().service(admin::scope(hub.clone(), AdminOptions::default())))
+//!         .bind(("127.0.0.1", 8080))?
+//!         .run() // the dashboard is at http://127.0.0.1:8080/hub/
+//!         .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Every node may serve it, and answers for the whole cluster as that node sees it. What a node
+//! does not know it calls `null`, never 0.
+//!
+//! Unless a token or a guard is set ([`AdminAccess`]) only clients on loopback are served; health is
+//! served to everybody. Actions need the right to act and the header `X-Actix-Hub`, which no page of
+//! another origin can send.
+
+mod access;
+mod children;
+mod diagnostic;
+mod events;
+mod handovers;
+mod health;
+mod journal;
+mod lists;
+mod metrics;
+mod nodes;
+mod openapi;
+mod page;
+mod problem;
+mod settings;
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse, dev::HttpServiceFactory, http::header, middleware::from_fn, web,
+};
+
+pub use self::access::{AdminAccess, AdminRight, AdminToken, WeakToken};
+use self::{
+    access::Limiter,
+    journal::Journal,
+    problem::{Problem, method_not_allowed, not_found},
+};
+use crate::{
+    hub::{
+        Hub,
+        observe::{Look, Observe},
+        system::Running,
+    },
+    model::{
+        id::NodeId,
+        observe::{Answer, Question},
+    },
+};
+
+/// How long another node may take to answer a question about itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The largest body of a request, in bytes.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// How the admin endpoint is mounted, and for whom.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AdminOptions {
+    /// The path of the scope. Default `/hub`.
+    pub path: String,
+    /// Who is served. Default [`AdminAccess::Loopback`].
+    pub access: AdminAccess,
+    /// Whether the states of children are shown. Off by default: they may hold secrets of users.
+    pub states: bool,
+    /// Actions that are taken in a minute, of all clients together; more are answered with 429.
+    /// Default 120.
+    pub actions_per_minute: NonZeroU32,
+}
+
+impl Default for AdminOptions {
+    fn default() -> Self {
+        Self {
+            path: "/hub".to_owned(),
+            access: AdminAccess::default(),
+            states: false,
+            actions_per_minute: NonZeroU32::new(120).expect("it is not zero"),
+        }
+    }
+}
+
+impl AdminOptions {
+    /// Mounts the scope there instead of `/hub`.
+    #[must_use]
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Who is served.
+    #[must_use]
+    pub fn access(mut self, access: AdminAccess) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Whether the states of children are shown.
+    #[must_use]
+    pub fn states(mut self, shown: bool) -> Self {
+        self.states = shown;
+        self
+    }
+
+    /// Actions that are taken in a minute.
+    #[must_use]
+    pub fn actions_per_minute(mut self, actions: NonZeroU32) -> Self {
+        self.actions_per_minute = actions;
+        self
+    }
+}
+
+/// What the handlers share.
+pub(crate) struct Desk {
+    hub: Hub,
+    journal: Arc<Journal>,
+    options: AdminOptions,
+    limiter: Arc<Limiter>,
+}
+
+impl Desk {
+    /// Reads from the hub's engine.
+    async fn look<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Running) -> R + Send + 'static,
+    ) -> Result<R, Problem> {
+        let looked = self.hub.system().send(Look(Box::new(look))).await;
+        looked.ok().flatten().ok_or_else(Problem::stopped)
+    }
+
+    /// Learns the names of the nodes, for words about them.
+    async fn learn_names(&self) {
+        let names = self.look(|running| {
+            let members = running.engine.view().members.values();
+            members.map(|member| (member.id, member.name.clone())).collect::<Vec<_>>()
+        });
+        // A hub that has stopped is told by the handler.
+        if let Ok(names) = names.await {
+            self.journal.learn(names);
+        }
+    }
+
+    /// Asks a node. `None`: it did not answer in time.
+    async fn ask(&self, node: NodeId, question: Question) -> Option<Answer> {
+        let asked = self.hub.system().send(Observe { node, question });
+        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?
+    }
+}
+
+/// The admin endpoint of a hub, to be given to `App::service`.
+///
+/// Cheap enough to be called by each worker of an `HttpServer`: what it records is kept once for
+/// each hub, from the first call on.
+///
+/// # Panics
+/// When the path is not empty and does not begin with a slash, as `web::scope` does.
+pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'static {
+    let journal = Journal::of(&hub);
+    let limiter = journal.limiter(options.actions_per_minute);
+    let path = options.path.trim_end_matches('/').to_owned();
+    let desk = web::Data::new(Desk { hub, journal, options, limiter });
+    let wrong_json = |error: actix_web::error::JsonPayloadError, _: &HttpRequest| {
+        Problem::of_json(&error).into()
+    };
+    let wrong_query = |error: actix_web::error::QueryPayloadError, _: &HttpRequest| {
+        Problem::bad_request(error.to_string()).into()
+    };
+    let wrong_path = |error: actix_web::error::PathError, _: &HttpRequest| {
+        Problem::not_found(error.to_string()).into()
+    };
+    let resource =
+        |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+    web::scope(&path)
+        .app_data(desk.clone())
+        .app_data(web::JsonConfig::default().limit(BODY_LIMIT).error_handler(wrong_json))
+        .app_data(web::QueryConfig::default().error_handler(wrong_query))
+        .app_data(web::PathConfig::default().error_handler(wrong_path))
+        .wrap(from_fn(access::guard))
+        .service(resource("").get(to_the_page))
+        .service(resource("/").get(page::index))
+        .service(resource("/dashboard.css").get(page::style))
+        .service(resource("/dashboard.js").get(page::script))
+        .service(resource("/openapi.json").get(openapi::document))
+        .service(resource("/session").get(access::session))
+        .service(resource("/health/live").get(health::live))
+        .service(resource("/health/ready").get(health::ready))
+        .service(resource("/metrics").get(metrics::metrics))
+        .service(resource("/events").get(events::stream))
+        .service(resource("/settings").get(settings::settings))
+        .service(resource("/nodes").get(nodes::list))
+        .service(resource("/nodes/{node}").get(nodes::one))
+        .service(resource("/nodes/{node}/leave").post(nodes::leave))
+        .service(resource("/handovers").get(handovers::list))
+        .service(resource("/children").get(children::list).post(children::start))
+        .service(resource("/children/{child}").get(children::one).delete(children::stop))
+        .service(resource("/children/{child}/why").get(children::why))
+        .service(resource("/children/{child}/state").get(children::state))
+        .service(resource("/children/{child}/migrate").post(children::migrate))
+        .default_service(web::to(not_found))
+}
+
+/// The page's own files are relative to the scope with its slash.
+async fn to_the_page(request: HttpRequest) -> HttpResponse {
+    let last = request.path().rsplit('/').next().unwrap_or_default();
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, format!("{last}/"))).finish()
+}

@@ -1,0 +1,376 @@
+//! The nodes: who is in, how each is, and the way out.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Desk,
+    lists::{self, Page},
+    problem::Problem,
+};
+use crate::{
+    hub::observe::can_leave,
+    model::{
+        id::NodeId,
+        member::{Member, MemberState},
+        observe::{Answer, NodeReport, Question},
+    },
+};
+
+/// A time in RFC 3339, from milliseconds since 1970.
+pub(crate) fn time_of(millis: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+}
+
+/// A node by its id and its name for people.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = NodeRef)]
+pub(crate) struct NodeName {
+    /// Its identity.
+    pub(crate) id: String,
+    /// Its name; the end of its id when the name is not known.
+    pub(crate) name: String,
+}
+
+impl NodeName {
+    pub(crate) fn of(desk: &Desk, node: NodeId) -> Self {
+        let name = if node == desk.hub.node_id() {
+            desk.hub.node_name().to_string()
+        } else {
+            desk.journal.name(node).map_or_else(|| node.short(), |name| name.to_string())
+        };
+        Self { id: node.to_string(), name }
+    }
+}
+
+/// A node, as the one that answers sees it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NodeView {
+    /// Its identity.
+    id: String,
+    /// Its name for people.
+    name: String,
+    /// Whether it is the one that answers.
+    is_self: bool,
+    /// `alive`, `suspect` or `leaving`.
+    #[schema(value_type = String, example = "alive")]
+    state: &'static str,
+    /// Multiaddrs at which it can be reached.
+    addresses: Vec<String>,
+    /// Which life of it.
+    incarnation: String,
+    /// When that life began, by its own clock.
+    started_at: String,
+    /// How long its hub has run; null: it did not say.
+    uptime_seconds: Option<f64>,
+    /// The version of its crate; null: it did not say.
+    version: Option<String>,
+    /// Its share of the children relative to the others, as it is set.
+    weight: u32,
+    /// How many children it owns.
+    children: usize,
+    /// Its share of all children, 0 to 1.
+    share: f64,
+    /// What it has to do; null: it did not say in time.
+    load: Option<Load>,
+    link: Link,
+}
+
+/// What a node has to do.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Load {
+    /// Messages that wait.
+    queued: u64,
+    /// Handlers that it has started since its doors were made.
+    handled: u64,
+    /// Children that it hands over now.
+    running_handovers: u64,
+}
+
+/// The link from the node that answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Link {
+    /// `self`, `up` or `down`.
+    #[schema(value_type = String, example = "up")]
+    state: &'static str,
+    /// How long a word takes there and back; null: not measured yet.
+    rtt_ms: Option<f64>,
+}
+
+pub(crate) fn state_name(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Leaving => "leaving",
+    }
+}
+
+/// A node as this one's engine knows it.
+struct Known {
+    member: Member,
+    is_linked: bool,
+    round_trip: Option<Duration>,
+    children: usize,
+}
+
+async fn known(desk: &Desk) -> Result<(Vec<Known>, usize), Problem> {
+    let (known, total) = desk
+        .look(|running| {
+            let engine = &running.engine;
+            let mut counts = BTreeMap::<NodeId, usize>::new();
+            let mut total = 0;
+            for (_, owner, _) in engine.registry().children() {
+                *counts.entry(owner.node).or_default() += 1;
+                total += 1;
+            }
+            let members = engine.view().members.values();
+            let known: Vec<Known> = members
+                .map(|member| Known {
+                    is_linked: engine.is_linked(member.id),
+                    round_trip: engine.round_trip(member.id),
+                    children: counts.get(&member.id).copied().unwrap_or_default(),
+                    member: member.clone(),
+                })
+                .collect();
+            (known, total)
+        })
+        .await?;
+    Ok((known, total))
+}
+
+async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
+    let Known { member, is_linked, round_trip, children } = known;
+    let is_self = member.id == desk.hub.node_id();
+    let report: Option<NodeReport> = match desk.ask(member.id, Question::Node).await {
+        Some(Answer::Node(report)) => Some(report),
+        _ => None,
+    };
+    NodeView {
+        id: member.id.to_string(),
+        name: member.name.to_string(),
+        is_self,
+        state: state_name(member.state),
+        addresses: member.addresses,
+        incarnation: format!("{:x}-{:x}", member.incarnation.started, member.incarnation.nonce),
+        started_at: time_of(member.incarnation.started),
+        uptime_seconds: report.as_ref().map(|report| report.uptime.as_secs_f64()),
+        version: report.as_ref().map(|report| report.version.clone()),
+        weight: member.weight,
+        children,
+        share: if total == 0 { 0.0 } else { children as f64 / total as f64 },
+        load: report.map(|report| Load {
+            queued: report.queued,
+            handled: report.handled,
+            running_handovers: report.handovers,
+        }),
+        link: Link {
+            state: match (is_self, is_linked) {
+                (true, _) => "self",
+                (false, true) => "up",
+                (false, false) => "down",
+            },
+            rtt_ms: round_trip.map(|time| time.as_secs_f64() * 1_000.0),
+        },
+    }
+}
+
+/// Which nodes are wanted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct NodeFilter {
+    /// Nodes in this state: `alive`, `suspect` or `leaving`.
+    state: Option<String>,
+    /// Nodes whose name or id contains this.
+    text: Option<String>,
+    /// How many at most, 1 to 1,000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// Where the page begins.
+    cursor: Option<String>,
+}
+
+/// The nodes that are in, by id.
+#[utoipa::path(
+    get, path = "/nodes", tag = "nodes", params(NodeFilter),
+    responses(
+        (status = 200, body = Page<NodeView>),
+        (status = 304, description = "As the entity tag says"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn list(
+    desk: web::Data<Desk>,
+    query: web::Query<NodeFilter>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let limit = lists::limit(query.limit)?;
+    let after = lists::key(query.cursor.as_deref())?;
+    if let Some(state) = &query.state
+        && !["alive", "suspect", "leaving"].contains(&state.as_str())
+    {
+        let what = format!("state is {state:?}, allowed are alive, suspect and leaving");
+        return Err(Problem::bad_request(what));
+    }
+    let (mut known, children) = known(&desk).await?;
+    known.retain(|known| {
+        let member = &known.member;
+        let fits_state = query.state.as_ref().is_none_or(|state| state_name(member.state) == state);
+        let fits_text = query.text.as_ref().is_none_or(|text| {
+            member.name.as_str().contains(text.as_str()) || member.id.to_string().contains(text)
+        });
+        fits_state && fits_text
+    });
+    known.sort_by_key(|known| known.member.id.to_string());
+    let total = known.len();
+    if let Some(after) = after {
+        known.retain(|known| known.member.id.to_string() > after);
+    }
+    let more = known.len() > limit;
+    known.truncate(limit);
+    let next = known.last().filter(|_| more).map(|last| lists::cursor(&last.member.id.to_string()));
+    let items = join_all(known.into_iter().map(|known| view(&desk, known, children))).await;
+    Ok(lists::tagged(&request, &Page { items, total, next_cursor: next }))
+}
+
+/// A node by its id, or by its name if only one has it.
+pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
+    let (known, _) = known(desk).await?;
+    let fits: Vec<NodeId> = known
+        .iter()
+        .map(|known| &known.member)
+        .filter(|member| member.id.to_string() == node || member.name.as_str() == node)
+        .map(|member| member.id)
+        .collect();
+    match fits[..] {
+        [node] => Ok(node),
+        [] => Err(Problem::not_found(format!("there is no node {node:?} in the cluster"))),
+        _ => Err(Problem::not_found(format!("more than one node is named {node:?}: give the id"))),
+    }
+}
+
+/// One node.
+#[utoipa::path(
+    get, path = "/nodes/{node}", tag = "nodes",
+    params(("node" = String, Path, description = "Its id, or its name if only one has it")),
+    responses(
+        (status = 200, body = NodeView),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn one(
+    desk: web::Data<Desk>,
+    node: web::Path<String>,
+) -> Result<web::Json<NodeView>, Problem> {
+    let wanted = find(&desk, &node).await?;
+    let (known, total) = known(&desk).await?;
+    let known = known.into_iter().find(|known| known.member.id == wanted);
+    let known = known.ok_or_else(|| Problem::not_found(format!("{node:?} has gone")))?;
+    Ok(web::Json(view(&desk, known, total).await))
+}
+
+/// Whether an action is only tried.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DryRun {
+    /// Nothing is done; the answer says what would be. Default false.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+}
+
+/// What became of a node that was asked to leave.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LeaveView {
+    /// Present, and true, if nothing was done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    /// `leaving`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "leaving")]
+    outcome: Option<&'static str>,
+    node: NodeName,
+    /// How many children it has to hand over.
+    children: u64,
+    /// What happens, in words.
+    text: String,
+}
+
+/// Asks a node to hand its children over and go. It begins; `GET /nodes` shows how far it is.
+#[utoipa::path(
+    post, path = "/nodes/{node}/leave", tag = "nodes",
+    params(
+        ("node" = String, Path, description = "Its id, or its name if only one has it"),
+        DryRun,
+        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
+    ),
+    responses(
+        (status = 200, body = LeaveView, description = "A dry run"),
+        (status = 202, body = LeaveView),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn leave(
+    desk: web::Data<Desk>,
+    node: web::Path<String>,
+    query: web::Query<DryRun>,
+) -> Result<HttpResponse, Problem> {
+    let node = find(&desk, &node).await?;
+    let name = NodeName::of(&desk, node);
+    let nobody = |children: u64| {
+        Problem::conflict(format!(
+            "{} has {children} children and no other node takes any; stop it instead, or start \
+             another node first",
+            name.name
+        ))
+    };
+    if query.dry_run {
+        let (children, could) = desk
+            .look(move |running| {
+                let me = running.engine.me().node;
+                if node == me {
+                    return can_leave(running);
+                }
+                let view = running.engine.view();
+                let run = view.member(node).map(Member::run);
+                let children = run.map_or(0, |run| running.engine.registry().owned_by(run).count());
+                let others = view.members.values().any(|m| m.id != node && m.takes_children());
+                (children as u64, children == 0 || others)
+            })
+            .await?;
+        if !could {
+            return Err(nobody(children));
+        }
+        let text = format!("{} would hand {children} children over and leave.", name.name);
+        let view = LeaveView { dry_run: true, outcome: None, node: name, children, text };
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    match desk.ask(node, Question::Leave).await {
+        Some(Answer::Leave { children, begins: true }) => {
+            let text = format!("{} hands {children} children over and leaves.", name.name);
+            let outcome = Some("leaving");
+            let view = LeaveView { dry_run: false, outcome, node: name, children, text };
+            Ok(HttpResponse::Accepted().json(view))
+        }
+        Some(Answer::Leave { children, begins: false }) => Err(nobody(children)),
+        _ => Err(Problem::timeout(format!("{} did not answer; it may leave", name.name))),
+    }
+}

@@ -1,0 +1,159 @@
+//! What an engine has to say when somebody asks: where a child is and why, what moves, how far
+//! peers are behind. Nothing here decides anything.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    Engine,
+    children::{Instance, Move, Phase},
+};
+use crate::model::{
+    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    id::{ChildId, NodeId, NodeRun},
+};
+
+/// Which rule a child's place comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Somebody sent it there.
+    Pinned,
+    /// The distribution put it there.
+    Distribution,
+    /// Where it belongs it was refused.
+    Elsewhere,
+    /// It belongs elsewhere and has not moved yet.
+    Waiting,
+}
+
+/// Where a child is, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Why {
+    pub(crate) rule: Rule,
+    pub(crate) owner: NodeRun,
+    pub(crate) is_live: bool,
+    pub(crate) belongs: Option<NodeId>,
+    pub(crate) home: Option<NodeId>,
+    pub(crate) pinned: Option<NodeId>,
+    pub(crate) epoch: Epoch,
+    pub(crate) born: Epoch,
+    pub(crate) copied: Epoch,
+    /// Committed, and its successor is being started.
+    pub(crate) is_opening: bool,
+    pub(crate) refused_by: BTreeSet<NodeId>,
+}
+
+/// The strategies, as they describe themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Strategies {
+    pub(crate) distribution: String,
+    pub(crate) redundancy: String,
+    pub(crate) partition: String,
+}
+
+impl Engine {
+    /// Where a child is, and why.
+    pub(crate) fn why(&self, child: &ChildId) -> Option<Why> {
+        let core = &self.core;
+        let best = core.registry.best(child)?;
+        let (ownership, is_opening): (&Ownership, bool) = match best.entry {
+            Entry::Owned(ownership) => (ownership, false),
+            Entry::Moved { ownership, .. } => (ownership, true),
+            Entry::Removed { .. } => return None,
+        };
+        let refused_by =
+            self.children.instances.get(child).map(|i| i.not.clone()).unwrap_or_default();
+        let pinned = ownership.pinned;
+        let belongs = core.belongs(ownership, &BTreeSet::new());
+        let here = Some(best.owner.node);
+        let rule = if pinned.is_some() && pinned == here && belongs == here {
+            Rule::Pinned
+        } else if belongs == here {
+            Rule::Distribution
+        } else if belongs.is_some_and(|node| refused_by.contains(&node)) {
+            Rule::Elsewhere
+        } else {
+            Rule::Waiting
+        };
+        Some(Why {
+            rule,
+            owner: best.owner,
+            is_live: core.is_live(best.owner),
+            belongs,
+            home: core.home(child),
+            pinned,
+            epoch: best.epoch,
+            born: ownership.born,
+            copied: ownership.copied,
+            is_opening,
+            refused_by,
+        })
+    }
+
+    /// Where this child would be started now.
+    pub(crate) fn would_start(&self, spec: ChildSpec) -> Option<NodeId> {
+        let epoch = Epoch::ZERO;
+        let (role, spec) = (Role::Active, Arc::new(spec));
+        let ownership = Ownership { epoch, born: epoch, copied: epoch, role, pinned: None, spec };
+        self.core.belongs(&ownership, &BTreeSet::new())
+    }
+
+    /// Whether a child is being handed over, as far as this node knows.
+    pub(crate) fn is_moving(&self, child: &ChildId) -> bool {
+        let here = self.children.instances.get(child);
+        here.is_some_and(|instance| matches!(instance.phase, Phase::Moving(_)))
+            || self
+                .core
+                .registry
+                .best(child)
+                .is_some_and(|best| matches!(best.entry, Entry::Moved { .. }))
+    }
+
+    /// The moves of this node's children that are under way.
+    pub(crate) fn moves(&self) -> impl Iterator<Item = (&ChildId, &Move)> {
+        self.children.instances.iter().filter_map(|(child, instance)| match &instance.phase {
+            Phase::Moving(moving) => Some((child, &**moving)),
+            _ => None,
+        })
+    }
+
+    /// A child of this node.
+    pub(crate) fn instance(&self, child: &ChildId) -> Option<&Instance> {
+        self.children.instances.get(child)
+    }
+
+    /// How long a word takes to this member and back.
+    pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.membership.round_trip(node)
+    }
+
+    /// Whether a link to this member stands.
+    pub(crate) fn is_linked(&self, node: NodeId) -> bool {
+        self.membership.is_linked(node)
+    }
+
+    /// Entries of this node's log that a member has not acknowledged.
+    pub(crate) fn lag(&self, node: NodeId) -> u64 {
+        let version = self.core.registry.version();
+        version.saturating_sub(self.core.registry.acked(node, self.core.me))
+    }
+
+    /// Whether this node hands its children over, or has.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Whether this side of a split may act.
+    pub(crate) fn may_act(&self) -> bool {
+        self.core.config.partition.may_act(&self.core.view)
+    }
+
+    /// The strategies, as they describe themselves.
+    pub(crate) fn strategies(&self) -> Strategies {
+        let config = &self.core.config;
+        Strategies {
+            distribution: format!("{:?}", config.distribution),
+            redundancy: format!("{:?}", config.redundancy),
+            partition: format!("{:?}", config.partition),
+        }
+    }
+}

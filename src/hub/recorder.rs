@@ -1,0 +1,27 @@
+//! What an observer of a hub is told as it happens.
+
+use std::{any::Any, time::Duration};
+
+use crate::{error::NotHandled, model::event::HubEvent};
+
+/// How a `send` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Ok,
+    NotHandled,
+    MaybeHandled,
+}
+
+/// Takes in what happens; called where it happens, so it must be quick.
+pub(crate) trait Recorder: Any + Send + Sync {
+    /// Something happened.
+    fn event(&self, event: &HubEvent);
+    /// A `send` has its reply, or will have none.
+    fn sent(&self, outcome: Sent, took: Duration);
+    /// A `do_send` was taken in, or not.
+    fn told(&self, taken: bool);
+    /// A message was refused.
+    fn refused(&self, reason: &NotHandled);
+    /// The hub has stopped.
+    fn stopped(&self);
+}

@@ -1,0 +1,198 @@
+//! What nodes tell each other when somebody looks at the cluster. Nothing is decided by it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    child::Epoch,
+    event::HandoverPhases,
+    id::{ChildId, KindName, NodeId},
+};
+
+/// The most children or handovers that one question asks for.
+pub const MOST_ASKED: usize = 1_000;
+/// The largest state that is shown, in bytes: it travels as a word.
+pub const MOST_SHOWN: usize = 2 << 20;
+
+/// A question to one node, or its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ObserveWord {
+    /// A question.
+    Ask {
+        /// The asker's number.
+        request: u64,
+        /// What is asked.
+        question: Question,
+    },
+    /// The answer.
+    Tell {
+        /// From the question.
+        request: u64,
+        /// What is said.
+        answer: Answer,
+    },
+}
+
+/// What can be asked of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// How is it?
+    Node,
+    /// What do these children of it do? At most [`MOST_ASKED`].
+    Children {
+        /// The children.
+        ids: Vec<ChildId>,
+    },
+    /// Which of its children move, and did?
+    Handovers {
+        /// At most so many, and [`MOST_ASKED`].
+        limit: u32,
+    },
+    /// What is the state of this child of it? Its actor is asked as for a handover, and goes on.
+    State {
+        /// The child.
+        child: ChildId,
+    },
+    /// Will it please leave?
+    Leave,
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Node`.
+    Node(NodeReport),
+    /// To `Children`: those that are there.
+    Children(Vec<RuntimeReport>),
+    /// To `Handovers`: those that are under way first, then the latest first.
+    Handovers(Vec<HandoverReport>),
+    /// To `State`.
+    State(Result<StateReport, StateUnknown>),
+    /// To `Leave`: it begins, or no node would take its children.
+    Leave {
+        /// How many children it has.
+        children: u64,
+        /// Whether it begins.
+        begins: bool,
+    },
+}
+
+/// How a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The version of its crate.
+    pub version: String,
+    /// How long its hub has run.
+    pub uptime: Duration,
+    /// Messages that wait, at its children and on their way from it.
+    pub queued: u64,
+    /// Handlers that it has started.
+    pub handled: u64,
+    /// Children that it hands over now.
+    pub handovers: u64,
+}
+
+/// What a child does, as the node that runs it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeReport {
+    /// The child.
+    pub child: ChildId,
+    /// What it is doing.
+    pub phase: ChildPhase,
+    /// How often it was restarted since it came to the node.
+    pub restarts: u64,
+    /// Messages that wait for it there.
+    pub mailbox: u64,
+    /// Handlers that were started there since its door was made.
+    pub handled: u64,
+    /// How long it has been there.
+    pub since: Duration,
+    /// How it came there, if it was handed over and the node remembers.
+    pub came: Option<HandoverReport>,
+}
+
+/// What a child is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChildPhase {
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// It is being handed over.
+    Moving,
+    /// It is being stopped.
+    Stopping,
+    /// It gives way to another owner after a split.
+    Yielding,
+}
+
+/// One handover, as its source knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoverReport {
+    /// The child.
+    pub child: ChildId,
+    /// Its kind, if it is known.
+    pub kind: Option<KindName>,
+    /// The source.
+    pub from: NodeId,
+    /// The target.
+    pub to: NodeId,
+    /// The attempt.
+    pub epoch: Epoch,
+    /// How it stands.
+    pub status: HandoverStatus,
+    /// Bytes of state; `None`: not known (yet).
+    pub bytes: Option<u64>,
+    /// When it began, in milliseconds since 1970.
+    pub began: u64,
+    /// How long it took, or has taken.
+    pub took: Duration,
+    /// How long each phase took.
+    pub phases: HandoverPhases,
+}
+
+/// How a handover stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HandoverStatus {
+    /// It is under way.
+    Running,
+    /// The successor runs.
+    Done,
+    /// The child goes on where it was.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The state of a child, as a handover would carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateReport {
+    /// The epoch at which the child runs.
+    pub epoch: Epoch,
+    /// The version of the state.
+    pub state_version: u32,
+    /// Its CBOR, at most [`MOST_SHOWN`] bytes.
+    pub state: Bytes,
+}
+
+/// Why a state cannot be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum StateUnknown {
+    /// The child does not run there, or is moving.
+    #[error("the child does not run there now")]
+    NotHere,
+    /// It is too large.
+    #[error("the state has {size} bytes, at most {limit} are shown")]
+    TooLarge {
+        /// Its bytes.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// It could not be prepared or encoded.
+    #[error("{0}")]
+    Failed(String),
+}

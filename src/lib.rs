@@ -101,14 +101,16 @@ pub use crate::{
             Scope, StartChildren, StopChildren,
         },
         system::HubSystem,
+        trace::TracePropagator,
     },
     model::{
         child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
-        event::HubEvent,
+        event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, View, ViewId},
         report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
+        trace::{InvalidTraceParent, TraceContext},
     },
     net::{Admission, memory::MemoryNetwork},
 };

@@ -15,6 +15,7 @@ use crate::model::{
     id::{ChildId, KindName, LaneId, NodeId, NodeRun},
     member::Hello,
     message::{BulkHeader, PeerMessage},
+    trace::TraceContext,
 };
 
 /// The largest word, in bytes.
@@ -172,6 +173,7 @@ const BUDGET: u8 = 9;
 
 const WANTS_REPLY: u8 = 1;
 const HAS_BUDGET: u8 = 2;
+const HAS_TRACE: u8 = 4;
 
 /// Appends a data frame behind its length: `u32` little-endian, then the frame.
 pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
@@ -185,10 +187,21 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             put_epoch(buffer, *epoch);
             put_text(buffer, child.as_str());
         }
-        DataFrame::Message { lane, session, number, settled, wants_reply, budget, name, body } => {
+        DataFrame::Message {
+            lane,
+            session,
+            number,
+            settled,
+            wants_reply,
+            budget,
+            trace,
+            name,
+            body,
+        } => {
             buffer.put_u8(MESSAGE);
             let flags = if *wants_reply { WANTS_REPLY } else { 0 }
-                | if budget.is_some() { HAS_BUDGET } else { 0 };
+                | if budget.is_some() { HAS_BUDGET } else { 0 }
+                | if trace.is_some() { HAS_TRACE } else { 0 };
             buffer.put_u8(flags);
             buffer.put_u64_le(lane.0);
             buffer.put_u64_le(*session);
@@ -196,6 +209,11 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             buffer.put_u64_le(*settled);
             if let Some(budget) = budget {
                 put_budget(buffer, *budget);
+            }
+            if let Some(trace) = trace {
+                buffer.put_slice(&trace.trace_id);
+                buffer.put_slice(&trace.span_id);
+                buffer.put_u8(trace.flags);
             }
             put_text(buffer, name);
             buffer.put_slice(body);
@@ -317,6 +335,19 @@ impl Reader {
         self.u32().map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let mut bytes = [0; N];
+        for byte in &mut bytes {
+            *byte = self.u8()?;
+        }
+        Ok(bytes)
+    }
+
+    fn trace(&mut self) -> Result<TraceContext, WireError> {
+        let (trace_id, span_id, flags) = (self.bytes()?, self.bytes()?, self.u8()?);
+        Ok(TraceContext { trace_id, span_id, flags })
+    }
+
     fn lane(&mut self) -> Result<LaneId, WireError> {
         self.u64().map(LaneId)
     }
@@ -364,12 +395,13 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
         }
         MESSAGE => {
             let flags = reader.u8()?;
-            if flags & !(WANTS_REPLY | HAS_BUDGET) != 0 {
+            if flags & !(WANTS_REPLY | HAS_BUDGET | HAS_TRACE) != 0 {
                 return Err(malformed("unknown flags"));
             }
             let (lane, session) = (reader.lane()?, reader.u64()?);
             let (number, settled) = (reader.u64()?, reader.u64()?);
             let budget = if flags & HAS_BUDGET == 0 { None } else { Some(reader.budget()?) };
+            let trace = if flags & HAS_TRACE == 0 { None } else { Some(reader.trace()?) };
             let name: Arc<str> = reader.text()?.into();
             Ok(DataFrame::Message {
                 lane,
@@ -378,6 +410,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 settled,
                 wants_reply: flags & WANTS_REPLY != 0,
                 budget,
+                trace,
                 name,
                 body: reader.rest(),
             })
@@ -485,11 +518,17 @@ mod tests {
                 any::<u64>(),
                 any::<bool>(),
                 proptest::option::of(any::<u32>()),
+                proptest::option::of(any::<([u8; 16], [u8; 8], u8)>()),
                 ".{0,20}",
                 body()
             )
                 .prop_map(
-                    |(lane, session, number, settled, wants_reply, budget, name, body)| {
+                    |(lane, session, number, settled, wants_reply, budget, trace, name, body)| {
+                        let trace = trace.map(|(trace_id, span_id, flags)| TraceContext {
+                            trace_id,
+                            span_id,
+                            flags,
+                        });
                         let budget = budget.map(|ms| Duration::from_millis(ms.into()));
                         DataFrame::Message {
                             lane,
@@ -498,6 +537,7 @@ mod tests {
                             settled,
                             wants_reply,
                             budget,
+                            trace,
                             name: name.into(),
                             body,
                         }

@@ -40,9 +40,8 @@ pub(crate) struct ChildView {
     id: String,
     /// Its kind.
     kind: String,
-    /// `running`, `moving`, or `orphaned`: its node went, and it is not started elsewhere yet.
-    #[schema(value_type = String, example = "running")]
-    state: &'static str,
+    /// What it does; `orphaned`: its node went, and it is not started elsewhere yet.
+    state: ChildState,
     /// Where its instances are.
     nodes: Vec<InstanceView>,
     /// The epoch of its ownership.
@@ -173,11 +172,20 @@ impl Row {
     }
 }
 
-fn state_of(is_live: bool, is_moving: bool) -> &'static str {
+/// What a child does, as far as the registry tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ChildState {
+    Running,
+    Moving,
+    Orphaned,
+}
+
+fn state_of(is_live: bool, is_moving: bool) -> ChildState {
     match (is_live, is_moving) {
-        (false, _) => "orphaned",
-        (true, true) => "moving",
-        (true, false) => "running",
+        (false, _) => ChildState::Orphaned,
+        (true, true) => ChildState::Moving,
+        (true, false) => ChildState::Running,
     }
 }
 
@@ -239,8 +247,9 @@ pub(crate) struct ChildFilter {
     node: Option<String>,
     /// Children of this kind.
     kind: Option<String>,
-    /// `running`, `moving` or `orphaned`.
-    state: Option<String>,
+    /// Children in this state.
+    #[param(inline)]
+    state: Option<ChildState>,
     /// How many at most, 1 to 1,000. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -256,7 +265,7 @@ impl ChildFilter {
             && self.tag.as_ref().is_none_or(|tag| spec.tags().iter().any(|t| t.as_str() == tag))
             && self.kind.as_ref().is_none_or(|kind| spec.kind().as_str() == kind)
             && (self.node.is_none() || nodes.contains(&owner.node))
-            && self.state.as_ref().is_none_or(|state| {
+            && self.state.is_none_or(|state| {
                 let engine = &running.engine;
                 state_of(engine.view().is_live(*owner), engine.is_moving(child)) == state
             })
@@ -288,12 +297,6 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let limit = lists::limit(query.limit)?;
     let after = lists::key(query.cursor.as_deref())?;
-    if let Some(state) = &query.state
-        && !["running", "moving", "orphaned"].contains(&state.as_str())
-    {
-        let what = format!("state is {state:?}, allowed are running, moving and orphaned");
-        return Err(Problem::bad_request(what));
-    }
     let filter = query.into_inner();
     let (mut rows, total) = desk
         .look(move |running| {
@@ -588,13 +591,13 @@ pub(crate) struct StartBody {
     /// What is noted about it.
     #[serde(default)]
     metadata: BTreeMap<String, String>,
-    /// `permanent` (the default), `transient` or `temporary`.
-    #[schema(value_type = Option<String>)]
+    /// Whether it is started again when it ends; permanent if not given.
     restart: Option<Restart>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// When a child that ended is started again: always, after a panic, or never.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 enum Restart {
     Permanent,
     Transient,

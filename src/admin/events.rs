@@ -27,6 +27,30 @@ use crate::{
 /// How often a stream without events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 
+/// All types of events.
+pub(crate) const EVENT_TYPES: [&str; 20] = [
+    "node_joined",
+    "node_suspected",
+    "node_recovered",
+    "node_leaving",
+    "node_left",
+    "node_down",
+    "rejoined",
+    "peer_refused",
+    "child_started",
+    "child_stopped",
+    "child_restarted",
+    "child_given_up",
+    "handover_started",
+    "handed_over",
+    "handover_failed",
+    "taken_over",
+    "recovered",
+    "divergence_merged",
+    "divergence_yielded",
+    "state_parked",
+];
+
 /// An event as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRecord {

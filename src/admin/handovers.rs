@@ -31,9 +31,8 @@ pub(crate) struct HandoverView {
     to: NodeName,
     /// The attempt.
     epoch: String,
-    /// `running`, `done` or `failed`.
-    #[schema(value_type = String, example = "done")]
-    status: &'static str,
+    /// How it stands.
+    status: Status,
     /// Why it failed.
     reason: Option<String>,
     /// Bytes of state; null: not known.
@@ -58,11 +57,22 @@ pub(crate) struct PhaseView {
     took_ms: Option<f64>,
 }
 
-fn status_name(status: &HandoverStatus) -> &'static str {
-    match status {
-        HandoverStatus::Running => "running",
-        HandoverStatus::Done => "done",
-        HandoverStatus::Failed { .. } => "failed",
+/// How a handover stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Running,
+    Done,
+    Failed,
+}
+
+impl Status {
+    fn of(status: &HandoverStatus) -> Self {
+        match status {
+            HandoverStatus::Running => Self::Running,
+            HandoverStatus::Done => Self::Done,
+            HandoverStatus::Failed { .. } => Self::Failed,
+        }
     }
 }
 
@@ -88,7 +98,7 @@ impl HandoverView {
             from: NodeName::of(desk, report.from),
             to: NodeName::of(desk, report.to),
             epoch: report.epoch.to_string(),
-            status: status_name(&report.status),
+            status: Status::of(&report.status),
             reason: match report.status {
                 HandoverStatus::Failed { reason } => Some(reason),
                 _ => None,
@@ -118,8 +128,9 @@ pub(crate) struct Handovers {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HandoverFilter {
-    /// `running`, `done` or `failed`.
-    status: Option<String>,
+    /// Handovers that stand so.
+    #[param(inline)]
+    status: Option<Status>,
     /// Handovers from or to this node, by id or name.
     node: Option<String>,
     /// Handovers of this child.
@@ -174,19 +185,13 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let limit = lists::limit(query.limit)?;
     let after = lists::key(query.cursor.as_deref())?;
-    if let Some(status) = &query.status
-        && !["running", "done", "failed"].contains(&status.as_str())
-    {
-        let what = format!("status is {status:?}, allowed are running, done and failed");
-        return Err(Problem::bad_request(what));
-    }
     let (mut reports, unreachable) = all(&desk).await?;
     let is_node = |node: NodeId, wanted: &str| {
         let name = NodeName::of(&desk, node);
         name.id == wanted || name.name == wanted
     };
     reports.retain(|report| {
-        query.status.as_ref().is_none_or(|status| status_name(&report.status) == status)
+        query.status.is_none_or(|status| Status::of(&report.status) == status)
             && query.child.as_ref().is_none_or(|child| report.child.as_str() == child)
             && query
                 .node

@@ -20,7 +20,10 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-use super::{access::Limiter, events::EventRecord};
+use super::{
+    access::Limiter,
+    events::{EVENT_TYPES, EventRecord},
+};
 use crate::{
     error::NotHandled,
     hub::{
@@ -29,7 +32,7 @@ use crate::{
         recorder::{Recorder, Sent},
     },
     model::{
-        event::HubEvent,
+        event::{HandoverPhases, HubEvent},
         id::{ChildId, NodeId, NodeName},
         observe::{HandoverReport, HandoverStatus},
     },
@@ -72,6 +75,34 @@ struct TypeLabel {
 /// From 50 µs to 26 s, each twice the one before.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
+}
+
+const REASONS: [&str; 10] = [
+    "busy",
+    "no_such_child",
+    "stopped",
+    "timeout",
+    "not_registered",
+    "wrong_kind",
+    "too_large",
+    "encode",
+    "decode",
+    "hub_stopped",
+];
+
+fn reason_name(reason: &NotHandled) -> &'static str {
+    match reason {
+        NotHandled::Busy => "busy",
+        NotHandled::NoSuchChild => "no_such_child",
+        NotHandled::Stopped => "stopped",
+        NotHandled::Timeout => "timeout",
+        NotHandled::NotRegistered { .. } => "not_registered",
+        NotHandled::WrongKind { .. } => "wrong_kind",
+        NotHandled::TooLarge { .. } => "too_large",
+        NotHandled::Encode(_) => "encode",
+        NotHandled::Decode(_) => "decode",
+        NotHandled::HubStopped => "hub_stopped",
+    }
 }
 
 #[derive(Default)]
@@ -173,6 +204,26 @@ impl Journal {
         );
         let happened = Family::default();
         registry.register("events", "What happened, by type", happened.clone());
+        // A series that is not there before it counts cannot be seen to rise.
+        for outcome in ["ok", "not_handled", "maybe_handled"] {
+            let _ = sends.get_or_create(&OutcomeLabel { outcome });
+        }
+        for outcome in ["taken", "refused"] {
+            let _ = tells.get_or_create(&OutcomeLabel { outcome });
+        }
+        for reason in REASONS {
+            let _ = refusals.get_or_create(&ReasonLabel { reason });
+        }
+        for (direction, outcome) in [("out", "done"), ("out", "failed"), ("in", "done")] {
+            let _ = handovers.get_or_create(&HandoverLabel { direction, outcome });
+        }
+        let _ = handover_bytes.get_or_create(&DirectionLabel { direction: "out" });
+        for (phase, _) in HandoverPhases::default().named() {
+            let _ = phases.get_or_create(&PhaseLabel { phase });
+        }
+        for r#type in EVENT_TYPES {
+            let _ = happened.get_or_create(&TypeLabel { r#type });
+        }
         let boot = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         Self {
             me,
@@ -329,18 +380,7 @@ impl Recorder for Journal {
     }
 
     fn refused(&self, reason: &NotHandled) {
-        let reason = match reason {
-            NotHandled::Busy => "busy",
-            NotHandled::NoSuchChild => "no_such_child",
-            NotHandled::Stopped => "stopped",
-            NotHandled::Timeout => "timeout",
-            NotHandled::NotRegistered { .. } => "not_registered",
-            NotHandled::WrongKind { .. } => "wrong_kind",
-            NotHandled::TooLarge { .. } => "too_large",
-            NotHandled::Encode(_) => "encode",
-            NotHandled::Decode(_) => "decode",
-            NotHandled::HubStopped => "hub_stopped",
-        };
+        let reason = reason_name(reason);
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 

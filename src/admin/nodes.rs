@@ -59,9 +59,8 @@ pub(crate) struct NodeView {
     name: String,
     /// Whether it is the one that answers.
     is_self: bool,
-    /// `alive`, `suspect` or `leaving`.
-    #[schema(value_type = String, example = "alive")]
-    state: &'static str,
+    /// How it is seen.
+    state: NodeState,
     /// Multiaddrs at which it can be reached.
     addresses: Vec<String>,
     /// Which life of it.
@@ -102,6 +101,25 @@ pub(crate) struct Link {
     state: &'static str,
     /// How long a word takes there and back; null: not measured yet.
     rtt_ms: Option<f64>,
+}
+
+/// How a node is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeState {
+    Alive,
+    Suspect,
+    Leaving,
+}
+
+impl NodeState {
+    fn of(state: MemberState) -> Self {
+        match state {
+            MemberState::Alive => Self::Alive,
+            MemberState::Suspect => Self::Suspect,
+            MemberState::Leaving => Self::Leaving,
+        }
+    }
 }
 
 pub(crate) fn state_name(state: MemberState) -> &'static str {
@@ -156,7 +174,7 @@ async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
         id: member.id.to_string(),
         name: member.name.to_string(),
         is_self,
-        state: state_name(member.state),
+        state: NodeState::of(member.state),
         addresses: member.addresses,
         incarnation: format!("{:x}-{:x}", member.incarnation.started, member.incarnation.nonce),
         started_at: time_of(member.incarnation.started),
@@ -185,8 +203,9 @@ async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct NodeFilter {
-    /// Nodes in this state: `alive`, `suspect` or `leaving`.
-    state: Option<String>,
+    /// Nodes in this state.
+    #[param(inline)]
+    state: Option<NodeState>,
     /// Nodes whose name or id contains this.
     text: Option<String>,
     /// How many at most, 1 to 1,000. Default 100.
@@ -215,16 +234,10 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let limit = lists::limit(query.limit)?;
     let after = lists::key(query.cursor.as_deref())?;
-    if let Some(state) = &query.state
-        && !["alive", "suspect", "leaving"].contains(&state.as_str())
-    {
-        let what = format!("state is {state:?}, allowed are alive, suspect and leaving");
-        return Err(Problem::bad_request(what));
-    }
     let (mut known, children) = known(&desk).await?;
     known.retain(|known| {
         let member = &known.member;
-        let fits_state = query.state.as_ref().is_none_or(|state| state_name(member.state) == state);
+        let fits_state = query.state.is_none_or(|state| NodeState::of(member.state) == state);
         let fits_text = query.text.as_ref().is_none_or(|text| {
             member.name.as_str().contains(text.as_str()) || member.id.to_string().contains(text)
         });

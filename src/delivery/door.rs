@@ -24,6 +24,7 @@ use crate::{
         frame::{DataFrame, ReplyFailure},
         id::{ChildId, LaneId, NodeRun},
         message::LaneMark,
+        trace::TraceContext,
     },
 };
 
@@ -54,6 +55,8 @@ pub(crate) enum Item<P> {
         body: Bytes,
         /// Whether its reply is waited for.
         wants_reply: bool,
+        /// Where it belongs in a distributed trace.
+        trace: Option<TraceContext>,
     },
 }
 
@@ -224,6 +227,7 @@ impl<P: Payload> Door<P> {
                     name: remote.name,
                     body: remote.body,
                     wants_reply: remote.wants_reply,
+                    trace: remote.trace,
                 },
             },
         });

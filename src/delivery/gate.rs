@@ -17,6 +17,7 @@ use crate::model::{
     frame::{DataFrame, Refusal, ReplyFailure},
     id::{LaneId, NodeRun},
     message::LaneMark,
+    trace::TraceContext,
 };
 
 /// Whether a gate lets messages in, and lets them go on to the actor.
@@ -55,6 +56,7 @@ pub(crate) struct RemoteItem {
     pub(crate) number: u64,
     pub(crate) wants_reply: bool,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) name: Arc<str>,
     pub(crate) body: Bytes,
 }
@@ -440,12 +442,21 @@ impl<P: Payload> Gate<P> {
                 settled,
                 wants_reply,
                 budget,
+                trace,
                 name,
                 body,
             } => {
                 let deadline = budget.map(|budget| now + budget.min(LONGEST));
-                let item =
-                    RemoteItem { run: from, lane, number, wants_reply, deadline, name, body };
+                let item = RemoteItem {
+                    run: from,
+                    lane,
+                    number,
+                    wants_reply,
+                    deadline,
+                    trace,
+                    name,
+                    body,
+                };
                 return self.message(session, settled, item);
             }
             DataFrame::Budget { lane, session, number, budget } => {

@@ -451,6 +451,7 @@ impl<P: Payload> Lane<P> {
                 settled,
                 wants_reply: held.wants_reply,
                 budget: held.said.map(|deadline| deadline.saturating_duration_since(now)),
+                trace: body.trace,
                 name: body.name,
                 body: body.bytes,
             };

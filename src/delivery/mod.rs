@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{MaybeHandled, NotHandled},
-    model::frame::ReplyFailure,
+    model::{frame::ReplyFailure, trace::TraceContext},
 };
 
 /// A message as a lane holds it.
@@ -38,6 +38,8 @@ pub(crate) struct Body {
     pub(crate) name: Arc<str>,
     /// Its CBOR.
     pub(crate) bytes: Bytes,
+    /// Where it belongs in a distributed trace.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// How a caller takes a place.

@@ -37,7 +37,11 @@ struct Call(u64, Shared);
 
 impl Payload for Call {
     fn body(&mut self) -> Result<Body, String> {
-        Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&self.0.to_le_bytes()) })
+        Ok(Body {
+            name: "call".into(),
+            bytes: Bytes::copy_from_slice(&self.0.to_le_bytes()),
+            trace: None,
+        })
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -25,7 +25,7 @@ struct Call(u8, Arc<Mutex<Option<Instant>>>);
 
 impl Payload for Call {
     fn body(&mut self) -> Result<Body, String> {
-        Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&[self.0]) })
+        Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&[self.0]), trace: None })
     }
 
     fn deadline(&self) -> Option<Instant> {

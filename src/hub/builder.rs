@@ -20,6 +20,7 @@ use super::{
     kind::{KindBuilder, Kinds},
     sweeper,
     system::{Begin, HubSystem},
+    trace::TracePropagator,
     worker::Worker,
 };
 use crate::{
@@ -88,6 +89,7 @@ pub struct HubBuilder {
     workers: Option<usize>,
     memory: Option<MemoryNetwork>,
     distribution: Arc<dyn Distribution>,
+    propagator: Option<Arc<dyn TracePropagator>>,
     mistake: Option<StartHubError>,
 }
 
@@ -120,6 +122,7 @@ impl HubBuilder {
             workers: None,
             memory: None,
             distribution: Arc::new(ConsistentHashing),
+            propagator: None,
             mistake: None,
         }
     }
@@ -237,6 +240,13 @@ impl HubBuilder {
         self
     }
 
+    /// Carries traces from node to node, so that a subscriber sees one trace from `send` on one node
+    /// to the handler on another. Without it traces end at the node.
+    pub fn trace_propagator(mut self, propagator: impl TracePropagator) -> Self {
+        self.propagator = Some(Arc::new(propagator));
+        self
+    }
+
     /// Where children belong; [`ConsistentHashing`] unless set. The same on every node.
     pub fn distribution(mut self, distribution: impl Distribution) -> Self {
         self.distribution = Arc::new(distribution);
@@ -326,6 +336,7 @@ impl HubBuilder {
             workers: OnceLock::new(),
             arbiters: Mutex::default(),
             history: History::new(node),
+            propagator: self.propagator,
             recorder: OnceLock::new(),
             stopping: tokio::sync::Mutex::new(()),
         }));

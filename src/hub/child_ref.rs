@@ -10,14 +10,16 @@ use std::{
 };
 
 use actix::prelude::*;
+use tracing::Span;
 
 use super::{
     Shared,
     doors::{DoorCell, LONGEST_WAIT},
-    envelope::{Envelope, Slot, error},
+    envelope::{Envelope, Slot, Traced, error},
     hot_swap::{HotSwap, HubMessage},
     kind::KindEntry,
     recorder::Sent,
+    trace::sending,
 };
 use crate::{
     delivery::{How, SendFailure, door::Door},
@@ -105,20 +107,27 @@ impl<A: HotSwap> ChildRef<A> {
         let now = Instant::now();
         let deadline = self.hub.doors.millis(now + self.hub.settings.send_timeout) + 1;
         let slot = Arc::new(Slot::new(self.child.clone(), self.hub.doors.began, deadline));
-        match self.envelope(message, Some(slot.clone())) {
+        let span = sending(&self.child, M::NAME);
+        match self.envelope(message, Some(slot.clone()), &span) {
             Ok((cell, envelope)) => {
                 // A rejection is told through the slot.
                 let _ = cell.enter(envelope, How::Send, Some(slot.clone()));
             }
             Err(reason) => slot.fail(SendFailure::NotHandled(reason)),
         }
-        ChildRequest { hub: self.hub.clone(), cell: self.cell.clone(), slot, sent: now }
+        ChildRequest {
+            hub: self.hub.clone(),
+            cell: self.cell.clone(),
+            slot,
+            sent: now,
+            _span: span,
+        }
     }
 
     /// Sends a message and does not wait for its reply, nor for room.
     ///
     /// `Ok` means that it was taken in behind everything sent before, not that it was handled: it
-    /// is lost if the child's node goes down first.
+    /// is lost if the child's node goes down first, or if no node knows of such a child.
     ///
     /// # Errors
     /// [`HubSendError::NotHandled`]: the queue is full ([`NotHandled::Busy`]), or the message
@@ -137,7 +146,7 @@ impl<A: HotSwap> ChildRef<A> {
             return taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)));
         }
         let taken = self
-            .envelope(message, None)
+            .envelope(message, None, &sending(&self.child, M::NAME))
             .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None));
         self.told(&taken);
         taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))
@@ -169,6 +178,7 @@ impl<A: HotSwap> ChildRef<A> {
         &self,
         message: M,
         slot: Option<Arc<Slot<M::Result>>>,
+        span: &Span,
     ) -> Result<(&Arc<DoorCell>, Envelope), NotHandled>
     where
         M: HubMessage,
@@ -182,7 +192,11 @@ impl<A: HotSwap> ChildRef<A> {
         let kind = self.kind.as_ref().ok_or_else(unregistered)?;
         let name = kind.message::<M>().ok_or_else(unregistered)?;
         let limit = self.hub.settings.message_limit;
-        let envelope = Envelope::new::<A, M>(message, name.clone(), kind.name.clone(), limit, slot);
+        let propagator = self.hub.propagator.as_ref().filter(|_| !span.is_disabled());
+        let context = propagator.and_then(|propagator| propagator.inject(span));
+        let traced = Traced { span: span.clone(), context };
+        let envelope =
+            Envelope::new::<A, M>(message, name.clone(), kind.name.clone(), limit, slot, traced);
         Ok((cell, envelope))
     }
 }
@@ -220,6 +234,8 @@ pub struct ChildRequest<M: HubMessage> {
     cell: Option<Arc<DoorCell>>,
     slot: Arc<Slot<M::Result>>,
     sent: Instant,
+    /// Ends with the request.
+    _span: Span,
 }
 
 impl<M: HubMessage> ChildRequest<M> {

@@ -15,15 +15,20 @@ use actix::{dev::MessageResponse, prelude::*};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use tracing::Span;
 
 use super::{
     codec::{self, EncodeFailure},
     hot_swap::{HotSwap, HubMessage},
+    trace::handling,
 };
 use crate::{
     delivery::{Body, Payload, SendFailure},
     error::{HubSendError, MaybeHandled, NotHandled},
-    model::id::{ChildId, KindName},
+    model::{
+        id::{ChildId, KindName},
+        trace::TraceContext,
+    },
 };
 
 /// Not written to a peer, its handler not started.
@@ -172,13 +177,27 @@ pub(crate) enum Ran {
 /// A message without its type.
 pub(crate) struct Envelope(Box<dyn Call>);
 
+/// What follows a message through a trace.
+pub(crate) struct Traced {
+    /// From the call that sent it.
+    pub(crate) span: Span,
+    /// The same for another node.
+    pub(crate) context: Option<TraceContext>,
+}
+
 trait Call: Send {
     fn encode(&mut self) -> Result<Bytes, NotHandled>;
     fn body(&mut self) -> Result<Body, String>;
     fn deadline(&self) -> Option<Instant>;
     fn settle(&mut self, outcome: Result<Bytes, SendFailure>);
     /// While replies are not `valid` the caller is not told; the answer says how to.
-    fn run(&mut self, actor: &mut dyn Any, ctx: &mut dyn Any, valid: &AtomicBool) -> Ran;
+    fn run(
+        &mut self,
+        child: &ChildId,
+        actor: &mut dyn Any,
+        ctx: &mut dyn Any,
+        valid: &AtomicBool,
+    ) -> Ran;
 }
 
 impl Envelope {
@@ -189,6 +208,7 @@ impl Envelope {
         kind: KindName,
         limit: usize,
         slot: Option<Arc<Slot<M::Result>>>,
+        traced: Traced,
     ) -> Self
     where
         A: HotSwap + Handler<M>,
@@ -201,6 +221,7 @@ impl Envelope {
             kind,
             limit,
             slot,
+            traced,
             actor: PhantomData,
         }))
     }
@@ -211,8 +232,14 @@ impl Envelope {
     }
 
     /// Hands the message to the actor of this node.
-    pub(crate) fn run(mut self, actor: &mut dyn Any, ctx: &mut dyn Any, valid: &AtomicBool) -> Ran {
-        self.0.run(actor, ctx, valid)
+    pub(crate) fn run(
+        mut self,
+        child: &ChildId,
+        actor: &mut dyn Any,
+        ctx: &mut dyn Any,
+        valid: &AtomicBool,
+    ) -> Ran {
+        self.0.run(child, actor, ctx, valid)
     }
 
     /// The message has its reply, or will have none.
@@ -238,6 +265,7 @@ struct Message<A, M: HubMessage> {
     kind: KindName,
     limit: usize,
     slot: Option<Arc<Slot<M::Result>>>,
+    traced: Traced,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -270,7 +298,7 @@ where
             return Err("its caller has gone".to_owned());
         }
         let bytes = self.encode().map_err(|reason| reason.to_string())?;
-        Ok(Body { name: self.name.clone(), bytes })
+        Ok(Body { name: self.name.clone(), bytes, trace: self.traced.context })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -292,7 +320,13 @@ where
         }
     }
 
-    fn run(&mut self, actor: &mut dyn Any, ctx: &mut dyn Any, valid: &AtomicBool) -> Ran {
+    fn run(
+        &mut self,
+        child: &ChildId,
+        actor: &mut dyn Any,
+        ctx: &mut dyn Any,
+        valid: &AtomicBool,
+    ) -> Ran {
         let slot = self.slot.take();
         if let Some(slot) = &slot
             && !slot.advance(STARTED)
@@ -321,7 +355,8 @@ where
         // Told when it is dropped unanswered: by a panic, or an actor that ends.
         let reply = Unanswered(slot);
         let (tx, mut rx) = oneshot::channel();
-        actor.handle(message, ctx).handle(ctx, Some(tx));
+        let span = handling(&self.traced.span, child, &self.name);
+        span.in_scope(|| actor.handle(message, ctx).handle(ctx, Some(tx)));
         match rx.try_recv() {
             Ok(value) if valid.load(Ordering::Acquire) => {
                 reply.complete(value);
@@ -331,6 +366,7 @@ where
             Err(TryRecvError::Closed) => Ran::Done,
             Err(TryRecvError::Empty) => Ran::Later(Box::pin(async move {
                 let answer = rx.await;
+                drop(span);
                 let tell: Box<dyn FnOnce() + Send> = match answer {
                     Ok(value) => Box::new(move || reply.complete(value)),
                     Err(_) => Box::new(move || drop(reply)),

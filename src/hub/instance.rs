@@ -27,6 +27,7 @@ use super::{
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, StateVersionError},
     kind::{Delivered, Kind},
+    trace::handling_from,
     worker::{Bench, Peeked},
 };
 use crate::{
@@ -481,7 +482,7 @@ impl<A: HotSwap> Seat<A> {
         match task.item {
             Item::Local(message) => {
                 self.in_user.set(true);
-                let ran = message.run(actor, ctx, &doors.is_valid);
+                let ran = message.run(&self.cell.child, actor, ctx, &doors.is_valid);
                 self.in_user.set(false);
                 match ran {
                     Ran::Done => return Some((ticket, None)),
@@ -500,10 +501,14 @@ impl<A: HotSwap> Seat<A> {
                     }
                 }
             }
-            Item::Remote { name, body, wants_reply, .. } => {
-                let limit = self.bench.hub.settings().message_limit;
+            Item::Remote { name, body, wants_reply, trace } => {
+                let shared = self.bench.hub.shared();
+                let limit = shared.settings.message_limit;
+                let propagator = shared.propagator.as_deref();
+                let span = handling_from(propagator, trace, &self.cell.child, &name);
                 self.in_user.set(true);
-                let delivered = self.kind.deliver(&name, &body, wants_reply, limit, actor, ctx);
+                let delivered = span
+                    .in_scope(|| self.kind.deliver(&name, &body, wants_reply, limit, actor, ctx));
                 self.in_user.set(false);
                 match delivered {
                     Delivered::Now(outcome) => {
@@ -517,6 +522,7 @@ impl<A: HotSwap> Seat<A> {
                         let seat = self.clone();
                         self.go_on(async move {
                             let outcome = handler.await;
+                            drop(span);
                             seat.until_valid().await;
                             (ticket, wants_reply.then_some(outcome))
                         });

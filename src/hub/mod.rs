@@ -28,6 +28,7 @@ pub(crate) mod recorder;
 pub(crate) mod requests;
 mod sweeper;
 pub(crate) mod system;
+pub(crate) mod trace;
 mod worker;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ use self::{
         Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
     },
     system::{End, HubSystem},
+    trace::TracePropagator,
     worker::{Halt, Worker},
 };
 use crate::{
@@ -88,6 +90,8 @@ pub(crate) struct Shared {
     workers: OnceLock<Vec<Addr<Worker>>>,
     arbiters: Mutex<Vec<Arbiter>>,
     pub(crate) history: History,
+    /// Carries traces from node to node.
+    pub(crate) propagator: Option<Arc<dyn TracePropagator>>,
     /// Who is told what happens.
     pub(crate) recorder: OnceLock<Arc<dyn Recorder>>,
     /// Held while the hub is being stopped.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     child::{Epoch, Route},
     id::{ChildId, KindName, LaneId},
+    trace::TraceContext,
 };
 
 /// One frame of the user-message stream.
@@ -41,6 +42,8 @@ pub enum DataFrame {
         wants_reply: bool,
         /// How long the sender still waits; `None` for a tell.
         budget: Option<Duration>,
+        /// Where it belongs in a distributed trace.
+        trace: Option<TraceContext>,
         /// The message's registered name, at most 255 bytes.
         name: Arc<str>,
         /// CBOR of the message.

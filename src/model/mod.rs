@@ -11,3 +11,4 @@ pub mod message;
 pub mod observe;
 pub mod report;
 pub mod settings;
+pub mod trace;

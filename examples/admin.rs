@@ -1,0 +1,209 @@
+//! A cluster to look at: three nodes in one process, children that are written to and move now and
+//! then, and the admin endpoint of each node.
+//!
+//! `cargo run --release --example admin -- --children 10000`, then open http://127.0.0.1:8090/hub/
+//!
+//! What an app needs is the one line with `admin::scope`.
+
+use std::{
+    collections::VecDeque,
+    error::Error,
+    net::SocketAddr,
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use actix_hub::{
+    admin::{self, AdminAccess, AdminOptions, AdminToken},
+    prelude::*,
+};
+use actix_web::{App, HttpServer};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+/// Runs a small cluster in one process and serves the admin endpoint of each node.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// How many children.
+    #[arg(long, default_value_t = 200)]
+    children: u32,
+    /// Where the first node serves; the others on the ports after it.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    http: SocketAddr,
+    /// Messages per second, from all nodes to all children.
+    #[arg(long, default_value_t = 200)]
+    load: u32,
+    /// Children per minute that are sent to another node, for something to see.
+    #[arg(long, default_value_t = 30)]
+    moves: u32,
+    /// A token that clients must send; without it only clients on this machine are served.
+    #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Whether the states of children are shown.
+    #[arg(long)]
+    states: bool,
+    /// Actions per minute that the endpoint takes.
+    #[arg(long, default_value = "120")]
+    actions: NonZeroU32,
+}
+
+/// Counts, and remembers the last notes.
+#[derive(Default, Serialize, Deserialize)]
+struct Tally {
+    count: u64,
+    notes: VecDeque<String>,
+}
+
+impl Actor for Tally {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+struct Add {
+    note: String,
+}
+
+impl HubMessage for Add {
+    const NAME: &'static str = "tally.add";
+}
+
+impl Handler<Add> for Tally {
+    type Result = u64;
+
+    fn handle(&mut self, Add { note }: Add, _: &mut Self::Context) -> u64 {
+        self.count += 1;
+        self.notes.push_front(note);
+        self.notes.truncate(3);
+        self.count
+    }
+}
+
+hot_swap!(Tally, kind = "tally", messages = [Add]);
+
+fn name(n: u32) -> String {
+    format!("tally/{n:05}")
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let options = Options::parse();
+    let access = match &options.token {
+        Some(token) => AdminAccess::token(AdminToken::new(token)?),
+        None => AdminAccess::Loopback,
+    };
+    let mount = AdminOptions::default()
+        .access(access)
+        .states(options.states)
+        .actions_per_minute(options.actions);
+
+    let mut hubs: Vec<Hub> = Vec::new();
+    let mut servers = Vec::new();
+    for n in 0..options.nodes {
+        let name = char::from(b'a' + u8::try_from(n)?).to_string();
+        let mut builder = HubSystem::builder("admin_example")
+            .node_name(name)
+            .listen("/ip4/127.0.0.1/tcp/0")
+            .child::<Tally>();
+        if let Some(first) = hubs.first() {
+            builder = builder.seed(&first.addresses()[0]);
+        }
+        let hub = builder.start().await?;
+        let address = SocketAddr::new(options.http.ip(), options.http.port() + n);
+        let (served, mount) = (hub.clone(), mount.clone());
+        let server = HttpServer::new(move || {
+            App::new().service(admin::scope(served.clone(), mount.clone()))
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .bind(address)?
+        .run();
+        servers.push(server.handle());
+        actix_rt::spawn(server);
+        println!("node {}  http://{address}/hub/", hub.node_name());
+        hubs.push(hub);
+    }
+    while hubs[0].nodes().await.len() < hubs.len() {
+        actix_rt::time::sleep(Duration::from_millis(50)).await;
+    }
+    let began = Instant::now();
+    let specs = (0..options.children)
+        .map(|n| {
+            let shard = if n % 2 == 0 { "even" } else { "odd" };
+            Ok(ChildSpec::new::<Tally>(name(n), ())?.tag(shard)?.note("number", n.to_string()))
+        })
+        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    let started = hubs[0].start_children(specs).timeout(Duration::from_secs(120)).await?.started();
+    println!("{started} children started in {:.1?}; Ctrl-C ends all", began.elapsed());
+
+    if options.children > 0 {
+        actix_rt::spawn(write(hubs.clone(), options.children, options.load));
+        actix_rt::spawn(wander(hubs.clone(), options.children, options.moves));
+    }
+    actix_rt::signal::ctrl_c().await?;
+    for server in servers {
+        server.stop(true).await;
+    }
+    for hub in hubs {
+        hub.stop().await;
+    }
+    Ok(())
+}
+
+/// Writes to the children in turn, from the nodes in turn, until all nodes are gone.
+async fn write(hubs: Vec<Hub>, children: u32, per_second: u32) {
+    if per_second == 0 {
+        return;
+    }
+    let refs: Vec<Vec<ChildRef<Tally>>> =
+        hubs.iter().map(|hub| (0..children).map(|n| hub.child(name(n))).collect()).collect();
+    let mut tick = tokio::time::interval(Duration::from_millis(50));
+    let (mut sent, mut due) = (0_u64, 0.0);
+    loop {
+        tick.tick().await;
+        due += f64::from(per_second) / 20.0;
+        while due >= 1.0 {
+            due -= 1.0;
+            // Steps of a prime visit all of them, in no obvious order.
+            let child = usize::try_from(sent * 7_919 % u64::from(children)).unwrap_or(0);
+            let from = &refs[usize::try_from(sent).unwrap_or(0) % refs.len()];
+            sent += 1;
+            let request = from[child].send(Add { note: format!("note {sent}") });
+            // Nobody waits: what cannot be delivered is counted by the endpoint.
+            actix_rt::spawn(async move { drop(request.await) });
+        }
+    }
+}
+
+/// Sends children to other nodes, so that there is something to see.
+async fn wander(hubs: Vec<Hub>, children: u32, per_minute: u32) {
+    if per_minute == 0 {
+        return;
+    }
+    let pause = Duration::from_secs(60) / per_minute;
+    for step in 0_u32.. {
+        actix_rt::time::sleep(pause).await;
+        let child = name(step.wrapping_mul(31) % children);
+        for hub in &hubs {
+            let nodes = hub.nodes().await;
+            let Some(known) = hub.lookup(&child).await else { continue };
+            let others: Vec<_> = nodes.iter().filter(|node| node.id != known.node).collect();
+            if let Some(to) = others.get(step as usize % others.len().max(1)) {
+                let _ = hub.migrate(&child, to.id).await;
+            }
+            break;
+        }
+    }
+}

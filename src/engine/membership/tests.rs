@@ -647,7 +647,8 @@ fn heartbeats_go_to_every_linked_member_and_tell_the_life_and_the_view() {
     bench.now += SECOND;
     bench.membership.tick(bench.now);
     let view = bench.membership.view().id();
-    let word = MemberWord::Heartbeat { incarnation: life(1), view, pulse: Pulse::default() };
+    let pulse = Pulse { sent: 1_000_000, echo: None, held: 0 };
+    let word = MemberWord::Heartbeat { incarnation: life(1), view, pulse };
     assert_eq!(bench.all(), [send(2, word)]);
 }
 

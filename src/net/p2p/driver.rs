@@ -124,7 +124,7 @@ pub(super) async fn start(
     };
     let meter = Meter::new();
     let reading = meter.reading();
-    let transport = meter.watch(transport(&keys, secret, answer_deadline(config.heartbeat))?);
+    let transport = transport(&meter, &keys, secret, answer_deadline(config.heartbeat))?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -170,6 +170,7 @@ fn is_free(address: &Multiaddr) -> io::Result<()> {
 }
 
 fn transport(
+    meter: &Meter,
     keys: &Keypair,
     secret: Option<[u8; 32]>,
     deadline: Duration,
@@ -198,7 +199,7 @@ fn transport(
         TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
         error => Unsecured(cause(error)),
     });
-    Ok(secured.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed())
+    Ok(meter.boxed(secured))
 }
 
 /// The exchange before the pre-shared key is in use failed. Shows its cause, which the error of

@@ -6,7 +6,7 @@ mod on {
 
     use libp2p::{
         PeerId, Transport,
-        core::{muxing::StreamMuxerBox, transport::Boxed},
+        core::{StreamMuxer, muxing::StreamMuxerBox, transport::Boxed},
         metrics::{BandwidthTransport, Metrics, Recorder, Registry},
         swarm::SwarmEvent,
     };
@@ -33,11 +33,21 @@ mod on {
             Reading(self.registry.clone())
         }
 
-        /// The same transport, its bytes counted.
-        pub(in crate::net::p2p) fn watch(
+        /// The same transport, its bytes counted. Boxed here, once: each box more hides the errors
+        /// below it from who looks for their cause.
+        pub(in crate::net::p2p) fn boxed<T, M>(
             &self,
-            transport: Boxed<(PeerId, StreamMuxerBox)>,
-        ) -> Boxed<(PeerId, StreamMuxerBox)> {
+            transport: T,
+        ) -> Boxed<(PeerId, StreamMuxerBox)>
+        where
+            T: Transport<Output = (PeerId, M)> + Send + Unpin + 'static,
+            T::Dial: Send + 'static,
+            T::ListenerUpgrade: Send + 'static,
+            T::Error: Send + Sync + 'static,
+            M: StreamMuxer + Send + 'static,
+            M::Substream: Send + 'static,
+            M::Error: Send + Sync + 'static,
+        {
             let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
             BandwidthTransport::new(transport, &mut registry)
                 .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
@@ -63,8 +73,8 @@ mod on {
 #[cfg(not(feature = "admin"))]
 mod off {
     use libp2p::{
-        PeerId,
-        core::{muxing::StreamMuxerBox, transport::Boxed},
+        PeerId, Transport,
+        core::{StreamMuxer, muxing::StreamMuxerBox, transport::Boxed},
         swarm::SwarmEvent,
     };
 
@@ -82,11 +92,20 @@ mod off {
             Reading
         }
 
-        pub(in crate::net::p2p) fn watch(
+        pub(in crate::net::p2p) fn boxed<T, M>(
             &self,
-            transport: Boxed<(PeerId, StreamMuxerBox)>,
-        ) -> Boxed<(PeerId, StreamMuxerBox)> {
-            transport
+            transport: T,
+        ) -> Boxed<(PeerId, StreamMuxerBox)>
+        where
+            T: Transport<Output = (PeerId, M)> + Send + Unpin + 'static,
+            T::Dial: Send + 'static,
+            T::ListenerUpgrade: Send + 'static,
+            T::Error: Send + Sync + 'static,
+            M: StreamMuxer + Send + 'static,
+            M::Substream: Send + 'static,
+            M::Error: Send + Sync + 'static,
+        {
+            transport.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
         }
 
         pub(in crate::net::p2p) fn record<E>(&self, _: &SwarmEvent<E>) {}

@@ -1,0 +1,666 @@
+// The dashboard: what the API of this node tells, and nothing else. Text is only ever set as text:
+// ids and metadata are other people's words.
+
+const main = document.getElementById("main");
+const banner = document.getElementById("banner");
+const dialog = document.getElementById("dialog");
+const STALE = 5000;
+const KEPT = 1000;
+const PHASES = ["offer", "freeze", "wait", "transfer", "open"];
+
+let session = { read: false, act: false, states: false };
+let view = { name: "", stop() {} };
+let heardAt = 0;
+let trouble = "";
+
+// ---- making elements ---------------------------------------------------------------------------
+
+function make(tag, attributes = {}, ...children) {
+  const space = ["svg", "g", "line", "circle", "path", "text", "title", "desc"].includes(tag) && attributes.svg !== false;
+  const element = space ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "svg" || value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "value") element.value = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** A number, or that it is not known: never 0 instead. */
+function number(value, digits = 0) {
+  if (value === null || value === undefined) {
+    return make("span", { class: "unknown", title: "not known", "aria-label": "not known" }, "?");
+  }
+  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+function span(ms) {
+  if (ms === null || ms === undefined) return "?";
+  if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
+  return ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function long(seconds) {
+  if (seconds === null || seconds === undefined) return "?";
+  const [days, hours, minutes] = [seconds / 86400, (seconds / 3600) % 24, (seconds / 60) % 60].map(Math.floor);
+  if (days) return `${days} d ${hours} h`;
+  return hours ? `${hours} h ${minutes} min` : minutes ? `${minutes} min` : `${Math.floor(seconds)} s`;
+}
+
+const clock = (text) => new Date(text).toLocaleTimeString("en-GB");
+const state = (name) => make("span", { class: `state ${name}` }, name);
+const childLink = (id) => make("a", { href: `#/child/${encodeURIComponent(id)}` }, id);
+
+function table(caption, columns, rows, cards = true) {
+  const head = make("tr", {}, columns.map(([name, kind]) => make("th", { scope: "col", class: kind }, name)));
+  const body = rows.map((cells) => make("tr", {}, cells.map((cell, at) =>
+    make("td", { class: columns[at][1], "data-name": columns[at][0] }, cell))));
+  return make("div", { class: "scroll" },
+    make("table", { class: cards ? "cards" : "" }, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, body)));
+}
+
+function facts(pairs) {
+  return make("dl", { class: "facts" }, pairs.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value ?? "–")]));
+}
+
+// ---- asking ------------------------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail || problem.title || `status ${status}`);
+    this.status = status;
+    this.title = problem.title || `status ${status}`;
+  }
+}
+
+function headers(more = {}) {
+  let token = null;
+  try { token = sessionStorage.getItem("actix-hub-token"); } catch { /* storage is off */ }
+  return token ? { ...more, Authorization: `Bearer ${token}` } : more;
+}
+
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: headers(options.headers), signal: AbortSignal.timeout(35000) });
+  } catch (error) {
+    unheard("this node does not answer");
+    throw error;
+  }
+  const body = await response.json().catch(() => ({}));
+  if (response.ok) {
+    heard();
+    return body;
+  }
+  if (response.status === 401) signIn();
+  if (response.status === 503) unheard("the hub of this node has stopped");
+  else heard();
+  throw new Refused(response.status, body);
+}
+
+function act(method, path, body, dry) {
+  const url = dry ? `${path}?dry_run=true` : path;
+  const more = { "X-Actix-Hub": "1" };
+  if (body) more["Content-Type"] = "application/json";
+  return ask(url, { method, headers: more, body: body && JSON.stringify(body) });
+}
+
+const query = (pairs) => new URLSearchParams(Object.entries(pairs).filter(([, value]) => value)).toString();
+
+// ---- knowing and not knowing -------------------------------------------------------------------
+
+function heard() {
+  heardAt = Date.now();
+  trouble = "";
+  judge();
+}
+
+function unheard(why) {
+  trouble = why;
+  judge();
+}
+
+/** Says so when what is shown is old. */
+function judge() {
+  const since = heardAt && new Date(heardAt).toLocaleTimeString("en-GB");
+  const old = heardAt && Date.now() - heardAt > STALE;
+  const lost = trouble !== "" || old;
+  main.classList.toggle("stale", Boolean(lost));
+  banner.hidden = !lost;
+  const text = `${trouble || "nothing was heard"}; ${since ? `what is shown is from ${since}` : "nothing is known"}`;
+  if (lost && banner.textContent !== text) banner.textContent = text;
+}
+
+function notice(text) {
+  document.getElementById("notice").textContent = text;
+}
+
+function signIn() {
+  document.getElementById("sign-in").hidden = false;
+  main.hidden = true;
+  view.stop();
+  document.getElementById("token").focus();
+}
+
+document.getElementById("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const field = document.getElementById("token");
+  try { sessionStorage.setItem("actix-hub-token", field.value); } catch { /* it is asked for again */ }
+  field.value = "";
+  begin();
+});
+
+/** Repeats while the view is shown and the page is seen; one at a time. */
+function every(pause, work) {
+  let timer = null;
+  let stopped = false;
+  const round = async () => {
+    if (!document.hidden) await work().catch((error) => { if (!(error instanceof Refused)) judge(); });
+    if (!stopped) timer = setTimeout(round, pause);
+  };
+  round();
+  return () => { stopped = true; clearTimeout(timer); };
+}
+
+setInterval(judge, 1000);
+
+// ---- actions: first what they would do, then the question, then what they did -------------------
+
+function confirmAction(title, fields, request) {
+  const [body, text, go, cancel] = ["body", "text", "do", "cancel"].map((part) => document.getElementById(`dialog-${part}`));
+  document.getElementById("dialog-title").textContent = title;
+  body.replaceChildren(...fields);
+  go.textContent = title;
+  go.disabled = true;
+  let asked = 0;
+  const say = (words, kind = "") => { text.textContent = words; text.className = kind; };
+  const tryIt = async () => {
+    const mine = ++asked;
+    say("Asking what it would do …");
+    go.disabled = true;
+    try {
+      const would = await request(true);
+      if (mine !== asked) return;
+      say(would.text);
+      go.disabled = false;
+    } catch (error) {
+      if (mine === asked) say(`${error.title ?? "It could not be asked"}: ${error.message}`, "error");
+    }
+  };
+  go.onclick = async () => {
+    go.disabled = true;
+    cancel.disabled = true;
+    say("Under way …");
+    try {
+      const done = await request(false);
+      say(done.text);
+      notice(done.text);
+    } catch (error) {
+      say(`${error.title ?? "Failed"}: ${error.message}`, "error");
+      notice(error.message);
+    }
+    asked += 1;
+    cancel.disabled = false;
+    cancel.textContent = "Close";
+    cancel.focus();
+    view.refresh?.().catch(() => judge());
+  };
+  cancel.textContent = "Cancel";
+  cancel.onclick = () => dialog.close();
+  for (const field of fields) field.addEventListener("change", tryIt);
+  dialog.showModal();
+  tryIt();
+}
+
+function button(text, action) {
+  return make("button", { type: "button", onclick: action }, text);
+}
+
+const noRight = () => make("p", { class: "quiet" }, "This client may read, not act.");
+
+async function migrateDialog(child, from) {
+  const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && node.state !== "leaving");
+  if (!nodes.length) return notice("There is no other node.");
+  const to = make("select", {}, nodes.map((node) => make("option", { value: node.id }, `${node.name} (${number(node.children)} children)`)));
+  const forced = make("input", { type: "checkbox" });
+  confirmAction(`Migrate ${child}`, [
+    make("label", {}, "To", to),
+    make("label", { class: "inline" }, forced, "cut off handlers that run on after retention"),
+  ], (dry) => act("POST", `children/${encodeURIComponent(child)}/migrate`, { to: to.value, forced: forced.checked }, dry));
+}
+
+function stopDialog(child) {
+  confirmAction(`Stop ${child}`, [], (dry) => act("DELETE", `children/${encodeURIComponent(child)}`, null, dry));
+}
+
+function leaveDialog(node) {
+  confirmAction(`Let ${node.name} leave`, [], (dry) => act("POST", `nodes/${encodeURIComponent(node.id)}/leave`, null, dry));
+}
+
+async function startDialog() {
+  const kinds = (await ask("settings")).kinds;
+  const id = make("input", { value: "new-child", required: true, maxlength: 256 });
+  const kind = make("select", {}, kinds.map((kind) => make("option", { value: kind.name }, kind.name)));
+  const args = make("input", { value: "null" });
+  confirmAction("Start a child", [
+    make("label", {}, "Id", id), make("label", {}, "Kind", kind), make("label", {}, "Arguments as JSON", args),
+  ], async (dry) => {
+    let value;
+    try { value = JSON.parse(args.value || "null"); } catch (error) { throw new Error(`the arguments are no JSON: ${error.message}`); }
+    return act("POST", "children", { id: id.value, kind: kind.value, args: value }, dry);
+  });
+}
+
+// ---- the overview ------------------------------------------------------------------------------
+
+const place = (at, count, radius) => {
+  const turn = count === 1 ? -Math.PI / 2 : (2 * Math.PI * at) / count - Math.PI / 2;
+  return [260 + radius * 1.5 * Math.cos(turn), 158 + radius * Math.sin(turn)];
+};
+
+function arc(x, y, radius, share) {
+  const turn = Math.min(share, 0.9999) * 2 * Math.PI - Math.PI / 2;
+  const [endX, endY] = [x + radius * Math.cos(turn), y + radius * Math.sin(turn)];
+  return `M ${x} ${y - radius} A ${radius} ${radius} 0 ${share > 0.5 ? 1 : 0} 1 ${endX} ${endY}`;
+}
+
+function ring(nodes) {
+  const svg = make("svg", { class: "ring", viewBox: "0 0 520 316", role: "img", "aria-label": "The nodes in a ring; the table below says the same" });
+  const places = new Map(nodes.map((node, at) => [node.id, place(at, nodes.length, nodes.length === 1 ? 0 : 108)]));
+  const self = nodes.find((node) => node.is_self);
+  for (const node of nodes) {
+    if (!self || node === self) continue;
+    const [[x1, y1], [x2, y2]] = [places.get(self.id), places.get(node.id)];
+    svg.append(make("line", { class: `link ${node.link.state}`, x1, y1, x2, y2 }));
+    const text = node.link.state === "down" ? "no link" : node.link.rtt_ms === null ? "" : span(node.link.rtt_ms);
+    svg.append(make("text", { class: "quiet", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 4 }, text));
+  }
+  nodes.forEach((node, at) => {
+    const [x, y] = places.get(node.id);
+    const share = make("path", { class: "share", d: arc(x, y, 34, node.share) });
+    share.style.stroke = `var(--c${at % 8})`;
+    svg.append(
+      make("circle", { class: "track", cx: x, cy: y, r: 34 }),
+      make("circle", { class: `node ${node.state}`, cx: x, cy: y, r: 30 }),
+      share,
+      make("text", { x, y: y - 2 }, node.name.length > 9 ? `${node.name.slice(0, 8)}…` : node.name),
+      make("text", { class: "quiet", x, y: y + 13 }, node.state === "alive" ? number(node.children) : node.state),
+    );
+  });
+  return { svg, places };
+}
+
+/** A move, once, as a dot that travels. */
+function fly(picture, from, to) {
+  const [start, end] = [picture.places.get(from), picture.places.get(to)];
+  if (!start || !end || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const dot = make("circle", { class: "dot", r: 5, cx: start[0], cy: start[1] });
+  picture.svg.append(dot);
+  const began = performance.now();
+  const step = (now) => {
+    const part = Math.min((now - began) / 900, 1);
+    const eased = part * part * (3 - 2 * part);
+    dot.setAttribute("cx", start[0] + (end[0] - start[0]) * eased);
+    dot.setAttribute("cy", start[1] + (end[1] - start[1]) * eased);
+    if (part < 1 && dot.isConnected) requestAnimationFrame(step);
+    else dot.remove();
+  };
+  requestAnimationFrame(step);
+}
+
+function overview() {
+  const figures = make("dl", { class: "figures" });
+  const map = make("div");
+  const list = make("div");
+  const moves = make("div");
+  main.replaceChildren(
+    make("section", { class: "card", "aria-label": "At a glance" }, figures),
+    make("div", { class: "two" },
+      make("section", { class: "card" }, make("h2", {}, "Nodes"), map),
+      make("section", { class: "card" }, make("h2", {}, "Latest handovers"), moves)),
+    make("section", { class: "card" }, list),
+  );
+  let before = null;
+  let picture = null;
+  let shape = "";
+  const seen = new Set();
+  const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+  const refresh = async () => {
+    const [{ items: nodes }, told] = await Promise.all([ask("nodes?limit=1000"), ask("handovers?limit=200")]);
+    nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
+    const children = nodes.reduce((sum, node) => sum + node.children, 0);
+    const sum = (name) => nodes.some((node) => node.load === null) ? null : nodes.reduce((all, node) => all + node.load[name], 0);
+    const [handled, now] = [sum("handled"), performance.now()];
+    const rate = before && handled !== null && before.handled !== null && handled >= before.handled && before.count === nodes.length
+      ? ((handled - before.handled) * 1000) / (now - before.now) : null;
+    before = { handled, now, count: nodes.length };
+    figures.replaceChildren(
+      figure("nodes", number(nodes.length)), figure("children", number(children)),
+      figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
+      figure("moves running", told.unreachable.length ? number(null) : number(told.items.filter((item) => item.status === "running").length)),
+    );
+    const newShape = JSON.stringify(nodes.map((node) => [node.id, node.name, node.state, node.children, node.link.state, Math.round((node.link.rtt_ms ?? -1) * 10)]));
+    if (newShape !== shape) {
+      shape = newShape;
+      picture = ring(nodes);
+      map.replaceChildren(picture.svg);
+    }
+    const first = seen.size === 0;
+    let flown = 0;
+    for (const item of told.items) {
+      if (!seen.has(item.id)) {
+        seen.add(item.id);
+        if (!first && item.status !== "failed" && flown++ < 40) fly(picture, item.from.id, item.to.id);
+      }
+    }
+    const latest = told.items.slice(0, 8);
+    moves.replaceChildren(latest.length
+      ? table("Those under way first", [["child"], ["way"], ["status"], ["took", "number"]], latest.map((item) =>
+          [childLink(item.child), `${item.from.name} → ${item.to.name}`, state(item.status), span(item.took_ms)]))
+      : make("p", { class: "quiet" }, "None yet."));
+    list.replaceChildren(table("The nodes, as this one sees them",
+      [["node"], ["state"], ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
+      nodes.map((node) => [
+        make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
+        state(node.state), number(node.children), `${(node.share * 100).toFixed(1)} %`,
+        number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
+        long(node.uptime_seconds), node.version ?? number(null),
+        session.act ? button("Leave …", () => leaveDialog(node)) : "",
+      ])));
+  };
+  return { refresh, stop: every(1000, refresh) };
+}
+
+// ---- children ----------------------------------------------------------------------------------
+
+function children() {
+  const filter = { text: "", kind: "", node: "", tag: "", state: "" };
+  const cursors = [""];
+  const rows = make("div");
+  const field = (name, label, element) => {
+    element.addEventListener(element.tagName === "SELECT" ? "change" : "input", () => {
+      clearTimeout(field.timer);
+      field.timer = setTimeout(() => {
+        filter[name] = element.value;
+        cursors.length = 1;
+        refresh();
+      }, 250);
+    });
+    return make("label", {}, label, element);
+  };
+  const states = ["", "running", "moving", "orphaned"];
+  const form = make("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    field("text", "Id contains", make("input", { type: "search" })), field("kind", "Kind", make("input")),
+    field("node", "Node", make("input")), field("tag", "Tag", make("input")),
+    field("state", "State", make("select", {}, states.map((name) => make("option", { value: name }, name || "any")))),
+    session.act ? button("Start a child …", startDialog) : null);
+  const back = button("Previous", () => { cursors.pop(); refresh(); });
+  const on = button("Next", () => { cursors.push(next); refresh(); });
+  const count = make("span", { role: "status" });
+  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Children"), form, rows,
+    make("div", { class: "row" }, back, on, count)));
+  let next = null;
+  let latest = 0;
+  const refresh = async () => {
+    const mine = ++latest;
+    const page = await ask(`children?${query({ ...filter, limit: "50", cursor: cursors.at(-1) })}`);
+    if (mine !== latest) return;
+    next = page.next_cursor;
+    back.disabled = cursors.length === 1;
+    on.disabled = !next;
+    const from = (cursors.length - 1) * 50;
+    count.textContent = page.total === 0 ? "None." : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
+    const focused = rows.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    rows.replaceChildren(table("By id; what a node did not tell in time is ?",
+      [["id"], ["kind"], ["node"], ["state"], ["waiting", "number"], ["handled", "number"], ["restarts", "number"], ["tags"]],
+      page.items.map((item) => [
+        childLink(item.id), item.kind, item.nodes.map((node) => node.name).join(", ") + (item.pinned ? " (pinned)" : ""),
+        state(item.state), number(item.runtime?.mailbox), number(item.runtime?.handled), number(item.runtime?.restarts), item.tags.join(", "),
+      ])));
+    if (focused) rows.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  };
+  return { refresh, stop: every(2000, refresh) };
+}
+
+function child(id) {
+  const path = `children/${encodeURIComponent(id)}`;
+  const parts = { facts: make("div"), why: make("div"), handover: make("div"), history: make("div"), state: make("div") };
+  const actions = make("div", { class: "row" });
+  main.replaceChildren(
+    make("section", { class: "card" }, make("h2", {}, id), actions, parts.facts),
+    make("section", { class: "card" }, make("h2", {}, "Why it is where it is"), parts.why),
+    make("section", { class: "card" }, make("h2", {}, "Its handovers"), parts.handover),
+    make("section", { class: "card" }, make("h2", {}, "Its state"), parts.state),
+    make("section", { class: "card" }, make("h2", {}, "What happened to it on this node"), parts.history),
+  );
+  let owner = null;
+  if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), button("Stop …", () => stopDialog(id)));
+  else actions.append(noRight());
+  parts.state.append(session.states
+    ? button("Show", async () => {
+        const shown = await ask(`${path}/state`).catch((error) => ({ problem: error.message }));
+        parts.state.replaceChildren(make("p", { class: "quiet" }, shown.problem ?? `${number(shown.bytes)} bytes of CBOR, version ${shown.state_version}, at epoch ${shown.epoch}`),
+          shown.problem ? "" : make("pre", { tabindex: "0" }, shown.diagnostic ?? "It is no CBOR."));
+      })
+    : make("p", { class: "quiet" }, "States are not shown: AdminOptions::states is off."));
+  const refresh = async () => {
+    let told;
+    try {
+      told = await ask(path);
+    } catch (error) {
+      if (error.status === 404) {
+        parts.facts.replaceChildren(make("p", { class: "warn" }, "There is no such child."));
+        actions.replaceChildren();
+      }
+      throw error;
+    }
+    owner = told.why.owner.id;
+    const run = told.runtime;
+    parts.facts.replaceChildren(facts([
+      ["kind", told.kind], ["state", state(told.state)], ["node", told.nodes.map((node) => `${node.name} (${node.role})`).join(", ")],
+      ["epoch", told.epoch], ["tags", told.tags.join(", ") || "–"],
+      ["metadata", Object.entries(told.metadata).map(([key, value]) => `${key}: ${value}`).join("; ") || "–"],
+      ["messages that wait", number(run?.mailbox)], ["messages handled there", number(run?.handled)], ["restarts there", number(run?.restarts)],
+      ["there since", run ? new Date(run.running_since).toLocaleString("en-GB") : number(null)],
+      ["restarted", `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
+      ["arguments", `${number(told.spec.args_bytes)} bytes`],
+    ]));
+    parts.why.replaceChildren(make("p", {}, told.why.text), facts([
+      ["belongs on", told.why.belongs?.name ?? "nowhere"], ["home", told.why.home?.name ?? "none"],
+      ["born at", told.why.born], ["copied at", told.why.copied],
+      ["to choose from", told.why.candidates.map((node) => node.reason ? `${node.name} (${node.reason})` : node.name).join(", ")],
+    ]));
+    const { items } = await ask(`handovers?${query({ child: id, limit: "20" })}`);
+    parts.handover.replaceChildren(items.length ? timeline(items) : make("p", { class: "quiet" }, "None that a node remembers."));
+    parts.history.replaceChildren(told.history.length ? log(told.history) : make("p", { class: "quiet" }, "Nothing that is remembered."));
+  };
+  return { refresh, stop: every(2000, refresh) };
+}
+
+// ---- handovers ---------------------------------------------------------------------------------
+
+function timeline(items) {
+  const longest = Math.max(...items.map((item) => item.took_ms ?? 0), 0.001);
+  return make("div", {},
+    make("ul", { class: "legend", "aria-label": "Phases" }, PHASES.map((name) => make("li", {}, make("span", { class: `p-${name}` }), name))),
+    table("Phases to one scale", [["child"], ["way"], ["status"], ["began"], ["bytes", "number"], ["took", "number"], ["phases"]], items.map((item) => {
+      const bar = make("div", { class: "bar", role: "img", "aria-label": item.phases.map((phase) => `${phase.name} ${span(phase.took_ms)}`).join(", ") || "no phases known" },
+        item.phases.map((phase) => {
+          const part = make("span", { class: `p-${phase.name}`, title: `${phase.name}: ${span(phase.took_ms)}` });
+          part.style.width = `${((phase.took_ms ?? 0) / longest) * 100}%`;
+          return part;
+        }));
+      const words = item.phases.map((phase) => `${phase.name} ${phase.took_ms === null ? "…" : span(phase.took_ms)}`).join(", ");
+      return [childLink(item.child), `${item.from.name} → ${item.to.name}`, [state(item.status), item.reason ? make("div", { class: "error" }, item.reason) : ""],
+        clock(item.started_at), number(item.bytes), item.status === "running" ? "…" : span(item.took_ms), [bar, make("small", { class: "quiet" }, words)]];
+    })));
+}
+
+function handovers() {
+  let status = "";
+  const list = make("div");
+  const unknown = make("p", { class: "warn", role: "status" });
+  const choice = make("select", { onchange: () => { status = choice.value; refresh(); } },
+    ["", "running", "done", "failed"].map((name) => make("option", { value: name }, name || "any")));
+  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Handovers"),
+    make("form", { class: "filters" }, make("label", {}, "Status", choice)), unknown, list));
+  const refresh = async () => {
+    const told = await ask(`handovers?${query({ status, limit: "100" })}`);
+    unknown.textContent = told.unreachable.length ? `Not known: the handovers of ${told.unreachable.map((node) => node.name).join(", ")}.` : "";
+    list.replaceChildren(told.items.length ? timeline(told.items) : make("p", { class: "quiet" }, "None that a node remembers."));
+  };
+  return { refresh, stop: every(1000, refresh) };
+}
+
+// ---- events ------------------------------------------------------------------------------------
+
+function log(events) {
+  return make("ol", { class: "log" }, events.map((event) =>
+    make("li", { class: event.level === "info" ? "" : event.level },
+      make("time", { datetime: event.at }, clock(event.at)), event.level === "info" ? "" : `${event.level}: `, event.text)));
+}
+
+/** The stream of events since the page was opened; it outlives the views. */
+const stream = {
+  events: [], listeners: new Set(), last: null, running: false,
+  tell() { for (const listener of this.listeners) listener(); },
+  take(frame) {
+    const field = (name) => frame.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
+    const data = field("data") && JSON.parse(field("data"));
+    if (field("event") === "hub") {
+      this.last = field("id");
+      this.events.unshift(data);
+    } else if (field("event") === "missed") {
+      this.events.unshift({ at: new Date().toISOString(), level: "warn", type: "missed", text: data.count === null ? "Events were missed." : `${data.count} events were missed.` });
+    } else return;
+    this.events.length = Math.min(this.events.length, KEPT);
+  },
+  async run() {
+    if (this.running) return;
+    this.running = true;
+    let pause = 1000;
+    for (;;) {
+      try {
+        const more = this.last ? { "Last-Event-ID": this.last } : {};
+        const response = await fetch(this.last ? "events" : "events?replay=200", { headers: headers(more) });
+        if (response.status === 401) { this.running = false; return; }
+        if (!response.ok) throw new Error();
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        let text = "";
+        pause = 1000;
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          text += value;
+          const frames = text.split("\n\n");
+          text = frames.pop();
+          frames.forEach((frame) => this.take(frame));
+          this.tell();
+        }
+      } catch { /* tried again below */ }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      pause = Math.min(pause * 2, 15000);
+    }
+  },
+};
+
+function events() {
+  const list = make("div");
+  let paused = false;
+  const text = make("input", { type: "search", oninput: () => show() });
+  const level = make("select", { onchange: () => show() }, [["", "any"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
+  const pause = button("Pause", () => { paused = !paused; pause.textContent = paused ? "Go on" : "Pause"; show(); });
+  const show = () => {
+    if (paused) return;
+    const wanted = stream.events.filter((event) =>
+      (level.value === "" || event.level === "error" || event.level === level.value)
+      && (event.text.includes(text.value) || event.type.includes(text.value)));
+    list.replaceChildren(wanted.length ? log(wanted.slice(0, 300)) : make("p", { class: "quiet" }, "Nothing."));
+  };
+  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Events of this node, the latest first"),
+    make("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, make("label", {}, "Contains", text), make("label", {}, "Level", level), pause), list));
+  stream.listeners.add(show);
+  show();
+  const stop = every(3000, () => ask("session"));
+  return { stop() { stop(); stream.listeners.delete(show); } };
+}
+
+// ---- settings ----------------------------------------------------------------------------------
+
+function settings() {
+  const refresh = async () => {
+    const told = await ask("settings");
+    main.replaceChildren(
+      make("section", { class: "card" }, make("h2", {}, "This node"), facts([["hub", told.hub], ["node", told.node.name], ["id", told.node.id], ["version", told.version]])),
+      make("section", { class: "card" }, make("h2", {}, "Strategies"), facts(Object.entries(told.strategies).map(([name, value]) => [name.replaceAll("_", " "), value]))),
+      make("section", { class: "card" }, make("h2", {}, "Settings"), table("Of this node", [["setting"], ["value"], ["default"]],
+        told.settings.map((one) => [one.name, one.changed ? make("strong", {}, `${one.value} (changed)`) : one.value, one.default]))),
+      make("section", { class: "card" }, make("h2", {}, "Kinds"), table("That this node can run", [["kind"], ["messages"], ["state version", "number"], ["reads from", "number"]],
+        told.kinds.map((kind) => [kind.name, kind.messages.join(", "), number(kind.state_version), number(kind.oldest_state_version)]))),
+    );
+  };
+  return { refresh, stop: every(4000, refresh) };
+}
+
+// ---- going about -------------------------------------------------------------------------------
+
+const views = { overview, children, child, handovers, events, settings };
+
+function show() {
+  const [, name = "overview", rest] = location.hash.match(/^#\/([a-z]+)(?:\/(.*))?$/) ?? [];
+  view.stop();
+  const known = views[name] ? name : "overview";
+  for (const link of document.querySelectorAll("nav a")) {
+    const here = link.hash === `#/${known}` || (known === "child" && link.hash === "#/children");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  let id = rest ?? "";
+  try { id = decodeURIComponent(id); } catch { /* it is shown as it is */ }
+  view = views[known](id);
+  document.title = `${known === "child" ? id : known} · ${document.getElementById("hub-name").textContent}`;
+}
+
+addEventListener("hashchange", () => {
+  if (!main.hidden) {
+    show();
+    main.focus();
+  }
+});
+
+async function begin() {
+  try {
+    session = await ask("session");
+    document.getElementById("sign-in").hidden = true;
+    main.hidden = false;
+    const told = await ask("settings");
+    document.getElementById("hub-name").textContent = told.hub;
+    document.getElementById("hub-node").textContent = `as ${told.node.name} sees it`;
+  } catch (error) {
+    if (error.status === 401) return;
+    if (error.status === 403) {
+      main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Not allowed"), make("p", {}, error.message)));
+      return;
+    }
+    setTimeout(begin, 2000);
+    return;
+  }
+  stream.run();
+  show();
+}
+
+const THEMES = ["auto", "light", "dark"];
+function theme(name) {
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  document.getElementById("theme").textContent = `Theme: ${name}`;
+  try { localStorage.setItem("actix-hub-theme", name); } catch { /* not remembered */ }
+}
+document.getElementById("theme").addEventListener("click", () => {
+  theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % 3]);
+});
+try { theme(THEMES.find((name) => name === localStorage.getItem("actix-hub-theme")) ?? "auto"); } catch { theme("auto"); }
+
+begin();

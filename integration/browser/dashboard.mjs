@@ -1,0 +1,213 @@
+// The dashboard in a real browser, against a cluster of three nodes with 10,000 children: every view,
+// an action with its dry run, a node that leaves while the page is open, a token, the node that serves
+// the page going away, and not one error on the console.
+//
+//   cargo build --release --example admin
+//   cd integration/browser && npm ci && node dashboard.mjs
+//
+// ADMIN: the program (default target/release/examples/admin). CHROMIUM: the browser (default
+// /usr/bin/chromium). Screenshots go to target/screenshots/.
+
+import { spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const program = process.env.ADMIN ?? `${root}target/release/examples/admin`;
+const shots = `${root}target/screenshots`;
+const CHILDREN = 10_000;
+const WAIT = 30_000;
+mkdirSync(shots, { recursive: true });
+
+const step = (text) => console.log(`· ${text}`);
+const check = (holds, text) => {
+  if (!holds) throw new Error(text);
+};
+
+/** Starts the example and waits until its children run. */
+async function launch(port, more) {
+  const child = spawn(program, ["--http", `127.0.0.1:${port}`, ...more], { stdio: ["ignore", "pipe", "inherit"] });
+  let told = "";
+  child.stdout.on("data", (data) => (told += data));
+  const end = Date.now() + 60_000;
+  while (!told.includes("children started")) {
+    check(child.exitCode === null && Date.now() < end, `it did not start: ${told}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return child;
+}
+
+const stop = (child) => new Promise((resolve) => {
+  child.on("exit", resolve);
+  child.kill("SIGINT");
+  setTimeout(() => child.kill("SIGKILL"), 15_000).unref();
+});
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"],
+});
+const errors = [];
+/** What the browser itself notes of requests that this test makes fail: a child that was stopped, a
+ * node that was ended, a token that is missing. */
+const provoked = (text, url) => text.startsWith("Failed to load resource")
+  && (url.includes("onerror") || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of 401/.test(text));
+function watch(page) {
+  page.setDefaultTimeout(WAIT);
+  page.on("console", (message) => {
+    const wrong = ["error", "warning"].includes(message.type());
+    if (wrong && !provoked(message.text(), decodeURI(message.location().url))) errors.push(message.text());
+  });
+  page.on("pageerror", (error) => errors.push(String(error)));
+  return page;
+}
+
+let cluster = await launch(18490, ["--children", String(CHILDREN), "--states", "--load", "300", "--moves", "60", "--actions", "6000"]);
+const base = "http://127.0.0.1:18490/hub/";
+try {
+  const page = watch(await browser.newPage({ viewport: { width: 1280, height: 860 } }));
+  const go = async (hash, heading) => {
+    await page.goto(`${base}#/${hash}`);
+    await page.getByRole("heading", { name: heading, exact: true }).first().waitFor();
+  };
+  const shot = (name) => page.screenshot({ path: `${shots}/dashboard-${name}.png` });
+
+  step("the overview");
+  await page.goto(base.slice(0, -1));
+  check(page.url() === base, `the page is at its slash, not ${page.url()}`);
+  await page.locator(".figures dd", { hasText: "10,000" }).waitFor();
+  await page.locator("svg.ring circle.node").nth(2).waitFor();
+  await page.locator("svg.ring circle.dot").first().waitFor({ state: "attached" });
+  await page.getByRole("row", { name: /^b/ }).getByText("alive").waitFor();
+  await page.waitForFunction(() => /\d/.test(document.querySelectorAll(".figures dd")[2]?.textContent ?? ""));
+  await shot("overview");
+
+  step("children: paging, search and filters over 10,000");
+  await go("children", "Children");
+  await page.getByText("1 to 50 of 10,000").waitFor();
+  await page.getByRole("button", { name: "Next" }).click();
+  await page.getByText("51 to 100 of 10,000").waitFor();
+  await page.getByRole("link", { name: "tally/00050" }).waitFor();
+  await page.getByLabel("Id contains").fill("tally/0123");
+  await page.getByText("1 to 10 of 10", { exact: true }).waitFor();
+  await page.getByLabel("Tag").fill("odd");
+  await page.getByText("1 to 5 of 5", { exact: true }).waitFor();
+  check((await page.locator("tbody tr").count()) === 5, "five rows");
+  await shot("children");
+
+  step("a child: why, state, and a move with its dry run first");
+  await page.getByRole("link", { name: "tally/01231" }).click();
+  await page.getByText(/The distribution puts it on|It was sent to/).waitFor();
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.getByText(/"count":/).waitFor();
+  await page.getByRole("button", { name: "Migrate …" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText(/would move from/).waitFor();
+  await page.screenshot({ path: `${shots}/dashboard-dry-run.png` });
+  await dialog.getByRole("button", { name: "Migrate tally/01231" }).click();
+  await dialog.getByText(/tally\/01231 moved from/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("It was sent to").waitFor();
+  await page.locator(".bar span.p-freeze").first().waitFor({ state: "attached" });
+  await shot("child");
+
+  step("a child is started with a hostile id, and stopped");
+  await go("children", "Children");
+  const id = "<img src=x onerror=alert(1)> & \"x\"/é";
+  await page.getByRole("button", { name: "Start a child …" }).click();
+  await dialog.getByLabel("Id").fill(id);
+  await dialog.getByLabel("Id").press("Tab");
+  await dialog.getByText(/would be started on/).waitFor();
+  await dialog.getByRole("button", { name: "Start a child" }).click();
+  await dialog.getByText(/was started on/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByLabel("Id contains").fill("onerror");
+  await page.getByRole("link", { name: id }).click();
+  await page.getByRole("heading", { name: id }).waitFor();
+  check((await page.locator("main img").count()) === 0, "the id is text");
+  await page.getByRole("button", { name: "Stop …" }).click();
+  await dialog.getByText(/would be stopped for good/).waitFor();
+  await dialog.getByRole("button", { name: /^Stop / }).click();
+  await dialog.getByText(/was stopped for good/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("There is no such child.").waitFor();
+
+  step("handovers, events, settings");
+  await go("handovers", "Handovers");
+  await page.getByRole("row", { name: /tally\/01231/ }).first().waitFor();
+  await shot("handovers");
+  await page.getByLabel("Status").selectOption("failed");
+  await page.getByText("None that a node remembers.").waitFor();
+  await go("events", "Events of this node, the latest first");
+  await page.locator("ol.log li").first().waitFor();
+  await page.getByLabel("Contains").fill("handed over");
+  await page.locator("ol.log li", { hasText: "was handed over" }).first().waitFor();
+  await shot("events");
+  await go("settings", "Strategies");
+  await page.getByText("ConsistentHashing").waitFor();
+  await page.getByRole("cell", { name: "tally.add" }).waitFor();
+  await shot("settings");
+
+  step("dark, and on a phone");
+  await page.getByRole("button", { name: /Theme/ }).click();
+  await page.getByRole("button", { name: "Theme: light" }).click();
+  await page.getByRole("button", { name: "Theme: dark" }).waitFor();
+  await go("overview", "Nodes");
+  await page.locator("svg.ring circle.node").nth(2).waitFor();
+  await shot("dark");
+  await page.setViewportSize({ width: 375, height: 740 });
+  for (const [hash, heading] of [["overview", "Nodes"], ["children", "Children"], ["handovers", "Handovers"], ["settings", "Settings"]]) {
+    await go(hash, heading);
+    await page.locator("main table, main svg").first().waitFor();
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    check(wide <= 0, `${hash} is ${wide} px too wide for a phone`);
+  }
+  await shot("phone");
+  await page.setViewportSize({ width: 1280, height: 860 });
+
+  step("a node leaves while the page is open");
+  await go("overview", "Nodes");
+  await page.getByRole("row", { name: /^c/ }).getByRole("button", { name: "Leave …" }).click();
+  await dialog.getByText(/would hand [\d]+ children over and leave/).waitFor();
+  await dialog.getByRole("button", { name: "Let c leave" }).click();
+  await dialog.getByText(/hands \d+ children over and leaves/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.waitForFunction(() => document.querySelectorAll("svg.ring circle.node").length === 2, null, { timeout: 60_000 });
+  await page.locator(".figures dd", { hasText: "10,000" }).waitFor();
+  await shot("left");
+
+  step("the node that serves the page goes away: the page says so, and comes back with it");
+  await stop(cluster);
+  await page.getByText(/does not answer; what is shown is from/).waitFor();
+  await shot("stale");
+  cluster = await launch(18490, ["--children", "5", "--moves", "0"]);
+  await page.locator("#banner").waitFor({ state: "hidden" });
+  await page.locator("svg.ring circle.node").nth(2).waitFor();
+  await stop(cluster);
+
+  step("a token is asked for, kept for the tab, and never in the address");
+  const token = "0123456789-a-token";
+  cluster = await launch(18490, ["--children", "5", "--token", token]);
+  const guarded = watch(await browser.newPage());
+  await guarded.goto(base);
+  await guarded.getByLabel("Token").fill("wrong-wrong-wrong-wrong");
+  await guarded.getByRole("button", { name: "Sign in" }).click();
+  await guarded.getByLabel("Token").fill(token);
+  await guarded.getByRole("button", { name: "Sign in" }).click();
+  await guarded.locator("svg.ring circle.node").nth(2).waitFor();
+  check(!guarded.url().includes(token), "the token is not in the address");
+
+  check(errors.length === 0, `on the console: ${errors.join("\n")}`);
+  console.log("the dashboard is well");
+} catch (error) {
+  for (const context of browser.contexts()) {
+    for (const page of context.pages()) await page.screenshot({ path: `${shots}/dashboard-failed.png` }).catch(() => {});
+  }
+  console.error(error, errors);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+  await stop(cluster);
+}

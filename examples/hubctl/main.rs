@@ -1,0 +1,97 @@
+//! A terminal client of the admin endpoint.
+//!
+//! `cargo run --example hubctl -- --url http://127.0.0.1:8090/hub nodes`, with an endpoint from
+//! `cargo run --example admin`.
+
+mod act;
+mod client;
+mod follow;
+mod interrupt;
+mod options;
+mod paint;
+mod problem;
+mod reply;
+mod screen;
+mod show;
+mod sse;
+mod table;
+mod text;
+mod watch;
+
+use std::{error::Error as _, fs, io, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::{
+    client::Client,
+    options::{Command, Endpoint, Options, Token},
+    paint::Tone,
+    problem::Failure,
+    screen::Screen,
+    text::escape,
+};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let screen = Screen::new(options.json, options.color);
+    match run(options, screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.code();
+            if matches!(failure, Failure::Declined) {
+                screen.note(Tone::Plain, &failure.to_string());
+            } else if code != ExitCode::SUCCESS {
+                let mut text = failure.to_string();
+                if let Some(source) = failure.source() {
+                    text.push_str(&format!(": {source}"));
+                }
+                screen.fail(&text);
+            }
+            code
+        }
+    }
+}
+
+fn run(options: Options, screen: Screen) -> Result<(), Failure> {
+    let client = match options.command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Options::command(), "hubctl", &mut script);
+            return Ok(io::Write::write_all(&mut io::stdout(), &script)?);
+        }
+        _ => client(options.endpoint)?,
+    };
+    match options.command {
+        Command::Nodes => show::nodes(&client, screen),
+        Command::Children(filter) => show::children(&client, screen, filter),
+        Command::Child { id } => show::child(&client, screen, &id),
+        Command::Start { what, sure } => act::start(&client, screen, what, sure),
+        Command::Stop { id, sure } => act::stop(&client, screen, &id, sure),
+        Command::Handovers(filter) => show::handovers(&client, screen, filter),
+        Command::Migrate { child, node, forced, sure } => {
+            act::migrate(&client, screen, &child, &node, forced, sure)
+        }
+        Command::Leave { node, sure } => act::leave(&client, screen, &node, sure),
+        Command::Events { replay, follow } => follow::events(&client, screen, replay, follow),
+        Command::Settings => show::settings(&client, screen),
+        Command::Watch => watch::watch(&client, screen),
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+fn client(endpoint: Endpoint) -> Result<Client, Failure> {
+    let Endpoint { url, token: given, token_file, timeout } = endpoint;
+    let (token, source) = match token_file {
+        // An empty variable is as good as none.
+        None => (given.filter(|token| !token.0.is_empty()), "--token or HUBCTL_TOKEN".to_owned()),
+        Some(file) => {
+            let name = escape(&file.to_string_lossy()).into_owned();
+            let text = fs::read_to_string(&file)
+                .map_err(|source| Failure::File { file: name.clone(), source })?;
+            (Some(Token(text.trim().to_owned())), name)
+        }
+    };
+    let token = token.map(Token::check).transpose();
+    let token = token.map_err(|why| Failure::Usage(format!("{source}: {why}")))?;
+    Ok(Client::new(&url, token, timeout))
+}

@@ -1,0 +1,550 @@
+//! What the endpoint knows, for people.
+
+use std::fmt::Display;
+
+use crate::{
+    client::{Client, query},
+    options::{ChildrenFilter, HandoversFilter},
+    paint::{Paint, Tone},
+    problem::Failure,
+    reply::{Child, Event, Handover, Instance, Node, Page, Settings, Who},
+    screen::Screen,
+    table::{Cell, Column, Table},
+    text::{
+        Text, UNKNOWN, bytes, clock, count, date, encode, escape, known, short, span, width, wrap,
+    },
+};
+
+pub(crate) fn nodes(client: &Client, screen: Screen) -> Result<(), Failure> {
+    if screen.json {
+        return pages_as_json(client, screen, "nodes", &[], true);
+    }
+    screen.print_table(&node_table(&all_nodes(client)?))?;
+    Ok(())
+}
+
+pub(crate) fn all_nodes(client: &Client) -> Result<Vec<Node>, Failure> {
+    let mut nodes = Vec::new();
+    let limit = Some("1000".to_owned());
+    pages(client, "nodes", &[("limit", limit)], |mut page: Page<Node>| {
+        nodes.append(&mut page.items);
+        Ok(true)
+    })?;
+    Ok(nodes)
+}
+
+pub(crate) fn node_table(nodes: &[Node]) -> Table {
+    let mut nodes: Vec<_> = nodes.iter().collect();
+    nodes.sort_by(|a, b| (&a.who.name.0, &a.who.id.0).cmp(&(&b.who.name.0, &b.who.id.0)));
+    let mut table = Table::new([
+        Column::node("NODE"),
+        Column::text("STATE"),
+        Column::text("LINK"),
+        Column::number("CHILDREN"),
+        Column::number("SHARE").goes(4),
+        Column::number("QUEUED"),
+        Column::number("MOVING").goes(1),
+        Column::number("RTT").goes(2),
+        Column::number("UPTIME").goes(3),
+        Column::number("HANDLED").goes(5),
+        Column::number("WEIGHT").goes(7),
+        Column::text("VERSION").goes(6),
+        Column::text("ADDRESSES").cut_to(20).goes(8),
+    ]);
+    for node in nodes {
+        let load = |value: fn(&crate::reply::Load) -> Option<u64>| {
+            known(node.load.as_ref().and_then(value)).into()
+        };
+        let link = node.link.as_ref();
+        let is_self = node.is_self == Some(true);
+        let rtt = link.and_then(|link| link.rtt_ms).map(|rtt| span(rtt / 1e3));
+        let addresses = node.addresses.as_ref().map(|addresses| join(addresses, " "));
+        table.row([
+            node.who.to_string().into(),
+            Cell::state(known(node.state.as_ref())),
+            Cell::state(known(link.and_then(|link| link.state.as_ref()))),
+            known(node.children).into(),
+            node.share.map_or(UNKNOWN.into(), |share| format!("{:.0} %", share * 100.0)).into(),
+            load(|load| load.queued),
+            load(|load| load.running_handovers),
+            // There is no link to itself to measure.
+            if is_self && rtt.is_none() { "-".to_owned() } else { known(rtt) }.into(),
+            known(node.uptime_seconds.map(span)).into(),
+            load(|load| load.handled),
+            known(node.weight).into(),
+            known(node.version.as_ref()).into(),
+            known(addresses).into(),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn children(
+    client: &Client,
+    screen: Screen,
+    filter: ChildrenFilter,
+) -> Result<(), Failure> {
+    let ChildrenFilter { tag, node, kind, state, text, limit, all } = filter;
+    let limit = limit.or(all.then_some(1_000));
+    let parameters = [
+        ("tag", tag),
+        ("node", node.map(|node| filter_node(client, node)).transpose()?),
+        ("kind", kind),
+        ("state", state.map(|state| format!("{state:?}").to_lowercase())),
+        ("text", text),
+        ("limit", limit.map(|limit| limit.to_string())),
+    ];
+    if screen.json {
+        return pages_as_json(client, screen, "children", &parameters, all);
+    }
+    let mut table = Table::new([
+        Column::text("CHILD").cut_to(20),
+        Column::text("KIND").cut_to(8),
+        Column::text("STATE"),
+        Column::node("NODE"),
+        Column::text("OTHERS").cut_to(12).goes(6),
+        Column::number("MAILBOX").goes(1),
+        Column::number("HANDLED").goes(2),
+        Column::number("RESTARTS").goes(3),
+        Column::text("EPOCH").goes(4),
+        Column::text("TAGS").cut_to(10).goes(5),
+    ]);
+    let (mut shown, mut total, mut more) = (0, None, false);
+    pages(client, "children", &parameters, |page: Page<Child>| {
+        shown += page.items.len() as u64;
+        (total, more) = (page.total, page.next_cursor.is_some());
+        for child in &page.items {
+            let runtime = child.runtime.as_ref();
+            let (active, others) = instances(&child.nodes);
+            table.row([
+                child.id.to_string().into(),
+                known(child.kind.as_ref()).into(),
+                Cell::state(known(child.state.as_ref())),
+                known(active).into(),
+                others.into(),
+                known(runtime.and_then(|runtime| runtime.mailbox)).into(),
+                known(runtime.and_then(|runtime| runtime.handled)).into(),
+                known(runtime.and_then(|runtime| runtime.restarts)).into(),
+                known(child.epoch.as_ref()).into(),
+                join(&child.tags, ",").into(),
+            ]);
+        }
+        Ok(all)
+    })?;
+    if shown == 0 {
+        screen.note(Tone::Faint, "there is no such child");
+        return Ok(());
+    }
+    screen.print_table(&table)?;
+    if more && !all {
+        let note = format!("{shown} of {} are shown; --all shows all", children_of(total));
+        screen.note(Tone::Faint, &note);
+    }
+    Ok(())
+}
+
+pub(crate) fn handovers(
+    client: &Client,
+    screen: Screen,
+    filter: HandoversFilter,
+) -> Result<(), Failure> {
+    let HandoversFilter { status, node, child } = filter;
+    let parameters = [
+        ("status", status.map(|status| format!("{status:?}").to_lowercase())),
+        ("node", node.map(|node| filter_node(client, node)).transpose()?),
+        ("child", child),
+    ];
+    let reply = client.get(&query("handovers", &parameters))?;
+    if screen.json {
+        return Ok(screen.print_json(&reply)?);
+    }
+    let page: Page<Handover> = reply.read()?;
+    if page.items.is_empty() {
+        screen.note(Tone::Faint, "there is no such handover");
+    } else {
+        screen.print_table(&handover_table(&page.items))?;
+    }
+    if page.next_cursor.is_some() {
+        let note = format!("{} of {} handovers are shown", page.items.len(), known(page.total));
+        screen.note(Tone::Faint, &note);
+    }
+    if let Some(note) = unreachable(&page) {
+        screen.note(Tone::Warn, &note);
+    }
+    Ok(())
+}
+
+/// A word of warning when some nodes did not tell their handovers.
+pub(crate) fn unreachable(page: &Page<Handover>) -> Option<String> {
+    let nodes: Vec<_> = page.unreachable.iter().map(ToString::to_string).collect();
+    (!nodes.is_empty()).then(|| format!("unknown, no answer: handovers of {}", nodes.join(", ")))
+}
+
+pub(crate) fn handover_table(handovers: &[Handover]) -> Table {
+    let mut table = Table::new([
+        Column::text("CHILD").cut_to(16),
+        Column::node("FROM"),
+        Column::node("TO"),
+        Column::text("STATUS"),
+        Column::number("TOOK"),
+        Column::text("NOTE").cut_to(20),
+        Column::number("BYTES").goes(1),
+        Column::text("EPOCH").goes(3),
+        Column::text("STARTED (UTC)").goes(2),
+        Column::text("PHASES (ms)").cut_to(50).goes(4),
+    ]);
+    for handover in handovers {
+        let is_running = handover.status.as_ref().is_some_and(|status| status.0 == "running");
+        let phase = handover.phases.last().filter(|_| is_running);
+        let note = match (&handover.reason, phase) {
+            (Some(reason), _) => reason.to_string(),
+            (None, Some(phase)) => format!("in {}", phase.name),
+            (None, None) => String::new(),
+        };
+        let phases = handover.phases.iter().map(|phase| {
+            format!("{} {}", phase.name, known(phase.took_ms.map(|took| format!("{took:.1}"))))
+        });
+        table.row([
+            handover.child.to_string().into(),
+            known(handover.from.as_ref()).into(),
+            known(handover.to.as_ref()).into(),
+            Cell::state(known(handover.status.as_ref())),
+            known(handover.took_ms.map(|took| span(took / 1e3))).into(),
+            note.into(),
+            known(handover.bytes.map(bytes)).into(),
+            known(handover.epoch.as_ref()).into(),
+            known(handover.started_at.as_ref().map(date)).into(),
+            phases.collect::<Vec<_>>().join(", ").into(),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn child(client: &Client, screen: Screen, id: &str) -> Result<(), Failure> {
+    let reply = client.get(&format!("children/{}", encode(id)))?;
+    if screen.json {
+        return Ok(screen.print_json(&reply)?);
+    }
+    let child: Child = reply.read()?;
+    let why = child.why.as_ref();
+    let runtime = child.runtime.as_ref();
+    let spec = child.spec.as_ref();
+    let mut facts = Facts::new(screen);
+    facts.add("child", &child.id);
+    facts.add("kind", known(child.kind.as_ref()));
+    let state = known(child.state.as_ref());
+    facts.add_toned("state", Tone::of(&state), state.clone());
+    let (active, others) = instances(&child.nodes);
+    facts.add("node", known(active));
+    if !others.is_empty() {
+        facts.add("others", others);
+    }
+    facts.add("pinned to", child.pinned.as_ref().map_or("none".into(), |id| named(&child, id)));
+    facts.add("epoch", known(child.epoch.as_ref()));
+    facts.add("tags", some(&join(&child.tags, ", ")));
+    let metadata: Vec<_> =
+        child.metadata.iter().map(|(key, value)| format!("{}={value}", escape(key))).collect();
+    facts.add("metadata", some(&metadata.join(", ")));
+    facts.add("mailbox", known(runtime.and_then(|runtime| runtime.mailbox)));
+    facts.add("handled", known(runtime.and_then(|runtime| runtime.handled)));
+    facts.add("restarts", known(runtime.and_then(|runtime| runtime.restarts)));
+    facts.add("there since", known(runtime.and_then(|r| r.running_since.as_ref()).map(date)));
+    facts.add(
+        "came by",
+        match runtime {
+            None => UNKNOWN.to_owned(),
+            Some(runtime) => {
+                runtime.last_handover.as_ref().map_or("no handover".to_owned(), came_by)
+            }
+        },
+    );
+    facts.add(
+        "restart",
+        match spec {
+            None => UNKNOWN.to_owned(),
+            Some(spec) => format!(
+                "{}, at most {} within {}",
+                known(spec.restart.as_ref()),
+                count_or_unknown(spec.restarts, "restart", "restarts"),
+                known(spec.within_seconds.map(span))
+            ),
+        },
+    );
+    facts.add("arguments", known(spec.and_then(|spec| spec.args_bytes).map(bytes)));
+    if let Some(why) = why {
+        facts.begin("Why it is there");
+        facts.add("rule", known(why.rule.as_ref()));
+        facts.add("that is", known(why.text.as_ref()));
+        facts.add("owner", known(why.owner.as_ref()));
+        facts.add("belongs on", known(why.belongs.as_ref()));
+        facts.add("home", known(why.home.as_ref()));
+        facts.add("born at", known(why.born.as_ref()));
+        facts.add("copied at", known(why.copied.as_ref()));
+    }
+    screen.print(&facts.text)?;
+    if let Some(why) = why.filter(|why| !why.candidates.is_empty()) {
+        let mut table = Table::new([
+            Column::node("CANDIDATE"),
+            Column::text("TAKES CHILDREN"),
+            Column::text("WHY NOT").cut_to(12),
+        ]);
+        for candidate in &why.candidates {
+            table.row([
+                candidate.who.to_string().into(),
+                known(candidate.takes_children.map(yes_or_no)).into(),
+                candidate.reason.as_ref().map(ToString::to_string).unwrap_or_default().into(),
+            ]);
+        }
+        screen.print("")?;
+        screen.print_table(&table)?;
+    }
+    let head = screen.head("History, latest first");
+    screen.print(&format!("\n{head}"))?;
+    if child.history.is_empty() {
+        screen.print("none")?;
+        return Ok(());
+    }
+    let mut table = Table::new([
+        Column::text("AT (UTC)"),
+        Column::text("LEVEL"),
+        Column::text("EVENT").goes(1),
+        Column::text("TEXT").cut_to(46),
+    ]);
+    for event in &child.history {
+        table.row([
+            known(event.at.as_ref().map(date)).into(),
+            Cell::state(known(event.level.as_ref())),
+            known(event.kind.as_ref()).into(),
+            event.text.to_string().into(),
+        ]);
+    }
+    screen.print_table(&table)?;
+    Ok(())
+}
+
+pub(crate) fn settings(client: &Client, screen: Screen) -> Result<(), Failure> {
+    let reply = client.get("settings")?;
+    if screen.json {
+        return Ok(screen.print_json(&reply)?);
+    }
+    let settings: Settings = reply.read()?;
+    let mut facts = Facts::new(screen);
+    facts.add("hub", known(settings.hub.as_ref()));
+    facts.add("node", known(settings.node.as_ref()));
+    facts.add("version", known(settings.version.as_ref()));
+    facts.begin("Strategies");
+    for (name, value) in &settings.strategies {
+        facts.add(&escape(name).replace('_', " "), value);
+    }
+    screen.print(&format!("{}\n", facts.text))?;
+    let mut table = Table::new([
+        Column::text("SETTING").cut_to(20),
+        Column::text("VALUE").cut_to(12),
+        Column::text("DEFAULT").cut_to(12),
+        Column::text("CHANGED"),
+    ]);
+    for setting in &settings.settings {
+        table.row([
+            setting.name.to_string().into(),
+            known(setting.value.as_ref()).into(),
+            known(setting.default.as_ref()).into(),
+            known(setting.changed.map(yes_or_no)).into(),
+        ]);
+    }
+    screen.print_table(&table)?;
+    let mut table = Table::new([
+        Column::text("KIND").cut_to(12),
+        Column::number("WRITES STATE"),
+        Column::number("READS FROM"),
+        Column::text("MESSAGES").cut_to(20),
+    ]);
+    for kind in &settings.kinds {
+        table.row([
+            kind.name.to_string().into(),
+            known(kind.state_version).into(),
+            known(kind.oldest_state_version).into(),
+            join(&kind.messages, ", ").into(),
+        ]);
+    }
+    screen.print("")?;
+    screen.print_table(&table)?;
+    Ok(())
+}
+
+/// An event on a line: when, how bad, what.
+pub(crate) fn event_line(event: &Event, paint: Paint) -> String {
+    let at = known(event.at.as_ref().map(clock));
+    let level = known(event.level.as_ref());
+    let kind = known(event.kind.as_ref());
+    let gap = " ".repeat(5_usize.saturating_sub(width(&level)));
+    let level = paint.on(Tone::of(&level), &level);
+    let kind = format!("{kind:<18}");
+    format!("{at}  {level}{gap}  {}  {}", paint.on(Tone::Faint, &kind), event.text)
+}
+
+/// The one node that is called so: by its id, its name, or the end of its id.
+pub(crate) fn find_node(client: &Client, called: &str) -> Result<Option<Who>, Failure> {
+    let end = called.trim_start_matches('…');
+    let nodes = all_nodes(client)?;
+    let fits = |fit: &dyn Fn(&Who) -> bool| -> Vec<Who> {
+        nodes.iter().map(|node| &node.who).filter(|who| fit(who)).cloned().collect()
+    };
+    for found in [
+        fits(&|who| who.id.0 == called),
+        fits(&|who| who.name.0 == called),
+        fits(&|who| end.len() >= 6 && who.id.0.ends_with(end)),
+    ] {
+        match &found[..] {
+            [] => {}
+            [one] => return Ok(Some(one.clone())),
+            many => {
+                let ids: Vec<_> = many.iter().map(|who| who.id.to_string()).collect();
+                let called = escape(called);
+                let all = ids.join("\n  ");
+                return Err(Failure::Usage(format!(
+                    "several nodes are called {called}; name one by its id:\n  {all}"
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The id of the node that is called so; else the text itself: the endpoint may know nodes that
+/// are not there any more.
+fn filter_node(client: &Client, called: String) -> Result<String, Failure> {
+    Ok(find_node(client, &called)?.map_or(called, |who| who.id.0))
+}
+
+/// Reads a list part by part, as long as `take` wants more.
+fn pages<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    parameters: &[(&str, Option<String>)],
+    mut take: impl FnMut(Page<T>) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut cursor = None;
+    loop {
+        let page: Page<T> = client.get(&at_cursor(path, parameters, cursor.clone()))?.read()?;
+        let next = page.next_cursor.clone();
+        if !take(page)? || next.is_none() {
+            return Ok(());
+        }
+        if next == cursor {
+            return Err(client.odd("a list does not go on where its cursor points"));
+        }
+        cursor = next;
+    }
+}
+
+/// The replies as they came, one on a line.
+fn pages_as_json(
+    client: &Client,
+    screen: Screen,
+    path: &str,
+    parameters: &[(&str, Option<String>)],
+    all: bool,
+) -> Result<(), Failure> {
+    let mut cursor = None;
+    loop {
+        let reply = client.get(&at_cursor(path, parameters, cursor.clone()))?;
+        screen.print_json(&reply)?;
+        let next = reply.read::<Page<serde::de::IgnoredAny>>()?.next_cursor;
+        if !all || next.is_none() {
+            return Ok(());
+        }
+        if next == cursor {
+            return Err(client.odd("a list does not go on where its cursor points"));
+        }
+        cursor = next;
+    }
+}
+
+fn at_cursor(path: &str, parameters: &[(&str, Option<String>)], cursor: Option<String>) -> String {
+    query(path, &[parameters, &[("cursor", cursor)]].concat())
+}
+
+/// Names and values below each other. Long values go on below themselves.
+struct Facts {
+    screen: Screen,
+    text: String,
+}
+
+impl Facts {
+    fn new(screen: Screen) -> Self {
+        Self { screen, text: String::new() }
+    }
+
+    fn begin(&mut self, head: &str) {
+        self.text.push_str(&format!("\n\n{}", self.screen.head(head)));
+    }
+
+    fn add(&mut self, name: &str, value: impl Display) {
+        self.add_toned(name, Tone::Plain, value.to_string());
+    }
+
+    fn add_toned(&mut self, name: &str, tone: Tone, value: String) {
+        const NAMES: usize = 20;
+        let room = self.screen.width().map_or(usize::MAX, |width| width.saturating_sub(NAMES + 2));
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let gap = " ".repeat(NAMES.saturating_sub(width(name)));
+        self.text.push_str(&format!("{}{gap}  ", self.screen.paint.on(Tone::Faint, name)));
+        let lines = wrap(&value, room);
+        let lines: Vec<_> = lines.iter().map(|line| self.screen.paint.on(tone, line)).collect();
+        self.text.push_str(&lines.join(&format!("\n{}", " ".repeat(NAMES + 2))));
+    }
+}
+
+/// Where a child is active, and where else it is in which role.
+fn instances(nodes: &[Instance]) -> (Option<&Who>, String) {
+    let is_active = |instance: &&Instance| instance.role.as_ref().is_some_and(|r| r.0 == "active");
+    let active = nodes.iter().find(is_active).map(|instance| &instance.who);
+    let others = nodes.iter().filter(|instance| Some(&instance.who) != active);
+    let others =
+        others.map(|instance| format!("{} ({})", instance.who, known(instance.role.as_ref())));
+    (active, others.collect::<Vec<_>>().join(", "))
+}
+
+/// The node with this id, named if the reply tells its name anywhere.
+fn named(child: &Child, id: &Text) -> String {
+    let why = child.why.as_ref();
+    let candidates = why.into_iter().flat_map(|why| &why.candidates).map(|one| &one.who);
+    let others = why.into_iter().flat_map(|why| [&why.owner, &why.belongs, &why.home]).flatten();
+    let instances = child.nodes.iter().map(|instance| &instance.who);
+    let who = candidates.chain(others).chain(instances).find(|who| who.id == *id);
+    who.map_or_else(|| short(id), ToString::to_string)
+}
+
+fn came_by(handover: &Handover) -> String {
+    format!(
+        "a handover from {} to {}, {} in {}, {} of state, epoch {}",
+        known(handover.from.as_ref()),
+        known(handover.to.as_ref()),
+        known(handover.status.as_ref()),
+        known(handover.took_ms.map(|took| span(took / 1e3))),
+        known(handover.bytes.map(bytes)),
+        known(handover.epoch.as_ref()),
+    )
+}
+
+fn join(texts: &[Text], between: &str) -> String {
+    texts.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+}
+
+fn some(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+fn yes_or_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+pub(crate) fn children_of(total: Option<u64>) -> String {
+    count_or_unknown(total, "child", "children")
+}
+
+fn count_or_unknown(number: Option<u64>, one: &str, many: &str) -> String {
+    number.map_or_else(|| format!("{UNKNOWN} {many}"), |number| count(number, one, many))
+}

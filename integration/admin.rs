@@ -8,7 +8,7 @@ use actix_web::{
     App, Error,
     body::{MessageBody, to_bytes},
     dev::{Service, ServiceResponse},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     test::{self, TestRequest},
 };
 use serde_json::{Value, json};
@@ -120,6 +120,64 @@ fn tokens_give_rights_and_actions_need_more_than_reading() {
         // The page itself holds no secret, and asks for the token.
         let page = test::call_service(&app, get("/").to_request()).await;
         assert_eq!(page.status(), StatusCode::OK);
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn however_it_is_mounted_and_spelt_nothing_is_served_without_the_token() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let token = AdminToken::new("a-token-0123456789").expect("long enough");
+        let options = || options().access(AdminAccess::token(token.clone()));
+        let nested =
+            test::init_service(App::new().service(
+                actix_web::web::scope("/ops").service(admin::scope(hub.clone(), options())),
+            ))
+            .await;
+        let root =
+            test::init_service(App::new().service(admin::scope(hub.clone(), options().at(""))))
+                .await;
+        let slashed =
+            test::init_service(App::new().service(admin::scope(hub.clone(), options().at("/x/"))))
+                .await;
+        let paths = [
+            "/nodes",
+            "/children",
+            "/settings",
+            "/metrics",
+            "/events",
+            "/session",
+            "/openapi.json",
+            "/handovers",
+            "/children/c",
+            "/children/c/state",
+            "/nodes/",
+            "//nodes",
+            "/health/../nodes",
+            "/health/live/../../nodes",
+            "/%6eodes",
+            "/nothing",
+        ];
+        for path in paths {
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST] {
+                let at = |uri: String| local(TestRequest::with_uri(&uri).method(method.clone()));
+                for (status, _) in [
+                    call(&nested, at(format!("/ops/hub{path}"))).await,
+                    call(&root, at(path.to_owned())).await,
+                    call(&slashed, at(format!("/x{path}"))).await,
+                ] {
+                    assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path}");
+                }
+            }
+        }
+        for (app, path) in [(&nested, "/ops/hub"), (&slashed, "/x")] {
+            let live = local(TestRequest::get().uri(&format!("{path}/health/live")));
+            assert_eq!(call(app, live).await.0, StatusCode::OK);
+            let request = local(TestRequest::get().uri(&format!("{path}/openapi.json")))
+                .insert_header((header::AUTHORIZATION, "Bearer a-token-0123456789"));
+            assert_eq!(call(app, request).await.1["servers"][0]["url"], path);
+        }
         stop(vec![hub]).await;
     });
 }

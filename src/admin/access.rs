@@ -115,7 +115,7 @@ impl AdminAccess {
         }
     }
 
-    fn right(&self, request: &ServiceRequest) -> Result<AdminRight, Problem> {
+    fn right(&self, request: &HttpRequest) -> Result<AdminRight, Problem> {
         match self {
             Self::Loopback => is_local(request).map(|()| AdminRight::Act),
             Self::Tokens { read, act } => {
@@ -143,7 +143,7 @@ impl fmt::Debug for AdminAccess {
     }
 }
 
-fn bearer(request: &ServiceRequest) -> Option<&str> {
+fn bearer(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -151,7 +151,7 @@ fn bearer(request: &ServiceRequest) -> Option<&str> {
 
 /// Whether a request comes from this machine, and not by way of a proxy or of a page that made the
 /// browser believe that its own name is this machine's.
-fn is_local(request: &ServiceRequest) -> Result<(), Problem> {
+fn is_local(request: &HttpRequest) -> Result<(), Problem> {
     let refuse = |what: &str| {
         Err(Problem::forbidden(format!(
             "{what}, and neither a token nor a guard is set: only clients on loopback are served"
@@ -180,29 +180,51 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-/// Lets a request through, or not, and sets what each response carries.
-pub(crate) async fn guard(
+/// Lets a request through to what only those with a right may see. On each resource itself, so that
+/// no way of mounting the scope and no spelling of a path leads past it.
+pub(crate) async fn guarded(
     desk: web::Data<Desk>,
-    mut request: ServiceRequest,
+    request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let pattern = request.match_pattern().unwrap_or_default();
-    let path = pattern.strip_prefix(desk.options.path.trim_end_matches('/')).unwrap_or_default();
-    let open = path.starts_with("/health/");
-    let is_page = matches!(path, "" | "/" | "/dashboard.css" | "/dashboard.js");
-    let bare = is_page && matches!(desk.options.access, AdminAccess::Tokens { .. });
-    let allowed = if open || bare {
-        Ok(())
-    } else {
-        desk.options.access.right(&request).and_then(|right| admit(&desk, &mut request, right))
-    };
-    if allowed.is_ok() && !open && !is_page {
-        desk.learn_names().await;
+    let right = desk.options.access.right(request.request());
+    match right.and_then(|right| admit(&desk, request.request(), right)) {
+        Ok(()) => {
+            desk.learn_names().await;
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        Err(problem) => Ok(request.into_response(problem.error_response())),
     }
-    let mut response = match allowed {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
-        Err(problem) => request.into_response(problem.error_response()),
-    };
+}
+
+/// The same for the page, which holds nothing of the hub: whoever has a token needs it to send one.
+pub(crate) async fn page(
+    desk: web::Data<Desk>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let bare = matches!(desk.options.access, AdminAccess::Tokens { .. });
+    let right = desk.options.access.right(request.request());
+    match right {
+        Err(problem) if !bare => Ok(request.into_response(problem.error_response())),
+        _ => Ok(next.call(request).await?.map_into_boxed_body()),
+    }
+}
+
+/// Nothing is at that path; said only to those who may know.
+pub(crate) async fn nothing(desk: web::Data<Desk>, request: HttpRequest) -> Problem {
+    match desk.options.access.right(&request) {
+        Ok(_) => Problem::not_found(format!("there is nothing at {}", request.path())),
+        Err(problem) => problem,
+    }
+}
+
+/// Sets what each response carries.
+pub(crate) async fn hardened(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let mut response = next.call(request).await?.map_into_boxed_body();
     let headers = response.headers_mut();
     for (name, value) in SECURITY {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -226,7 +248,7 @@ const SECURITY: [(&str, &str); 6] = [
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
-fn admit(desk: &Desk, request: &mut ServiceRequest, right: AdminRight) -> Result<(), Problem> {
+fn admit(desk: &Desk, request: &HttpRequest, right: AdminRight) -> Result<(), Problem> {
     let acts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if acts {
         if right < AdminRight::Act {

@@ -48,7 +48,7 @@ pub use self::access::{AdminAccess, AdminRight, AdminToken, WeakToken};
 use self::{
     access::Limiter,
     journal::Journal,
-    problem::{Problem, method_not_allowed, not_found},
+    problem::{Problem, method_not_allowed},
 };
 use crate::{
     hub::{
@@ -68,8 +68,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const BODY_LIMIT: usize = 1 << 20;
 
 /// How the admin endpoint is mounted, and for whom.
+///
+/// ```
+/// use actix_hub::admin::{AdminAccess, AdminOptions, AdminToken};
+///
+/// # fn main() -> Result<(), actix_hub::admin::WeakToken> {
+/// let options = AdminOptions {
+///     path: "/ops/hub".to_owned(),
+///     access: AdminAccess::token(AdminToken::new("a-long-secret-from-a-vault")?),
+///     ..AdminOptions::default()
+/// };
+/// # let _ = options;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct AdminOptions {
     /// The path of the scope. Default `/hub`.
     pub path: String,
@@ -181,22 +194,24 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
     let wrong_path = |error: actix_web::error::PathError, _: &HttpRequest| {
         Problem::not_found(error.to_string()).into()
     };
-    let resource =
+    let open =
         |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+    let page = |path: &str| open(path).wrap(from_fn(access::page));
+    let resource = |path: &str| open(path).wrap(from_fn(access::guarded));
     web::scope(&path)
         .app_data(desk.clone())
         .app_data(web::JsonConfig::default().limit(BODY_LIMIT).error_handler(wrong_json))
         .app_data(web::QueryConfig::default().error_handler(wrong_query))
         .app_data(web::PathConfig::default().error_handler(wrong_path))
-        .wrap(from_fn(access::guard))
-        .service(resource("").get(to_the_page))
-        .service(resource("/").get(page::index))
-        .service(resource("/dashboard.css").get(page::style))
-        .service(resource("/dashboard.js").get(page::script))
+        .wrap(from_fn(access::hardened))
+        .service(open("/health/live").get(health::live))
+        .service(open("/health/ready").get(health::ready))
+        .service(page("").get(to_the_page))
+        .service(page("/").get(page::index))
+        .service(page("/dashboard.css").get(page::style))
+        .service(page("/dashboard.js").get(page::script))
         .service(resource("/openapi.json").get(openapi::document))
         .service(resource("/session").get(access::session))
-        .service(resource("/health/live").get(health::live))
-        .service(resource("/health/ready").get(health::ready))
         .service(resource("/metrics").get(metrics::metrics))
         .service(resource("/events").get(events::stream))
         .service(resource("/settings").get(settings::settings))
@@ -209,7 +224,7 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(resource("/children/{child}/why").get(children::why))
         .service(resource("/children/{child}/state").get(children::state))
         .service(resource("/children/{child}/migrate").post(children::migrate))
-        .default_service(web::to(not_found))
+        .default_service(web::to(access::nothing))
 }
 
 /// The page's own files are relative to the scope with its slash.

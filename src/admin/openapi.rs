@@ -1,6 +1,6 @@
 //! The description of the API, made from the handlers themselves.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{Desk, access, children, events, handovers, health, metrics, nodes, settings};
+use super::{access, children, events, handovers, health, metrics, nodes, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,10 +52,10 @@ impl Modify for Security {
     }
 }
 
-/// The document, with the scope's own path as its server.
-pub(crate) async fn document(desk: web::Data<Desk>) -> HttpResponse {
+/// The document, with the path at which the scope is mounted as its server.
+pub(crate) async fn document(request: HttpRequest) -> HttpResponse {
     let mut document = Api::openapi();
-    let path = desk.options.path.trim_end_matches('/');
+    let path = request.path().trim_end_matches("/openapi.json");
     document.servers = Some(vec![Server::new(if path.is_empty() { "/" } else { path })]);
     HttpResponse::Ok().json(document)
 }

@@ -129,11 +129,6 @@ impl ResponseError for Problem {
     }
 }
 
-/// Nothing is at that path.
-pub(crate) async fn not_found(request: HttpRequest) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", request.path()))
-}
-
 /// Something is at that path, but not for this method.
 pub(crate) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();

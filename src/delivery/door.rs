@@ -94,6 +94,10 @@ pub(crate) struct Door<P> {
     /// The child's home is asked where it is. The number is that of the first message that came
     /// after the question: an answer that there is no such child says nothing about it.
     seeking: Option<u64>,
+    /// `route` is what a refusal said, and the registry has not said it yet.
+    hearsay: bool,
+    /// The owner that a refusal named did not have the child.
+    doubt: bool,
     ready: BTreeSet<NodeRun>,
     signals: VecDeque<Signal<P>>,
 }
@@ -108,6 +112,8 @@ impl<P: Payload> Door<P> {
             lane: Lane::new(lane, limits),
             route: None,
             seeking: None,
+            hearsay: false,
+            doubt: false,
             ready: BTreeSet::new(),
             signals: VecDeque::new(),
         }
@@ -115,18 +121,21 @@ impl<P: Payload> Door<P> {
 
     /// The child's home has answered; where the child is, if it is anywhere, was told before with
     /// [`Door::route`]. If it is nowhere, what waited when the question was asked ends here.
-    pub(crate) fn sought(&mut self) {
+    pub(crate) fn sought(&mut self, found: bool) {
         if let Some(before) = self.seeking.take()
+            && !found
             && self.is_lost()
         {
+            self.route = None;
             self.lane.fail_before(before, &NotHandled::NoSuchChild);
         }
+        self.doubt = false;
         self.finish();
     }
 
     /// Whether messages wait that have nowhere to go.
     fn is_lost(&self) -> bool {
-        self.route.is_none()
+        (self.route.is_none() || self.doubt)
             && !self.gate.is_here()
             && !self.lane.is_empty()
             && self.lane.is_free()
@@ -281,9 +290,7 @@ impl<P: Payload> Door<P> {
     }
 
     fn here(&mut self, epoch: Epoch) {
-        if self.route.is_none_or(|route| route.epoch <= epoch) {
-            self.route = Some(Route { owner: self.me, epoch });
-        }
+        self.learn(Route { owner: self.me, epoch });
         self.follow();
         self.finish();
     }
@@ -300,9 +307,7 @@ impl<P: Payload> Door<P> {
                 self.lane.push(payload, wants_reply);
             }
         }
-        if self.route.is_none_or(|known| known.epoch <= route.epoch) {
-            self.route = Some(route);
-        }
+        self.learn(route);
         self.follow();
         self.finish();
     }
@@ -339,11 +344,7 @@ impl<P: Payload> Door<P> {
     /// The registry says where the child is.
     pub(crate) fn route(&mut self, route: Option<Route>) {
         match route {
-            Some(route) => {
-                if self.route.is_none_or(|known| known.epoch <= route.epoch) {
-                    self.route = Some(route);
-                }
-            }
+            Some(route) => self.learn(route),
             None => {
                 self.route = None;
                 if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
@@ -355,17 +356,26 @@ impl<P: Payload> Door<P> {
         self.finish();
     }
 
+    /// What this node itself knows of where the child is.
+    fn learn(&mut self, route: Route) {
+        if self.route.is_none_or(|known| known.epoch <= route.epoch) {
+            self.route = Some(route);
+            (self.hearsay, self.doubt) = (false, false);
+        }
+    }
+
     /// Lets the lane take the best way that is known, if nothing of it may be with another owner.
     fn follow(&mut self) {
         if !self.lane.is_free() {
             return;
         }
+        // What this gate handed over long ago may have been stopped since.
+        let Some(known) = self.route else { return };
         let moved = match self.gate.state() {
             GateState::Moved(route) => Some(route),
             _ => None,
         };
-        let best = self.route.into_iter().chain(moved).max_by_key(|route| route.epoch);
-        let Some(best) = best else { return };
+        let best = moved.filter(|moved| moved.epoch >= known.epoch).unwrap_or(known);
         if best.owner == self.me {
             // Whatever waits for a child that is here waits at its gate.
             if self.lane.target() != Some(best) {
@@ -431,10 +441,14 @@ impl<P: Payload> Door<P> {
                     Answered::Moved(route) => {
                         if self.route.is_none_or(|known| known.epoch < route.epoch) {
                             self.route = Some(route);
+                            self.hearsay = true;
                         }
                         self.follow();
                     }
-                    Answered::NotHere => self.follow(),
+                    Answered::NotHere => {
+                        self.doubt = self.hearsay;
+                        self.follow();
+                    }
                     Answered::Stopped => {
                         let newer = match (self.route, self.lane.target()) {
                             (Some(route), Some(target)) => route.epoch > target.epoch,

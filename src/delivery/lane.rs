@@ -137,7 +137,8 @@ impl<P: Payload> Lane<P> {
 
     /// Whether no owner is known that might take what is held.
     pub(crate) fn is_astray(&self) -> bool {
-        self.target.is_none() || self.retry.is_some()
+        self.target.is_none_or(|target| !self.linked.contains(&target.owner))
+            || self.retry.is_some()
     }
 
     /// Forgets the way. Nothing must be held.

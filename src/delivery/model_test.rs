@@ -488,7 +488,7 @@ impl Model {
     fn sought(&mut self, node: usize) {
         if self.seeking.remove(&node) {
             self.doors[node].route(Some(self.registry));
-            self.doors[node].sought();
+            self.doors[node].sought(true);
             self.settle();
         }
     }

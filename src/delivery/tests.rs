@@ -107,7 +107,7 @@ fn a_message_for_an_unknown_child_waits_for_its_home_and_is_refused_if_there_is_
     let mut door = door(1);
     door.enter(call(1), true, How::Send).expect("it waits");
     assert_eq!(wants(&mut door), ["seek"]);
-    door.sought();
+    door.sought(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
     assert!(door.is_idle());
 }
@@ -120,11 +120,11 @@ fn an_answer_says_nothing_of_messages_that_came_after_the_question() {
     // The answer is on its way; the child is started meanwhile.
     door.enter(call(2), true, How::Send).expect("it waits");
     assert_eq!(wants(&mut door), [""; 0]);
-    door.sought();
+    door.sought(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild", "seek"]);
     door.route(owned_by(1, 0));
     door.open(epoch(0), &[]);
-    door.sought();
+    door.sought(true);
     assert_eq!(wants(&mut door), [""; 0]);
     assert_eq!(handle(&mut door, Instant::now()), Some(2));
 }
@@ -142,8 +142,91 @@ fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadli
     caller.route(None);
     carry(&mut owner, now, (2, 1), &mut caller);
     assert_eq!(wants(&mut caller), ["seek"]);
-    caller.sought();
+    caller.sought(false);
     assert_eq!(wants(&mut caller), ["1: not: NoSuchChild"]);
+}
+
+#[test]
+fn messages_for_a_stopped_child_do_not_wait_for_a_dead_node_that_once_had_it() {
+    let now = Instant::now();
+    let mut door = door(1);
+    door.linked(run_of(2));
+    // It was here, went to another node, and was stopped there; then that node died.
+    door.open(epoch(0), &[]);
+    door.close();
+    door.move_away(owned_by(2, 1).expect("a route"));
+    door.route(None);
+    door.gone(now, run_of(2), false);
+    door.enter(call(1), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["seek"]);
+    door.sought(false);
+    assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
+}
+
+#[test]
+fn messages_do_not_wait_for_a_child_that_was_started_and_stopped_while_its_home_was_asked() {
+    let mut door = door(1);
+    door.enter(call(1), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["seek"]);
+    // On a node without a link.
+    door.route(owned_by(2, 0));
+    door.route(None);
+    door.sought(false);
+    assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
+}
+
+/// A caller whose message was refused by an owner before, which names one that knows nothing.
+fn sent_on_to_nobody(now: Instant) -> (Door<Call>, Door<Call>) {
+    let (mut caller, mut old, mut new) = (door(1), door(2), door(3));
+    caller.linked(run_of(2));
+    caller.linked(run_of(3));
+    old.linked(run_of(1));
+    new.linked(run_of(1));
+    old.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    carry(&mut caller, now, (1, 2), &mut old);
+    old.close();
+    old.move_away(owned_by(3, 1).expect("a route"));
+    carry(&mut old, now, (2, 1), &mut caller);
+    assert_eq!(wants(&mut caller), [""; 0]);
+    carry(&mut caller, now, (1, 3), &mut new);
+    carry(&mut new, now, (3, 1), &mut caller);
+    (caller, new)
+}
+
+#[test]
+fn a_refusal_that_names_an_owner_which_has_forgotten_the_child_is_checked_with_its_home() {
+    let now = Instant::now();
+    let (mut caller, _) = sent_on_to_nobody(now);
+    assert_eq!(wants(&mut caller), ["seek"]);
+    caller.sought(false);
+    assert_eq!(wants(&mut caller), ["1: not: NoSuchChild"]);
+    assert!(caller.is_idle());
+}
+
+#[test]
+fn a_child_that_its_home_knows_is_waited_for_where_a_refusal_says_that_it_comes() {
+    let mut now = Instant::now();
+    let (mut caller, mut new) = sent_on_to_nobody(now);
+    for _ in 0..3 {
+        assert_eq!(wants(&mut caller), ["seek"]);
+        // It has an owner, but the news of the last move have not come that far.
+        caller.sought(true);
+        assert_eq!(wants(&mut caller), [""; 0], "not asked for again until something is heard");
+        now += Duration::from_secs(1);
+        caller.sweep(now);
+        carry(&mut caller, now, (1, 3), &mut new);
+        carry(&mut new, now, (3, 1), &mut caller);
+    }
+    assert_eq!(wants(&mut caller), ["seek"]);
+    new.open(epoch(1), &[]);
+    now += Duration::from_secs(1);
+    caller.sweep(now);
+    carry(&mut caller, now, (1, 3), &mut new);
+    assert_eq!(handle(&mut new, now), Some(1));
+    carry(&mut new, now, (3, 1), &mut caller);
+    assert_eq!(wants(&mut caller), ["1: ok"]);
 }
 
 #[test]

@@ -84,6 +84,15 @@ pub(crate) enum Phase {
     },
 }
 
+/// Until when a child whose move failed is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Until [`Timer::Retry`].
+    Retry,
+    /// Until the view changes, or somebody asks for another move.
+    View,
+}
+
 /// A migration that somebody asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -105,6 +114,8 @@ pub(crate) struct Instance {
     pub(crate) since: Instant,
     /// Moves that failed since the view last changed.
     pub(crate) retries: u32,
+    /// Its last move failed.
+    pub(crate) rest: Option<Rest>,
     /// Nodes that cannot take it.
     pub(crate) not: BTreeSet<NodeId>,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
@@ -123,6 +134,7 @@ impl Instance {
             restarted: 0,
             since: now,
             retries: 0,
+            rest: None,
             not: BTreeSet::new(),
             halts: Vec::new(),
             wanted: None,
@@ -421,7 +433,7 @@ impl Children {
         }
         if !instance.owns() {
             // The copy that was kept for the successor's sake is lost.
-            self.forget_move(child);
+            self.drop_move(core, child, "the actor kept until the successor ran has ended");
             self.instances.remove(child);
             return;
         }
@@ -503,7 +515,7 @@ impl Children {
                 core.write(&child, Entry::Owned(instance.ownership.clone()));
                 core.order(ChildOrder::Thaw { child: child.clone(), epoch });
                 if frozen {
-                    self.forget_move(&child);
+                    self.drop_move(core, &child, "the node went away before the successor ran");
                     if let Some(instance) = self.instances.get_mut(&child) {
                         instance.phase = Phase::Running;
                     }

@@ -75,9 +75,13 @@ pub(crate) struct Core {
     /// Whether all members have adopted this view and their logs are here.
     pub(crate) settled: bool,
     pub(crate) leaving: bool,
+    /// Runs that this node has a link to.
+    pub(crate) linked: BTreeSet<NodeRun>,
     pub(crate) registry: Registry,
     /// Where messages go, as was told last.
     routes: BTreeMap<ChildId, Route>,
+    /// Those of them that an answer said and the registry has not reached yet.
+    hints: BTreeMap<ChildId, Route>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) loopback: VecDeque<PeerMessage>,
     pub(crate) news: VecDeque<News>,
@@ -97,8 +101,10 @@ impl Core {
             placeable: Vec::new(),
             settled: false,
             leaving: false,
+            linked: BTreeSet::new(),
             registry: Registry::new(me),
             routes: BTreeMap::new(),
+            hints: BTreeMap::new(),
             effects: VecDeque::new(),
             loopback: VecDeque::new(),
             news: VecDeque::new(),
@@ -114,6 +120,17 @@ impl Core {
         self.placeable =
             view.members.values().filter(|member| member.takes_children()).cloned().collect();
         self.view = view;
+        // What an answer said of a node that is gone, and the registry never did, is void.
+        let void: Vec<ChildId> = self
+            .hints
+            .iter()
+            .filter(|(_, route)| !self.view.is_live(route.owner))
+            .map(|(child, _)| child.clone())
+            .collect();
+        for child in void {
+            self.hints.remove(&child);
+            self.tell_route(&child, self.route(&child));
+        }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
@@ -150,11 +167,16 @@ impl Core {
 
     /// What the registry says of a child changed: messages follow it.
     pub(crate) fn reroute(&mut self, child: &ChildId) {
-        if self.registry.best(child).is_none() {
-            // Not heard of here yet; an answer may have said where it is.
+        // An answer may have said already where it is, or that it went on.
+        let Some(best) = self.registry.best(child) else { return };
+        if self.hints.get(child).is_some_and(|hint| hint.epoch > best.epoch) {
             return;
         }
-        let route = self.route(child);
+        self.hints.remove(child);
+        self.tell_route(child, self.route(child));
+    }
+
+    fn tell_route(&mut self, child: &ChildId, route: Option<Route>) {
         let before = match route {
             Some(route) => self.routes.insert(child.clone(), route),
             None => self.routes.remove(child),
@@ -172,8 +194,8 @@ impl Core {
         {
             return;
         }
-        self.routes.insert(child.clone(), route);
-        self.effects.push_back(Effect::Route { child: child.clone(), route: Some(route) });
+        self.hints.insert(child.clone(), route);
+        self.tell_route(child, Some(route));
     }
 
     pub(crate) fn timer(&mut self, after: Duration, timer: Timer) {

@@ -80,7 +80,7 @@ impl Children {
                         self.source_step(core, child, &SourceInput::Opened);
                     }
                     Entry::Removed { .. } => {
-                        self.forget_move(child);
+                        self.drop_move(core, child, "the child is stopped");
                         self.instances.remove(child);
                         core.order(ChildOrder::Stop { child: child.clone(), epoch: highest });
                     }

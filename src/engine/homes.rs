@@ -52,6 +52,8 @@ enum Pending {
         forced: bool,
         /// The owner that was asked, and whether it ran the child by then.
         asked: Option<(NodeRun, bool)>,
+        /// The number of the last question before it: only answers to later ones count.
+        since: u64,
     },
 }
 
@@ -78,14 +80,13 @@ struct Ordered {
 enum Waiting {
     Start { from: NodeId, request: RequestId, spec: Arc<ChildSpec>, wait: Duration },
     Stop { from: NodeId, request: RequestId, child: ChildId, wait: Duration },
-    Find { from: NodeId, child: ChildId },
 }
 
 impl Waiting {
     fn child(&self) -> &ChildId {
         match self {
             Self::Start { spec, .. } => spec.id(),
-            Self::Stop { child, .. } | Self::Find { child, .. } => child,
+            Self::Stop { child, .. } => child,
         }
     }
 }
@@ -96,8 +97,11 @@ pub(crate) struct Homes {
     asked: BTreeMap<RequestId, Asked>,
     /// The migrations among them, by child.
     migrations: BTreeMap<ChildId, BTreeSet<RequestId>>,
-    /// Children for which messages of this node wait: their homes are asked where they are.
-    seeks: BTreeSet<ChildId>,
+    /// Children for which messages of this node wait: their homes are asked where they are. With
+    /// the number of the last question before: only answers to later ones say that there is none.
+    seeks: BTreeMap<ChildId, u64>,
+    /// How many questions were asked.
+    pub(super) questions: u64,
     /// Whether [`Timer::Seek`] is set.
     seeking: bool,
     /// Numbers of requests that the engine makes itself, from the top downwards.
@@ -105,6 +109,8 @@ pub(crate) struct Homes {
     orders: BTreeMap<ChildId, Ordered>,
     /// What came before this view was settled, or while another order for the child is under way.
     waiting: Vec<Waiting>,
+    /// Who asked meanwhile where a child is, and the number of the question.
+    finds: BTreeMap<ChildId, BTreeMap<NodeId, u64>>,
     /// Answers collected for one word each.
     started: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StartOutcome>>>,
     stopped: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StopOutcome>>>,
@@ -133,7 +139,8 @@ impl Homes {
                 timeout,
             ),
             Request::Migrate { child, to, forced, timeout } => {
-                (Pending::Migrate { child, to, forced, asked: None }, timeout)
+                let since = self.questions;
+                (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
             }
             Request::Leave { .. } => return,
         };
@@ -146,22 +153,29 @@ impl Homes {
             self.migrations.entry(child.clone()).or_default().insert(id);
         }
         self.asked.insert(id, asked);
-        self.send_request(core, id, false);
+        self.send_request(core, id, false, |_| true);
         self.finish(core, id);
     }
 
-    /// Sends what has no outcome yet to the homes, or the owner, of this view.
-    fn send_request(&mut self, core: &mut Core, id: RequestId, again: bool) {
+    /// Sends what has no outcome yet to those of the homes, or the owner, of this view that `to`
+    /// names.
+    fn send_request(
+        &mut self,
+        core: &mut Core,
+        id: RequestId,
+        again: bool,
+        to: impl Fn(NodeId) -> bool,
+    ) {
         let Some(Asked { pending, wait }) = self.asked.get_mut(&id) else { return };
         let wait = *wait;
         match pending {
             Pending::Start { specs, outcomes, repeated, .. } => {
                 let mut homes: BTreeMap<NodeId, Vec<Arc<ChildSpec>>> = BTreeMap::new();
                 for spec in specs.iter().filter(|spec| !outcomes.contains_key(spec.id())) {
-                    if again {
-                        repeated.insert(spec.id().clone());
-                    }
-                    if let Some(home) = core.home(spec.id()) {
+                    if let Some(home) = core.home(spec.id()).filter(|home| to(*home)) {
+                        if again {
+                            repeated.insert(spec.id().clone());
+                        }
                         homes.entry(home).or_default().push(spec.clone());
                     }
                 }
@@ -178,7 +192,7 @@ impl Homes {
                     if let Some((owner, _)) = core.registry.owner(child) {
                         seen.insert(child.clone(), owner.node);
                     }
-                    if let Some(home) = core.home(child) {
+                    if let Some(home) = core.home(child).filter(|home| to(*home)) {
                         homes.entry(home).or_default().push(child.clone());
                     }
                 }
@@ -195,7 +209,7 @@ impl Homes {
                     self.find(core, &child);
                     return;
                 };
-                if *asked != Some(owner) || again {
+                if *asked != Some(owner) || again && to(owner.0.node) {
                     self.send_migration(core, id, owner);
                 }
             }
@@ -204,7 +218,7 @@ impl Homes {
 
     /// Asks this owner to move the child; the flag says whether it runs it.
     fn send_migration(&mut self, core: &mut Core, id: RequestId, owner: (NodeRun, bool)) {
-        let Some(Asked { pending: Pending::Migrate { child, to, forced, asked }, wait }) =
+        let Some(Asked { pending: Pending::Migrate { child, to, forced, asked, .. }, wait }) =
             self.asked.get_mut(&id)
         else {
             return;
@@ -223,15 +237,18 @@ impl Homes {
     /// Messages of this node wait for a child that nobody here has heard of.
     pub(crate) fn seek(&mut self, core: &mut Core, child: ChildId) {
         if core.route(&child).is_some() {
-            core.effects.push_back(Effect::Sought { child });
-        } else if self.seeks.insert(child.clone()) {
+            core.effects.push_back(Effect::Sought { child, found: true });
+        } else if !self.seeks.contains_key(&child) {
+            self.seeks.insert(child.clone(), self.questions);
             self.find(core, &child);
         }
     }
 
     fn find(&mut self, core: &mut Core, child: &ChildId) {
         if let Some(home) = core.home(child) {
-            core.send(home, PeerMessage::Home(HomeWord::Find { child: child.clone() }));
+            self.questions += 1;
+            let word = HomeWord::Find { child: child.clone(), question: self.questions };
+            core.send(home, PeerMessage::Home(word));
         }
         if !self.seeking {
             self.seeking = true;
@@ -243,41 +260,46 @@ impl Homes {
     pub(crate) fn seek_again(&mut self, core: &mut Core) {
         self.seeking = false;
         let lost = self.migrations.keys().filter(|child| placed(core, child).is_none());
-        let children: BTreeSet<ChildId> = self.seeks.iter().chain(lost).cloned().collect();
+        let children: BTreeSet<ChildId> = self.seeks.keys().chain(lost).cloned().collect();
         for child in children {
             self.find(core, &child);
         }
     }
 
-    fn found(&mut self, core: &mut Core, child: ChildId, route: Option<Route>) {
+    fn found(&mut self, core: &mut Core, child: ChildId, question: u64, route: Option<Route>) {
         if let Some(route) = route {
             core.hint(&child, route);
         }
         let migrations: Vec<RequestId> =
             self.migrations.get(&child).into_iter().flatten().copied().collect();
         for id in migrations {
+            let Some(Asked { pending: Pending::Migrate { since, .. }, .. }) = self.asked.get(&id)
+            else {
+                continue;
+            };
             match route {
                 _ if placed(core, &child).is_some() => {}
                 Some(route) => self.send_migration(core, id, (route.owner, true)),
-                None => self.migrated(core, id, &child, MigrateOutcome::NotFound),
+                None if question > *since => {
+                    self.migrated(core, id, &child, MigrateOutcome::NotFound);
+                }
+                None => {}
             }
         }
-        if self.seeks.remove(&child) {
-            core.effects.push_back(Effect::Sought { child });
+        if let Some(since) = self.seeks.get(&child)
+            && (route.is_some() || question > *since)
+        {
+            self.seeks.remove(&child);
+            core.effects.push_back(Effect::Sought { child, found: route.is_some() });
         }
     }
 
     /// The view changed: homes may be other nodes now.
     pub(crate) fn reset(&mut self, core: &mut Core) {
         self.waiting.retain(|waiting| core.home(waiting.child()) == Some(core.me.node));
+        self.finds.retain(|child, _| core.home(child) == Some(core.me.node));
         self.orders.retain(|child, _| core.home(child) == Some(core.me.node));
-        let ids: Vec<RequestId> = self.asked.keys().copied().collect();
-        for id in ids {
-            self.send_request(core, id, true);
-        }
-        for child in self.seeks.clone() {
-            self.find(core, &child);
-        }
+        self.ask_again(core, |_| true);
     }
 
     /// The view is settled: this node serves what it is the home of.
@@ -285,25 +307,38 @@ impl Homes {
         for waiting in std::mem::take(&mut self.waiting) {
             self.admit(core, waiting);
         }
+        for (child, askers) in std::mem::take(&mut self.finds) {
+            for (from, question) in askers {
+                self.look_up(core, from, child.clone(), question);
+            }
+        }
         let children: Vec<ChildId> = self.orders.keys().cloned().collect();
         for child in children {
             self.repeat(core, &child);
         }
         let migrations: Vec<RequestId> = self.migrations.values().flatten().copied().collect();
         for id in migrations {
-            self.send_request(core, id, true);
+            self.send_request(core, id, true, |_| true);
         }
     }
 
-    /// A link stands again: what was asked, ordered or answered before may have been lost.
-    pub(crate) fn linked(&mut self, core: &mut Core) {
+    fn ask_again(&mut self, core: &mut Core, to: impl Fn(NodeId) -> bool) {
         let ids: Vec<RequestId> = self.asked.keys().copied().collect();
         for id in ids {
-            self.send_request(core, id, true);
+            self.send_request(core, id, true, &to);
         }
-        for child in self.seeks.clone() {
+        let seeks: Vec<ChildId> = self.seeks.keys().cloned().collect();
+        for child in seeks {
             self.find(core, &child);
         }
+    }
+
+    /// A link to this run stands again: what it, or somebody whom it relays to, was asked, ordered
+    /// or answered before may have been lost.
+    pub(crate) fn linked(&mut self, core: &mut Core, run: NodeRun) {
+        let linked: BTreeSet<NodeId> =
+            core.linked.iter().map(|run| run.node).chain([core.me.node]).collect();
+        self.ask_again(core, |node| node == run.node || !linked.contains(&node));
         if core.settled {
             let children: Vec<ChildId> = self.orders.keys().cloned().collect();
             for child in children {
@@ -353,19 +388,22 @@ impl Homes {
                     self.admit(core, Waiting::Stop { from: node, request, child, wait });
                 }
             }
-            HomeWord::Find { child } => self.admit(core, Waiting::Find { from: node, child }),
-            HomeWord::Found { child, route } => {
+            HomeWord::Find { child, question } => self.look_up(core, node, child, question),
+            HomeWord::Found { child, question, route } => {
                 if core.home(&child) == Some(node)
                     && route.is_none_or(|route| route.epoch.is_plausible())
                 {
-                    self.found(core, child, route);
+                    self.found(core, child, question, route);
                 }
             }
             HomeWord::Started { request, outcomes } => {
                 for ChildOutcome { child, outcome } in &outcomes {
-                    if let StartOutcome::Started { node, epoch }
-                    | StartOutcome::Exists { node, epoch } = outcome
-                        && let Some(member) = core.view.member(*node)
+                    if let StartOutcome::Started { node: owner, epoch }
+                    | StartOutcome::Exists { node: owner, epoch } = outcome
+                        && let Some(member) = core.view.member(*owner)
+                        && core.home(child) == Some(node)
+                        && epoch.is_plausible()
+                        && self.asked.contains_key(&request)
                     {
                         let route = Route { owner: member.run(), epoch: *epoch };
                         core.hint(child, route);
@@ -437,7 +475,6 @@ impl Homes {
                 Waiting::Start { from, request, .. } | Waiting::Stop { from, request, .. } => {
                     (*from, *request)
                 }
-                Waiting::Find { .. } => return self.waiting.push(waiting),
             };
             if !same {
                 self.waiting.push(waiting);
@@ -453,10 +490,19 @@ impl Homes {
             Waiting::Stop { from, request, wait, .. } => {
                 self.stop(core, from, request, child, wait)
             }
-            Waiting::Find { from, child } => {
-                let route = core.route(&child);
-                core.send(from, PeerMessage::Home(HomeWord::Found { child, route }));
+        }
+    }
+
+    /// Says where a child is, once that is sure.
+    fn look_up(&mut self, core: &mut Core, from: NodeId, child: ChildId, question: u64) {
+        if !core.settled || self.orders.contains_key(&child) && core.is_home(&child) {
+            if self.finds.len() < MOST_WAITING {
+                let last = self.finds.entry(child).or_default().entry(from).or_default();
+                *last = question.max(*last);
             }
+        } else if core.is_home(&child) {
+            let route = core.route(&child);
+            core.send(from, PeerMessage::Home(HomeWord::Found { child, question, route }));
         }
     }
 
@@ -611,6 +657,9 @@ impl Homes {
                 self.admit(core, waiting);
             }
         }
+        for (from, question) in self.finds.remove(child).unwrap_or_default() {
+            self.look_up(core, from, child.clone(), question);
+        }
     }
 
     /// The registry changed: a stop follows its child, a migration too.
@@ -631,7 +680,7 @@ impl Homes {
             match core.registry.owner(child) {
                 // It is where it should go: the answer of the old owner says the same.
                 Some((run, ownership)) if run.node == *to && ownership.pinned == Some(*to) => {}
-                _ => self.send_request(core, id, false),
+                _ => self.send_request(core, id, false, |_| true),
             }
         }
     }

@@ -344,6 +344,8 @@ pub enum Effect {
     Sought {
         /// The child.
         child: ChildId,
+        /// Whether there is one.
+        found: bool,
     },
     /// This run is out. What was written to it and not accepted may have been handled if it went
     /// down, and was not handled if it left.

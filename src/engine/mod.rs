@@ -121,13 +121,18 @@ impl Engine {
                 let run = hello.me.run();
                 self.membership.linked(now, hello);
                 self.run();
+                if self.membership.is_linked(run.node) {
+                    self.core.linked.insert(run);
+                }
                 if self.core.is_live(run) {
                     self.sync.linked(now, run.node, &self.core.registry);
                     self.settle.linked(&mut self.core, run);
-                    self.homes.linked(&mut self.core);
+                    self.homes.linked(&mut self.core, run);
+                    self.children.linked(&mut self.core, run);
                 }
             }
             Event::Unlinked { run } => {
+                self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(run.node);
                 self.children.link_lost(&mut self.core, run);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    children::{Children, Instance, Move, Phase, Target, Wanted},
+    children::{Children, Instance, Move, Phase, Rest, Target, Wanted},
     core::{Core, News, Timer},
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
@@ -41,6 +41,7 @@ impl Children {
         for child in children {
             if let Some(instance) = self.instances.get_mut(&child) {
                 instance.retries = 0;
+                instance.rest = None;
                 instance.not.clear();
             }
             self.want_again(&child);
@@ -51,7 +52,9 @@ impl Children {
 
     /// A migration that was asked for while its child could not go is offered once it can.
     pub(crate) fn want_again(&mut self, child: &ChildId) {
-        let asked = self.instances.get(child).is_some_and(|instance| instance.wanted.is_some());
+        let asked = self.instances.get(child).is_some_and(|instance| {
+            instance.wanted.is_some() && instance.rest != Some(Rest::Retry)
+        });
         if asked && !self.urgent.contains(child) {
             self.urgent.push_back(child.clone());
         }
@@ -60,7 +63,7 @@ impl Children {
     /// Queues a child for a move if it belongs elsewhere.
     pub(crate) fn enqueue(&mut self, core: &Core, child: &ChildId) {
         let Some(instance) = self.instances.get(child) else { return };
-        if !matches!(instance.phase, Phase::Running) {
+        if !matches!(instance.phase, Phase::Running) || instance.rest.is_some() {
             return;
         }
         match core.belongs(&instance.ownership, &instance.not) {
@@ -97,18 +100,23 @@ impl Children {
             return;
         }
         let belongs = core.belongs(&instance.ownership, &instance.not);
-        let wanted = instance.wanted.take();
-        let node = match (&wanted, belongs) {
+        let node = match (&instance.wanted, belongs) {
             (Some(wanted), _) => wanted.to,
             (None, Some(node)) => node,
             (None, None) => return,
         };
+        let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
+        if to.is_some_and(|to| to != core.me && !core.linked.contains(&to)) {
+            // The state could not go there. It is offered when the link stands.
+            return;
+        }
+        let wanted = instance.wanted.take();
+        instance.rest = None;
         if node == core.me.node
             && let Some(wanted) = wanted
         {
             return self.pin(core, child, wanted.waiters);
         }
-        let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
         let (waiters, forced) = wanted
             .as_ref()
             .map_or((Vec::new(), false), |wanted| (wanted.waiters.clone(), wanted.forced));
@@ -380,7 +388,7 @@ impl Children {
                 true
             }
         };
-        if !passing {
+        if !passing || thaw {
             core.emit(HubEvent::HandoverFailed {
                 child: child.clone(),
                 to,
@@ -410,18 +418,20 @@ impl Children {
         } else if instance.wanted.is_some() && !passing {
             self.urgent.push_back(child.clone());
         } else if retry {
+            instance.rest = Some(Rest::Retry);
             core.timer(RETRY_AFTER, Timer::Retry(child.clone()));
+        } else if again != Again::Elsewhere {
+            instance.rest = Some(Rest::View);
         }
         self.pump(core);
     }
 
     /// A move that failed is tried again.
     pub(crate) fn retry(&mut self, core: &mut Core, child: &ChildId) {
-        if self.instances.get(child).is_some_and(|instance| instance.wanted.is_some()) {
-            self.urgent.push_back(child.clone());
-        } else {
-            self.enqueue(core, child);
-        }
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        instance.rest = instance.rest.filter(|rest| *rest != Rest::Retry);
+        self.want_again(child);
+        self.enqueue(core, child);
         self.pump(core);
     }
 
@@ -748,6 +758,24 @@ impl Children {
         for child in from {
             self.target_step(core, &child, &TargetInput::SourceGone);
         }
+    }
+
+    /// A link to this run stands: what belongs there goes.
+    pub(crate) fn linked(&mut self, core: &mut Core, run: NodeRun) {
+        let children: Vec<ChildId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| {
+                let wanted = instance.wanted.as_ref().is_some_and(|wanted| wanted.to == run.node);
+                wanted || core.belongs(&instance.ownership, &instance.not) == Some(run.node)
+            })
+            .map(|(child, _)| child.clone())
+            .collect();
+        for child in children {
+            self.want_again(&child);
+            self.enqueue(core, &child);
+        }
+        self.pump(core);
     }
 
     /// The link to this run broke. What is not committed begins again on the next one: a frozen

@@ -2,7 +2,7 @@
 //! crash. Children are sets of numbers, so that a lost or doubled update shows.
 //!
 //! A failing run prints its seed; `SIM_SEED=number` replays that one, `SIM_TRACE=1` prints what
-//! every engine does.
+//! every engine does. `SIM_SEEDS=1000` runs every test with so many.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,9 +24,10 @@ use super::{
 };
 use crate::model::{
     child::{ChildSpec, Epoch, Route},
+    event::HubEvent,
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::{Hello, Member, WIRE_VERSION},
-    message::BulkHeader,
+    message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
@@ -95,6 +96,10 @@ struct Node {
     valid: bool,
     replies: BTreeMap<RequestId, Reply>,
     left: bool,
+    /// Handovers that were told to have started, and not yet how they ended.
+    handovers: BTreeSet<(ChildId, Epoch)>,
+    /// When each child's handovers began.
+    attempts: BTreeMap<ChildId, Vec<Instant>>,
 }
 
 #[derive(Debug)]
@@ -142,6 +147,8 @@ struct World {
     faulty: bool,
     /// Refuse all starts.
     refuse_starts: bool,
+    /// Let all freezes fail, and with this.
+    unfreezable: Option<FreezeFailure>,
 }
 
 fn node_id(index: usize, generation: u64) -> NodeId {
@@ -181,6 +188,7 @@ impl World {
             calm: true,
             faulty: false,
             refuse_starts: false,
+            unfreezable: None,
         };
         for _ in 0..nodes {
             world.join();
@@ -233,6 +241,8 @@ impl World {
             valid: true,
             replies: BTreeMap::new(),
             left: false,
+            handovers: BTreeSet::new(),
+            attempts: BTreeMap::new(),
         }
     }
 
@@ -448,7 +458,7 @@ impl World {
                     None => routes.remove(&child),
                 };
             }
-            Effect::Sought { child } => {
+            Effect::Sought { child, .. } => {
                 assert!(
                     self.nodes[index].seeking.remove(&child),
                     "seed {}: n{index} was answered about {child} and had not asked",
@@ -465,6 +475,19 @@ impl World {
                     self.nodes[index].left = true;
                 }
                 self.nodes[index].replies.insert(request, reply);
+            }
+            Effect::Emit(HubEvent::HandoverStarted { child, epoch, .. }) => {
+                let now = self.now;
+                self.nodes[index].attempts.entry(child.clone()).or_default().push(now);
+                let first = self.nodes[index].handovers.insert((child.clone(), epoch));
+                assert!(first, "seed {}: {child} began one move twice", self.seed);
+            }
+            Effect::Emit(
+                HubEvent::HandedOver { child, epoch, .. }
+                | HubEvent::HandoverFailed { child, epoch, .. },
+            ) => {
+                // One that was refused had not started.
+                self.nodes[index].handovers.remove(&(child, epoch));
             }
             Effect::Gone { .. } | Effect::Emit(_) => {}
         }
@@ -498,6 +521,7 @@ impl World {
 
     fn child(&mut self, index: usize, order: ChildOrder) {
         let fault = self.faulty && self.dice.one_in(6);
+        let unfreezable = self.unfreezable.clone();
         let runtime = &mut self.nodes[index].runtime;
         match order {
             ChildOrder::Start { spec, epoch } => {
@@ -515,7 +539,13 @@ impl World {
                 let outcome = match runtime.actors.get_mut(&child) {
                     Some(actor) => {
                         actor.gate = Gate::Closed;
-                        if fault { Err(FreezeFailure::Retention { unresolved: 1 }) } else { Ok(8) }
+                        if let Some(failure) = unfreezable {
+                            Err(failure)
+                        } else if fault {
+                            Err(FreezeFailure::Retention { unresolved: 1 })
+                        } else {
+                            Ok(8)
+                        }
                     }
                     None => Err(FreezeFailure::Gone),
                 };
@@ -773,6 +803,8 @@ impl World {
             assert_eq!(engine.view().members.len(), alive.len(), "seed {seed}: view of n{index}");
             assert_eq!(engine.view().id(), view, "seed {seed}: view of n{index}");
             assert!(engine.is_settled(), "seed {seed}: n{index} is not settled");
+            let open = &self.nodes[*index].handovers;
+            assert!(open.is_empty(), "seed {seed}: n{index} never told the end of {open:?}");
         }
         for child in &self.children {
             let holders: Vec<usize> = alive
@@ -815,7 +847,9 @@ impl World {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
-    let first: Option<u64> = std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SIM_SEED");
+    let count = number("SIM_SEEDS").unwrap_or(count);
     let replayed = first.into_iter();
     let fresh = if first.is_some() { 0..0 } else { 0..count };
     replayed.chain(fresh.map(|n| n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ n))
@@ -971,6 +1005,170 @@ fn links_that_break_while_children_move_lose_nothing_and_hold_nothing_up() {
         world.run_for(5 * SECOND);
         world.check_end(true);
         assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
+    }
+}
+
+#[test]
+fn children_whose_link_to_their_place_is_broken_wait_for_it_and_then_go_at_once() {
+    for seed in seeds(40) {
+        let mut world = cluster(seed, 2, 20);
+        world.join();
+        let wait = world.dice.ms(0, 300);
+        world.run_for(wait);
+        let other = world.dice.below(2) as usize;
+        world.cuts.extend([(other, 2), (2, other)]);
+        world.unlink(other, 2);
+        // Longer than all retries of a move take; the third node keeps both in the view.
+        let wait = world.dice.ms(3_000, 6_000);
+        world.run_for(wait);
+        world.heal();
+        world.run_for(2 * SECOND);
+        world.check_end(true);
+        for child in &world.children {
+            let core = &world.nodes[0].engine.core;
+            let (owner, ownership) = core.registry.owner(child).expect("somebody owns it");
+            let belongs = core.belongs(ownership, &BTreeSet::new());
+            assert_eq!(Some(owner.node), belongs, "seed {seed}: {child} did not go");
+            assert_eq!(ownership.pinned, None, "seed {seed}: {child}");
+        }
+        // Once when the link broke, once when it stood again, and a few that were under way.
+        for node in &world.nodes {
+            for (child, attempts) in &node.attempts {
+                assert!(attempts.len() <= 3, "seed {seed}: {child} {attempts:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_move_that_fails_is_tried_again_a_few_times_or_when_the_view_changes() {
+    let too_large = FreezeFailure::TooLarge { size: 9, limit: 8 };
+    let retention = FreezeFailure::Retention { unresolved: 1 };
+    for (failure, tries) in [(too_large, 1), (retention, 3)] {
+        for seed in seeds(10) {
+            let mut world = cluster(seed, 2, 12);
+            world.unfreezable = Some(failure.clone());
+            world.join();
+            world.run_for(8 * SECOND);
+            world.check_end(true);
+            let mut tried = 0;
+            for node in &world.nodes {
+                for (child, attempts) in &node.attempts {
+                    tried += 1;
+                    assert_eq!(attempts.len(), tries, "seed {seed}: {child} {attempts:?}");
+                    for pair in attempts.windows(2) {
+                        let wait = pair[1] - pair[0];
+                        assert!(wait >= Duration::from_millis(200), "seed {seed}: {wait:?}");
+                    }
+                }
+            }
+            assert!(tried > 0, "seed {seed}: nothing was to move");
+            // What has changed may have helped.
+            world.unfreezable = None;
+            world.join();
+            world.run_for(8 * SECOND);
+            world.check_end(true);
+            assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
+        }
+    }
+}
+
+/// One child, and of three nodes: the one that runs it, one that does not, and its home's run.
+fn one_child(seed: u64) -> (World, ChildId, usize, usize, NodeRun) {
+    let world = cluster(seed, 3, 1);
+    let child = world.children[0].clone();
+    let at = (0..3)
+        .find(|index| world.nodes[*index].runtime.actors.contains_key(&child))
+        .expect("somebody runs it");
+    let home = world.nodes[0].engine.core.home(&child).expect("there is one");
+    let home = world.index_of(home).expect("it is a node");
+    let other = (0..3).find(|index| *index != at && *index != home).expect("there are three");
+    let run = world.nodes[home].me.run();
+    (world, child, at, other, run)
+}
+
+#[test]
+fn what_an_answer_said_is_not_undone_by_a_log_that_is_older() {
+    let (mut world, child, at, other, _) = one_child(1);
+    let core = &mut world.nodes[other].engine.core;
+    let best = core.registry.best(&child).expect("it is known").epoch;
+    let newer = Route { owner: core.me, epoch: best.next_attempt() };
+    core.hint(&child, newer);
+    core.reroute(&child);
+    world.drain(other);
+    assert_eq!(world.nodes[other].routes[&child], newer);
+    // Only when the node that it names is gone is it dropped.
+    let core = &mut world.nodes[other].engine.core;
+    let gone = NodeRun { nonce: core.me.nonce + 1, ..core.me };
+    core.hint(&child, Route { owner: gone, epoch: newer.epoch.next_attempt() });
+    let view = core.view.clone();
+    core.adopt(view);
+    world.drain(other);
+    let route = world.nodes[other].routes[&child];
+    assert_eq!(route, Route { owner: world.nodes[at].me.run(), epoch: best });
+}
+
+#[test]
+fn an_answer_to_an_earlier_question_does_not_end_a_later_one() {
+    let (mut world, _, _, other, _) = one_child(1);
+    let child = ChildId::new("later").expect("a valid id");
+    let home = world.nodes[other].engine.core.home(&child).expect("there is one");
+    let home = world.index_of(home).expect("it is a node");
+    let asker = (home + 1) % 3;
+    let from = world.nodes[home].me.run();
+    seek(&mut world, asker, &child);
+    world.run_for(SECOND);
+    assert!(world.nodes[asker].seeking.is_empty(), "it was answered");
+    let questions = world.nodes[asker].engine.homes.questions;
+    assert!(questions > 0);
+    seek(&mut world, asker, &child);
+    // The first question went twice; its second answer comes only now.
+    let word = HomeWord::Found { child: child.clone(), question: questions, route: None };
+    let event = Event::Peer { from, message: PeerMessage::Home(word) };
+    world.input(asker, Input::Event(event));
+    assert!(world.nodes[asker].seeking.contains(&child), "a stale answer ended it");
+    world.run_for(SECOND);
+    assert!(world.nodes[asker].seeking.is_empty(), "the right answer ends it");
+}
+
+#[test]
+fn a_child_that_exists_is_not_taken_for_ones_own_because_some_other_link_came_back() {
+    for seed in seeds(20) {
+        let (mut world, child, at, other, home) = one_child(seed);
+        let home = world.index_of(home.node).expect("it is a node");
+        let third = (0..3).find(|n| *n != home && *n != other).unwrap_or(at);
+        world.nodes[home].paused_until = Some(world.now + Duration::from_millis(200));
+        let id = world.start(other, 0..1);
+        world.unlink(other, third);
+        world.run_for(3 * SECOND);
+        match &world.nodes[other].replies[&id] {
+            Reply::Started(report) => assert!(
+                matches!(report.outcomes[..], [(_, StartOutcome::Exists { .. })]),
+                "seed {seed}: {child}: {report:?}"
+            ),
+            reply => panic!("seed {seed}: {reply:?}"),
+        }
+    }
+}
+
+#[test]
+fn nobody_but_a_childs_home_says_where_it_was_started() {
+    let (mut world, child, _, other, home) = one_child(1);
+    let before = world.nodes[other].routes[&child];
+    let liar = world
+        .nodes
+        .iter()
+        .map(|node| node.me.run())
+        .find(|run| *run != home && *run != world.nodes[other].me.run());
+    let liar = liar.expect("there are three");
+    let epoch = before.epoch.next_term();
+    for (from, epoch) in [(liar, epoch), (home, Epoch { term: u64::MAX, attempt: 0 })] {
+        let outcome = StartOutcome::Started { node: liar.node, epoch };
+        let outcomes = vec![ChildOutcome { child: child.clone(), outcome }];
+        let word = HomeWord::Started { request: RequestId(77), outcomes };
+        let event = Event::Peer { from, message: PeerMessage::Home(word) };
+        world.input(other, Input::Event(event));
+        assert_eq!(world.nodes[other].routes[&child], before);
     }
 }
 

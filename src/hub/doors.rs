@@ -516,9 +516,9 @@ impl Doors {
     }
 
     /// The home of a child has answered the question where it is.
-    pub(crate) fn sought(&self, child: &ChildId) {
+    pub(crate) fn sought(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
-            cell.with(Door::sought);
+            cell.with(|door| door.sought(found));
         }
     }
 

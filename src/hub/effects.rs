@@ -48,7 +48,7 @@ impl HubSystem {
                     }
                 }
                 Effect::Route { child, route } => shared.doors.route(&child, route),
-                Effect::Sought { child } => shared.doors.sought(&child),
+                Effect::Sought { child, found } => shared.doors.sought(&child, found),
                 Effect::Gone { run, left } => shared.doors.gone(run, left),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),

@@ -260,11 +260,15 @@ pub enum HomeWord {
     Find {
         /// The child.
         child: ChildId,
+        /// The asker's number of the question, for the answer. Later questions have higher ones.
+        question: u64,
     },
     /// The answer to `Find`.
     Found {
         /// The child.
         child: ChildId,
+        /// From the question.
+        question: u64,
         /// Its owner; `None`: there is no such child.
         route: Option<Route>,
     },

@@ -98,8 +98,9 @@ pub struct Settings {
     /// Bytes of state of one node that may be under way; one state is always let through.
     /// Default 256 MiB; 1 MiB to 16 GiB.
     pub move_bytes: usize,
-    /// How often a move that ran out of `retention` is tried again before the child is left where
-    /// it is until the view changes. Default 2; 0 to 100.
+    /// How often a move that failed for a reason that may pass (`retention` or its deadline over,
+    /// a broken transfer) is tried again, each time after 200 ms, before the child is left where it
+    /// is until the view changes. Default 2; 0 to 100.
     pub move_retries: u32,
     /// How long a child's `from_args` and `started` may take. Default 10 s; 10 ms to 1 h.
     pub start_timeout: Duration,

@@ -25,7 +25,7 @@ use super::{
     events::{EVENT_TYPES, EventRecord},
 };
 use crate::{
-    error::NotHandled,
+    error::{MaybeHandled, NotHandled},
     hub::{
         Hub,
         history::report,
@@ -105,6 +105,18 @@ fn reason_name(reason: &NotHandled) -> &'static str {
     }
 }
 
+const DOUBTS: [&str; 5] = ["timeout", "node_down", "no_reply", "reply_lost", "hub_stopped"];
+
+fn doubt_name(reason: &MaybeHandled) -> &'static str {
+    match reason {
+        MaybeHandled::Timeout => "timeout",
+        MaybeHandled::NodeDown => "node_down",
+        MaybeHandled::NoReply => "no_reply",
+        MaybeHandled::ReplyLost(_) => "reply_lost",
+        MaybeHandled::HubStopped => "hub_stopped",
+    }
+}
+
 #[derive(Default)]
 struct Kept {
     events: VecDeque<EventRecord>,
@@ -126,6 +138,7 @@ pub(crate) struct Journal {
     send_seconds: Histogram,
     tells: Family<OutcomeLabel, Counter>,
     refusals: Family<ReasonLabel, Counter>,
+    doubts: Family<ReasonLabel, Counter>,
     handovers: Family<HandoverLabel, Counter>,
     handover_seconds: Histogram,
     phases: Family<PhaseLabel, Histogram, fn() -> Histogram>,
@@ -166,6 +179,12 @@ impl Journal {
             "refused_messages",
             "Messages that were not handled, by reason",
             refusals.clone(),
+        );
+        let doubts = Family::default();
+        registry.register(
+            "maybe_handled_messages",
+            "Messages of which it is not known whether they were handled, by reason",
+            doubts.clone(),
         );
         let handovers = Family::default();
         registry.register("handovers", "Handovers that ended on this node", handovers.clone());
@@ -214,6 +233,9 @@ impl Journal {
         for reason in REASONS {
             let _ = refusals.get_or_create(&ReasonLabel { reason });
         }
+        for reason in DOUBTS {
+            let _ = doubts.get_or_create(&ReasonLabel { reason });
+        }
         for (direction, outcome) in [("out", "done"), ("out", "failed"), ("in", "done")] {
             let _ = handovers.get_or_create(&HandoverLabel { direction, outcome });
         }
@@ -239,6 +261,7 @@ impl Journal {
             send_seconds,
             tells,
             refusals,
+            doubts,
             handovers,
             handover_seconds,
             phases,
@@ -382,6 +405,11 @@ impl Recorder for Journal {
     fn refused(&self, reason: &NotHandled) {
         let reason = reason_name(reason);
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    fn unsure(&self, reason: &MaybeHandled) {
+        let reason = doubt_name(reason);
+        self.doubts.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     fn stopped(&self) {

@@ -1,6 +1,6 @@
 //! Metrics in the text format of OpenMetrics.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
 use actix_web::{HttpResponse, http::header, web};
 use prometheus_client::{
@@ -29,6 +29,7 @@ struct Snapshot {
     registry_children: i64,
     registry_version: u64,
     handovers_running: i64,
+    handover_oldest: Duration,
     peers: Vec<Peer>,
 }
 
@@ -64,6 +65,11 @@ fn snapshot(engine: &Engine) -> Snapshot {
         registry_children: engine.registry().children().count() as i64,
         registry_version: engine.registry().version(),
         handovers_running: engine.moves().count() as i64,
+        handover_oldest: engine
+            .moves()
+            .map(|(_, moving)| moving.started.elapsed())
+            .max()
+            .unwrap_or_default(),
         peers: others
             .map(|member| Peer {
                 name: member.name.clone(),
@@ -133,6 +139,14 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         "Children that this node hands over now",
         snapshot.handovers_running,
     );
+    let oldest: Gauge<f64, AtomicU64> = Gauge::default();
+    oldest.set(snapshot.handover_oldest.as_secs_f64());
+    made.register_with_unit(
+        "handover_oldest",
+        "How long the oldest handover from this node has been under way",
+        Unit::Seconds,
+        oldest,
+    );
     let waiting = desk.hub.shared().doors.waiting();
     let queued = gauges(made, "queued_messages", "Messages that wait");
     queued.get_or_create(&vec![("at", "gate".to_owned())]).set(waiting.at_gates);
@@ -145,7 +159,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     );
     let lag = gauges(made, "registry_lag", "Entries of this node that a peer has not acknowledged");
     let up = gauges(made, "link_up", "Whether a link to the peer stands");
-    let trip: Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>> = Family::default();
+    let trip: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
     made.register_with_unit(
         "link_rtt",
         "How long a word takes to the peer and back, smoothed",

@@ -267,7 +267,10 @@ impl<M: HubMessage> Future for ChildRequest<M> {
                     recorder.refused(reason);
                     Sent::NotHandled
                 }
-                Err(_) => Sent::MaybeHandled,
+                Err(HubSendError::MaybeHandled { reason, .. }) => {
+                    recorder.unsure(reason);
+                    Sent::MaybeHandled
+                }
             };
             recorder.sent(sent, self.sent.elapsed());
         }

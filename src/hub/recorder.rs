@@ -2,7 +2,10 @@
 
 use std::{any::Any, time::Duration};
 
-use crate::{error::NotHandled, model::event::HubEvent};
+use crate::{
+    error::{MaybeHandled, NotHandled},
+    model::event::HubEvent,
+};
 
 /// How a `send` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub(crate) trait Recorder: Any + Send + Sync {
     fn told(&self, taken: bool);
     /// A message was refused.
     fn refused(&self, reason: &NotHandled);
+    /// Whether a message was handled is not known.
+    fn unsure(&self, reason: &MaybeHandled);
     /// The hub has stopped.
     fn stopped(&self);
 }

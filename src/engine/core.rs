@@ -13,7 +13,7 @@ use super::{
 use crate::model::{
     child::{Entry, Epoch, Ownership, Route},
     event::HubEvent,
-    id::{ChildId, NodeId, NodeRun, RequestId},
+    id::{ChildId, KindName, NodeId, NodeRun, RequestId},
     member::{Member, View, ViewId},
     message::PeerMessage,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
@@ -72,6 +72,10 @@ pub(crate) struct Core {
     pub(crate) view_id: ViewId,
     /// The members that take children, sorted by id.
     pub(crate) placeable: Vec<Member>,
+    /// The kinds that each run has registered, as it said when it adopted a view.
+    kinds: BTreeMap<NodeRun, BTreeSet<KindName>>,
+    /// For each kind that some of `placeable` have registered and others not: who has.
+    partial: BTreeMap<KindName, Vec<Member>>,
     /// Whether all members have adopted this view and their logs are here.
     pub(crate) settled: bool,
     pub(crate) leaving: bool,
@@ -99,6 +103,8 @@ impl Core {
             view: View::default(),
             view_id: ViewId(0),
             placeable: Vec::new(),
+            kinds: BTreeMap::from([(me, config.kinds.keys().cloned().collect())]),
+            partial: BTreeMap::new(),
             settled: false,
             leaving: false,
             linked: BTreeSet::new(),
@@ -120,6 +126,8 @@ impl Core {
         self.placeable =
             view.members.values().filter(|member| member.takes_children()).cloned().collect();
         self.view = view;
+        self.kinds.retain(|run, _| self.view.is_live(*run) || *run == self.me);
+        self.sort_kinds();
         // What an answer said of a node that is gone, and the registry never did, is void.
         let void: Vec<ChildId> = self
             .hints
@@ -131,6 +139,43 @@ impl Core {
             self.hints.remove(&child);
             self.tell_route(&child, self.route(&child));
         }
+    }
+
+    /// A member has said which kinds it has registered.
+    pub(crate) fn learn_kinds(&mut self, run: NodeRun, kinds: Vec<KindName>) {
+        let kinds: BTreeSet<KindName> = kinds.into_iter().collect();
+        if self.kinds.get(&run) != Some(&kinds) {
+            self.kinds.insert(run, kinds);
+            self.sort_kinds();
+        }
+    }
+
+    fn sort_kinds(&mut self) {
+        let has = |member: &Member, kind: &KindName| {
+            // Who has not spoken yet is asked nothing before it has: the view is not settled.
+            self.kinds.get(&member.run()).is_none_or(|kinds| kinds.contains(kind))
+        };
+        let known: BTreeSet<&KindName> =
+            self.placeable.iter().filter_map(|m| self.kinds.get(&m.run())).flatten().collect();
+        self.partial = known
+            .into_iter()
+            .filter(|kind| !self.placeable.iter().all(|member| has(member, kind)))
+            .map(|kind| {
+                let members = self.placeable.iter().filter(|member| has(member, kind));
+                (kind.clone(), members.cloned().collect())
+            })
+            .collect();
+    }
+
+    /// The members that take children of this kind. None, if no member is known to have it.
+    pub(crate) fn takers(&self, kind: &KindName) -> &[Member] {
+        if let Some(members) = self.partial.get(kind) {
+            return members;
+        }
+        let has = |member: &Member| {
+            self.kinds.get(&member.run()).is_none_or(|kinds| kinds.contains(kind))
+        };
+        if self.placeable.first().is_some_and(has) { &self.placeable } else { &[] }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: PeerMessage) {
@@ -228,22 +273,23 @@ impl Core {
     }
 
     /// Where a child belongs by this view: its pin if that node takes children, else where the
-    /// distribution puts it.
+    /// distribution puts it among the nodes that have registered its kind.
     pub(crate) fn belongs(&self, ownership: &Ownership, not: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let takers = self.takers(ownership.spec.kind());
         if let Some(pin) = ownership.pinned
-            && self.placeable.iter().any(|member| member.id == pin)
+            && takers.iter().any(|member| member.id == pin)
             && !not.contains(&pin)
         {
             return Some(pin);
         }
         let distribution = &self.config.distribution;
-        let count = self.config.redundancy.instances(self.placeable.len()).get();
+        let count = self.config.redundancy.instances(takers.len()).get();
         if not.is_empty() {
             let members: Vec<Member> =
-                self.placeable.iter().filter(|member| !not.contains(&member.id)).cloned().collect();
+                takers.iter().filter(|member| !not.contains(&member.id)).cloned().collect();
             return distribution.owners(&ownership.spec, &members, count).first().copied();
         }
-        distribution.owners(&ownership.spec, &self.placeable, count).first().copied()
+        distribution.owners(&ownership.spec, takers, count).first().copied()
     }
 
     /// Time for a state of this size on top of a fixed wait: one second for each 8 MiB.

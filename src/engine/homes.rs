@@ -535,7 +535,11 @@ impl Homes {
         let executor =
             node.and_then(|node| core.view.member(node)).map(crate::model::member::Member::run);
         let Some(executor) = executor else {
-            return answer(StartOutcome::Failed { reason: StartFailed::NoNode });
+            let reason = match core.placeable.first() {
+                Some(member) => StartFailed::UnknownKind { node: member.id },
+                None => StartFailed::NoNode,
+            };
+            return answer(StartOutcome::Failed { reason });
         };
         self.orders.insert(
             child.clone(),

@@ -173,7 +173,7 @@ pub enum Reply {
 /// Why a node did not leave; it stays in and goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaveFailed {
-    /// No other node takes children.
+    /// No other node takes children, or has the kinds of those that are here.
     NoSuccessor {
         /// How many children are here.
         children: usize,

@@ -290,7 +290,8 @@ impl Engine {
         }
         let core = &mut self.core;
         match message {
-            PeerMessage::Sync(SyncWord::In { view, version, wanted }) => {
+            PeerMessage::Sync(SyncWord::In { view, version, wanted, kinds }) => {
+                core.learn_kinds(from, kinds);
                 self.settle.heard(core, from, view, version, wanted);
             }
             PeerMessage::Sync(word) => {
@@ -468,7 +469,7 @@ impl Engine {
         let core = &mut self.core;
         let others = core.placeable.iter().any(|member| member.id != core.me.node);
         let children = self.children.owned();
-        if children > 0 && !others && core.settled {
+        if children > 0 && core.settled && !(others && self.children.has_successors(core)) {
             return self.stay(LeaveFailed::NoSuccessor { children });
         }
         if !self.children.is_empty() {

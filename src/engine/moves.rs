@@ -165,6 +165,12 @@ impl Children {
         core.timer(options.child_migration_timeout, Timer::Source(child.clone(), epoch));
     }
 
+    /// Whether there is a place for any child that is still here.
+    pub(crate) fn has_successors(&self, core: &Core) -> bool {
+        let mut owned = self.instances.values().filter(|instance| instance.owns());
+        owned.any(|instance| core.belongs(&instance.ownership, &instance.not).is_some())
+    }
+
     /// Somebody asked for a move, on this node or another.
     pub(crate) fn migrate(
         &mut self,

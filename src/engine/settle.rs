@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::core::{Core, Timer};
 use crate::model::{
-    id::NodeRun,
+    id::{NodeId, NodeRun},
     member::ViewId,
     message::{PeerMessage, SyncWord},
 };
@@ -28,23 +28,26 @@ impl Settle {
     }
 
     fn say(&self, core: &mut Core, wanted: bool) {
-        let (view, version) = (core.view_id, core.registry.version());
         let others: Vec<NodeRun> =
             core.view.members.values().map(|m| m.run()).filter(|run| *run != core.me).collect();
         for run in others {
-            let word = SyncWord::In { view, version, wanted };
-            core.send(run.node, PeerMessage::Sync(word));
+            Self::say_to(core, run.node, wanted);
         }
+    }
+
+    fn say_to(core: &mut Core, to: NodeId, wanted: bool) {
+        let word = SyncWord::In {
+            view: core.view_id,
+            version: core.registry.version(),
+            wanted,
+            kinds: core.config.kinds.keys().cloned().collect(),
+        };
+        core.send(to, PeerMessage::Sync(word));
     }
 
     /// A link stands again: what was said before may have been lost.
     pub(crate) fn linked(&self, core: &mut Core, run: NodeRun) {
-        let word = SyncWord::In {
-            view: core.view_id,
-            version: core.registry.version(),
-            wanted: !core.settled,
-        };
-        core.send(run.node, PeerMessage::Sync(word));
+        Self::say_to(core, run.node, !core.settled);
     }
 
     /// A member says In.
@@ -61,8 +64,7 @@ impl Settle {
         }
         self.said.insert(from, (view, version));
         if wanted && view == core.view_id {
-            let word = SyncWord::In { view, version: core.registry.version(), wanted: false };
-            core.send(from.node, PeerMessage::Sync(word));
+            Self::say_to(core, from.node, false);
         }
     }
 

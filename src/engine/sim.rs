@@ -16,8 +16,8 @@ use super::{
     Engine,
     distribution::ConsistentHashing,
     io::{
-        ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo, Reply,
-        Request,
+        ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
+        LeaveFailed, Reply, Request,
     },
     partition::Divergence,
     redundancy::Singularity,
@@ -147,6 +147,8 @@ struct World {
     faulty: bool,
     /// Refuse all starts.
     refuse_starts: bool,
+    /// Nodes that have not registered the kind.
+    kindless: BTreeSet<usize>,
     /// Let all freezes fail, and with this.
     unfreezable: Option<FreezeFailure>,
 }
@@ -189,6 +191,7 @@ impl World {
             faulty: false,
             refuse_starts: false,
             unfreezable: None,
+            kindless: BTreeSet::new(),
         };
         for _ in 0..nodes {
             world.join();
@@ -208,10 +211,10 @@ impl World {
                 digest: Duration::from_millis(500),
                 ..Settings::default()
             },
-            kinds: BTreeMap::from([(
-                kind(),
-                KindInfo { state_version: 1, oldest_state_version: 1 },
-            )]),
+            kinds: (!self.kindless.contains(&index))
+                .then(|| (kind(), KindInfo { state_version: 1, oldest_state_version: 1 }))
+                .into_iter()
+                .collect(),
             has_seeds: index > 0,
             seed: self.dice.next(),
             distribution: Arc::new(ConsistentHashing),
@@ -526,7 +529,7 @@ impl World {
         match order {
             ChildOrder::Start { spec, epoch } => {
                 let child = spec.id().clone();
-                if self.refuse_starts {
+                if self.refuse_starts || self.kindless.contains(&index) {
                     let outcome = Err("it does not want to".to_owned());
                     self.report(index, ChildReport::Started { child, epoch, outcome });
                     return;
@@ -1346,6 +1349,49 @@ fn a_source_that_dies_after_its_state_has_arrived_costs_nothing() {
         world.crash(source);
         world.run_for(12 * SECOND);
         world.check_end(true);
+    }
+}
+
+#[test]
+fn children_run_only_where_their_kind_is_registered() {
+    for seed in seeds(30) {
+        let mut world = World::new(seed, 2);
+        world.kindless.insert(2);
+        world.join();
+        world.run_for(3 * SECOND);
+        let id = world.start(2, 0..20);
+        world.run_for(2 * SECOND);
+        assert_eq!(world.started(2, id), 20, "seed {seed}");
+        world.check_end(true);
+        world.crash(1);
+        world.run_for(6 * SECOND);
+        world.check_end(false);
+        assert_eq!(world.nodes[0].runtime.actors.len(), 20, "seed {seed}");
+        for node in &world.nodes {
+            assert!(node.attempts.is_empty(), "seed {seed}: {:?}", node.attempts);
+        }
+        // Nobody else takes them: the node stays, and they with it.
+        let id = world.request(0, Request::Leave { timeout: 20 * SECOND });
+        world.run_for(4 * SECOND);
+        let reply = &world.nodes[0].replies[&id];
+        assert!(
+            matches!(reply, Reply::Left(Err(LeaveFailed::NoSuccessor { children: 20 }))),
+            "seed {seed}: {reply:?}"
+        );
+        world.check_end(false);
+        // When the only node that has the kind dies they wait for one that has it.
+        world.crash(0);
+        world.run_for(6 * SECOND);
+        let id = world.start(2, 0..21);
+        world.run_for(2 * SECOND);
+        match &world.nodes[2].replies[&id] {
+            Reply::Started(report) => assert_eq!(report.started(), 0, "seed {seed}: {report:?}"),
+            reply => panic!("seed {seed}: {reply:?}"),
+        }
+        world.children.pop();
+        world.join();
+        world.run_for(6 * SECOND);
+        world.check_end(false);
     }
 }
 

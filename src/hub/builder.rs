@@ -143,8 +143,9 @@ impl HubBuilder {
         self
     }
 
-    /// Registers a kind and the messages that its children take. Register the same on every node:
-    /// a node without the kind cannot run its children nor send to them.
+    /// Registers a kind and the messages that its children take, at most 1,024 kinds. Children run
+    /// on nodes that have registered their kind only, and a node without it cannot send to them:
+    /// best register the same on every node.
     pub fn child_kind<A: HotSwap>(
         mut self,
         messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,

@@ -24,6 +24,7 @@ use crate::{
     model::{
         frame::ReplyFailure,
         id::{InvalidId, KindName},
+        settings::InvalidSetting,
     },
 };
 
@@ -212,6 +213,9 @@ impl<A: HotSwap> AnyKind for Typed<A> {
     }
 }
 
+/// Every node is told all names, in one word.
+const MOST_KINDS: usize = 1_024;
+
 /// All kinds of a hub.
 #[derive(Default)]
 pub(crate) struct Kinds(BTreeMap<KindName, Arc<dyn AnyKind>>);
@@ -224,6 +228,13 @@ impl Kinds {
         if self.0.insert(name.clone(), typed).is_some() {
             let name = name.to_string();
             return Err(StartHubError::RegisteredTwice { what: "kind", name });
+        }
+        if self.0.len() > MOST_KINDS {
+            return Err(StartHubError::Setting(InvalidSetting {
+                field: "kinds",
+                value: self.0.len().to_string(),
+                allowed: "at most 1,024",
+            }));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child::{ChildSpec, Entry, Epoch, Ownership, Route},
-    id::{ChildId, Incarnation, LaneId, NodeId, NodeRun, RequestId},
+    id::{ChildId, Incarnation, KindName, LaneId, NodeId, NodeRun, RequestId},
     member::{Member, ViewId},
     observe::ObserveWord,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
@@ -177,6 +177,8 @@ pub enum SyncWord {
         version: u64,
         /// Whether the sender still waits for others to adopt it: the receiver says In too.
         wanted: bool,
+        /// The kinds that the sender has registered.
+        kinds: Vec<KindName>,
     },
 }
 

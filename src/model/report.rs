@@ -38,10 +38,10 @@ pub enum StartFailed {
     /// No node was told to start it, or its node went down; it may be tried again.
     #[error("no answer within the deadline")]
     Timeout,
-    /// The chosen node has not registered the kind.
-    #[error("node {node} has not registered the kind")]
+    /// No node that takes children has registered the kind.
+    #[error("no node that takes children has registered the kind; {node}, for one, has not")]
     UnknownKind {
-        /// The chosen node.
+        /// One of them.
         node: NodeId,
     },
     /// No member takes children.

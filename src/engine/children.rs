@@ -110,6 +110,8 @@ pub(crate) struct Instance {
     pub(crate) burnt: u64,
     pub(crate) restarts: Restarts,
     pub(crate) restarted: u64,
+    /// Its first start was refused: nobody was told that it ran.
+    pub(crate) refused: bool,
     /// Since when it has been on this node.
     pub(crate) since: Instant,
     /// Moves that failed since the view last changed.
@@ -132,6 +134,7 @@ impl Instance {
             ownership,
             phase,
             restarted: 0,
+            refused: false,
             since: now,
             retries: 0,
             rest: None,
@@ -327,6 +330,7 @@ impl Children {
             }
             Err(reason) => match why {
                 Begin::Ordered(home) => {
+                    instance.refused = true;
                     // The removal is written before the answer: whoever asks again finds no trace.
                     core.write(child, Entry::Removed { epoch: epoch.next_term() });
                     core.news.push_back(News::Ran {
@@ -416,7 +420,7 @@ impl Children {
                 outcome: StopOutcome::Stopped { node },
             });
         }
-        if !elsewhere {
+        if !elsewhere && !instance.refused {
             core.emit(HubEvent::ChildStopped { child: child.clone() });
         }
         core.news.push_back(News::Look { child: child.clone() });

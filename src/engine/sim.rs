@@ -492,6 +492,9 @@ impl World {
                 // One that was refused had not started.
                 self.nodes[index].handovers.remove(&(child, epoch));
             }
+            Effect::Emit(HubEvent::ChildStopped { .. }) if self.refuse_starts => {
+                panic!("seed {}: what never ran cannot stop", self.seed);
+            }
             Effect::Gone { .. } | Effect::Emit(_) => {}
         }
     }

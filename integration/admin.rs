@@ -8,7 +8,7 @@ use actix_web::{
     App, Error,
     body::{MessageBody, to_bytes},
     dev::{Service, ServiceResponse},
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, Version, header},
     test::{self, TestRequest},
 };
 use serde_json::{Value, json};
@@ -81,6 +81,9 @@ fn without_token_or_guard_only_loopback_is_served_and_health_is_for_all() {
         assert_eq!(call(&app, evil).await.0, StatusCode::FORBIDDEN);
         let proxied = get("/nodes").insert_header(("X-Forwarded-For", "10.0.0.7"));
         assert_eq!(call(&app, proxied).await.0, StatusCode::FORBIDDEN);
+        // What a proxy sends that was not told to say for whom it asks.
+        let silent = get("/nodes").version(Version::HTTP_10);
+        assert_eq!(call(&app, silent).await.0, StatusCode::FORBIDDEN);
         stop(vec![hub]).await;
     });
 }
@@ -541,6 +544,19 @@ fn events_come_with_ids_and_a_client_resumes_behind_the_last() {
         let told = frames(other_life, 4).await;
         assert_eq!(told[0].0, "missed|", "{told:?}");
         assert_eq!(call(&app, get("/events?replay=1001")).await.0, StatusCode::BAD_REQUEST);
+        // No more clients than there are places, and a place is free when its client goes.
+        let mut open = Vec::new();
+        loop {
+            let response = test::call_service(&app, get("/events").to_request()).await;
+            if response.status() != StatusCode::OK {
+                assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+                assert!(response.headers().contains_key(header::RETRY_AFTER));
+                break;
+            }
+            open.push(response);
+            assert!(open.len() <= 256);
+        }
+        drop(open);
         let last = test::call_service(&app, get("/events").to_request()).await;
         hub.stop().await;
         assert_eq!(frames(last, 1).await.last().expect("a frame").0, "bye|");

@@ -13,7 +13,7 @@ use actix_web::{
     body::{BoxBody, MessageBody},
     dev::{RequestHead, ServiceRequest, ServiceResponse},
     http::{
-        Method,
+        Method, Version,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -34,7 +34,8 @@ pub(crate) const ACTION_HEADER: &str = "x-actix-hub";
 pub enum AdminRight {
     /// See everything but the states of children, unless these are shown.
     Read,
-    /// That, and start, stop, migrate and leave.
+    /// That, and start, stop, migrate and leave, on every node of the cluster: nodes carry out what
+    /// another one's endpoint asks for.
     Act,
 }
 
@@ -77,8 +78,9 @@ type Guard = Arc<dyn Fn(&RequestHead) -> Option<AdminRight> + Send + Sync>;
 pub enum AdminAccess {
     /// Clients on this machine, for everything. The default.
     ///
-    /// The connection must come from a loopback address, name a loopback host, and not have passed
-    /// a proxy that says so. Behind a proxy use tokens or a guard.
+    /// The connection must come from a loopback address, name a loopback host, be of HTTP/1.1 or
+    /// later, and not have passed a proxy that says so. A proxy on this machine that does not say so
+    /// cannot be told from a client on it: behind a proxy always use tokens or a guard.
     #[default]
     Loopback,
     /// Whoever sends one of these tokens. Without it only health and the bare page are served.
@@ -159,6 +161,10 @@ fn is_local(request: &HttpRequest) -> Result<(), Problem> {
     };
     if !request.peer_addr().is_some_and(|peer| is_loopback(peer.ip())) {
         return refuse("the client is on another machine");
+    }
+    if request.version() < Version::HTTP_11 {
+        // What a proxy speaks that nobody has told to say for whom it asks.
+        return refuse("the request came over HTTP/1.0");
     }
     let headers = request.headers();
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];

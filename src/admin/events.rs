@@ -7,12 +7,12 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Desk,
-    journal::EVENTS,
+    journal::{EVENTS, STREAMS},
     nodes::{NodeName as Named, time_of},
     problem::Problem,
 };
@@ -259,7 +259,7 @@ pub(crate) struct Replay {
 
 /// What happens on this node from now on, or behind the event `Last-Event-ID`.
 ///
-/// Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when the hub
+/// At most 256 clients are served at a time. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when the hub
 /// has stopped.
 #[utoipa::path(
     get, path = "/events", tag = "events",
@@ -282,13 +282,14 @@ pub(crate) async fn stream(
         return Err(Problem::bad_request(format!("replay is {replay}, allowed is 0 to {EVENTS}")));
     }
     let latest = desk.journal.watch().ok_or_else(Problem::stopped)?;
+    let place = desk.journal.stream().ok_or_else(|| Problem::too_many_streams(STREAMS))?;
     let resumed = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let (from, lost) = match resumed.map(|id| desk.journal.after(id)) {
         Some(Some(number)) => (number, false),
         Some(None) => (desk.journal.last(EVENTS), true),
         None => (desk.journal.last(replay), false),
     };
-    let state = Reader { desk, latest, from, lost, first: true, ended: false };
+    let state = Reader { desk, latest, from, lost, first: true, ended: false, _place: place };
     let frames = stream::unfold(state, |mut reader| async move {
         let frames = reader.next().await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
@@ -309,6 +310,7 @@ struct Reader {
     lost: bool,
     first: bool,
     ended: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reader {

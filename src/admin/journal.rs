@@ -18,7 +18,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Limiter,
@@ -40,6 +40,10 @@ use crate::{
 
 /// Events that are kept for who resumes.
 pub(crate) const EVENTS: usize = 1_000;
+/// Streams of events that may be open at a time.
+pub(crate) const STREAMS: usize = 256;
+/// Names of nodes that are remembered, past ones included.
+const NAMES: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -131,6 +135,8 @@ pub(crate) struct Journal {
     boot: String,
     kept: Mutex<Kept>,
     limiter: Mutex<Option<Arc<Limiter>>>,
+    /// One permit for each stream of events that may be open.
+    streams: Arc<Semaphore>,
     /// The number of the next event; closed when the hub has stopped.
     latest: Mutex<Option<watch::Sender<u64>>>,
     registry: Registry,
@@ -255,6 +261,7 @@ impl Journal {
                 ..Kept::default()
             }),
             limiter: Mutex::default(),
+            streams: Arc::new(Semaphore::new(STREAMS)),
             latest: Mutex::new(Some(watch::Sender::new(0))),
             registry,
             sends,
@@ -288,11 +295,20 @@ impl Journal {
 
     /// Node names, for words about them.
     pub(crate) fn learn(&self, names: impl IntoIterator<Item = (NodeId, NodeName)>) {
-        self.kept().names.extend(names);
+        let mut kept = self.kept();
+        if kept.names.len() > NAMES {
+            kept.names.retain(|node, _| *node == self.me);
+        }
+        kept.names.extend(names);
     }
 
     pub(crate) fn name(&self, node: NodeId) -> Option<NodeName> {
         self.kept().names.get(&node).cloned()
+    }
+
+    /// A place for one more stream of events, if there is one.
+    pub(crate) fn stream(&self) -> Option<OwnedSemaphorePermit> {
+        self.streams.clone().try_acquire_owned().ok()
     }
 
     /// Tells when there are events from this number on; `None` when the hub has stopped.

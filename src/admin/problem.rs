@@ -77,6 +77,12 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    pub(crate) fn too_many_streams(most: usize) -> Self {
+        let detail = format!("{most} streams of events are open; no more are served");
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        Self { retry_after: Some(5), ..problem }
+    }
+
     /// The hub does not run any more.
     pub(crate) fn stopped() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the hub of this node has stopped")

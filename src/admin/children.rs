@@ -1,10 +1,8 @@
-//! The children: where each is and why, what it does; start, stop and migrate.
+//! The children: where each is and why, and what it does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,16 +13,15 @@ use super::{
     events::EventView,
     handovers::HandoverView,
     lists::{self, Page},
-    nodes::{self, DryRun, NodeName, time_of},
+    nodes::{NodeName, time_of},
     problem::Problem,
 };
 use crate::{
     engine::explain::{Rule, Why},
-    error::{MigrateError, StartChildError, StopChildError},
     hub::{observe::unix_millis, system::Running},
     model::{
-        child::{ChildSpec, Ownership, RestartRule, Role},
-        id::{ChildId, KindName, NodeId, NodeName as Name, NodeRun},
+        child::{Ownership, RestartRule, Role},
+        id::{ChildId, NodeId, NodeName as Name, NodeRun},
         member::Member,
         observe::{Answer, ChildPhase, Question, RuntimeReport, StateUnknown},
     },
@@ -151,9 +148,9 @@ fn role_name(role: Role) -> &'static str {
 }
 
 /// A child as this node's registry has it.
-struct Row {
+pub(crate) struct Row {
     child: ChildId,
-    owner: NodeRun,
+    pub(crate) owner: NodeRun,
     is_live: bool,
     is_moving: bool,
     ownership: Ownership,
@@ -274,7 +271,7 @@ impl ChildFilter {
 
 struct Found<'a> {
     child: &'a ChildId,
-    owner: NodeRun,
+    pub(crate) owner: NodeRun,
     ownership: &'a Ownership,
 }
 
@@ -336,22 +333,29 @@ pub(crate) async fn list(
     Ok(lists::tagged(&request, &Page { items, total, next_cursor }))
 }
 
-fn child_id(text: &str) -> Result<ChildId, Problem> {
+pub(crate) fn child_id(text: &str) -> Result<ChildId, Problem> {
     ChildId::new(text).map_err(|error| Problem::not_found(error.to_string()))
 }
 
-fn no_such_child(child: &ChildId) -> Problem {
+pub(crate) fn no_such_child(child: &ChildId) -> Problem {
     Problem::not_found(format!("there is no child {child}"))
 }
 
 /// One child, and the reason for its place, as this node knows them.
-struct Whole {
-    row: Row,
+pub(crate) struct Whole {
+    pub(crate) row: Row,
     why: Why,
-    candidates: Vec<(NodeId, Name, bool)>,
+    pub(crate) candidates: Vec<Candidate>,
 }
 
-async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
+/// A node that may take a child, or why not.
+pub(crate) struct Candidate {
+    pub(crate) id: NodeId,
+    name: Name,
+    pub(crate) why_not: Option<&'static str>,
+}
+
+pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
     let wanted = child.clone();
     let found = desk
         .look(move |running| {
@@ -362,7 +366,17 @@ async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
                 row: Row::of(running, &wanted, owner, ownership),
                 why: engine.why(&wanted)?,
                 candidates: members
-                    .map(|member| (member.id, member.name.clone(), member.takes_children()))
+                    .map(|member| Candidate {
+                        id: member.id,
+                        name: member.name.clone(),
+                        why_not: if !member.takes_children() {
+                            Some("it is leaving, or its weight is 0")
+                        } else if !engine.takes(ownership.spec.kind(), member.id) {
+                            Some("it has not registered the kind")
+                        } else {
+                            None
+                        },
+                    })
                     .collect(),
             })
         })
@@ -371,16 +385,13 @@ async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
     Ok(whole)
 }
 
-fn why_view(
-    desk: &Desk,
-    child: &ChildId,
-    why: Why,
-    candidates: Vec<(NodeId, Name, bool)>,
-) -> WhyView {
+fn why_view(desk: &Desk, child: &ChildId, why: Why, candidates: Vec<Candidate>) -> WhyView {
     let owner = NodeName::of(desk, why.owner.node);
     let belongs = why.belongs.map(|node| NodeName::of(desk, node));
     let place = belongs.as_ref().map_or("nowhere", |node| &node.name);
-    let text = if !why.is_live {
+    let text = if !why.is_live && belongs.is_none() {
+        format!("Its node {} went, and no other takes it: it waits for one that does.", owner.name)
+    } else if !why.is_live {
         format!("Its node {} went; its home starts it elsewhere.", owner.name)
     } else {
         match why.rule {
@@ -420,17 +431,15 @@ fn why_view(
         copied: why.copied.to_string(),
         candidates: candidates
             .into_iter()
-            .map(|(id, name, takes_children)| CandidateView {
+            .map(|Candidate { id, name, why_not }| CandidateView {
                 reason: if why.refused_by.contains(&id) {
                     Some("it refused this child".to_owned())
-                } else if takes_children {
-                    None
                 } else {
-                    Some("it is leaving, or its weight is 0".to_owned())
+                    why_not.map(str::to_owned)
                 },
                 id: id.to_string(),
                 name: name.to_string(),
-                takes_children,
+                takes_children: why_not.is_none(),
             })
             .collect(),
     }
@@ -568,327 +577,4 @@ pub(crate) async fn state(
         diagnostic: value.as_ref().map(diagnostic::notation),
         json: value.as_ref().and_then(diagnostic::json),
     }))
-}
-
-/// A child that is to be started.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StartBody {
-    /// Its identity: 1 to 256 bytes without control characters.
-    #[schema(min_length = 1, max_length = 256)]
-    id: String,
-    /// Its kind, which some node must have registered.
-    #[schema(min_length = 1, max_length = 256)]
-    kind: String,
-    /// Its arguments as JSON, which is turned into CBOR; null if not given.
-    #[schema(value_type = Option<Value>)]
-    args: Option<Value>,
-    /// Its arguments as CBOR in base64, instead.
-    args_cbor: Option<String>,
-    /// Words by which it can be found.
-    #[serde(default)]
-    tags: Vec<String>,
-    /// What is noted about it.
-    #[serde(default)]
-    metadata: BTreeMap<String, String>,
-    /// Whether it is started again when it ends; permanent if not given.
-    restart: Option<Restart>,
-}
-
-/// When a child that ended is started again: always, after a panic, or never.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum Restart {
-    Permanent,
-    Transient,
-    Temporary,
-}
-
-impl StartBody {
-    fn spec(self) -> Result<ChildSpec, Problem> {
-        let wrong = |error: &dyn std::fmt::Display| Problem::unprocessable(error.to_string());
-        let id = ChildId::new(&self.id).map_err(|error| wrong(&error))?;
-        let kind = KindName::new(&self.kind).map_err(|error| wrong(&error))?;
-        let args = match (self.args, self.args_cbor) {
-            (Some(_), Some(_)) => {
-                return Err(Problem::unprocessable("give args or args_cbor, not both"));
-            }
-            (None, Some(text)) => {
-                let wrong = |_| Problem::unprocessable("args_cbor is no base64");
-                STANDARD.decode(text).map_err(wrong)?
-            }
-            (args, None) => {
-                let mut bytes = Vec::new();
-                ciborium::into_writer(&args.unwrap_or(Value::Null), &mut bytes)
-                    .map_err(|error| wrong(&error))?;
-                bytes
-            }
-        };
-        let mut spec = ChildSpec::from_parts(id, kind, Bytes::from(args));
-        for tag in self.tags {
-            spec = spec.tag(tag).map_err(|error| wrong(&error))?;
-        }
-        for (key, value) in self.metadata {
-            spec = spec.note(key, value);
-        }
-        Ok(spec.restart(match self.restart {
-            None | Some(Restart::Permanent) => RestartRule::Permanent,
-            Some(Restart::Transient) => RestartRule::Transient,
-            Some(Restart::Temporary) => RestartRule::Temporary,
-        }))
-    }
-}
-
-/// What became of an action on a child.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ActionView {
-    /// Present, and true, if nothing was done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-    /// `started`, `exists`, `stopped`, `moved` or `already_there`; not in a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "moved")]
-    outcome: Option<&'static str>,
-    child: String,
-    /// Where it is now, or was, or would be.
-    node: Option<NodeName>,
-    /// Where it was before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<NodeName>,
-    /// The epoch at which it runs now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<String>,
-    /// What was done, or would be, in words.
-    text: String,
-}
-
-impl ActionView {
-    fn new(child: &ChildId, text: String) -> Self {
-        Self {
-            dry_run: false,
-            outcome: None,
-            child: child.to_string(),
-            node: None,
-            from: None,
-            epoch: None,
-            text,
-        }
-    }
-}
-
-/// Starts a child where it belongs.
-#[utoipa::path(
-    post, path = "/children", tag = "children",
-    params(
-        DryRun,
-        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
-    ),
-    request_body = StartBody,
-    responses(
-        (status = 200, body = ActionView, description = "It was there already, or a dry run"),
-        (status = 201, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn start(
-    desk: web::Data<Desk>,
-    query: web::Query<DryRun>,
-    body: web::Json<StartBody>,
-) -> Result<HttpResponse, Problem> {
-    let spec = body.into_inner().spec()?;
-    let child = spec.id().clone();
-    if query.dry_run {
-        let known = desk.hub.lookup(child.as_str()).await;
-        if let Some(known) = known {
-            let node = NodeName::of(&desk, known.node);
-            let text = format!("{child} is on {} already; nothing would be done.", node.name);
-            let view =
-                ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
-            return Ok(HttpResponse::Ok().json(view));
-        }
-        let node = desk.look(move |running| running.engine.would_start(spec)).await?;
-        let node = node.map(|node| NodeName::of(&desk, node));
-        let Some(node) = node else {
-            return Err(Problem::unprocessable("no node takes children"));
-        };
-        let text = format!("{child} would be started on {}.", node.name);
-        let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
-        return Ok(HttpResponse::Ok().json(view));
-    }
-    match desk.hub.start_child(spec).await {
-        Ok(started) => {
-            let node = NodeName::of(&desk, started.node);
-            let text = format!("{child} was started on {}.", node.name);
-            Ok(HttpResponse::Created().json(ActionView {
-                outcome: Some("started"),
-                node: Some(node),
-                epoch: Some(started.epoch.to_string()),
-                ..ActionView::new(&child, text)
-            }))
-        }
-        Err(StartChildError::Exists { node, .. }) => {
-            let node = NodeName::of(&desk, node);
-            let text = format!("{child} was on {} already.", node.name);
-            Ok(HttpResponse::Ok().json(ActionView {
-                outcome: Some("exists"),
-                node: Some(node),
-                ..ActionView::new(&child, text)
-            }))
-        }
-        Err(StartChildError::HubStopped) => Err(Problem::stopped()),
-        Err(error) => Err(Problem::unprocessable(error.to_string())),
-    }
-}
-
-/// Stops a child for good, wherever it runs.
-#[utoipa::path(
-    delete, path = "/children/{child}", tag = "children",
-    params(
-        ("child" = String, Path, description = "Its id, percent-encoded"),
-        DryRun,
-        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
-    ),
-    responses(
-        (status = 200, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn stop(
-    desk: web::Data<Desk>,
-    path: web::Path<String>,
-    query: web::Query<DryRun>,
-) -> Result<HttpResponse, Problem> {
-    let child = child_id(&path)?;
-    if query.dry_run {
-        let whole = whole(&desk, &child).await?;
-        let node = NodeName::of(&desk, whole.row.owner.node);
-        let text =
-            format!("{child} on {} would be stopped for good; its state would be lost.", node.name);
-        let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
-        return Ok(HttpResponse::Ok().json(view));
-    }
-    match desk.hub.stop_child(child.as_str()).await {
-        Ok(node) => {
-            let node = NodeName::of(&desk, node);
-            let text = format!("{child} on {} was stopped for good.", node.name);
-            Ok(HttpResponse::Ok().json(ActionView {
-                outcome: Some("stopped"),
-                node: Some(node),
-                ..ActionView::new(&child, text)
-            }))
-        }
-        Err(StopChildError::NotFound { .. }) => Err(no_such_child(&child)),
-        Err(StopChildError::HubStopped) => Err(Problem::stopped()),
-        Err(error) => Err(Problem::timeout(error.to_string())),
-    }
-}
-
-/// Where a child is to go.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MigrateBody {
-    /// The node, by id or name.
-    to: String,
-    /// Whether handlers that run on after `retention` are cut off. Default false.
-    #[serde(default)]
-    forced: bool,
-}
-
-/// Moves a child to a node with its state, and binds it there.
-#[utoipa::path(
-    post, path = "/children/{child}/migrate", tag = "children",
-    params(
-        ("child" = String, Path, description = "Its id, percent-encoded"),
-        DryRun,
-        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
-    ),
-    request_body = MigrateBody,
-    responses(
-        (status = 200, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
-    ),
-)]
-pub(crate) async fn migrate(
-    desk: web::Data<Desk>,
-    path: web::Path<String>,
-    query: web::Query<DryRun>,
-    body: web::Json<MigrateBody>,
-) -> Result<HttpResponse, Problem> {
-    let child = child_id(&path)?;
-    let Whole { row, candidates, .. } = whole(&desk, &child).await?;
-    let to = nodes::find(&desk, &body.to)
-        .await
-        .map_err(|problem| Problem::unprocessable(problem.detail()))?;
-    if !candidates.iter().any(|(id, _, takes_children)| *id == to && *takes_children) {
-        return Err(Problem::conflict(format!(
-            "{} takes no children: it is leaving, or its weight is 0",
-            NodeName::of(&desk, to).name
-        )));
-    }
-    let before = row.owner.node;
-    let (from, node) = (NodeName::of(&desk, before), NodeName::of(&desk, to));
-    if query.dry_run {
-        let text = if before == to {
-            format!("{child} is on {} already; it would be bound to it.", node.name)
-        } else {
-            format!(
-                "{child} would move from {} to {} with its state, and stay there.",
-                from.name, node.name
-            )
-        };
-        let view = ActionView {
-            dry_run: true,
-            node: Some(node),
-            from: Some(from),
-            ..ActionView::new(&child, text)
-        };
-        return Ok(HttpResponse::Ok().json(view));
-    }
-    let mut request = desk.hub.migrate(child.as_str(), to);
-    if body.forced {
-        request = request.forced();
-    }
-    match request.await {
-        Ok(epoch) => {
-            let (outcome, text) = if before == to {
-                ("already_there", format!("{child} was on {} already.", node.name))
-            } else {
-                ("moved", format!("{child} moved from {} to {}.", from.name, node.name))
-            };
-            Ok(HttpResponse::Ok().json(ActionView {
-                outcome: Some(outcome),
-                node: Some(node),
-                from: Some(from),
-                epoch: Some(epoch.to_string()),
-                ..ActionView::new(&child, text)
-            }))
-        }
-        Err(MigrateError::NotFound { .. }) => Err(no_such_child(&child)),
-        Err(MigrateError::HubStopped) => Err(Problem::stopped()),
-        Err(error @ MigrateError::Timeout { .. }) => Err(Problem::timeout(error.to_string())),
-        Err(error) => Err(Problem::conflict(error.to_string())),
-    }
 }

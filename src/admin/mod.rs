@@ -24,6 +24,7 @@
 //! another origin can send.
 
 mod access;
+mod actions;
 mod children;
 mod diagnostic;
 mod events;
@@ -219,11 +220,11 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(resource("/nodes/{node}").get(nodes::one))
         .service(resource("/nodes/{node}/leave").post(nodes::leave))
         .service(resource("/handovers").get(handovers::list))
-        .service(resource("/children").get(children::list).post(children::start))
-        .service(resource("/children/{child}").get(children::one).delete(children::stop))
+        .service(resource("/children").get(children::list).post(actions::start))
+        .service(resource("/children/{child}").get(children::one).delete(actions::stop))
         .service(resource("/children/{child}/why").get(children::why))
         .service(resource("/children/{child}/state").get(children::state))
-        .service(resource("/children/{child}/migrate").post(children::migrate))
+        .service(resource("/children/{child}/migrate").post(actions::migrate))
         .default_service(web::to(access::nothing))
 }
 

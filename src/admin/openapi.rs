@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{access, children, events, handovers, health, metrics, nodes, settings};
+use super::{access, actions, children, events, handovers, health, metrics, nodes, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,11 +20,11 @@ use super::{access, children, events, handovers, health, metrics, nodes, setting
     ),
     paths(
         access::session,
+        actions::start,
+        actions::stop,
+        actions::migrate,
         children::list,
         children::one,
-        children::start,
-        children::stop,
-        children::migrate,
         children::why,
         children::state,
         events::stream,

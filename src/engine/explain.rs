@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role},
-    id::{ChildId, NodeId, NodeRun},
+    id::{ChildId, KindName, NodeId, NodeRun},
 };
 
 /// Which rule a child's place comes from.
@@ -95,6 +95,11 @@ impl Engine {
         let (role, spec) = (Role::Active, Arc::new(spec));
         let ownership = Ownership { epoch, born: epoch, copied: epoch, role, pinned: None, spec };
         self.core.belongs(&ownership, &BTreeSet::new())
+    }
+
+    /// Whether children of this kind may be on this node.
+    pub(crate) fn takes(&self, kind: &KindName, node: NodeId) -> bool {
+        self.core.takers(kind).iter().any(|member| member.id == node)
     }
 
     /// Whether a child is being handed over, as far as this node knows.

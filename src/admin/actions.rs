@@ -1,0 +1,350 @@
+//! What may be done with a child: start, stop, migrate; each can be asked what it would do.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{
+    Desk,
+    children::{Whole, child_id, no_such_child, whole},
+    nodes::{self, DryRun, NodeName},
+    problem::Problem,
+};
+use crate::{
+    error::{MigrateError, StartChildError, StopChildError},
+    model::{
+        child::{ChildSpec, RestartRule},
+        id::{ChildId, KindName},
+    },
+};
+
+/// A child that is to be started.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartBody {
+    /// Its identity: 1 to 256 bytes without control characters.
+    #[schema(min_length = 1, max_length = 256)]
+    id: String,
+    /// Its kind, which some node must have registered.
+    #[schema(min_length = 1, max_length = 256)]
+    kind: String,
+    /// Its arguments as JSON, which is turned into CBOR; null if not given.
+    #[schema(value_type = Option<Value>)]
+    args: Option<Value>,
+    /// Its arguments as CBOR in base64, instead.
+    args_cbor: Option<String>,
+    /// Words by which it can be found.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// What is noted about it.
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    /// Whether it is started again when it ends; permanent if not given.
+    restart: Option<Restart>,
+}
+
+/// When a child that ended is started again: always, after a panic, or never.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Restart {
+    Permanent,
+    Transient,
+    Temporary,
+}
+
+impl StartBody {
+    fn spec(self) -> Result<ChildSpec, Problem> {
+        let wrong = |error: &dyn std::fmt::Display| Problem::unprocessable(error.to_string());
+        let id = ChildId::new(&self.id).map_err(|error| wrong(&error))?;
+        let kind = KindName::new(&self.kind).map_err(|error| wrong(&error))?;
+        let args = match (self.args, self.args_cbor) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::unprocessable("give args or args_cbor, not both"));
+            }
+            (None, Some(text)) => {
+                let wrong = |_| Problem::unprocessable("args_cbor is no base64");
+                STANDARD.decode(text).map_err(wrong)?
+            }
+            (args, None) => {
+                let mut bytes = Vec::new();
+                ciborium::into_writer(&args.unwrap_or(Value::Null), &mut bytes)
+                    .map_err(|error| wrong(&error))?;
+                bytes
+            }
+        };
+        let mut spec = ChildSpec::from_parts(id, kind, Bytes::from(args));
+        for tag in self.tags {
+            spec = spec.tag(tag).map_err(|error| wrong(&error))?;
+        }
+        for (key, value) in self.metadata {
+            spec = spec.note(key, value);
+        }
+        Ok(spec.restart(match self.restart {
+            None | Some(Restart::Permanent) => RestartRule::Permanent,
+            Some(Restart::Transient) => RestartRule::Transient,
+            Some(Restart::Temporary) => RestartRule::Temporary,
+        }))
+    }
+}
+
+/// What became of an action on a child.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ActionView {
+    /// Present, and true, if nothing was done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    /// `started`, `exists`, `stopped`, `moved` or `already_there`; not in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "moved")]
+    outcome: Option<&'static str>,
+    child: String,
+    /// Where it is now, or was, or would be.
+    node: Option<NodeName>,
+    /// Where it was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<NodeName>,
+    /// The epoch at which it runs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    /// What was done, or would be, in words.
+    text: String,
+}
+
+impl ActionView {
+    fn new(child: &ChildId, text: String) -> Self {
+        Self {
+            dry_run: false,
+            outcome: None,
+            child: child.to_string(),
+            node: None,
+            from: None,
+            epoch: None,
+            text,
+        }
+    }
+}
+
+/// Starts a child where it belongs.
+#[utoipa::path(
+    post, path = "/children", tag = "children",
+    params(
+        DryRun,
+        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
+    ),
+    request_body = StartBody,
+    responses(
+        (status = 200, body = ActionView, description = "It was there already, or a dry run"),
+        (status = 201, body = ActionView),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn start(
+    desk: web::Data<Desk>,
+    query: web::Query<DryRun>,
+    body: web::Json<StartBody>,
+) -> Result<HttpResponse, Problem> {
+    let spec = body.into_inner().spec()?;
+    let child = spec.id().clone();
+    if query.dry_run {
+        let known = desk.hub.lookup(child.as_str()).await;
+        if let Some(known) = known {
+            let node = NodeName::of(&desk, known.node);
+            let text = format!("{child} is on {} already; nothing would be done.", node.name);
+            let view =
+                ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
+            return Ok(HttpResponse::Ok().json(view));
+        }
+        let node = desk.look(move |running| running.engine.would_start(spec)).await?;
+        let node = node.map(|node| NodeName::of(&desk, node));
+        let Some(node) = node else {
+            let why = "no node takes children of this kind, or none takes any";
+            return Err(Problem::unprocessable(why));
+        };
+        let text = format!("{child} would be started on {}.", node.name);
+        let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    match desk.hub.start_child(spec).await {
+        Ok(started) => {
+            let node = NodeName::of(&desk, started.node);
+            let text = format!("{child} was started on {}.", node.name);
+            Ok(HttpResponse::Created().json(ActionView {
+                outcome: Some("started"),
+                node: Some(node),
+                epoch: Some(started.epoch.to_string()),
+                ..ActionView::new(&child, text)
+            }))
+        }
+        Err(StartChildError::Exists { node, .. }) => {
+            let node = NodeName::of(&desk, node);
+            let text = format!("{child} was on {} already.", node.name);
+            Ok(HttpResponse::Ok().json(ActionView {
+                outcome: Some("exists"),
+                node: Some(node),
+                ..ActionView::new(&child, text)
+            }))
+        }
+        Err(StartChildError::HubStopped) => Err(Problem::stopped()),
+        Err(error) => Err(Problem::unprocessable(error.to_string())),
+    }
+}
+
+/// Stops a child for good, wherever it runs.
+#[utoipa::path(
+    delete, path = "/children/{child}", tag = "children",
+    params(
+        ("child" = String, Path, description = "Its id, percent-encoded"),
+        DryRun,
+        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
+    ),
+    responses(
+        (status = 200, body = ActionView),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn stop(
+    desk: web::Data<Desk>,
+    path: web::Path<String>,
+    query: web::Query<DryRun>,
+) -> Result<HttpResponse, Problem> {
+    let child = child_id(&path)?;
+    if query.dry_run {
+        let whole = whole(&desk, &child).await?;
+        let node = NodeName::of(&desk, whole.row.owner.node);
+        let text =
+            format!("{child} on {} would be stopped for good; its state would be lost.", node.name);
+        let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    match desk.hub.stop_child(child.as_str()).await {
+        Ok(node) => {
+            let node = NodeName::of(&desk, node);
+            let text = format!("{child} on {} was stopped for good.", node.name);
+            Ok(HttpResponse::Ok().json(ActionView {
+                outcome: Some("stopped"),
+                node: Some(node),
+                ..ActionView::new(&child, text)
+            }))
+        }
+        Err(StopChildError::NotFound { .. }) => Err(no_such_child(&child)),
+        Err(StopChildError::HubStopped) => Err(Problem::stopped()),
+        Err(error) => Err(Problem::timeout(error.to_string())),
+    }
+}
+
+/// Where a child is to go.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MigrateBody {
+    /// The node, by id or name.
+    to: String,
+    /// Whether handlers that run on after `retention` are cut off. Default false.
+    #[serde(default)]
+    forced: bool,
+}
+
+/// Moves a child to a node with its state, and binds it there.
+#[utoipa::path(
+    post, path = "/children/{child}/migrate", tag = "children",
+    params(
+        ("child" = String, Path, description = "Its id, percent-encoded"),
+        DryRun,
+        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
+    ),
+    request_body = MigrateBody,
+    responses(
+        (status = 200, body = ActionView),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn migrate(
+    desk: web::Data<Desk>,
+    path: web::Path<String>,
+    query: web::Query<DryRun>,
+    body: web::Json<MigrateBody>,
+) -> Result<HttpResponse, Problem> {
+    let child = child_id(&path)?;
+    let Whole { row, candidates, .. } = whole(&desk, &child).await?;
+    let to = nodes::find(&desk, &body.to)
+        .await
+        .map_err(|problem| Problem::unprocessable(problem.detail()))?;
+    let why_not = match candidates.iter().find(|candidate| candidate.id == to) {
+        Some(candidate) => candidate.why_not,
+        None => Some("it is not in"),
+    };
+    if let Some(why_not) = why_not {
+        let name = NodeName::of(&desk, to).name;
+        return Err(Problem::conflict(format!("{name} cannot take {child}: {why_not}")));
+    }
+    let before = row.owner.node;
+    let (from, node) = (NodeName::of(&desk, before), NodeName::of(&desk, to));
+    if query.dry_run {
+        let text = if before == to {
+            format!("{child} is on {} already; it would be bound to it.", node.name)
+        } else {
+            format!(
+                "{child} would move from {} to {} with its state, and stay there.",
+                from.name, node.name
+            )
+        };
+        let view = ActionView {
+            dry_run: true,
+            node: Some(node),
+            from: Some(from),
+            ..ActionView::new(&child, text)
+        };
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    let mut request = desk.hub.migrate(child.as_str(), to);
+    if body.forced {
+        request = request.forced();
+    }
+    match request.await {
+        Ok(epoch) => {
+            let (outcome, text) = if before == to {
+                ("already_there", format!("{child} was on {} already.", node.name))
+            } else {
+                ("moved", format!("{child} moved from {} to {}.", from.name, node.name))
+            };
+            Ok(HttpResponse::Ok().json(ActionView {
+                outcome: Some(outcome),
+                node: Some(node),
+                from: Some(from),
+                epoch: Some(epoch.to_string()),
+                ..ActionView::new(&child, text)
+            }))
+        }
+        Err(MigrateError::NotFound { .. }) => Err(no_such_child(&child)),
+        Err(MigrateError::HubStopped) => Err(Problem::stopped()),
+        Err(error @ MigrateError::Timeout { .. }) => Err(Problem::timeout(error.to_string())),
+        Err(error) => Err(Problem::conflict(error.to_string())),
+    }
+}

@@ -77,6 +77,8 @@ struct LaneIn {
     accepted: u64,
     /// Told to the lane.
     told: u64,
+    /// What was started here and is still to be told, when marks have gone beyond it since.
+    owed: Option<u64>,
     /// The highest number that was queued in the session.
     last: u64,
     queued: usize,
@@ -137,10 +139,14 @@ impl LaneIn {
         self.unsent.clear();
         self.refusal = None;
         self.told = self.accepted;
+        self.owed = None;
     }
 
     fn has_news(&self) -> bool {
-        self.refusal.is_some() || self.told < self.accepted || !self.unsent.is_empty()
+        self.refusal.is_some()
+            || self.owed.is_some()
+            || self.told < self.accepted
+            || !self.unsent.is_empty()
     }
 }
 
@@ -266,7 +272,12 @@ impl<P: Payload> Gate<P> {
     fn take_marks(&mut self, marks: &[LaneMark]) {
         for mark in marks {
             let lane = self.lanes.entry((mark.run, mark.lane)).or_default();
-            // Told when the lane opens a session here, not before: until then it asks elsewhere.
+            // What was started elsewhere is told when the lane opens a session here, not before:
+            // until then it asks there. What was started here is still told: a refusal may follow,
+            // and the lane must not take it for refused.
+            if lane.told < lane.accepted {
+                lane.owed = Some(lane.accepted);
+            }
             lane.accepted = lane.accepted.max(mark.accepted);
             lane.told = lane.accepted;
         }
@@ -514,6 +525,7 @@ impl<P: Payload> Gate<P> {
         lane.refusal = refusal;
         // What was told on a link before may not have arrived.
         lane.told = 0;
+        lane.owed = None;
         lane.unsent = lane.replies.keys().copied().collect();
         self.news.insert(run);
         self.queue.retain(|item| match item {
@@ -578,6 +590,7 @@ impl<P: Payload> Gate<P> {
                 lane.queued = 0;
                 lane.queued_bytes = 0;
                 lane.refusal = None;
+                lane.owed = None;
             }
         }
         self.queue.retain(|item| !matches!(item, Queued::Remote(remote) if remote.run == run));
@@ -623,6 +636,10 @@ impl<P: Payload> Gate<P> {
     ) -> bool {
         for ((_, id), lane) in self.lanes.range_mut((to, LaneId(0))..=(to, LaneId(u64::MAX))) {
             let id = *id;
+            if let Some(upto) = lane.owed.take() {
+                out(DataFrame::Accepted { lane: id, upto });
+                *budget = budget.saturating_sub(32);
+            }
             if lane.told < lane.accepted {
                 lane.told = lane.accepted;
                 out(DataFrame::Accepted { lane: id, upto: lane.accepted });

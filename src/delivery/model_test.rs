@@ -815,6 +815,27 @@ fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
     );
 }
 
+#[test]
+fn what_was_accepted_is_told_though_the_child_is_already_on_its_way_back() {
+    play(
+        false,
+        vec![
+            Step::Tell(2),
+            Step::Tells(2),
+            Step::Write(2, 0),
+            Step::Deliver(2, 0),
+            Step::Deliver(2, 0),
+            Step::Handle,
+            Step::Freeze(2),
+            Step::Ready,
+            Step::Commit,
+            Step::Open,
+            Step::Freeze(0),
+            Step::Ready,
+        ],
+    );
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,

@@ -171,6 +171,7 @@ impl<P: Payload> Door<P> {
     pub(crate) fn is_idle(&self) -> bool {
         self.gate.is_idle()
             && self.lane.is_idle()
+            && !self.lane.owes_thanks()
             && self.seeking.is_none()
             && self.signals.is_empty()
     }
@@ -263,13 +264,24 @@ impl<P: Payload> Door<P> {
     /// The child runs here at this epoch, with what `marks` say in its state.
     pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) {
         self.gate.open(epoch, marks);
+        self.heed(marks);
         self.here(epoch);
     }
 
     /// A successor is built here.
     pub(crate) fn expect(&mut self, epoch: Epoch, marks: &[LaneMark]) {
         self.gate.expect(epoch, marks);
+        self.heed(marks);
         self.finish();
+    }
+
+    /// What of this node's own lane is in the state that came here. Its owner's word of that may
+    /// have been lost, and what waits goes to the gate without its number.
+    fn heed(&mut self, marks: &[LaneMark]) {
+        let own = (self.me, self.lane.id());
+        for mark in marks.iter().filter(|mark| (mark.run, mark.lane) == own) {
+            self.lane.is_in_state(mark.accepted);
+        }
     }
 
     /// The successor that was built is dropped.

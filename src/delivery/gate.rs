@@ -93,6 +93,8 @@ struct LaneIn {
     refusal: Option<Refusal>,
     /// Since when its node is known to be unlinked while others went.
     absent: Option<Instant>,
+    /// Its node is out: no reply is kept for it until it is heard of again.
+    gone: bool,
 }
 
 impl LaneIn {
@@ -429,7 +431,7 @@ impl<P: Payload> Gate<P> {
     ) {
         let Some(lane) = self.lanes.get_mut(&(run, lane)) else { return };
         lane.pending.remove(&number);
-        if number >= lane.settled {
+        if number >= lane.settled && !lane.gone {
             lane.keep(number, outcome, &self.limits);
             self.news.insert(run);
         }
@@ -518,6 +520,7 @@ impl<P: Payload> Gate<P> {
             return;
         }
         lane.session = session;
+        lane.gone = false;
         lane.last = lane.accepted;
         lane.queued = 0;
         lane.queued_bytes = 0;
@@ -575,6 +578,9 @@ impl<P: Payload> Gate<P> {
     /// whether the child is still here or not.
     pub(crate) fn linked(&mut self, run: NodeRun) {
         for ((at, _), lane) in &mut self.lanes {
+            if *at == run {
+                lane.gone = false;
+            }
             if *at == run && !lane.replies.is_empty() {
                 lane.unsent = lane.replies.keys().copied().collect();
                 self.news.insert(run);
@@ -615,6 +621,7 @@ impl<P: Payload> Gate<P> {
             }
             if *at == run {
                 lane.forget_replies();
+                lane.gone = true;
             }
             let absent = *lane.absent.get_or_insert(now);
             let over = now.saturating_duration_since(absent) >= FORGET_AFTER;

@@ -112,6 +112,10 @@ impl<P: Payload> Lane<P> {
         }
     }
 
+    pub(crate) fn id(&self) -> LaneId {
+        self.id
+    }
+
     pub(crate) fn target(&self) -> Option<Route> {
         self.target
     }
@@ -128,6 +132,11 @@ impl<P: Payload> Lane<P> {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.held.is_empty() && self.awaiting.is_empty()
+    }
+
+    /// Whether an owner is still to be told that its replies arrived.
+    pub(crate) fn owes_thanks(&self) -> bool {
+        !self.thank.is_empty()
     }
 
     /// The number that the next message will have.
@@ -306,6 +315,13 @@ impl<P: Payload> Lane<P> {
                 if current { self.refused(now, why) } else { Answered::Nothing }
             }
             _ => Answered::Nothing,
+        }
+    }
+
+    /// All up to this number is in the child's state: some owner accepted it.
+    pub(crate) fn is_in_state(&mut self, upto: u64) {
+        if let Some(target) = self.target {
+            self.accepted(target.owner, upto);
         }
     }
 

@@ -836,6 +836,51 @@ fn what_was_accepted_is_told_though_the_child_is_already_on_its_way_back() {
     );
 }
 
+#[test]
+fn a_door_that_owes_an_owner_word_of_its_replies_is_not_dropped() {
+    play(
+        false,
+        vec![
+            Step::Ask(2),
+            Step::Sought(2),
+            Step::Write(2, 0),
+            Step::Deliver(2, 0),
+            Step::Deliver(2, 0),
+            Step::Handle,
+            Step::Write(0, 2),
+            Step::Deliver(0, 2),
+            Step::Freeze(1),
+            Step::Deliver(0, 2),
+            Step::Prune(2),
+            Step::Ready,
+            Step::Commit,
+        ],
+    );
+}
+
+#[test]
+fn what_an_owner_before_accepted_and_then_forgot_is_not_handled_by_a_successor_here() {
+    play(
+        false,
+        vec![
+            Step::Tell(1),
+            Step::Sought(1),
+            Step::Write(1, 0),
+            Step::Tell(1),
+            Step::Deliver(1, 0),
+            Step::Deliver(1, 0),
+            Step::Handle,
+            Step::Freeze(1),
+            Step::Ready,
+            Step::Commit,
+            Step::Write(0, 1),
+            Step::Break(0, 1),
+            Step::Open,
+            Step::Prune(0),
+        ],
+    );
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,

@@ -596,7 +596,9 @@ impl<P: Payload> Gate<P> {
                 lane.queued = 0;
                 lane.queued_bytes = 0;
                 lane.refusal = None;
+                // Whoever comes back opens a new session, and is told anew.
                 lane.owed = None;
+                lane.told = lane.accepted;
             }
         }
         self.queue.retain(|item| !matches!(item, Queued::Remote(remote) if remote.run == run));

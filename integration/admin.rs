@@ -82,6 +82,8 @@ fn without_token_or_guard_only_loopback_is_served_and_health_is_for_all() {
         let proxied = get("/nodes").insert_header(("X-Forwarded-For", "10.0.0.7"));
         assert_eq!(call(&app, proxied).await.0, StatusCode::FORBIDDEN);
         // What a proxy sends that was not told to say for whom it asks.
+        let proxied = get("/nodes").insert_header(("X-Forwarded-Proto", "https"));
+        assert_eq!(call(&app, proxied).await.0, StatusCode::FORBIDDEN);
         let silent = get("/nodes").version(Version::HTTP_10);
         assert_eq!(call(&app, silent).await.0, StatusCode::FORBIDDEN);
         stop(vec![hub]).await;
@@ -444,6 +446,25 @@ fn states_are_shown_only_if_allowed_and_the_actor_goes_on() {
         let (status, problem) = call(&app, get("/children/c/state")).await;
         assert_eq!(status, StatusCode::CONFLICT, "{problem}");
         assert_eq!(child.send(Add { sender: 1, number: 9 }).await, Ok(3), "it goes on");
+        // What the actor gave away is given back, though its encoder panics.
+        child.send(SetTrap { trap: Some(Trap::PanicInEncode) }).await.expect("it answers");
+        let (status, problem) = call(&app, get("/children/c/state")).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        child.send(SetTrap { trap: None }).await.expect("it answers");
+        assert_eq!(child.send(Add { sender: 1, number: 10 }).await, Ok(4), "it goes on");
+        // A handler that has started is waited for, as in a handover; if it takes too long the child
+        // is busy.
+        for (ms, expected) in [(100, StatusCode::OK), (3_000, StatusCode::CONFLICT)] {
+            let later = actix_rt::spawn(child.send(Later { ms }));
+            child.send(Read { sender: 1 }).await.expect("what came before has started");
+            let (status, state) = call(&app, get("/children/c/state")).await;
+            assert_eq!(status, expected, "{state}");
+            if status == StatusCode::OK {
+                let text = state["diagnostic"].as_str().expect("text");
+                assert!(text.contains(r#""in_flight": 0"#), "{text}");
+            }
+            assert_eq!(later.await.expect("it ends"), Ok(ms));
+        }
         stop(hubs).await;
     });
 }

@@ -13,11 +13,14 @@ pub struct Counter {
     pub ballast: u64,
     /// What its state does when it is decoded or taken.
     pub trap: Option<Trap>,
+    /// Handlers that have started and not ended.
+    in_flight: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trap {
     PanicInPrepare,
+    PanicInEncode,
     PanicInAlter,
     PanicInStarted,
     Undecodable,
@@ -30,14 +33,17 @@ pub struct CounterState {
     ballast: Vec<u8>,
     trap: Option<Trap>,
     poison: Poison,
+    /// What was in when the actor was taken apart, for a look that must not take place meanwhile.
+    in_flight: u64,
 }
 
 /// Encodes whatever it is and decodes only if it is harmless.
 #[derive(Clone, Copy)]
-struct Poison(bool);
+struct Poison(bool, bool);
 
 impl Serialize for Poison {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.1, "the encoder panics on purpose");
         self.0.serialize(serializer)
     }
 }
@@ -47,7 +53,7 @@ impl<'de> Deserialize<'de> for Poison {
         if bool::deserialize(deserializer)? {
             return Err(serde::de::Error::custom("poisoned on purpose"));
         }
-        Ok(Self(false))
+        Ok(Self(false, false))
     }
 }
 
@@ -71,11 +77,19 @@ impl HotSwap for Counter {
     fn prepare_handover_state(&mut self) -> CounterState {
         assert_ne!(self.trap, Some(Trap::PanicInPrepare), "prepare panics on purpose");
         CounterState {
-            seen: self.seen.clone(),
+            seen: std::mem::take(&mut self.seen),
             ballast: vec![1; self.ballast as usize],
             trap: self.trap,
-            poison: Poison(self.trap == Some(Trap::Undecodable)),
+            poison: Poison(
+                self.trap == Some(Trap::Undecodable),
+                self.trap == Some(Trap::PanicInEncode),
+            ),
+            in_flight: self.in_flight,
         }
+    }
+
+    fn resume_after_abort(&mut self, state: CounterState) {
+        self.seen = state.seen;
     }
 
     fn alter_handover_state(&mut self, state: CounterState) {
@@ -170,12 +184,14 @@ impl Handler<Block> for Counter {
 }
 
 impl Handler<Later> for Counter {
-    type Result = ResponseFuture<u64>;
+    type Result = ResponseActFuture<Self, u64>;
     fn handle(&mut self, later: Later, _: &mut Self::Context) -> Self::Result {
-        Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(later.ms)).await;
+        self.in_flight += 1;
+        let nap = tokio::time::sleep(Duration::from_millis(later.ms));
+        Box::pin(nap.into_actor(self).map(move |(), counter, _| {
+            counter.in_flight -= 1;
             later.ms
-        })
+        }))
     }
 }
 

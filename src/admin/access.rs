@@ -167,8 +167,10 @@ fn is_local(request: &HttpRequest) -> Result<(), Problem> {
         return refuse("the request came over HTTP/1.0");
     }
     let headers = request.headers();
-    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
-    if forwarded.iter().any(|name| headers.contains_key(*name)) {
+    let forwarded =
+        ["forwarded", "x-real-ip", "via", "cf-connecting-ip", "true-client-ip", "x-client-ip"];
+    let is_mark = |name: &str| forwarded.contains(&name) || name.starts_with("x-forwarded");
+    if headers.keys().any(|name| is_mark(name.as_str())) {
         return refuse("the request came by way of a proxy");
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -263,7 +265,10 @@ fn admit(desk: &Desk, request: &HttpRequest, right: AdminRight) -> Result<(), Pr
         if !request.headers().contains_key(ACTION_HEADER) {
             return Err(Problem::forbidden("an action needs the header X-Actix-Hub: 1"));
         }
-        desk.limiter.take(Instant::now()).map_err(Problem::too_many)?;
+        // What only asks takes nothing from who acts.
+        if !request.query_string().split('&').any(|pair| pair == "dry_run=true") {
+            desk.limiter.take(Instant::now()).map_err(Problem::too_many)?;
+        }
     }
     request.extensions_mut().insert(right);
     Ok(())

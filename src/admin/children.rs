@@ -235,6 +235,7 @@ async fn runtimes(desk: &Desk, rows: &[Row]) -> BTreeMap<ChildId, RuntimeReport>
 /// Which children are wanted.
 #[derive(Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ChildFilter {
     /// Children whose id contains this.
     text: Option<String>,
@@ -550,7 +551,7 @@ pub(crate) async fn state(
     let owner = whole(&desk, &child).await?.row.owner.node;
     let report = match desk.ask(owner, Question::State { child: child.clone() }).await {
         Some(Answer::State(Ok(report))) => report,
-        Some(Answer::State(Err(error @ StateUnknown::NotHere))) => {
+        Some(Answer::State(Err(error @ (StateUnknown::NotHere | StateUnknown::Busy)))) => {
             return Err(Problem::conflict(error.to_string()));
         }
         Some(Answer::State(Err(error @ StateUnknown::TooLarge { .. }))) => {

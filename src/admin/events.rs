@@ -251,6 +251,7 @@ fn millis(time: Duration) -> f64 {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Replay {
     /// How many of the latest events come first, 0 to 1,000. Default 0.
     #[param(minimum = 0, maximum = 1000)]

@@ -127,6 +127,7 @@ pub(crate) struct Handovers {
 /// Which handovers are wanted.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct HandoverFilter {
     /// Handovers that stand so.
     #[param(inline)]

@@ -65,6 +65,8 @@ use crate::{
 
 /// How long another node may take to answer a question about itself.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long this node's own hub may take to say what it knows.
+const LOOK: Duration = Duration::from_secs(5);
 /// The largest body of a request, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 
@@ -151,8 +153,11 @@ impl Desk {
         &self,
         look: impl FnOnce(&Running) -> R + Send + 'static,
     ) -> Result<R, Problem> {
-        let looked = self.hub.system().send(Look(Box::new(look))).await;
-        looked.ok().flatten().ok_or_else(Problem::stopped)
+        let looked = self.hub.system().send(Look(Box::new(look)));
+        match tokio::time::timeout(LOOK, looked).await {
+            Ok(looked) => looked.ok().flatten().ok_or_else(Problem::stopped),
+            Err(_) => Err(Problem::busy(LOOK)),
+        }
     }
 
     /// Learns the names of the nodes, for words about them.

@@ -24,9 +24,18 @@ use crate::{
     },
 };
 
+/// The last millisecond of the year 9999, behind which RFC 3339 has no words. A clock may tell more.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
 /// A time in RFC 3339, from milliseconds since 1970.
 pub(crate) fn time_of(millis: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+    let since = Duration::from_millis(millis.min(LAST_MILLIS));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
+}
+
+#[test]
+fn a_time_that_no_calendar_has_is_told_as_the_last_one() {
+    assert_eq!(time_of(u64::MAX), "9999-12-31T23:59:59.999Z");
 }
 
 /// A node by its id and its name for people.
@@ -202,6 +211,7 @@ async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
 /// Which nodes are wanted.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct NodeFilter {
     /// Nodes in this state.
     #[param(inline)]
@@ -297,6 +307,7 @@ pub(crate) async fn one(
 /// Whether an action is only tried.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DryRun {
     /// Nothing is done; the answer says what would be. Default false.
     #[serde(default)]

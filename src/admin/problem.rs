@@ -77,6 +77,12 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    /// The hub runs and does not answer.
+    pub(crate) fn busy(after: std::time::Duration) -> Self {
+        let detail = format!("the hub of this node did not answer within {after:?}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     pub(crate) fn too_many_streams(most: usize) -> Self {
         let detail = format!("{most} streams of events are open; no more are served");
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);

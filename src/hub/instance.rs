@@ -125,6 +125,9 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "something that is no text".to_owned())
 }
 
+/// Who may wait at a time for the state of one child.
+const MOST_PEEKS: usize = 16;
+
 fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|panic| panic_message(&*panic))
 }
@@ -439,21 +442,23 @@ impl<A: HotSwap> Seat<A> {
 
     /// The actor's state as a handover would carry it; the actor goes on.
     fn show(&self, actor: &mut A) -> Result<Peeked, StateUnknown> {
+        let panicked = |panic| format!("it panicked: {panic}");
         self.in_user.set(true);
-        let shown = guarded(|| {
-            let state = actor.prepare_handover_state();
-            let bytes = codec::encode(&state, MOST_SHOWN);
-            actor.resume_after_abort(state);
-            bytes
-        });
+        let prepared = guarded(|| actor.prepare_handover_state());
         self.in_user.set(false);
-        match shown {
-            Ok(Ok(bytes)) => Ok((A::STATE_VERSION, bytes)),
-            Ok(Err(EncodeFailure::TooLarge { size, limit })) => {
+        let state = prepared.map_err(|panic| StateUnknown::Failed(panicked(panic)))?;
+        // Its `Serialize` is the user's, too, and must not take the state with it.
+        let encoded = guarded(|| codec::encode(&state, MOST_SHOWN))
+            .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panicked(panic))));
+        self.in_user.set(true);
+        actor.resume_after_abort(state);
+        self.in_user.set(false);
+        match encoded {
+            Ok(bytes) => Ok((A::STATE_VERSION, bytes)),
+            Err(EncodeFailure::TooLarge { size, limit }) => {
                 Err(StateUnknown::TooLarge { size: size as u64, limit: limit as u64 })
             }
-            Ok(Err(EncodeFailure::Encoder(reason))) => Err(StateUnknown::Failed(reason)),
-            Err(panic) => Err(StateUnknown::Failed(format!("it panicked: {panic}"))),
+            Err(EncodeFailure::Encoder(reason)) => Err(StateUnknown::Failed(reason)),
         }
     }
 
@@ -551,7 +556,7 @@ impl<A: HotSwap> Seat<A> {
         actix_rt::spawn(async move {
             let (ticket, outcome) = resolution.await;
             seat.cell.with(|door| door.resolved(ticket, outcome));
-            if seat.closing.get() {
+            if seat.closing.get() || !seat.peeks.borrow().is_empty() {
                 seat.cell.actor.wake();
             }
         });
@@ -622,6 +627,10 @@ impl<A: HotSwap> Instance for Seat<A> {
     fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>) {
         let mut peeks = self.peeks.borrow_mut();
         peeks.retain(|asker| !asker.is_closed());
+        if peeks.len() >= MOST_PEEKS {
+            let _ = tell.send(Err(StateUnknown::Busy));
+            return;
+        }
         peeks.push(tell);
         self.cell.actor.wake();
     }
@@ -670,9 +679,14 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
             };
             seat.take_in(epoch, &parcel, actor);
         }
-        for tell in seat.peeks.take() {
-            // Whoever asked may have gone.
-            let _ = tell.send(seat.show(actor));
+        seat.peeks.borrow_mut().retain(|asker| !asker.is_closed());
+        let at_rest = !ctx.waiting() && seat.cell.with(|door| door.unresolved()) == 0;
+        if at_rest && !seat.peeks.borrow().is_empty() {
+            let shown = seat.show(actor);
+            for tell in seat.peeks.take() {
+                // Whoever asked may have gone.
+                let _ = tell.send(shown.clone());
+            }
         }
         let doors = &seat.bench.hub.shared().doors;
         let began = Instant::now();

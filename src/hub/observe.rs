@@ -17,7 +17,7 @@ use crate::{
         id::{ChildId, NodeId, NodeRun},
         message::PeerMessage,
         observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, NodeReport,
+            Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, MOST_SHOWN, NodeReport,
             ObserveWord, Question, RuntimeReport, StateReport, StateUnknown,
         },
     },
@@ -99,9 +99,17 @@ impl HubSystem {
                 let answer = self.answer(question);
                 let doors = self.hub.shared().doors.clone();
                 actix_rt::spawn(async move {
-                    let answer = answer.await;
+                    let mut answer = answer.await;
+                    let network = doors.network.get();
+                    let queued = network
+                        .and_then(|n| n.traffic().into_iter().find(|link| link.peer == from))
+                        .map_or(0, |link| link.queued);
+                    // What is looked at must not crowd out what the cluster has to say.
+                    if matches!(answer, Answer::State(Ok(_))) && queued > MOST_SHOWN as u64 {
+                        answer = Answer::State(Err(StateUnknown::Busy));
+                    }
                     let word = PeerMessage::Observe(ObserveWord::Tell { request, answer });
-                    if let Some(network) = doors.network.get()
+                    if let Some(network) = network
                         && let Err(error) = network.send(from.node, &word)
                     {
                         tracing::debug!(peer = %from, %error, "an answer was not sent");

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use actix::prelude::*;
@@ -316,6 +317,9 @@ pub(crate) struct Peek {
     pub(crate) child: ChildId,
 }
 
+/// How long a child that is asked for its state may take to come to rest.
+const PEEK_WAIT: Duration = Duration::from_millis(800);
+
 /// The version of a state and its CBOR.
 pub(crate) type Peeked = (u32, Bytes);
 
@@ -328,7 +332,12 @@ impl Handler<Peek> for Worker {
         };
         let (tell, told) = oneshot::channel();
         instance.peek(tell);
-        Box::pin(async move { told.await.ok() })
+        Box::pin(async move {
+            match tokio::time::timeout(PEEK_WAIT, told).await {
+                Ok(told) => told.ok(),
+                Err(_) => Some(Err(StateUnknown::Busy)),
+            }
+        })
     }
 }
 

@@ -192,6 +192,9 @@ pub enum StateUnknown {
         /// The limit.
         limit: u64,
     },
+    /// Its handlers did not come to rest in time, or too many ask already.
+    #[error("the child did not come to rest in time; ask again")]
+    Busy,
     /// It could not be prepared or encoded.
     #[error("{0}")]
     Failed(String),

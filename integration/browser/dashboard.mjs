@@ -53,7 +53,7 @@ const errors = [];
 /** What the browser itself notes of requests that this test makes fail: a child that was stopped, a
  * node that was ended, a token that is missing. */
 const provoked = (text, url) => text.startsWith("Failed to load resource")
-  && (url.includes("onerror") || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of 401/.test(text));
+  && (url.includes("onerror") || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
 function watch(page) {
   page.setDefaultTimeout(WAIT);
   page.on("console", (message) => {
@@ -83,6 +83,34 @@ try {
   await page.getByRole("row", { name: /^b/ }).getByText("alive").waitFor();
   await page.waitForFunction(() => /\d/.test(document.querySelectorAll(".figures dd")[2]?.textContent ?? ""));
   await shot("overview");
+
+  step("errors are said and no old number passes for new; the focus stays; a click counts once");
+  const twice = async (path) => {
+    for (let n = 0; n < 2; n += 1) await page.waitForResponse((response) => response.url().includes(path));
+  };
+  await page.getByRole("button", { name: "Let b leave …" }).focus();
+  await twice("nodes?limit");
+  check(await page.evaluate(() => document.activeElement.getAttribute("aria-label")) === "Let b leave …", "the focus was lost");
+  await page.route("**/nodes?*", (route) => route.fulfill({ status: 502, body: "bad gateway" }));
+  await page.locator("#banner", { hasText: "what is shown is from" }).waitFor();
+  check(await page.locator("main.stale").count() === 1, "old numbers are marked");
+  await page.unroute("**/nodes?*");
+  await page.locator("#banner").waitFor({ state: "hidden" });
+  await page.goto(`${base}#/settings`);
+  await page.getByText("ConsistentHashing").waitFor();
+  await page.locator("a.skip").focus();
+  await page.keyboard.press("Enter");
+  check(page.url().endsWith("#/settings"), "the skip link left the view");
+  check(await page.evaluate(() => document.activeElement.id) === "main", "the skip link leads to the content");
+  await page.goto(`${base}#/children`);
+  await page.getByText("1 to 50 of 10,000").waitFor();
+  for (const name of ["Next", "Next", "Previous", "Previous"]) {
+    await page.getByRole("button", { name }).dblclick();
+    await twice("children?");
+    const [shown, first] = await page.evaluate(() => [document.querySelector("[role=status]:not(#notice):not(#dialog-text)").textContent, document.querySelector("tbody a").textContent]);
+    const from = Number(shown.split(" ")[0].replace(",", ""));
+    check(from >= 1 && Number(first.split("/")[1]) === from - 1, `${first} is not the first of ${shown}`);
+  }
 
   step("children: paging, search and filters over 10,000");
   await go("children", "Children");

@@ -12,6 +12,12 @@ let session = { read: false, act: false, states: false };
 let view = { name: "", stop() {} };
 let heardAt = 0;
 let trouble = "";
+let token = null;
+try { token = sessionStorage.getItem("actix-hub-token"); } catch { /* it is asked for in each tab */ }
+/** What the pointer is pressed on: it is not drawn anew meanwhile, or the click would be lost. */
+let pressed = null;
+addEventListener("pointerdown", (event) => { pressed = event.target; }, true);
+for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => setTimeout(() => { pressed = null; }), true);
 
 // ---- making elements ---------------------------------------------------------------------------
 
@@ -65,6 +71,18 @@ function facts(pairs) {
   return make("dl", { class: "facts" }, pairs.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value ?? "–")]));
 }
 
+/** Draws a part anew; what has the focus keeps it, and what was scrolled stays so. */
+function refill(box, ...content) {
+  if (pressed && box.contains(pressed)) return;
+  const focused = box.contains(document.activeElement) ? document.activeElement : null;
+  const keyOf = (element) => element.dataset.key ?? element.getAttribute("href");
+  const key = focused && keyOf(focused);
+  const scrolled = [...box.querySelectorAll(".scroll")].map((part) => part.scrollLeft);
+  box.replaceChildren(...content);
+  [...box.querySelectorAll(".scroll")].forEach((part, at) => { part.scrollLeft = scrolled[at] ?? 0; });
+  if (key) [...box.querySelectorAll("a, button")].find((part) => keyOf(part) === key)?.focus({ preventScroll: true });
+}
+
 // ---- asking ------------------------------------------------------------------------------------
 
 class Refused extends Error {
@@ -76,8 +94,6 @@ class Refused extends Error {
 }
 
 function headers(more = {}) {
-  let token = null;
-  try { token = sessionStorage.getItem("actix-hub-token"); } catch { /* storage is off */ }
   return token ? { ...more, Authorization: `Bearer ${token}` } : more;
 }
 
@@ -86,18 +102,12 @@ async function ask(path, options = {}) {
   try {
     response = await fetch(path, { ...options, headers: headers(options.headers), signal: AbortSignal.timeout(35000) });
   } catch (error) {
-    unheard("this node does not answer");
-    throw error;
+    throw new Error(error.name === "TimeoutError" ? "this node did not answer in 35 s" : "this node does not answer");
   }
-  const body = await response.json().catch(() => ({}));
-  if (response.ok) {
-    heard();
-    return body;
-  }
+  const body = await response.json().catch(() => null);
+  if (response.ok && body !== null) return body;
   if (response.status === 401) signIn();
-  if (response.status === 503) unheard("the hub of this node has stopped");
-  else heard();
-  throw new Refused(response.status, body);
+  throw new Refused(response.status, body ?? {});
 }
 
 function act(method, path, body, dry) {
@@ -138,6 +148,7 @@ function notice(text) {
 }
 
 function signIn() {
+  document.getElementById("sign-in-text").textContent = token ? "This token was not accepted." : "";
   document.getElementById("sign-in").hidden = false;
   main.hidden = true;
   view.stop();
@@ -147,17 +158,35 @@ function signIn() {
 document.getElementById("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   const field = document.getElementById("token");
-  try { sessionStorage.setItem("actix-hub-token", field.value); } catch { /* it is asked for again */ }
+  if (!/^[!-~]{16,512}$/.test(field.value)) {
+    document.getElementById("sign-in-text").textContent = "A token has 16 to 512 visible ASCII characters.";
+    return;
+  }
+  token = field.value;
+  try { sessionStorage.setItem("actix-hub-token", token); } catch { /* it is asked for again */ }
   field.value = "";
   begin();
 });
+
+/** What a view reads: what it shows is new only when all of it came. */
+function watched(work) {
+  return async () => {
+    const mine = view;
+    try {
+      await work();
+      if (mine === view) heard();
+    } catch (error) {
+      if (mine === view && error.status !== 401) unheard(error.status === 403 ? `not allowed any more: ${error.message}` : error.message);
+    }
+  };
+}
 
 /** Repeats while the view is shown and the page is seen; one at a time. */
 function every(pause, work) {
   let timer = null;
   let stopped = false;
   const round = async () => {
-    if (!document.hidden) await work().catch((error) => { if (!(error instanceof Refused)) judge(); });
+    if (!document.hidden) await work();
     if (!stopped) timer = setTimeout(round, pause);
   };
   round();
@@ -168,21 +197,43 @@ setInterval(judge, 1000);
 
 // ---- actions: first what they would do, then the question, then what they did -------------------
 
+let dialogs = 0;
+let busy = false;
+dialog.addEventListener("cancel", (event) => { if (busy) event.preventDefault(); });
+
+/** Opens the dialog with nothing but words. */
+function tell(title, words) {
+  confirmAction(title, [], null);
+  document.getElementById("dialog-text").textContent = words;
+}
+
+/** Prepares an action; what goes wrong meanwhile is said in its dialog. */
+const prepare = (title, work) => work().catch((error) => tell(title, `${error.title ?? "It could not be prepared"}: ${error.message}`));
+
 function confirmAction(title, fields, request) {
   const [body, text, go, cancel] = ["body", "text", "do", "cancel"].map((part) => document.getElementById(`dialog-${part}`));
   document.getElementById("dialog-title").textContent = title;
   body.replaceChildren(...fields);
   go.textContent = title;
   go.disabled = true;
+  go.hidden = !request;
+  const me = ++dialogs;
   let asked = 0;
-  const say = (words, kind = "") => { text.textContent = words; text.className = kind; };
+  busy = false;
+  cancel.disabled = false;
+  const say = (words, kind = "") => {
+    if (me !== dialogs) return;
+    text.textContent = words;
+    text.className = kind;
+  };
   const tryIt = async () => {
+    if (busy || !request) return;
     const mine = ++asked;
     say("Asking what it would do …");
     go.disabled = true;
     try {
       const would = await request(true);
-      if (mine !== asked) return;
+      if (mine !== asked || me !== dialogs) return;
       say(would.text);
       go.disabled = false;
     } catch (error) {
@@ -190,46 +241,53 @@ function confirmAction(title, fields, request) {
     }
   };
   go.onclick = async () => {
+    if (busy) return;
+    busy = true;
+    asked += 1;
     go.disabled = true;
     cancel.disabled = true;
+    for (const field of fields) field.querySelectorAll("input, select").forEach((part) => { part.disabled = true; });
     say("Under way …");
     try {
       const done = await request(false);
       say(done.text);
       notice(done.text);
     } catch (error) {
-      say(`${error.title ?? "Failed"}: ${error.message}`, "error");
-      notice(error.message);
+      // Whoever was not answered does not know.
+      const unsure = error instanceof Refused ? "" : "; it may have been done all the same";
+      say(`${error.title ?? "Failed"}: ${error.message}${unsure}`, "error");
+      notice(`${error.message}${unsure}`);
     }
-    asked += 1;
+    view.refresh?.();
+    if (me !== dialogs) return;
+    busy = false;
     cancel.disabled = false;
     cancel.textContent = "Close";
     cancel.focus();
-    view.refresh?.().catch(() => judge());
   };
-  cancel.textContent = "Cancel";
+  cancel.textContent = request ? "Cancel" : "Close";
   cancel.onclick = () => dialog.close();
   for (const field of fields) field.addEventListener("change", tryIt);
-  dialog.showModal();
+  if (!dialog.open) dialog.showModal();
   tryIt();
 }
 
-function button(text, action) {
-  return make("button", { type: "button", onclick: action }, text);
+function button(text, action, more = {}) {
+  return make("button", { type: "button", onclick: action, ...more }, text);
 }
 
 const noRight = () => make("p", { class: "quiet" }, "This client may read, not act.");
 
-async function migrateDialog(child, from) {
+const migrateDialog = (child, from) => prepare(`Migrate ${child}`, async () => {
   const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && node.state !== "leaving");
-  if (!nodes.length) return notice("There is no other node.");
+  if (!nodes.length) return tell(`Migrate ${child}`, "There is no other node.");
   const to = make("select", {}, nodes.map((node) => make("option", { value: node.id }, `${node.name} (${number(node.children)} children)`)));
   const forced = make("input", { type: "checkbox" });
   confirmAction(`Migrate ${child}`, [
     make("label", {}, "To", to),
     make("label", { class: "inline" }, forced, "cut off handlers that run on after retention"),
   ], (dry) => act("POST", `children/${encodeURIComponent(child)}/migrate`, { to: to.value, forced: forced.checked }, dry));
-}
+});
 
 function stopDialog(child) {
   confirmAction(`Stop ${child}`, [], (dry) => act("DELETE", `children/${encodeURIComponent(child)}`, null, dry));
@@ -239,7 +297,7 @@ function leaveDialog(node) {
   confirmAction(`Let ${node.name} leave`, [], (dry) => act("POST", `nodes/${encodeURIComponent(node.id)}/leave`, null, dry));
 }
 
-async function startDialog() {
+const startDialog = () => prepare("Start a child", async () => {
   const kinds = (await ask("settings")).kinds;
   const id = make("input", { value: "new-child", required: true, maxlength: 256 });
   const kind = make("select", {}, kinds.map((kind) => make("option", { value: kind.name }, kind.name)));
@@ -251,7 +309,7 @@ async function startDialog() {
     try { value = JSON.parse(args.value || "null"); } catch (error) { throw new Error(`the arguments are no JSON: ${error.message}`); }
     return act("POST", "children", { id: id.value, kind: kind.value, args: value }, dry);
   });
-}
+});
 
 // ---- the overview ------------------------------------------------------------------------------
 
@@ -266,7 +324,12 @@ function arc(x, y, radius, share) {
   return `M ${x} ${y - radius} A ${radius} ${radius} 0 ${share > 0.5 ? 1 : 0} 1 ${endX} ${endY}`;
 }
 
+/** Beyond so many nodes the ring shows their states and shares, and the table says the rest. */
+const NAMED = 10;
+
 function ring(nodes) {
+  const size = Math.max(5, Math.min(34, 340 / nodes.length));
+  const named = nodes.length <= NAMED;
   const svg = make("svg", { class: "ring", viewBox: "0 0 520 316", role: "img", "aria-label": "The nodes in a ring; the table below says the same" });
   const places = new Map(nodes.map((node, at) => [node.id, place(at, nodes.length, nodes.length === 1 ? 0 : 108)]));
   const self = nodes.find((node) => node.is_self);
@@ -274,17 +337,21 @@ function ring(nodes) {
     if (!self || node === self) continue;
     const [[x1, y1], [x2, y2]] = [places.get(self.id), places.get(node.id)];
     svg.append(make("line", { class: `link ${node.link.state}`, x1, y1, x2, y2 }));
+    if (!named) continue;
     const text = node.link.state === "down" ? "no link" : node.link.rtt_ms === null ? "" : span(node.link.rtt_ms);
     svg.append(make("text", { class: "quiet", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 4 }, text));
   }
   nodes.forEach((node, at) => {
     const [x, y] = places.get(node.id);
-    const share = make("path", { class: "share", d: arc(x, y, 34, node.share) });
+    const share = make("path", { class: "share", d: arc(x, y, size, node.share) });
     share.style.stroke = `var(--c${at % 8})`;
     svg.append(
-      make("circle", { class: "track", cx: x, cy: y, r: 34 }),
-      make("circle", { class: `node ${node.state}`, cx: x, cy: y, r: 30 }),
+      make("circle", { class: "track", cx: x, cy: y, r: size }),
+      make("circle", { class: `node ${node.state}`, cx: x, cy: y, r: size * 0.88 }, make("title", {}, `${node.name}: ${node.state}, ${node.children} children`)),
       share,
+    );
+    if (!named) return;
+    svg.append(
       make("text", { x, y: y - 2 }, node.name.length > 9 ? `${node.name.slice(0, 8)}…` : node.name),
       make("text", { class: "quiet", x, y: y + 13 }, node.state === "alive" ? number(node.children) : node.state),
     );
@@ -325,10 +392,11 @@ function overview() {
   let before = null;
   let picture = null;
   let shape = "";
-  const seen = new Set();
+  let seen = null;
   const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
-  const refresh = async () => {
-    const [{ items: nodes }, told] = await Promise.all([ask("nodes?limit=1000"), ask("handovers?limit=200")]);
+  const refresh = watched(async () => {
+    const [{ items: nodes }, told, running] = await Promise.all(
+      [ask("nodes?limit=1000"), ask("handovers?limit=200"), ask("handovers?status=running&limit=1")]);
     nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
     const children = nodes.reduce((sum, node) => sum + node.children, 0);
     const sum = (name) => nodes.some((node) => node.load === null) ? null : nodes.reduce((all, node) => all + node.load[name], 0);
@@ -339,7 +407,7 @@ function overview() {
     figures.replaceChildren(
       figure("nodes", number(nodes.length)), figure("children", number(children)),
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
-      figure("moves running", told.unreachable.length ? number(null) : number(told.items.filter((item) => item.status === "running").length)),
+      figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
     );
     const newShape = JSON.stringify(nodes.map((node) => [node.id, node.name, node.state, node.children, node.link.state, Math.round((node.link.rtt_ms ?? -1) * 10)]));
     if (newShape !== shape) {
@@ -347,29 +415,26 @@ function overview() {
       picture = ring(nodes);
       map.replaceChildren(picture.svg);
     }
-    const first = seen.size === 0;
     let flown = 0;
     for (const item of told.items) {
-      if (!seen.has(item.id)) {
-        seen.add(item.id);
-        if (!first && item.status !== "failed" && flown++ < 40) fly(picture, item.from.id, item.to.id);
-      }
+      if (seen && !seen.has(item.id) && item.status !== "failed" && flown++ < 40) fly(picture, item.from.id, item.to.id);
     }
+    seen = new Set(told.items.map((item) => item.id));
     const latest = told.items.slice(0, 8);
-    moves.replaceChildren(latest.length
+    refill(moves, latest.length
       ? table("Those under way first", [["child"], ["way"], ["status"], ["took", "number"]], latest.map((item) =>
           [childLink(item.child), `${item.from.name} → ${item.to.name}`, state(item.status), span(item.took_ms)]))
       : make("p", { class: "quiet" }, "None yet."));
-    list.replaceChildren(table("The nodes, as this one sees them",
+    refill(list, table("The nodes, as this one sees them",
       [["node"], ["state"], ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
         make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
         state(node.state), number(node.children), `${(node.share * 100).toFixed(1)} %`,
         number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
         long(node.uptime_seconds), node.version ?? number(null),
-        session.act ? button("Leave …", () => leaveDialog(node)) : "",
+        session.act ? button("Leave …", () => leaveDialog(node), { "data-key": node.id, "aria-label": `Let ${node.name} leave …` }) : "",
       ])));
-  };
+  });
   return { refresh, stop: every(1000, refresh) };
 }
 
@@ -377,14 +442,17 @@ function overview() {
 
 function children() {
   const filter = { text: "", kind: "", node: "", tag: "", state: "" };
-  const cursors = [""];
+  const inputs = {};
+  let cursors = [""];
+  let timer = null;
   const rows = make("div");
   const field = (name, label, element) => {
+    inputs[name] = element;
     element.addEventListener(element.tagName === "SELECT" ? "change" : "input", () => {
-      clearTimeout(field.timer);
-      field.timer = setTimeout(() => {
-        filter[name] = element.value;
-        cursors.length = 1;
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        for (const [key, input] of Object.entries(inputs)) filter[key] = input.value;
+        cursors = [""];
         refresh();
       }, 250);
     });
@@ -396,31 +464,41 @@ function children() {
     field("node", "Node", make("input")), field("tag", "Tag", make("input")),
     field("state", "State", make("select", {}, states.map((name) => make("option", { value: name }, name || "any")))),
     session.act ? button("Start a child …", startDialog) : null);
-  const back = button("Previous", () => { cursors.pop(); refresh(); });
-  const on = button("Next", () => { cursors.push(next); refresh(); });
+  const back = button("Previous", () => turn(cursors.slice(0, -1)));
+  const on = button("Next", () => turn([...cursors, next]));
   const count = make("span", { role: "status" });
   main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Children"), form, rows,
     make("div", { class: "row" }, back, on, count)));
   let next = null;
   let latest = 0;
-  const refresh = async () => {
+  let turning = false;
+  /** To another page; where it stays is known when its rows are here. */
+  const turn = async (wanted) => {
+    if (turning || wanted.length === 0) return;
+    turning = back.disabled = on.disabled = true;
+    await watched(() => load(wanted))();
+    turning = false;
+    back.disabled = cursors.length === 1;
+    on.disabled = !next;
+  };
+  const load = async (wanted) => {
     const mine = ++latest;
-    const page = await ask(`children?${query({ ...filter, limit: "50", cursor: cursors.at(-1) })}`);
+    const page = await ask(`children?${query({ ...filter, limit: "50", cursor: wanted.at(-1) })}`);
     if (mine !== latest) return;
+    cursors = wanted;
     next = page.next_cursor;
     back.disabled = cursors.length === 1;
     on.disabled = !next;
     const from = (cursors.length - 1) * 50;
     count.textContent = page.total === 0 ? "None." : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
-    const focused = rows.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    rows.replaceChildren(table("By id; what a node did not tell in time is ?",
+    refill(rows, table("By id; what a node did not tell in time is ?",
       [["id"], ["kind"], ["node"], ["state"], ["waiting", "number"], ["handled", "number"], ["restarts", "number"], ["tags"]],
       page.items.map((item) => [
         childLink(item.id), item.kind, item.nodes.map((node) => node.name).join(", ") + (item.pinned ? " (pinned)" : ""),
         state(item.state), number(item.runtime?.mailbox), number(item.runtime?.handled), number(item.runtime?.restarts), item.tags.join(", "),
       ])));
-    if (focused) rows.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   };
+  const refresh = watched(async () => { if (!turning) await load(cursors); });
   return { refresh, stop: every(2000, refresh) };
 }
 
@@ -438,24 +516,29 @@ function child(id) {
   let owner = null;
   if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), button("Stop …", () => stopDialog(id)));
   else actions.append(noRight());
-  parts.state.append(session.states
-    ? button("Show", async () => {
-        const shown = await ask(`${path}/state`).catch((error) => ({ problem: error.message }));
-        parts.state.replaceChildren(make("p", { class: "quiet" }, shown.problem ?? `${number(shown.bytes)} bytes of CBOR, version ${shown.state_version}, at epoch ${shown.epoch}`),
-          shown.problem ? "" : make("pre", { tabindex: "0" }, shown.diagnostic ?? "It is no CBOR."));
+  const shown = make("div");
+  parts.state.append(shown, session.states
+    ? button("Show", async (event) => {
+        const told = await ask(`${path}/state`).catch((error) => ({ problem: error.message }));
+        const at = `at ${new Date().toLocaleTimeString("en-GB")}`;
+        shown.replaceChildren(make("p", { class: "quiet" }, told.problem ? `${told.problem} (${at})` : `${number(told.bytes)} bytes of CBOR, version ${told.state_version}, at epoch ${told.epoch}, ${at}`),
+          told.problem ? "" : make("pre", { tabindex: "0" }, told.diagnostic ?? "It is no CBOR."));
+        event.target.textContent = "Show again";
       })
     : make("p", { class: "quiet" }, "States are not shown: AdminOptions::states is off."));
-  const refresh = async () => {
+  const refresh = watched(async () => {
     let told;
     try {
       told = await ask(path);
     } catch (error) {
-      if (error.status === 404) {
-        parts.facts.replaceChildren(make("p", { class: "warn" }, "There is no such child."));
-        actions.replaceChildren();
-      }
-      throw error;
+      if (error.status !== 404) throw error;
+      // That is an answer, too. It may come again.
+      parts.facts.replaceChildren(make("p", { class: "warn" }, "There is no such child."));
+      for (const part of [parts.why, parts.handover, parts.history, shown]) part.replaceChildren();
+      actions.hidden = true;
+      return;
     }
+    actions.hidden = false;
     owner = told.why.owner.id;
     const run = told.runtime;
     parts.facts.replaceChildren(facts([
@@ -475,7 +558,7 @@ function child(id) {
     const { items } = await ask(`handovers?${query({ child: id, limit: "20" })}`);
     parts.handover.replaceChildren(items.length ? timeline(items) : make("p", { class: "quiet" }, "None that a node remembers."));
     parts.history.replaceChildren(told.history.length ? log(told.history) : make("p", { class: "quiet" }, "Nothing that is remembered."));
-  };
+  });
   return { refresh, stop: every(2000, refresh) };
 }
 
@@ -506,11 +589,11 @@ function handovers() {
     ["", "running", "done", "failed"].map((name) => make("option", { value: name }, name || "any")));
   main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Handovers"),
     make("form", { class: "filters" }, make("label", {}, "Status", choice)), unknown, list));
-  const refresh = async () => {
+  const refresh = watched(async () => {
     const told = await ask(`handovers?${query({ status, limit: "100" })}`);
     unknown.textContent = told.unreachable.length ? `Not known: the handovers of ${told.unreachable.map((node) => node.name).join(", ")}.` : "";
-    list.replaceChildren(told.items.length ? timeline(told.items) : make("p", { class: "quiet" }, "None that a node remembers."));
-  };
+    refill(list, told.items.length ? timeline(told.items) : make("p", { class: "quiet" }, "None that a node remembers."));
+  });
   return { refresh, stop: every(1000, refresh) };
 }
 
@@ -522,9 +605,22 @@ function log(events) {
       make("time", { datetime: event.at }, clock(event.at)), event.level === "info" ? "" : `${event.level}: `, event.text)));
 }
 
-/** The stream of events since the page was opened; it outlives the views. */
+/** Longer than the server is silent on a stream that stands. */
+const SILENT = 40_000;
+const seen = () => new Promise((resolve) => {
+  const look = () => {
+    if (document.hidden) return;
+    document.removeEventListener("visibilitychange", look);
+    resolve();
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+});
+
+/** The stream of events since the page was opened; it outlives the views. A page that is not seen
+ * holds none: a browser has but a few connections to one host, for all its tabs. */
 const stream = {
-  events: [], listeners: new Set(), last: null, running: false,
+  events: [], listeners: new Set(), last: null, running: false, broken: null,
   tell() { for (const listener of this.listeners) listener(); },
   take(frame) {
     const field = (name) => frame.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
@@ -542,24 +638,39 @@ const stream = {
     this.running = true;
     let pause = 1000;
     for (;;) {
+      await seen();
+      const over = new AbortController();
+      const hidden = () => { if (document.hidden) over.abort(); };
+      document.addEventListener("visibilitychange", hidden);
+      let silence = setTimeout(() => over.abort(), SILENT);
       try {
         const more = this.last ? { "Last-Event-ID": this.last } : {};
-        const response = await fetch(this.last ? "events" : "events?replay=200", { headers: headers(more) });
+        const response = await fetch(this.last ? "events" : "events?replay=200", { headers: headers(more), signal: over.signal });
         if (response.status === 401) { this.running = false; return; }
         if (!response.ok) throw new Error();
+        this.broken = null;
+        this.tell();
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let text = "";
         pause = 1000;
         for (;;) {
           const { value, done } = await reader.read();
           if (done) break;
+          clearTimeout(silence);
+          silence = setTimeout(() => over.abort(), SILENT);
           text += value;
           const frames = text.split("\n\n");
           text = frames.pop();
           frames.forEach((frame) => this.take(frame));
           this.tell();
         }
-      } catch { /* tried again below */ }
+      } catch { /* tried again below */ } finally {
+        clearTimeout(silence);
+        document.removeEventListener("visibilitychange", hidden);
+      }
+      if (document.hidden) continue;
+      this.broken ??= new Date();
+      this.tell();
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(pause * 2, 15000);
     }
@@ -568,31 +679,42 @@ const stream = {
 
 function events() {
   const list = make("div");
-  let paused = false;
+  const connection = make("p", { class: "warn", role: "status" });
+  /** What was there when it was paused. */
+  let paused = null;
   const text = make("input", { type: "search", oninput: () => show() });
   const level = make("select", { onchange: () => show() }, [["", "any"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
-  const pause = button("Pause", () => { paused = !paused; pause.textContent = paused ? "Go on" : "Pause"; show(); });
+  const pause = button("Pause", () => { paused = paused ? null : [...stream.events]; pause.textContent = paused ? "Go on" : "Pause"; show(); });
   const show = () => {
-    if (paused) return;
-    const wanted = stream.events.filter((event) =>
+    const words = stream.broken ? `The stream of events broke at ${stream.broken.toLocaleTimeString("en-GB")}; it is tried again.` : "";
+    if (connection.textContent !== words) connection.textContent = words;
+    const wanted = (paused ?? stream.events).filter((event) =>
       (level.value === "" || event.level === "error" || event.level === level.value)
       && (event.text.includes(text.value) || event.type.includes(text.value)));
-    list.replaceChildren(wanted.length ? log(wanted.slice(0, 300)) : make("p", { class: "quiet" }, "Nothing."));
+    refill(list, wanted.length ? log(wanted.slice(0, 300)) : make("p", { class: "quiet" }, "Nothing."));
   };
   main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Events of this node, the latest first"),
-    make("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, make("label", {}, "Contains", text), make("label", {}, "Level", level), pause), list));
-  stream.listeners.add(show);
+    make("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, make("label", {}, "Contains", text), make("label", {}, "Level", level), pause), connection, list));
+  let drawing = false;
+  const soon = () => {
+    if (drawing || paused && !stream.broken) return;
+    drawing = true;
+    setTimeout(() => { drawing = false; show(); }, 250);
+  };
+  stream.listeners.add(soon);
   show();
-  const stop = every(3000, () => ask("session"));
-  return { stop() { stop(); stream.listeners.delete(show); } };
+  const stop = every(3000, watched(() => ask("session")));
+  return { stop() { stop(); stream.listeners.delete(soon); } };
 }
 
 // ---- settings ----------------------------------------------------------------------------------
 
 function settings() {
-  const refresh = async () => {
+  const body = make("div");
+  main.replaceChildren(body);
+  const refresh = watched(async () => {
     const told = await ask("settings");
-    main.replaceChildren(
+    refill(body,
       make("section", { class: "card" }, make("h2", {}, "This node"), facts([["hub", told.hub], ["node", told.node.name], ["id", told.node.id], ["version", told.version]])),
       make("section", { class: "card" }, make("h2", {}, "Strategies"), facts(Object.entries(told.strategies).map(([name, value]) => [name.replaceAll("_", " "), value]))),
       make("section", { class: "card" }, make("h2", {}, "Settings"), table("Of this node", [["setting"], ["value"], ["default"]],
@@ -600,7 +722,7 @@ function settings() {
       make("section", { class: "card" }, make("h2", {}, "Kinds"), table("That this node can run", [["kind"], ["messages"], ["state version", "number"], ["reads from", "number"]],
         told.kinds.map((kind) => [kind.name, kind.messages.join(", "), number(kind.state_version), number(kind.oldest_state_version)]))),
     );
-  };
+  });
   return { refresh, stop: every(4000, refresh) };
 }
 
@@ -611,7 +733,7 @@ const views = { overview, children, child, handovers, events, settings };
 function show() {
   const [, name = "overview", rest] = location.hash.match(/^#\/([a-z]+)(?:\/(.*))?$/) ?? [];
   view.stop();
-  const known = views[name] ? name : "overview";
+  const known = Object.hasOwn(views, name) ? name : "overview";
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.hash === `#/${known}` || (known === "child" && link.hash === "#/children");
     if (here) link.setAttribute("aria-current", "page");
@@ -619,9 +741,16 @@ function show() {
   }
   let id = rest ?? "";
   try { id = decodeURIComponent(id); } catch { /* it is shown as it is */ }
-  view = views[known](id);
+  // What comes late is of the view before.
+  view = { stop() {} };
+  Object.assign(view, views[known](id));
   document.title = `${known === "child" ? id : known} · ${document.getElementById("hub-name").textContent}`;
 }
+
+document.querySelector("a.skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 
 addEventListener("hashchange", () => {
   if (!main.hidden) {
@@ -640,6 +769,7 @@ async function begin() {
     document.getElementById("hub-node").textContent = `as ${told.node.name} sees it`;
   } catch (error) {
     if (error.status === 401) return;
+    unheard(error.message);
     if (error.status === 403) {
       main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Not allowed"), make("p", {}, error.message)));
       return;

@@ -79,6 +79,23 @@ fn without_token_or_guard_only_loopback_is_served_and_health_is_for_all() {
         // A page whose name was made to point here, and a proxy on this machine.
         let evil = get("/nodes").insert_header((header::HOST, "evil.example"));
         assert_eq!(call(&app, evil).await.0, StatusCode::FORBIDDEN);
+        for (site, expected) in [
+            ("cross-site", StatusCode::FORBIDDEN),
+            ("same-site", StatusCode::FORBIDDEN),
+            ("same-origin", StatusCode::OK),
+            ("none", StatusCode::OK),
+        ] {
+            let asked = get("/nodes").insert_header(("Sec-Fetch-Site", site));
+            assert_eq!(call(&app, asked).await.0, expected, "{site}");
+        }
+        // A wish that is not understood is not passed over: `dryrun` would have acted.
+        for (request, name) in [
+            (local(TestRequest::delete().uri("/hub/children/c?dryrun=true")), "dryrun"),
+            (get("/nodes?x=1"), "x"),
+        ] {
+            let (status, problem) = call(&app, request).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{name}: {problem}");
+        }
         let proxied = get("/nodes").insert_header(("X-Forwarded-For", "10.0.0.7"));
         assert_eq!(call(&app, proxied).await.0, StatusCode::FORBIDDEN);
         // What a proxy sends that was not told to say for whom it asks.

@@ -221,7 +221,7 @@ pub(crate) enum Status {
 
 #[derive(Args, Debug)]
 pub(crate) struct NewChild {
-    /// Its id: 1 to 255 bytes without control characters
+    /// Its id: 1 to 256 bytes without control characters
     #[arg(value_parser = child)]
     pub(crate) id: String,
     /// Its kind, as the nodes registered it
@@ -271,8 +271,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn child(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
-        return Err("a child's id has 1 to 255 bytes and no control characters".into());
+    if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+        return Err("a child's id has 1 to 256 bytes and no control characters".into());
     }
     Ok(text.to_owned())
 }

@@ -173,11 +173,22 @@ fn is_local(request: &HttpRequest) -> Result<(), Problem> {
     if headers.keys().any(|name| is_mark(name.as_str())) {
         return refuse("the request came by way of a proxy");
     }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // HTTP/2 has it in the target.
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = match (headers.get(header::HOST).and_then(|host| host.to_str().ok()), authority) {
+        (Some(host), Some(authority)) if host != authority => {
+            return refuse("the request names two hosts");
+        }
+        (host, authority) => host.or(authority).unwrap_or_default(),
+    };
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if matches!(site, Some("cross-site" | "same-site")) {
+        return refuse("a page of another origin asks");
+    }
     let local = name.eq_ignore_ascii_case("localhost")
         || name.parse().is_ok_and(is_loopback)
         || name.to_ascii_lowercase().ends_with(".localhost");

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     Desk,
-    children::{Whole, child_id, no_such_child, whole},
+    children::{ChildPath, Whole, child_id, no_such_child, whole},
     nodes::{self, DryRun, NodeName},
     problem::Problem,
 };
@@ -20,6 +20,7 @@ use crate::{
     model::{
         child::{ChildSpec, RestartRule},
         id::{ChildId, KindName},
+        report::StartFailed,
     },
 };
 
@@ -148,6 +149,7 @@ impl ActionView {
         (status = 422, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 504, body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn start(
@@ -197,6 +199,15 @@ pub(crate) async fn start(
             }))
         }
         Err(StartChildError::HubStopped) => Err(Problem::stopped()),
+        Err(StartChildError::Failed { reason: StartFailed::Timeout, .. }) => Err(Problem::timeout(
+            format!("{child} was not started in time; it may be, all the same"),
+        )),
+        Err(
+            error @ StartChildError::Failed {
+                reason: StartFailed::NoNode | StartFailed::Leaving,
+                ..
+            },
+        ) => Err(Problem::unavailable(error.to_string())),
         Err(error) => Err(Problem::unprocessable(error.to_string())),
     }
 }
@@ -222,10 +233,10 @@ pub(crate) async fn start(
 )]
 pub(crate) async fn stop(
     desk: web::Data<Desk>,
-    path: web::Path<String>,
+    path: web::Path<ChildPath>,
     query: web::Query<DryRun>,
 ) -> Result<HttpResponse, Problem> {
-    let child = child_id(&path)?;
+    let child = child_id(&path.child)?;
     if query.dry_run {
         let whole = whole(&desk, &child).await?;
         let node = NodeName::of(&desk, whole.row.owner.node);
@@ -287,15 +298,13 @@ pub(crate) struct MigrateBody {
 )]
 pub(crate) async fn migrate(
     desk: web::Data<Desk>,
-    path: web::Path<String>,
+    path: web::Path<ChildPath>,
     query: web::Query<DryRun>,
     body: web::Json<MigrateBody>,
 ) -> Result<HttpResponse, Problem> {
-    let child = child_id(&path)?;
+    let child = child_id(&path.child)?;
     let Whole { row, candidates, .. } = whole(&desk, &child).await?;
-    let to = nodes::find(&desk, &body.to)
-        .await
-        .map_err(|problem| Problem::unprocessable(problem.detail()))?;
+    let to = nodes::find(&desk, &body.to).await.map_err(Problem::of_body)?;
     let why_not = match candidates.iter().find(|candidate| candidate.id == to) {
         Some(candidate) => candidate.why_not,
         None => Some("it is not in"),

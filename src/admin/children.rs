@@ -334,6 +334,12 @@ pub(crate) async fn list(
     Ok(lists::tagged(&request, &Page { items, total, next_cursor }))
 }
 
+/// The path of one child; by name, as the scope's own path may have parameters, too.
+#[derive(Deserialize)]
+pub(crate) struct ChildPath {
+    pub(crate) child: String,
+}
+
 pub(crate) fn child_id(text: &str) -> Result<ChildId, Problem> {
     ChildId::new(text).map_err(|error| Problem::not_found(error.to_string()))
 }
@@ -460,9 +466,9 @@ fn why_view(desk: &Desk, child: &ChildId, why: Why, candidates: Vec<Candidate>) 
 )]
 pub(crate) async fn one(
     desk: web::Data<Desk>,
-    path: web::Path<String>,
+    path: web::Path<ChildPath>,
 ) -> Result<web::Json<ChildDetail>, Problem> {
-    let child = child_id(&path)?;
+    let child = child_id(&path.child)?;
     let Whole { row, why, candidates } = whole(&desk, &child).await?;
     let spec = row.ownership.spec.clone();
     let intensity = spec.restart_intensity();
@@ -499,9 +505,9 @@ pub(crate) async fn one(
 )]
 pub(crate) async fn why(
     desk: web::Data<Desk>,
-    path: web::Path<String>,
+    path: web::Path<ChildPath>,
 ) -> Result<web::Json<WhyView>, Problem> {
-    let child = child_id(&path)?;
+    let child = child_id(&path.child)?;
     let Whole { why, candidates, .. } = whole(&desk, &child).await?;
     Ok(web::Json(why_view(&desk, &child, why, candidates)))
 }
@@ -541,13 +547,13 @@ pub(crate) struct StateView {
 )]
 pub(crate) async fn state(
     desk: web::Data<Desk>,
-    path: web::Path<String>,
+    path: web::Path<ChildPath>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     if !desk.options.states {
         return Err(Problem::forbidden("states are not shown: AdminOptions::states is off"));
     }
-    let child = child_id(&path)?;
+    let child = child_id(&path.child)?;
     let owner = whole(&desk, &child).await?.row.owner.node;
     let report = match desk.ask(owner, Question::State { child: child.clone() }).await {
         Some(Answer::State(Ok(report))) => report,

@@ -265,6 +265,12 @@ pub(crate) async fn list(
     Ok(lists::tagged(&request, &Page { items, total, next_cursor: next }))
 }
 
+/// The path of one node.
+#[derive(Deserialize)]
+pub(crate) struct NodePath {
+    node: String,
+}
+
 /// A node by its id, or by its name if only one has it.
 pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
     let (known, _) = known(desk).await?;
@@ -277,7 +283,7 @@ pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
     match fits[..] {
         [node] => Ok(node),
         [] => Err(Problem::not_found(format!("there is no node {node:?} in the cluster"))),
-        _ => Err(Problem::not_found(format!("more than one node is named {node:?}: give the id"))),
+        _ => Err(Problem::conflict(format!("more than one node is named {node:?}: give the id"))),
     }
 }
 
@@ -295,12 +301,12 @@ pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
 )]
 pub(crate) async fn one(
     desk: web::Data<Desk>,
-    node: web::Path<String>,
+    path: web::Path<NodePath>,
 ) -> Result<web::Json<NodeView>, Problem> {
-    let wanted = find(&desk, &node).await?;
+    let wanted = find(&desk, &path.node).await?;
     let (known, total) = known(&desk).await?;
     let known = known.into_iter().find(|known| known.member.id == wanted);
-    let known = known.ok_or_else(|| Problem::not_found(format!("{node:?} has gone")))?;
+    let known = known.ok_or_else(|| Problem::not_found(format!("{:?} has gone", path.node)))?;
     Ok(web::Json(view(&desk, known, total).await))
 }
 
@@ -354,10 +360,10 @@ pub(crate) struct LeaveView {
 )]
 pub(crate) async fn leave(
     desk: web::Data<Desk>,
-    node: web::Path<String>,
+    path: web::Path<NodePath>,
     query: web::Query<DryRun>,
 ) -> Result<HttpResponse, Problem> {
-    let node = find(&desk, &node).await?;
+    let node = find(&desk, &path.node).await?;
     let name = NodeName::of(&desk, node);
     let nobody = |children: u64| {
         Problem::conflict(format!(

@@ -77,6 +77,15 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// What is not found by a word in a body is the body's mistake.
+    pub(crate) fn of_body(self) -> Self {
+        if self.status == 404 { Self::unprocessable(self.detail) } else { self }
+    }
+
     /// The hub runs and does not answer.
     pub(crate) fn busy(after: std::time::Duration) -> Self {
         let detail = format!("the hub of this node did not answer within {after:?}");
@@ -96,10 +105,6 @@ impl Problem {
 
     pub(crate) fn timeout(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
-    }
-
-    pub(crate) fn detail(&self) -> &str {
-        &self.detail
     }
 
     /// A body that is not the JSON that is wanted.

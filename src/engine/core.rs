@@ -284,7 +284,7 @@ impl Core {
         }
         let distribution = &self.config.distribution;
         let count = self.config.redundancy.instances(takers.len()).get();
-        if not.is_empty() {
+        if !not.is_empty() {
             let members: Vec<Member> =
                 takers.iter().filter(|member| !not.contains(&member.id)).cloned().collect();
             return distribution.owners(&ownership.spec, &members, count).first().copied();

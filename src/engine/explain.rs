@@ -147,6 +147,14 @@ impl Engine {
         self.leaving.is_some()
     }
 
+    /// Whether some other node takes any of this one's children.
+    pub(crate) fn has_successors(&self) -> bool {
+        let core = &self.core;
+        let me = BTreeSet::from([core.me.node]);
+        let mut owned = core.registry.owned_by(core.me);
+        owned.any(|(_, ownership)| core.belongs(ownership, &me).is_some())
+    }
+
     /// Whether this side of a split may act.
     pub(crate) fn may_act(&self) -> bool {
         self.core.config.partition.may_act(&self.core.view)

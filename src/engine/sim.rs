@@ -98,6 +98,8 @@ struct Node {
     left: bool,
     /// Handovers that were told to have started, and not yet how they ended.
     handovers: BTreeSet<(ChildId, Epoch)>,
+    /// Handovers that failed, or were refused for a lasting reason.
+    failures: BTreeMap<ChildId, usize>,
     /// When each child's handovers began.
     attempts: BTreeMap<ChildId, Vec<Instant>>,
 }
@@ -147,6 +149,8 @@ struct World {
     faulty: bool,
     /// Refuse all starts.
     refuse_starts: bool,
+    /// Nodes that read states of version 2 only; the others write version 1.
+    newer: BTreeSet<usize>,
     /// Nodes that have not registered the kind.
     kindless: BTreeSet<usize>,
     /// Let all freezes fail, and with this.
@@ -192,6 +196,7 @@ impl World {
             refuse_starts: false,
             unfreezable: None,
             kindless: BTreeSet::new(),
+            newer: BTreeSet::new(),
         };
         for _ in 0..nodes {
             world.join();
@@ -212,7 +217,10 @@ impl World {
                 ..Settings::default()
             },
             kinds: (!self.kindless.contains(&index))
-                .then(|| (kind(), KindInfo { state_version: 1, oldest_state_version: 1 }))
+                .then(|| {
+                    let version = if self.newer.contains(&index) { 2 } else { 1 };
+                    (kind(), KindInfo { state_version: version, oldest_state_version: version })
+                })
                 .into_iter()
                 .collect(),
             has_seeds: index > 0,
@@ -246,6 +254,7 @@ impl World {
             left: false,
             handovers: BTreeSet::new(),
             attempts: BTreeMap::new(),
+            failures: BTreeMap::new(),
         }
     }
 
@@ -485,10 +494,11 @@ impl World {
                 let first = self.nodes[index].handovers.insert((child.clone(), epoch));
                 assert!(first, "seed {}: {child} began one move twice", self.seed);
             }
-            Effect::Emit(
-                HubEvent::HandedOver { child, epoch, .. }
-                | HubEvent::HandoverFailed { child, epoch, .. },
-            ) => {
+            Effect::Emit(HubEvent::HandedOver { child, epoch, .. }) => {
+                self.nodes[index].handovers.remove(&(child, epoch));
+            }
+            Effect::Emit(HubEvent::HandoverFailed { child, epoch, .. }) => {
+                *self.nodes[index].failures.entry(child.clone()).or_default() += 1;
                 // One that was refused had not started.
                 self.nodes[index].handovers.remove(&(child, epoch));
             }
@@ -1352,6 +1362,29 @@ fn a_source_that_dies_after_its_state_has_arrived_costs_nothing() {
         world.crash(source);
         world.run_for(12 * SECOND);
         world.check_end(true);
+    }
+}
+
+#[test]
+fn children_that_a_node_cannot_read_go_where_they_are_read_and_are_offered_to_it_once() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 2, 20);
+        world.newer.insert(2);
+        world.join();
+        world.run_for(6 * SECOND);
+        world.check_end(true);
+        assert!(world.nodes[2].runtime.actors.is_empty(), "seed {seed}");
+        let refused: usize = world.nodes.iter().map(|node| node.failures.len()).sum();
+        assert!(refused > 0, "seed {seed}: nothing was offered");
+        for node in &world.nodes {
+            assert!(node.failures.values().all(|times| *times == 1), "{seed}: {:?}", node.failures);
+        }
+        // Who leaves finds the one that can.
+        world.request(0, Request::Leave { timeout: 10 * SECOND });
+        world.run_for(5 * SECOND);
+        assert!(world.nodes[0].left, "seed {seed}");
+        world.check_end(true);
+        assert_eq!(world.nodes[1].runtime.actors.len(), 20, "seed {seed}");
     }
 }
 

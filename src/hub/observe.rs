@@ -222,8 +222,7 @@ pub(crate) fn can_leave(running: &Running) -> (u64, bool) {
     let engine = &running.engine;
     let me = engine.me();
     let children = engine.registry().owned_by(me).count() as u64;
-    let others = engine.view().members.values().any(|m| m.id != me.node && m.takes_children());
-    (children, children == 0 || others)
+    (children, children == 0 || engine.has_successors())
 }
 
 /// Milliseconds since 1970 of a moment so long ago.

@@ -47,8 +47,10 @@ pub(crate) enum Tell<'a> {
     Room { here: &'a str, moved: &'a Option<Moved>, members: &'a BTreeMap<String, Vec<String>> },
     /// The nodes, and what runs on them.
     Cluster(&'a Cluster),
-    /// The room does not answer. Nothing is lost; lines wait.
+    /// The room does not answer. Nothing is lost; lines wait. Once it answers, a `Room` follows.
     Trouble { message: String },
+    /// This node lives. A page hears no pings, so it is told in words.
+    Alive,
     /// What you asked for is not done, and never will be; `id` names the line if it was one.
     Error { id: Option<&'a str>, message: String },
     /// This node is gone; go to another.
@@ -117,6 +119,8 @@ pub(crate) struct Gateway {
     asking: bool,
     asked: Instant,
     answered: Instant,
+    /// The pages were told that the room does not answer.
+    troubled: bool,
     pages: BTreeMap<u64, Page>,
     next_page: u64,
 }
@@ -136,6 +140,7 @@ impl Gateway {
             asking: false,
             asked: Instant::now(),
             answered: Instant::now(),
+            troubled: false,
             pages: BTreeMap::new(),
             next_page: 1,
         }
@@ -200,7 +205,7 @@ impl Gateway {
         self.lines.extend(lines);
         self.lines.drain(..self.lines.len().saturating_sub(KEPT));
         let more = self.lines.back().is_some_and(|line| line.number < feed.last);
-        if self.room.as_ref() != Some(&feed) {
+        if std::mem::take(&mut self.troubled) || self.room.as_ref() != Some(&feed) {
             let Feed { here, moved, members, .. } = &feed;
             self.tell(&Tell::Room { here, moved, members });
             self.room = Some(feed);
@@ -239,6 +244,7 @@ impl Gateway {
     fn trouble(&mut self, message: String) {
         // Moves and fail-overs take less; who sees a notice for each of them learns to ignore it.
         if self.answered.elapsed() > ANSWER {
+            self.troubled = true;
             self.tell(&Tell::Trouble { message });
         }
     }

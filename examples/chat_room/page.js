@@ -9,6 +9,8 @@ let url = location.origin;
 let others = [];
 let socket = null;
 let attempts = 0;
+let heardAt = 0;
+let lookedAt = 0;
 
 /** What is shown. */
 let room = "";
@@ -30,6 +32,10 @@ const writer = crypto.getRandomValues(new Uint32Array(3)).join("-");
 const RESEND = 2000;
 const REMEMBER = 20000;
 const PENDING = 100;
+/** A node that lives says something every 2 s; one that is silent for so long hangs. */
+const SILENCE = 6000;
+/** Ids of lines that are remembered, more than are shown. */
+const IDS = 2000;
 
 // ---- the link ----------------------------------------------------------------------------------
 
@@ -38,8 +44,15 @@ function connect() {
   const mine = (socket = new WebSocket(target));
   const late = setTimeout(() => mine.close(), 4000);
   sentAt = 0;
-  mine.onopen = () => clearTimeout(late);
-  mine.onmessage = ({ data }) => mine === socket && hear(JSON.parse(data));
+  mine.onopen = () => {
+    clearTimeout(late);
+    heardAt = Date.now();
+  };
+  mine.onmessage = ({ data }) => {
+    if (mine !== socket) return;
+    heardAt = Date.now();
+    hear(JSON.parse(data));
+  };
   mine.onclose = () => {
     clearTimeout(late);
     if (mine === socket) elsewhere();
@@ -61,6 +74,17 @@ function elsewhere() {
   setTimeout(connect, wait);
 }
 
+/** Goes elsewhere when the node hangs: its connection may stand for hours then. */
+setInterval(() => {
+  const now = Date.now();
+  // This page itself was stopped; what the node said meanwhile is read only now.
+  if (now - lookedAt > 3000) heardAt = now;
+  lookedAt = now;
+  if (socket?.readyState !== WebSocket.OPEN || now - heardAt < SILENCE) return;
+  notice(`Node ${cluster.me} is silent; this page goes on with another one`);
+  elsewhere();
+}, 1000);
+
 function hear(word) {
   switch (word.type) {
     case "lines": return hearLines(word);
@@ -68,6 +92,7 @@ function hear(word) {
     case "cluster": return hearCluster(word);
     case "trouble": return trouble(`The room does not answer: ${word.message}. Your lines wait.`);
     case "error": return hearError(word);
+    case "alive": return;
     case "bye":
       notice(`Node ${cluster.me} has left; this page goes on with another one`);
       cluster.nodes = cluster.nodes.filter((node) => node.name !== cluster.me);
@@ -96,6 +121,10 @@ function hearLines({ life: now, lines }) {
       pending = pending.filter(({ id }) => id !== line.id);
       sentAt = 0;
     }
+  }
+  for (const id of shown) {
+    if (shown.size <= IDS) break;
+    shown.delete(id);
   }
   while ($("lines").childElementCount > 1200) $("lines").firstElementChild.remove();
   recent = recent.filter(({ at }) => Date.now() - at < REMEMBER);
@@ -138,7 +167,6 @@ function hearCluster(word) {
   others = [...new Set([...alive, ...others])].slice(0, 50);
   showLink("up", `this page is on node ${cluster.me}`);
   showNodes();
-  showRoom();
 }
 
 /** Says who came and who went, unless this page has just come itself. */
@@ -251,6 +279,8 @@ function notice(text) {
 }
 
 function trouble(text) {
+  // Said once: an alert is read aloud whenever it is written.
+  if ($("trouble").textContent === text) return;
   $("trouble").hidden = !text;
   $("trouble").textContent = text;
 }
@@ -276,6 +306,8 @@ function showLink(state, text) {
       $("link").append(there);
     }
   }
+  $("chat").classList.toggle("stale", state !== "up");
+  showRoom();
   $("leave").disabled = state !== "up";
   $("leave").textContent = state === "up" ? `Make node ${cluster.me} leave` : "Make this node leave";
 }
@@ -285,7 +317,8 @@ function showRoom() {
   const place = cluster.nodes.flatMap((node) => node.rooms).find((place) => place.name === room);
   const node = hued(element("strong", "", `node ${status.here}`), status.here);
   const how = [place && `epoch ${place.epoch}`, status.moved && move(status.moved)].filter(Boolean);
-  $("where").replaceChildren("runs on ", node, element("span", "", how.map((text) => ` · ${text}`).join("")));
+  const runs = $("chat").classList.contains("stale") ? "was last seen on " : "runs on ";
+  $("where").replaceChildren(runs, node, element("span", "", how.map((text) => ` · ${text}`).join("")));
 }
 
 function showPeople() {
@@ -348,12 +381,29 @@ function enter() {
   $("text").focus();
 }
 
+/** Browsers may forbid it; then the name is asked for again. */
+function remember(name) {
+  try {
+    sessionStorage.setItem("user", name);
+  } catch {
+    // It is only a help.
+  }
+}
+
+function remembered() {
+  try {
+    return sessionStorage.getItem("user") ?? "";
+  } catch {
+    return "";
+  }
+}
+
 $("enter-form").addEventListener("submit", (event) => {
   event.preventDefault();
   room = $("enter-room").value.trim();
   user = $("enter-user").value.trim();
   if (!room || !user) return;
-  sessionStorage.setItem("user", user);
+  remember(user);
   history.replaceState(null, "", `?${new URLSearchParams({ room, user })}`);
   enter();
 });
@@ -365,6 +415,6 @@ if (room && user) {
 } else {
   $("enter").hidden = false;
   if (room) $("enter-room").value = room;
-  $("enter-user").value = sessionStorage.getItem("user") ?? "";
+  $("enter-user").value = remembered();
   $("enter-user").focus();
 }

@@ -32,8 +32,9 @@ use crate::{
 /// The longest message a page or program may send, in bytes: a line of 2,000 characters, whatever
 /// they are and however they are escaped.
 const BODY: usize = 32 << 10;
-/// How often a page is asked whether it is there, and how long its silence is believed.
-const PING: Duration = Duration::from_secs(5);
+/// How often a page is asked whether it is there and told that this node is, and how long its
+/// silence is believed.
+const PING: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(15);
 /// Lines of one page that may be on their way.
 const WRITES: usize = 8;
@@ -203,6 +204,7 @@ async fn talk(
                 if heard.elapsed() > SILENCE || session.ping(b"").await.is_err() {
                     return Ok(());
                 }
+                tell(session, &Tell::Alive.json()).await?;
             }
         }
     }

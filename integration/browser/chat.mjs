@@ -1,6 +1,6 @@
 // Three people in one chat room, each at another node of a real cluster, in a real browser. The
-// room's node is made to leave, and then another is killed with SIGKILL, while all of them write.
-// Everything written must be on all pages, once, in one order.
+// room's node is made to leave, the next one hangs for a while (SIGSTOP), and then one is killed with
+// SIGKILL, while all of them write. Everything written must be on all pages, once, in one order.
 //
 //   cargo build --release --example chat_room
 //   cd integration/browser && npm ci && node chat.mjs
@@ -182,6 +182,28 @@ async function story(browser, launcher, told) {
   check(notices.some((text) => text.includes(`${leaving} → `)), `no page told of the move: ${notices}`);
 
   await pictures(browser, urls[people.findIndex((someone) => someone !== leaver)], people);
+
+  const hung = await roomNode(people[0]);
+  const pid = nodeProcesses(launcher)[hung];
+  const stuck = [];
+  for (const someone of people) if ((await nodeOf(someone)) === hung) stuck.push(someone);
+  check(stuck.length, `nobody sits at node ${hung}, which runs the room`);
+  step(`node ${hung} runs the room now; it hangs, and all go on writing`);
+  process.kill(pid, "SIGSTOP");
+  await Promise.all(people.map((someone) => write(someone, LINES, "while it hangs")));
+  for (const someone of stuck) {
+    await until(`${someone.name}'s page goes on with another node`, async () => {
+      const node = await nodeOf(someone);
+      return { done: Boolean(node) && node !== hung, value: node };
+    });
+  }
+  step(`${await agree(people)} lines, the same on all pages; the room runs on ${await roomNode(people[0])}`);
+  process.kill(pid, "SIGCONT");
+  await until(`node ${hung} is back`, async () => {
+    const names = await people[0].page.$$eval("#nodes .node.alive", (all) => all.map((node) => node.dataset.node));
+    return { done: names.length === 2 && names.includes(hung), value: names };
+  });
+  step(`it is back; ${await agree(people)} lines, the same on all pages`);
 
   const lost = await roomNode(people[0]);
   step(`node ${lost} runs the room now; it is killed with SIGKILL, and all go on writing`);

@@ -8,7 +8,10 @@ use actix_web::{
     App, Error,
     body::{MessageBody, to_bytes},
     dev::{Service, ServiceResponse},
-    http::{Method, StatusCode, Version, header},
+    http::{
+        Method, StatusCode, Version,
+        header::{self, HeaderValue},
+    },
     test::{self, TestRequest},
 };
 use serde_json::{Value, json};
@@ -238,6 +241,10 @@ fn actions_are_limited() {
             assert_eq!(retry, response.status() == StatusCode::TOO_MANY_REQUESTS);
         }
         assert_eq!(statuses, [404, 404, 429]);
+        // What is mounted elsewhere has a limit of its own.
+        let elsewhere = client!(hub, options().at("/elsewhere"));
+        let action = local(TestRequest::delete().uri("/elsewhere/children/nobody"));
+        assert_eq!(call(&elsewhere, action).await.0, StatusCode::NOT_FOUND);
         stop(vec![hub]).await;
     });
 }
@@ -340,6 +347,67 @@ fn a_list_that_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn what_is_read_can_be_asked_about_and_errors_name_the_methods() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        for path in ["/health/live", "/nodes", "/children", "/metrics", "/"] {
+            let head = local(TestRequest::with_uri(&format!("/hub{path}")).method(Method::HEAD));
+            let (asked, read) = (call(&app, head).await.0, call(&app, get(path)).await.0);
+            assert_eq!((asked, read), (StatusCode::OK, StatusCode::OK), "{path}");
+        }
+        for (path, method, allowed) in [
+            ("/events", Method::HEAD, "GET"),
+            ("/nodes", Method::POST, "GET, HEAD"),
+            ("/children", Method::DELETE, "GET, HEAD, POST"),
+            ("/children/c/migrate", Method::GET, "POST"),
+        ] {
+            let request = local(TestRequest::with_uri(&format!("/hub{path}")).method(method));
+            let response = test::call_service(&app, request.to_request()).await;
+            assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(response.headers().get(header::ALLOW).expect("it is told"), allowed);
+        }
+        stop(vec![hub]).await;
+    });
+}
+
+#[test]
+fn time_that_goes_by_is_no_change_of_a_list() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let app = client!(hubs[0], options());
+        start(&hubs[0], "a").await;
+        let moved = start(&hubs[0], "b").await;
+        let owner = hubs[0].lookup("b").await.expect("it is there").node;
+        let other = hubs.iter().find(|hub| hub.node_id() != owner).expect("two nodes");
+        hubs[0].migrate("b", other.node_id()).await.expect("it moves");
+        let tag = async |path: &str, known: Option<&HeaderValue>| {
+            let mut request = get(path);
+            if let Some(known) = known {
+                request = request.insert_header((header::IF_NONE_MATCH, known.clone()));
+            }
+            let response = test::call_service(&app, request.to_request()).await;
+            let tag = response.headers().get(header::ETAG).expect("a tag").clone();
+            (response.status(), tag)
+        };
+        // Until all has settled, things change.
+        for path in ["/nodes", "/children", "/handovers"] {
+            eventually(&format!("{path} stays as it is"), async || {
+                let (_, first) = tag(path, None).await;
+                tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+                tag(path, Some(&first)).await == (StatusCode::NOT_MODIFIED, first)
+            })
+            .await;
+        }
+        let (_, before) = tag("/children", None).await;
+        moved.send(Add { sender: 1, number: 1 }).await.expect("it answers");
+        let (status, after) = tag("/children", Some(&before)).await;
+        assert!(status == StatusCode::OK && before != after, "a message was handled");
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
     run(async {
         let hubs = Net::Tcp.cluster(2).await;
@@ -355,6 +423,23 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
         assert_eq!(started["node"], would["node"], "where the dry run said");
         let (status, again) = call(&app, post("/children").set_json(&body)).await;
         assert_eq!((status, &again["outcome"]), (StatusCode::OK, &json!("exists")));
+        let (status, would) = call(&app, post("/children?dry_run=true").set_json(&body)).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)));
+        for (field, value, word) in [
+            ("tags", json!(["x", "y"]), "tags"),
+            ("metadata", json!({}), "metadata"),
+            ("restart", json!("permanent"), "restart rule"),
+            ("args", json!(7), "arguments"),
+            ("kind", json!("other"), "kind"),
+        ] {
+            let mut other = body.clone();
+            other[field] = value;
+            for uri in ["/children", "/children?dry_run=true"] {
+                let (status, problem) = call(&app, post(uri).set_json(&other)).await;
+                let detail = problem["detail"].as_str().unwrap_or_default();
+                assert!(status == StatusCode::CONFLICT && detail.contains(word), "{problem}");
+            }
+        }
         let path = "/children/room%201%2F%C3%A4";
         let (_, one) = call(&app, get(path)).await;
         assert_eq!(one["spec"]["restart"], "transient");
@@ -426,7 +511,7 @@ fn what_cannot_be_started_is_told_why() {
         let put = local(TestRequest::put().uri("/hub/children"));
         let response = test::call_service(&app, put.to_request()).await;
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(response.headers().get(header::ALLOW).expect("what is"), "GET, POST");
+        assert_eq!(response.headers().get(header::ALLOW).expect("what is"), "GET, HEAD, POST");
         stop(vec![hub]).await;
     });
 }
@@ -624,6 +709,8 @@ fn metrics_count_what_happened() {
             let body = to_bytes(response.into_body()).await.unwrap_or_default();
             String::from_utf8(body.to_vec()).expect("text")
         };
+        let peer = hubs[1].node_id();
+        let link = format!("actix_hub_link_up{{peer=\"n1\",peer_id=\"{peer}\"}} 1");
         let lines = [
             "actix_hub_sends_total{outcome=\"ok\"} 2",
             "actix_hub_sends_total{outcome=\"not_handled\"} 1",
@@ -633,7 +720,7 @@ fn metrics_count_what_happened() {
             "actix_hub_members{state=\"alive\"} 2",
             "actix_hub_handovers_total{direction=\"in\",outcome=\"done\"} 1",
             "actix_hub_settled 1",
-            "actix_hub_link_up{peer=\"n1\"} 1",
+            link.as_str(),
             "actix_hub_children{kind=\"counter\",role=\"active\"} 1",
             "libp2p_swarm",
             "libp2p_bandwidth_bytes",

@@ -1,6 +1,6 @@
 //! What may be done with a child: start, stop, migrate; each can be asked what it would do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -19,10 +19,15 @@ use crate::{
     error::{MigrateError, StartChildError, StopChildError},
     model::{
         child::{ChildSpec, RestartRule},
-        id::{ChildId, KindName},
+        id::{ChildId, KindName, NodeId},
         report::StartFailed,
     },
 };
+
+/// How long this node may take to hear of a child that is there.
+const HEARSAY: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A child that is to be started.
 #[derive(Deserialize, ToSchema)]
@@ -130,6 +135,55 @@ impl ActionView {
     }
 }
 
+/// Where a child is, and how it was asked for.
+async fn there(desk: &Desk, child: &ChildId) -> Result<Option<(NodeId, Arc<ChildSpec>)>, Problem> {
+    let child = child.clone();
+    desk.look(move |running| {
+        let (owner, ownership) = running.engine.registry().owner(&child)?;
+        Some((owner.node, ownership.spec.clone()))
+    })
+    .await
+}
+
+/// How a child was asked for that is there, though this node may not have heard of it yet.
+async fn surely_there(desk: &Desk, child: &ChildId) -> Result<Arc<ChildSpec>, Problem> {
+    for _ in 0..HEARSAY.as_millis() / LOOK_AGAIN.as_millis() {
+        if let Some((_, spec)) = there(desk, child).await? {
+            return Ok(spec);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Err(Problem::unavailable(format!(
+        "there is a child {child}, but this node does not know yet how it was started; ask again"
+    )))
+}
+
+/// The same request again is answered as before; another one for a taken id is refused.
+fn same(asked: &ChildSpec, there: &ChildSpec, node: &NodeName) -> Result<(), Problem> {
+    let mut differs = Vec::new();
+    if asked.kind() != there.kind() {
+        differs.push("kind");
+    }
+    if asked.args != there.args {
+        differs.push("arguments");
+    }
+    if asked.tags() != there.tags() {
+        differs.push("tags");
+    }
+    if asked.metadata() != there.metadata() {
+        differs.push("metadata");
+    }
+    if asked.restart_rule() != there.restart_rule() {
+        differs.push("restart rule");
+    }
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let (child, node) = (asked.id(), &node.name);
+    let differs = differs.join(", ");
+    Err(Problem::conflict(format!("{child} is on {node} already, with another {differs}")))
+}
+
 /// Starts a child where it belongs.
 #[utoipa::path(
     post, path = "/children", tag = "children",
@@ -144,6 +198,10 @@ impl ActionView {
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 403, body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "Another child has this id"
+        ),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
@@ -160,9 +218,9 @@ pub(crate) async fn start(
     let spec = body.into_inner().spec()?;
     let child = spec.id().clone();
     if query.dry_run {
-        let known = desk.hub.lookup(child.as_str()).await;
-        if let Some(known) = known {
-            let node = NodeName::of(&desk, known.node);
+        if let Some((node, there)) = there(&desk, &child).await? {
+            let node = NodeName::of(&desk, node);
+            same(&spec, &there, &node)?;
             let text = format!("{child} is on {} already; nothing would be done.", node.name);
             let view =
                 ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
@@ -178,7 +236,7 @@ pub(crate) async fn start(
         let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
         return Ok(HttpResponse::Ok().json(view));
     }
-    match desk.hub.start_child(spec).await {
+    match desk.hub.start_child(spec.clone()).await {
         Ok(started) => {
             let node = NodeName::of(&desk, started.node);
             let text = format!("{child} was started on {}.", node.name);
@@ -191,6 +249,8 @@ pub(crate) async fn start(
         }
         Err(StartChildError::Exists { node, .. }) => {
             let node = NodeName::of(&desk, node);
+            let there = surely_there(&desk, &child).await?;
+            same(&spec, &there, &node)?;
             let text = format!("{child} was on {} already.", node.name);
             Ok(HttpResponse::Ok().json(ActionView {
                 outcome: Some("exists"),

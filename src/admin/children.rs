@@ -1,6 +1,9 @@
 //! The children: where each is and why, and what it does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use futures_util::future::join_all;
@@ -13,17 +16,21 @@ use super::{
     events::EventView,
     handovers::HandoverView,
     lists::{self, Page},
-    nodes::{NodeName, time_of},
+    nodes::{NodeName, not_asked, time_of},
     problem::Problem,
 };
 use crate::{
     engine::explain::{Rule, Why},
-    hub::{observe::unix_millis, system::Running},
+    hub::{observe::Unanswered, system::Running},
     model::{
         child::{Ownership, RestartRule, Role},
+        event::HandoverPhases,
         id::{ChildId, NodeId, NodeName as Name, NodeRun},
         member::Member,
-        observe::{Answer, ChildPhase, Question, RuntimeReport, StateUnknown},
+        observe::{
+            Answer, ChildPhase, HandoverReport, HandoverStatus, Question, RuntimeReport,
+            StateUnknown,
+        },
     },
 };
 
@@ -75,7 +82,7 @@ pub(crate) struct RuntimeView {
     handled: u64,
     /// Since when it has been there.
     running_since: String,
-    /// How it came there; null: its node does not remember.
+    /// How it came there; null: it was started there.
     last_handover: Option<HandoverView>,
 }
 
@@ -210,8 +217,22 @@ fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
             restarts: report.restarts,
             mailbox: report.mailbox,
             handled: report.handled,
-            running_since: time_of(unix_millis(report.since)),
-            last_handover: report.came.map(|report| HandoverView::of(desk, report)),
+            running_since: time_of(report.since),
+            last_handover: report.came.map(|(from, epoch)| {
+                let arrival = HandoverReport {
+                    child,
+                    kind: ownership.spec.kind().clone(),
+                    from,
+                    to: owner.node,
+                    epoch,
+                    status: HandoverStatus::Done,
+                    bytes: None,
+                    began: report.since,
+                    took: Duration::ZERO,
+                    phases: HandoverPhases::default(),
+                };
+                HandoverView::of(desk, arrival)
+            }),
         }),
     }
 }
@@ -225,7 +246,7 @@ async fn runtimes(desk: &Desk, rows: &[Row]) -> BTreeMap<ChildId, RuntimeReport>
     let asked = by_node.into_iter().map(|(node, ids)| desk.ask(node, Question::Children { ids }));
     let mut reports = BTreeMap::new();
     for answer in join_all(asked).await {
-        if let Some(Answer::Children(told)) = answer {
+        if let Ok(Answer::Children(told)) = answer {
             reports.extend(told.into_iter().map(|report| (report.child.clone(), report)));
         }
     }
@@ -256,24 +277,55 @@ pub(crate) struct ChildFilter {
 }
 
 impl ChildFilter {
-    fn fits(&self, running: &Running, nodes: &BTreeSet<NodeId>, row: &Found<'_>) -> bool {
-        let Found { child, owner, ownership } = row;
-        let spec = &ownership.spec;
-        self.text.as_ref().is_none_or(|text| child.as_str().contains(text.as_str()))
-            && self.tag.as_ref().is_none_or(|tag| spec.tags().iter().any(|t| t.as_str() == tag))
+    /// The page behind this child, one more to know whether there are more, and how many children
+    /// there are on all pages.
+    fn page(&self, running: &Running, after: Option<&ChildId>, limit: usize) -> (Vec<Row>, usize) {
+        let registry = running.engine.registry();
+        let nodes = self.node.as_deref().map(|wanted| {
+            let members = running.engine.view().members.values();
+            let is_wanted = |member: &&Member| {
+                member.name.as_str() == wanted || member.id.to_string() == wanted
+            };
+            members.filter(is_wanted).map(|member| member.id).collect::<BTreeSet<NodeId>>()
+        });
+        let fits = |&(child, owner, ownership): &(&ChildId, NodeRun, &Ownership)| {
+            self.fits(running, nodes.as_ref(), child, owner, ownership)
+        };
+        let rows = registry.children_behind(after).filter(fits).take(limit + 1);
+        let rows = rows.map(|(child, owner, ownership)| Row::of(running, child, owner, ownership));
+        let total = if self.is_empty() {
+            registry.len()
+        } else {
+            registry.children_behind(None).filter(fits).count()
+        };
+        (rows.collect(), total)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.is_none()
+            && self.tag.is_none()
+            && self.node.is_none()
+            && self.kind.is_none()
+            && self.state.is_none()
+    }
+
+    fn fits(
+        &self,
+        running: &Running,
+        nodes: Option<&BTreeSet<NodeId>>,
+        child: &ChildId,
+        owner: NodeRun,
+        ownership: &Ownership,
+    ) -> bool {
+        let (engine, spec) = (&running.engine, &ownership.spec);
+        nodes.is_none_or(|nodes| nodes.contains(&owner.node))
             && self.kind.as_ref().is_none_or(|kind| spec.kind().as_str() == kind)
-            && (self.node.is_none() || nodes.contains(&owner.node))
+            && self.text.as_ref().is_none_or(|text| child.as_str().contains(text.as_str()))
+            && self.tag.as_ref().is_none_or(|tag| spec.tags().iter().any(|t| t.as_str() == tag))
             && self.state.is_none_or(|state| {
-                let engine = &running.engine;
-                state_of(engine.view().is_live(*owner), engine.is_moving(child)) == state
+                state_of(engine.view().is_live(owner), engine.is_moving(child)) == state
             })
     }
-}
-
-struct Found<'a> {
-    child: &'a ChildId,
-    pub(crate) owner: NodeRun,
-    ownership: &'a Ownership,
 }
 
 /// The children of all nodes that the filters match, by id.
@@ -296,30 +348,10 @@ pub(crate) async fn list(
     let limit = lists::limit(query.limit)?;
     let after = lists::key(query.cursor.as_deref())?;
     let filter = query.into_inner();
-    let (mut rows, total) = desk
-        .look(move |running| {
-            let wanted = filter.node.as_deref();
-            let members = running.engine.view().members.values();
-            let is_wanted = |member: &&Member| {
-                wanted.is_some_and(|w| member.name.as_str() == w || member.id.to_string() == w)
-            };
-            let nodes: BTreeSet<NodeId> = members.filter(is_wanted).map(|m| m.id).collect();
-            let (mut rows, mut total) = (Vec::new(), 0);
-            for (child, owner, ownership) in running.engine.registry().children() {
-                let found = Found { child, owner, ownership };
-                if !filter.fits(running, &nodes, &found) {
-                    continue;
-                }
-                total += 1;
-                let behind = after.as_ref().is_none_or(|after| child.as_str() > after.as_str());
-                // One more, to know whether there are more.
-                if behind && rows.len() <= limit {
-                    rows.push(Row::of(running, child, owner, ownership));
-                }
-            }
-            (rows, total)
-        })
-        .await?;
+    let after =
+        after.map(|after| ChildId::new(&after)).transpose().map_err(|_| lists::no_cursor())?;
+    let (mut rows, total) =
+        desk.look(move |running| filter.page(running, after.as_ref(), limit)).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| lists::cursor(row.child.as_str()));
@@ -331,7 +363,9 @@ pub(crate) async fn list(
             view(&desk, row, runtime)
         })
         .collect();
-    Ok(lists::tagged(&request, &Page { items, total, next_cursor }))
+    let page = Page { items, total, next_cursor };
+    let tag = lists::tag(&page);
+    Ok(lists::tagged(&request, &page, tag))
 }
 
 /// The path of one child; by name, as the scope's own path may have parameters, too.
@@ -522,7 +556,7 @@ pub(crate) struct StateView {
     state_version: u32,
     /// Its bytes of CBOR.
     bytes: usize,
-    /// The state in diagnostic notation (RFC 8949, section 8); null: it is no CBOR.
+    /// The state in diagnostic notation (RFC 8949, section 8); null: it is not one value of CBOR.
     diagnostic: Option<String>,
     /// The state as JSON; null where JSON cannot say the same.
     #[schema(value_type = Option<Value>)]
@@ -556,16 +590,12 @@ pub(crate) async fn state(
     let child = child_id(&path.child)?;
     let owner = whole(&desk, &child).await?.row.owner.node;
     let report = match desk.ask(owner, Question::State { child: child.clone() }).await {
-        Some(Answer::State(Ok(report))) => report,
-        Some(Answer::State(Err(error @ (StateUnknown::NotHere | StateUnknown::Busy)))) => {
-            return Err(Problem::conflict(error.to_string()));
-        }
-        Some(Answer::State(Err(error @ StateUnknown::TooLarge { .. }))) => {
+        Ok(Answer::State(Ok(report))) => report,
+        Ok(Answer::State(Err(error @ StateUnknown::TooLarge { .. }))) => {
             return Err(Problem::too_large(error.to_string()));
         }
-        Some(Answer::State(Err(error @ StateUnknown::Failed(_)))) => {
-            return Err(Problem::conflict(error.to_string()));
-        }
+        Ok(Answer::State(Err(error))) => return Err(Problem::conflict(error.to_string())),
+        Err(Unanswered::NotAsked) => return Err(not_asked(&NodeName::of(&desk, owner))),
         _ => {
             let name = NodeName::of(&desk, owner).name;
             return Err(Problem::timeout(format!("{child} on {name} did not answer in time")));
@@ -575,7 +605,7 @@ pub(crate) async fn state(
     if accepted.is_some_and(|accept| accept.trim_start().starts_with("application/cbor")) {
         return Ok(HttpResponse::Ok().content_type("application/cbor").body(report.state));
     }
-    let value: Option<ciborium::Value> = ciborium::from_reader(&report.state[..]).ok();
+    let value = diagnostic::value(&report.state);
     Ok(HttpResponse::Ok().json(StateView {
         child: child.to_string(),
         epoch: report.epoch.to_string(),

@@ -3,6 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ciborium::Value;
 
+/// The one value that these bytes are. `None`: they are no CBOR, or there is more behind it.
+pub(crate) fn value(mut bytes: &[u8]) -> Option<Value> {
+    let value = ciborium::from_reader(&mut bytes).ok()?;
+    bytes.is_empty().then_some(value)
+}
+
 /// The diagnostic notation of a value. A byte string that is CBOR itself, as the states of
 /// `hot_swap!` are, is written as what it holds, between `<<` and `>>`.
 pub(crate) fn notation(value: &Value) -> String {
@@ -19,9 +25,7 @@ pub(crate) fn notation(value: &Value) -> String {
 }
 
 fn embedded(value: &Value) -> Option<Value> {
-    let mut bytes = &value.as_bytes()?[..];
-    let inner = ciborium::from_reader(&mut bytes).ok()?;
-    bytes.is_empty().then_some(inner)
+    self::value(value.as_bytes()?)
 }
 
 fn write(value: &Value, text: &mut String) {
@@ -71,7 +75,8 @@ fn list(text: &mut String, ends: (char, char), len: usize, item: impl Fn(&mut St
 }
 
 /// The value as JSON, or what it holds if it is CBOR itself: bytes as base64, tags left out.
-/// `None` where JSON cannot say it: keys that are no text, numbers that are none of JSON's.
+/// `None` where JSON cannot say it: keys that are no text or come twice, numbers that are none of
+/// JSON's.
 pub(crate) fn json(value: &Value) -> Option<serde_json::Value> {
     embedded(value).map_or_else(|| plain(value), |inner| plain(&inner))
 }
@@ -92,7 +97,9 @@ fn plain(value: &Value) -> Option<serde_json::Value> {
         Value::Map(pairs) => {
             let mut object = serde_json::Map::new();
             for (key, value) in pairs {
-                object.insert(key.as_text()?.to_owned(), plain(value)?);
+                if object.insert(key.as_text()?.to_owned(), plain(value)?).is_some() {
+                    return None;
+                }
             }
             object.into()
         }
@@ -133,5 +140,7 @@ mod tests {
         )]);
         assert_eq!(json(&value), Some(serde_json::json!({ "n": [u64::MAX, "/w=="] })));
         assert_eq!(json(&Value::Float(f64::NAN)), None);
+        let twice = || (Value::Text("n".into()), Value::Null);
+        assert_eq!(json(&Value::Map(vec![twice(), twice()])), None);
     }
 }

@@ -7,33 +7,36 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Desk,
-    journal::{EVENTS, STREAMS},
+    journal::{EVENTS, Place, STREAMS},
     nodes::{NodeName as Named, time_of},
     problem::Problem,
 };
 use crate::{
-    hub::observe::unix_millis,
+    hub::clock::unix_now,
     model::{
         event::HubEvent,
         id::{ChildId, NodeId, NodeName},
     },
 };
 
+/// How long a stream waits for further events before it tells the first.
+const GATHER: Duration = Duration::from_millis(50);
 /// How often a stream without events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 20] = [
+pub(crate) const EVENT_TYPES: [&str; 21] = [
     "node_joined",
     "node_suspected",
     "node_recovered",
     "node_leaving",
     "node_left",
+    "leave_failed",
     "node_down",
     "rejoined",
     "peer_refused",
@@ -123,6 +126,11 @@ impl EventRecord {
                 fields.insert("node", json!(node.to_string()));
                 ("node_left", format!("{} has left", name(node)))
             }
+            HubEvent::LeaveFailed { reason } => {
+                level = "warn";
+                fields.insert("reason", json!(reason));
+                ("leave_failed", format!("{here} stays in: {reason}"))
+            }
             HubEvent::NodeDown { node } => {
                 level = "error";
                 fields.insert("node", json!(node.to_string()));
@@ -168,8 +176,9 @@ impl EventRecord {
                 fields.insert("epoch", json!(epoch.to_string()));
                 ("handover_started", format!("{id} goes from {here} to {}", name(to)))
             }
-            HubEvent::HandedOver { child: id, to, epoch, bytes, took, phases } => {
+            HubEvent::HandedOver { child: id, kind, to, epoch, bytes, took, phases } => {
                 child = Some(id.clone());
+                fields.insert("kind", json!(kind.as_str()));
                 fields.insert("to", json!(to.to_string()));
                 fields.insert("epoch", json!(epoch.to_string()));
                 fields.insert("bytes", json!(bytes));
@@ -184,16 +193,18 @@ impl EventRecord {
                 );
                 ("handed_over", text)
             }
-            HubEvent::HandoverFailed { child: id, to, epoch, reason, .. } => {
+            HubEvent::HandoverFailed { child: id, kind, to, epoch, reason, .. } => {
                 child = Some(id.clone());
                 level = "warn";
+                fields.insert("kind", json!(kind.as_str()));
                 fields.insert("to", json!(to.to_string()));
                 fields.insert("epoch", json!(epoch.to_string()));
                 fields.insert("reason", json!(reason));
                 ("handover_failed", format!("{id} stays on {here}, not {}: {reason}", name(to)))
             }
-            HubEvent::TakenOver { child: id, from, epoch } => {
+            HubEvent::TakenOver { child: id, kind, from, epoch } => {
                 child = Some(id.clone());
+                fields.insert("kind", json!(kind.as_str()));
                 fields.insert("from", json!(from.to_string()));
                 fields.insert("epoch", json!(epoch.to_string()));
                 ("taken_over", format!("{id} came from {} with its state", name(from)))
@@ -228,19 +239,19 @@ impl EventRecord {
                 )
             }
         };
-        Self { number, at: unix_millis(Duration::ZERO), kind, child, level, text, fields }
+        Self { number, at: unix_now(), kind, child, level, text, fields }
     }
 
-    pub(crate) fn view(self, desk: &Desk) -> EventView {
+    pub(crate) fn view(&self, desk: &Desk) -> EventView {
         EventView {
             id: desk.journal.id_of(self.number),
             at: time_of(self.at),
             kind: self.kind,
             node: Named::of(desk, desk.hub.node_id()),
-            child: self.child.map(|child| child.to_string()),
+            child: self.child.as_ref().map(|child| child.to_string()),
             level: self.level,
-            text: self.text,
-            fields: self.fields,
+            text: self.text.clone(),
+            fields: self.fields.clone(),
         }
     }
 }
@@ -260,8 +271,9 @@ pub(crate) struct Replay {
 
 /// What happens on this node from now on, or behind the event `Last-Event-ID`.
 ///
-/// At most 256 clients are served at a time. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when the hub
-/// has stopped.
+/// At most 256 clients are served at a time; one that reads nothing for a minute may lose its place
+/// to another. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when
+/// the hub has stopped.
 #[utoipa::path(
     get, path = "/events", tag = "events",
     params(Replay, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
@@ -290,7 +302,7 @@ pub(crate) async fn stream(
         Some(None) => (desk.journal.last(EVENTS), true),
         None => (desk.journal.last(replay), false),
     };
-    let state = Reader { desk, latest, from, lost, first: true, ended: false, _place: place };
+    let state = Reader { desk, latest, from, lost, first: true, ended: false, place };
     let frames = stream::unfold(state, |mut reader| async move {
         let frames = reader.next().await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
@@ -311,7 +323,7 @@ struct Reader {
     lost: bool,
     first: bool,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Reader {
@@ -321,13 +333,17 @@ impl Reader {
         }
         if !std::mem::take(&mut self.first) {
             match tokio::time::timeout(ALIVE, self.latest.changed()).await {
-                Ok(Ok(())) => {}
+                // When much happens, it is told in few words.
+                Ok(Ok(())) => tokio::time::sleep(GATHER).await,
                 Ok(Err(_)) => {
                     self.ended = true;
                     return Some("event: bye\ndata: {}\n\n".to_owned());
                 }
-                Err(_) => return Some(": still here\n\n".to_owned()),
+                Err(_) => return self.place.read().then(|| ": still here\n\n".to_owned()),
             }
+        }
+        if !self.place.read() {
+            return None;
         }
         self.latest.mark_unchanged();
         let mut text = String::from("retry: 2000\n\n");

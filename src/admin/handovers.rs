@@ -1,5 +1,7 @@
 //! The handovers: those under way and the latest that have ended, of all nodes.
 
+use std::cmp::Reverse;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,8 @@ use super::{
     problem::Problem,
 };
 use crate::model::{
-    id::NodeId,
+    child::Epoch,
+    id::{ChildId, NodeId},
     observe::{Answer, HandoverReport, HandoverStatus, Question},
 };
 
@@ -23,8 +26,8 @@ pub(crate) struct HandoverView {
     id: String,
     /// The child.
     child: String,
-    /// Its kind; null: not known any more.
-    kind: Option<String>,
+    /// Its kind.
+    kind: String,
     /// The source.
     from: NodeName,
     /// The target.
@@ -94,7 +97,7 @@ impl HandoverView {
         Self {
             id: format!("{}@{}", report.child, report.epoch),
             child: report.child.to_string(),
-            kind: report.kind.as_ref().map(ToString::to_string),
+            kind: report.kind.to_string(),
             from: NodeName::of(desk, report.from),
             to: NodeName::of(desk, report.to),
             epoch: report.epoch.to_string(),
@@ -155,16 +158,33 @@ async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem>
     let (mut reports, mut unreachable) = (Vec::new(), Vec::new());
     for (node, answer) in join_all(asked).await {
         match answer {
-            Some(Answer::Handovers(told)) => reports.extend(told),
+            Ok(Answer::Handovers(told)) => reports.extend(told),
             _ => unreachable.push(node),
         }
     }
-    reports.sort_by(|a, b| {
-        let key =
-            |report: &HandoverReport| (report.status == HandoverStatus::Running, report.began);
-        key(b).cmp(&key(a)).then_with(|| (&a.child, a.epoch).cmp(&(&b.child, b.epoch)))
-    });
+    reports.sort_by_cached_key(place);
     Ok((reports, unreachable))
+}
+
+/// Where a handover stands in the list: those under way first, then the latest first.
+type Place = (Reverse<bool>, Reverse<u64>, ChildId, Epoch);
+
+fn place(report: &HandoverReport) -> Place {
+    let is_running = report.status == HandoverStatus::Running;
+    (Reverse(is_running), Reverse(report.began), report.child.clone(), report.epoch)
+}
+
+/// The place behind which a page begins.
+fn place_of(cursor: &str) -> Result<Place, Problem> {
+    let (is_running, began, child, epoch) =
+        serde_json::from_str(cursor).map_err(|_| lists::no_cursor())?;
+    Ok((Reverse(is_running), Reverse(began), child, epoch))
+}
+
+fn cursor_of(report: &HandoverReport) -> Result<String, Problem> {
+    let (Reverse(is_running), Reverse(began), child, epoch) = place(report);
+    let key = serde_json::to_string(&(is_running, began, child, epoch));
+    key.map(|key| lists::cursor(&key)).map_err(|_| lists::no_cursor())
 }
 
 /// The handovers of all nodes, as their sources remember them: those under way first.
@@ -185,7 +205,7 @@ pub(crate) async fn list(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let limit = lists::limit(query.limit)?;
-    let after = lists::key(query.cursor.as_deref())?;
+    let after = lists::key(query.cursor.as_deref())?.as_deref().map(place_of).transpose()?;
     let (mut reports, unreachable) = all(&desk).await?;
     let is_node = |node: NodeId, wanted: &str| {
         let name = NodeName::of(&desk, node);
@@ -200,19 +220,61 @@ pub(crate) async fn list(
                 .is_none_or(|node| is_node(report.from, node) || is_node(report.to, node))
     });
     let total = reports.len();
-    let id = |report: &HandoverReport| format!("{}@{}", report.child, report.epoch);
-    let mut page: Vec<HandoverReport> = match after {
-        // What came in meanwhile is in front of it.
-        Some(after) => {
-            let behind = reports.iter().position(|report| id(report) == after);
-            reports.split_off(behind.map_or(reports.len(), |at| at + 1))
-        }
-        None => reports,
-    };
+    // What came in meanwhile is in front of it.
+    let behind = after.map_or(0, |after| reports.partition_point(|report| place(report) <= after));
+    let mut page = reports.split_off(behind);
     let more = page.len() > limit;
     page.truncate(limit);
-    let next_cursor = page.last().filter(|_| more).map(|last| lists::cursor(&id(last)));
+    let next_cursor = page.last().filter(|_| more).map(cursor_of).transpose()?;
     let items = page.into_iter().map(|report| HandoverView::of(&desk, report)).collect();
     let unreachable = unreachable.into_iter().map(|node| NodeName::of(&desk, node)).collect();
-    Ok(lists::tagged(&request, &Handovers { items, total, next_cursor, unreachable }))
+    let list = Handovers { items, total, next_cursor, unreachable };
+    let tag = lists::tag(&list);
+    Ok(lists::tagged(&request, &list, tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{
+        event::HandoverPhases,
+        id::{KindName, NodeId},
+    };
+
+    fn report(child: &str, began: u64, status: HandoverStatus) -> HandoverReport {
+        let node = NodeId::from_key([1; 32]);
+        HandoverReport {
+            child: ChildId::new(child).expect("an id"),
+            kind: KindName::new("room").expect("a name"),
+            from: node,
+            to: node,
+            epoch: Epoch { term: began, attempt: 0 },
+            status,
+            bytes: None,
+            began,
+            took: Duration::ZERO,
+            phases: HandoverPhases::default(),
+        }
+    }
+
+    #[test]
+    fn a_page_begins_behind_its_cursor_whatever_came_in_or_ended_meanwhile() {
+        let done = |child: &str, began| report(child, began, HandoverStatus::Done);
+        let mut listed = [done("a", 5), report("b", 1, HandoverStatus::Running), done("c", 7)];
+        listed.sort_by_cached_key(place);
+        let order: Vec<&str> = listed.iter().map(|report| report.child.as_str()).collect();
+        assert_eq!(order, ["b", "c", "a"]);
+        let cursor = lists::key(cursor_of(&listed[1]).ok().as_deref()).ok().flatten();
+        let after = place_of(&cursor.expect("a cursor")).expect("a place");
+        assert_eq!(after, place(&listed[1]));
+        // The one that the cursor names is forgotten, two came in, one has ended.
+        let mut later = [done("a", 5), done("b", 1), done("d", 9), done("e", 8)];
+        later.sort_by_cached_key(place);
+        let behind = later.partition_point(|report| place(report) <= after);
+        let rest: Vec<&str> = later[behind..].iter().map(|report| report.child.as_str()).collect();
+        assert_eq!(rest, ["a", "b"]);
+        assert!(place_of("lobby@1.0").is_err());
+    }
 }

@@ -25,7 +25,11 @@ pub(crate) struct Health {
 pub(crate) struct Checks {
     /// Whether the hub answers.
     hub: bool,
-    /// Whether all members agree on who is in, and this node has the registry of each.
+    /// Whether the node has come into a cluster and has had its registry since.
+    synced: Option<bool>,
+    /// Whether all members agree on who is in right now, and this node has the registry of each.
+    /// Each change of the view ends that for a moment; starts and moves wait for it, messages do
+    /// not.
     settled: Option<bool>,
     /// Whether this side of a split may act.
     quorate: Option<bool>,
@@ -36,16 +40,17 @@ pub(crate) struct Checks {
 async fn check(desk: &Desk) -> Checks {
     let looked = desk.look(|running| {
         let engine = &running.engine;
-        (engine.is_settled(), engine.may_act(), engine.is_leaving())
+        Checks {
+            hub: true,
+            synced: Some(engine.is_synced()),
+            settled: Some(engine.is_settled()),
+            quorate: Some(engine.may_act()),
+            leaving: Some(engine.is_leaving()),
+        }
     });
     match tokio::time::timeout(ALIVE_WITHIN, looked).await {
-        Ok(Ok((settled, quorate, leaving))) => Checks {
-            hub: true,
-            settled: Some(settled),
-            quorate: Some(quorate),
-            leaving: Some(leaving),
-        },
-        _ => Checks { hub: false, settled: None, quorate: None, leaving: None },
+        Ok(Ok(checks)) => checks,
+        _ => Checks { hub: false, synced: None, settled: None, quorate: None, leaving: None },
     }
 }
 
@@ -64,15 +69,16 @@ pub(crate) async fn live(desk: web::Data<Desk>) -> HttpResponse {
     respond(checks.hub, checks)
 }
 
-/// Whether the node is a member of a cluster that may act, has its registry, and is not leaving:
-/// if not, no traffic should be sent to it.
+/// Whether the node has come into a cluster that may act, has had its registry since, and is not
+/// leaving: if not, no traffic should be sent to it. That others join, leave or die does not change
+/// it.
 #[utoipa::path(
     get, path = "/health/ready", tag = "health",
     responses((status = 200, body = Health), (status = 503, body = Health)),
 )]
 pub(crate) async fn ready(desk: web::Data<Desk>) -> HttpResponse {
     let checks = check(&desk).await;
-    let up = checks.settled == Some(true)
+    let up = checks.synced == Some(true)
         && checks.quorate == Some(true)
         && checks.leaving == Some(false);
     respond(up, checks)

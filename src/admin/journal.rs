@@ -18,7 +18,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     access::Limiter,
@@ -42,6 +42,9 @@ use crate::{
 pub(crate) const EVENTS: usize = 1_000;
 /// Streams of events that may be open at a time.
 pub(crate) const STREAMS: usize = 256;
+/// A stream from which nothing was read for so long gives its place up when it is wanted. One that
+/// is read has something to say four times in this.
+const STALLED: Duration = Duration::from_secs(60);
 /// Names of nodes that are remembered, past ones included.
 const NAMES: usize = 4_096;
 
@@ -123,9 +126,56 @@ fn doubt_name(reason: &MaybeHandled) -> &'static str {
 
 #[derive(Default)]
 struct Kept {
-    events: VecDeque<EventRecord>,
+    /// The latest, numbered without gaps.
+    events: VecDeque<Arc<EventRecord>>,
     names: BTreeMap<NodeId, NodeName>,
     next: u64,
+}
+
+/// The streams of events that are open.
+#[derive(Default)]
+struct Streams {
+    read: BTreeMap<u64, Instant>,
+    next: u64,
+}
+
+impl Streams {
+    /// Takes a place, that of a client who has stopped reading if there is no other.
+    fn enter(&mut self, now: Instant) -> Option<u64> {
+        if self.read.len() >= STREAMS {
+            self.read.retain(|_, read| now.saturating_duration_since(*read) < STALLED);
+        }
+        if self.read.len() >= STREAMS {
+            return None;
+        }
+        self.next += 1;
+        self.read.insert(self.next, now);
+        Some(self.next)
+    }
+
+    /// It was read. `false`: its place was given to somebody else.
+    fn read(&mut self, number: u64, now: Instant) -> bool {
+        self.read.get_mut(&number).map(|read| *read = now).is_some()
+    }
+}
+
+/// The place of one stream of events.
+pub(crate) struct Place {
+    journal: Arc<Journal>,
+    number: u64,
+}
+
+impl Place {
+    /// The client reads. `false`: it had not for long, and the place was given to somebody else.
+    pub(crate) fn read(&self) -> bool {
+        self.journal.streams().read(self.number, Instant::now())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.journal.streams().read.remove(&self.number);
+    }
 }
 
 /// What is remembered of one hub.
@@ -134,9 +184,10 @@ pub(crate) struct Journal {
     /// Names this journal, so that an event id of another one is not taken for one of this.
     boot: String,
     kept: Mutex<Kept>,
-    limiter: Mutex<Option<Arc<Limiter>>>,
-    /// One permit for each stream of events that may be open.
-    streams: Arc<Semaphore>,
+    /// One for each path at which the endpoint is mounted.
+    limiters: Mutex<BTreeMap<String, Arc<Limiter>>>,
+    /// The streams of events that are open, and when each was read last.
+    streams: Mutex<Streams>,
     /// The number of the next event; closed when the hub has stopped.
     latest: Mutex<Option<watch::Sender<u64>>>,
     registry: Registry,
@@ -260,8 +311,8 @@ impl Journal {
                 names: [(me, hub.node_name().clone())].into(),
                 ..Kept::default()
             }),
-            limiter: Mutex::default(),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            limiters: Mutex::default(),
+            streams: Mutex::default(),
             latest: Mutex::new(Some(watch::Sender::new(0))),
             registry,
             sends,
@@ -287,10 +338,11 @@ impl Journal {
         &self.registry
     }
 
-    /// The one limiter of all workers of a server.
-    pub(crate) fn limiter(&self, per_minute: NonZeroU32) -> Arc<Limiter> {
-        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.get_or_insert_with(|| Arc::new(Limiter::new(per_minute, Instant::now()))).clone()
+    /// The one limiter of all workers of a server for what is mounted there.
+    pub(crate) fn limiter(&self, path: &str, per_minute: NonZeroU32) -> Arc<Limiter> {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Limiter::new(per_minute, Instant::now()));
+        limiters.entry(path.to_owned()).or_insert_with(new).clone()
     }
 
     /// Node names, for words about them.
@@ -306,9 +358,14 @@ impl Journal {
         self.kept().names.get(&node).cloned()
     }
 
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A place for one more stream of events, if there is one.
-    pub(crate) fn stream(&self) -> Option<OwnedSemaphorePermit> {
-        self.streams.clone().try_acquire_owned().ok()
+    pub(crate) fn stream(self: &Arc<Self>) -> Option<Place> {
+        let number = self.streams().enter(Instant::now())?;
+        Some(Place { journal: self.clone(), number })
     }
 
     /// Tells when there are events from this number on; `None` when the hub has stopped.
@@ -329,11 +386,12 @@ impl Journal {
     }
 
     /// The events from this number on that are still kept, and how many are not.
-    pub(crate) fn events_from(&self, number: u64) -> (Vec<EventRecord>, u64) {
+    pub(crate) fn events_from(&self, number: u64) -> (Vec<Arc<EventRecord>>, u64) {
         let kept = self.kept();
-        let first = kept.events.front().map_or(kept.next, |event| event.number);
-        let events = kept.events.iter().filter(|event| event.number >= number).cloned().collect();
-        (events, first.saturating_sub(number))
+        let first = kept.next - kept.events.len() as u64;
+        let skip = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let from = skip.min(kept.events.len());
+        (kept.events.range(from..).cloned().collect(), first.saturating_sub(number))
     }
 
     /// The number from which on there are so many events.
@@ -344,7 +402,7 @@ impl Journal {
     }
 
     /// The latest events of one child, the latest first.
-    pub(crate) fn history(&self, child: &ChildId, most: usize) -> Vec<EventRecord> {
+    pub(crate) fn history(&self, child: &ChildId, most: usize) -> Vec<Arc<EventRecord>> {
         let kept = self.kept();
         let about = kept.events.iter().rev().filter(|event| event.child.as_ref() == Some(child));
         about.take(most).cloned().collect()
@@ -392,7 +450,7 @@ impl Recorder for Journal {
         let names = |node: NodeId| kept.names.get(&node).cloned();
         let record = EventRecord::of(number, self.me, event, names);
         self.happened.get_or_create(&TypeLabel { r#type: record.kind }).inc();
-        kept.events.push_back(record);
+        kept.events.push_back(Arc::new(record));
         if kept.events.len() > EVENTS {
             kept.events.pop_front();
         }
@@ -430,5 +488,23 @@ impl Recorder for Journal {
 
     fn stopped(&self) {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_nobody_reads_gives_its_place_up_when_it_is_wanted() {
+        let (mut streams, start) = (Streams::default(), Instant::now());
+        let all: Vec<u64> = (0..STREAMS).filter_map(|_| streams.enter(start)).collect();
+        assert_eq!(all.len(), STREAMS);
+        assert_eq!(streams.enter(start + STALLED / 2), None);
+        assert!(streams.read(all[0], start + STALLED / 2));
+        let later = start + STALLED;
+        assert!(streams.enter(later).is_some());
+        assert!(streams.read(all[0], later), "it was read meanwhile");
+        assert!(!streams.read(all[1], later), "it was not");
     }
 }

@@ -43,20 +43,31 @@ pub(crate) fn cursor(key: &str) -> String {
     URL_SAFE_NO_PAD.encode(key)
 }
 
+/// The cursor is none that this list gave.
+pub(crate) fn no_cursor() -> Problem {
+    Problem::bad_request("the cursor is none of this list's")
+}
+
 /// The key of the item behind which a page begins.
 pub(crate) fn key(cursor: Option<&str>) -> Result<Option<String>, Problem> {
     let Some(cursor) = cursor else { return Ok(None) };
-    let wrong = || Problem::bad_request("the cursor is none of this list's");
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong())?;
-    String::from_utf8(bytes).map(Some).map_err(|_| wrong())
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| no_cursor())?;
+    String::from_utf8(bytes).map(Some).map_err(|_| no_cursor())
 }
 
-/// A JSON response with a weak entity tag, or 304 if the client has it.
-pub(crate) fn tagged(request: &HttpRequest, body: &impl Serialize) -> HttpResponse {
+/// The entity tag of a list: two that tell the same have the same. It is weak, as it may leave out
+/// what is no change to anybody.
+pub(crate) fn tag(content: &impl Serialize) -> EntityTag {
+    // What cannot be written is not served either.
+    let bytes = serde_json::to_vec(content).unwrap_or_default();
+    EntityTag::new_weak(format!("{:016x}", xxh3_64(&bytes)))
+}
+
+/// A JSON response with its entity tag, or 304 if the client has it.
+pub(crate) fn tagged(request: &HttpRequest, body: &impl Serialize, tag: EntityTag) -> HttpResponse {
     let Ok(body) = serde_json::to_vec(body) else {
         return HttpResponse::InternalServerError().finish();
     };
-    let tag = EntityTag::new_weak(format!("{:016x}", xxh3_64(&body)));
     let known = match IfNoneMatch::parse(request) {
         Ok(IfNoneMatch::Any) => request.headers().contains_key(header::IF_NONE_MATCH),
         Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),

@@ -12,7 +12,11 @@ use prometheus_client::{
 use super::{Desk, nodes::state_name, problem::Problem};
 use crate::{
     engine::Engine,
-    model::{child::Role, id::NodeName, member::MemberState},
+    model::{
+        child::Role,
+        id::{NodeId, NodeName},
+        member::MemberState,
+    },
     net::LinkTraffic,
 };
 
@@ -35,7 +39,7 @@ struct Snapshot {
 
 struct Peer {
     name: NodeName,
-    node: crate::model::id::NodeId,
+    node: NodeId,
     is_linked: bool,
     round_trip: Option<Duration>,
     lag: u64,
@@ -62,7 +66,7 @@ fn snapshot(engine: &Engine) -> Snapshot {
         settled: engine.is_settled(),
         members,
         children,
-        registry_children: engine.registry().children().count() as i64,
+        registry_children: engine.registry().len() as i64,
         registry_version: engine.registry().version(),
         handovers_running: engine.moves().count() as i64,
         handover_oldest: engine
@@ -95,8 +99,9 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {
     registry.register(name, help, gauge);
 }
 
-fn peer_label(peer: &NodeName) -> Labels {
-    vec![("peer", peer.to_string())]
+/// Names are for people and need not be unique.
+fn peer_label(peer: &Peer) -> Labels {
+    vec![("peer", peer.name.to_string()), ("peer_id", peer.node.to_string())]
 }
 
 /// Which hub and node the metrics are of.
@@ -181,7 +186,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         bytes.clone(),
     );
     for peer in snapshot.peers {
-        let label = peer_label(&peer.name);
+        let label = peer_label(&peer);
         lag.get_or_create(&label).set(i64::try_from(peer.lag).unwrap_or(i64::MAX));
         up.get_or_create(&label).set(i64::from(peer.is_linked));
         if let Some(round_trip) = peer.round_trip {

@@ -54,7 +54,7 @@ use self::{
 use crate::{
     hub::{
         Hub,
-        observe::{Look, Observe},
+        observe::{Look, Observe, Unanswered},
         system::Running,
     },
     model::{
@@ -93,8 +93,8 @@ pub struct AdminOptions {
     pub access: AdminAccess,
     /// Whether the states of children are shown. Off by default: they may hold secrets of users.
     pub states: bool,
-    /// Actions that are taken in a minute, of all clients together; more are answered with 429.
-    /// Default 120.
+    /// Actions that are taken in a minute at this path, of all clients together, a quarter of them
+    /// at once; more are answered with 429 and when to come again. Default 120.
     pub actions_per_minute: NonZeroU32,
 }
 
@@ -172,11 +172,22 @@ impl Desk {
         }
     }
 
-    /// Asks a node. `None`: it did not answer in time.
-    async fn ask(&self, node: NodeId, question: Question) -> Option<Answer> {
+    /// Asks a node.
+    async fn ask(&self, node: NodeId, question: Question) -> Result<Answer, Unanswered> {
         let asked = self.hub.system().send(Observe { node, question });
-        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Unanswered::NotAsked),
+            Err(_) => Err(Unanswered::Silent),
+        }
     }
+}
+
+/// A resource that is read with GET, and asked about with HEAD.
+macro_rules! read {
+    ($resource:expr, $handler:path) => {
+        $resource.get($handler).route(web::head().to($handler))
+    };
 }
 
 /// The admin endpoint of a hub, to be given to `App::service`.
@@ -188,8 +199,8 @@ impl Desk {
 /// When the path is not empty and does not begin with a slash, as `web::scope` does.
 pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'static {
     let journal = Journal::of(&hub);
-    let limiter = journal.limiter(options.actions_per_minute);
     let path = options.path.trim_end_matches('/').to_owned();
+    let limiter = journal.limiter(&path, options.actions_per_minute);
     let desk = web::Data::new(Desk { hub, journal, options, limiter });
     let wrong_json = |error: actix_web::error::JsonPayloadError, _: &HttpRequest| {
         Problem::of_json(&error).into()
@@ -210,25 +221,25 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .app_data(web::QueryConfig::default().error_handler(wrong_query))
         .app_data(web::PathConfig::default().error_handler(wrong_path))
         .wrap(from_fn(access::hardened))
-        .service(open("/health/live").get(health::live))
-        .service(open("/health/ready").get(health::ready))
-        .service(page("").get(to_the_page))
-        .service(page("/").get(page::index))
-        .service(page("/dashboard.css").get(page::style))
-        .service(page("/dashboard.js").get(page::script))
-        .service(resource("/openapi.json").get(openapi::document))
-        .service(resource("/session").get(access::session))
-        .service(resource("/metrics").get(metrics::metrics))
+        .service(read!(open("/health/live"), health::live))
+        .service(read!(open("/health/ready"), health::ready))
+        .service(read!(page(""), to_the_page))
+        .service(read!(page("/"), page::index))
+        .service(read!(page("/dashboard.css"), page::style))
+        .service(read!(page("/dashboard.js"), page::script))
+        .service(read!(resource("/openapi.json"), openapi::document))
+        .service(read!(resource("/session"), access::session))
+        .service(read!(resource("/metrics"), metrics::metrics))
         .service(resource("/events").get(events::stream))
-        .service(resource("/settings").get(settings::settings))
-        .service(resource("/nodes").get(nodes::list))
-        .service(resource("/nodes/{node}").get(nodes::one))
+        .service(read!(resource("/settings"), settings::settings))
+        .service(read!(resource("/nodes"), nodes::list))
+        .service(read!(resource("/nodes/{node}"), nodes::one))
         .service(resource("/nodes/{node}/leave").post(nodes::leave))
-        .service(resource("/handovers").get(handovers::list))
-        .service(resource("/children").get(children::list).post(actions::start))
-        .service(resource("/children/{child}").get(children::one).delete(actions::stop))
-        .service(resource("/children/{child}/why").get(children::why))
-        .service(resource("/children/{child}/state").get(children::state))
+        .service(read!(resource("/handovers"), handovers::list))
+        .service(read!(resource("/children"), children::list).post(actions::start))
+        .service(read!(resource("/children/{child}"), children::one).delete(actions::stop))
+        .service(read!(resource("/children/{child}/why"), children::why))
+        .service(read!(resource("/children/{child}/state"), children::state))
         .service(resource("/children/{child}/migrate").post(actions::migrate))
         .default_service(web::to(access::nothing))
 }

@@ -1,9 +1,6 @@
 //! The nodes: who is in, how each is, and the way out.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::join_all;
@@ -16,7 +13,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    hub::observe::can_leave,
+    hub::observe::{Unanswered, can_leave},
     model::{
         id::NodeId,
         member::{Member, MemberState},
@@ -60,7 +57,7 @@ impl NodeName {
 }
 
 /// A node, as the one that answers sees it.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct NodeView {
     /// Its identity.
     id: String,
@@ -92,7 +89,7 @@ pub(crate) struct NodeView {
 }
 
 /// What a node has to do.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Load {
     /// Messages that wait.
     queued: u64,
@@ -103,7 +100,7 @@ pub(crate) struct Load {
 }
 
 /// The link from the node that answers.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Link {
     /// `self`, `up` or `down`.
     #[schema(value_type = String, example = "up")]
@@ -151,32 +148,38 @@ async fn known(desk: &Desk) -> Result<(Vec<Known>, usize), Problem> {
     let (known, total) = desk
         .look(|running| {
             let engine = &running.engine;
-            let mut counts = BTreeMap::<NodeId, usize>::new();
-            let mut total = 0;
-            for (_, owner, _) in engine.registry().children() {
-                *counts.entry(owner.node).or_default() += 1;
-                total += 1;
-            }
+            let registry = engine.registry();
             let members = engine.view().members.values();
             let known: Vec<Known> = members
                 .map(|member| Known {
                     is_linked: engine.is_linked(member.id),
                     round_trip: engine.round_trip(member.id),
-                    children: counts.get(&member.id).copied().unwrap_or_default(),
+                    children: registry.count_of(member.run()),
                     member: member.clone(),
                 })
                 .collect();
-            (known, total)
+            (known, registry.len())
         })
         .await?;
     Ok((known, total))
+}
+
+impl NodeView {
+    /// What counts as a change: not each second that goes by, nor a round trip that takes a little
+    /// longer.
+    fn rounded(&self) -> Self {
+        let mut rounded = self.clone();
+        rounded.uptime_seconds = rounded.uptime_seconds.map(|seconds| (seconds / 10.0).floor());
+        rounded.link.rtt_ms = rounded.link.rtt_ms.map(|millis| millis.log2().round());
+        rounded
+    }
 }
 
 async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
     let Known { member, is_linked, round_trip, children } = known;
     let is_self = member.id == desk.hub.node_id();
     let report: Option<NodeReport> = match desk.ask(member.id, Question::Node).await {
-        Some(Answer::Node(report)) => Some(report),
+        Ok(Answer::Node(report)) => Some(report),
         _ => None,
     };
     NodeView {
@@ -225,7 +228,8 @@ pub(crate) struct NodeFilter {
     cursor: Option<String>,
 }
 
-/// The nodes that are in, by id.
+/// The nodes that are in, by id. For the entity tag, uptimes count in steps of 10 s and round trips
+/// in doublings.
 #[utoipa::path(
     get, path = "/nodes", tag = "nodes", params(NodeFilter),
     responses(
@@ -262,7 +266,9 @@ pub(crate) async fn list(
     known.truncate(limit);
     let next = known.last().filter(|_| more).map(|last| lists::cursor(&last.member.id.to_string()));
     let items = join_all(known.into_iter().map(|known| view(&desk, known, children))).await;
-    Ok(lists::tagged(&request, &Page { items, total, next_cursor: next }))
+    let tag = lists::tag(&(items.iter().map(NodeView::rounded).collect::<Vec<_>>(), total, &next));
+    let page = Page { items, total, next_cursor: next };
+    Ok(lists::tagged(&request, &page, tag))
 }
 
 /// The path of one node.
@@ -337,6 +343,11 @@ pub(crate) struct LeaveView {
     text: String,
 }
 
+/// Nothing was asked of that node.
+pub(crate) fn not_asked(node: &NodeName) -> Problem {
+    Problem::unavailable(format!("no link leads to {}: it was not asked", node.name))
+}
+
 /// Asks a node to hand its children over and go. It begins; `GET /nodes` shows how far it is.
 #[utoipa::path(
     post, path = "/nodes/{node}/leave", tag = "nodes",
@@ -375,15 +386,8 @@ pub(crate) async fn leave(
     if query.dry_run {
         let (children, could) = desk
             .look(move |running| {
-                let me = running.engine.me().node;
-                if node == me {
-                    return can_leave(running);
-                }
-                let view = running.engine.view();
-                let run = view.member(node).map(Member::run);
-                let children = run.map_or(0, |run| running.engine.registry().owned_by(run).count());
-                let others = view.members.values().any(|m| m.id != node && m.takes_children());
-                (children as u64, children == 0 || others)
+                let run = running.engine.view().member(node).map(Member::run);
+                run.map_or((0, true), |run| can_leave(running, run))
             })
             .await?;
         if !could {
@@ -394,13 +398,14 @@ pub(crate) async fn leave(
         return Ok(HttpResponse::Ok().json(view));
     }
     match desk.ask(node, Question::Leave).await {
-        Some(Answer::Leave { children, begins: true }) => {
+        Ok(Answer::Leave { children, begins: true }) => {
             let text = format!("{} hands {children} children over and leaves.", name.name);
             let outcome = Some("leaving");
             let view = LeaveView { dry_run: false, outcome, node: name, children, text };
             Ok(HttpResponse::Accepted().json(view))
         }
-        Some(Answer::Leave { children, begins: false }) => Err(nobody(children)),
+        Ok(Answer::Leave { children, begins: false }) => Err(nobody(children)),
+        Err(Unanswered::NotAsked) => Err(not_asked(&name)),
         _ => Err(Problem::timeout(format!("{} did not answer; it may leave", name.name))),
     }
 }

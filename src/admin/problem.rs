@@ -151,9 +151,11 @@ pub(crate) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
     let allowed = match path.rsplit('/').next().unwrap_or_default() {
         "leave" | "migrate" => "POST",
-        "children" => "GET, POST",
-        "{child}" => "GET, DELETE",
-        _ => "GET",
+        "children" => "GET, HEAD, POST",
+        "{child}" => "GET, HEAD, DELETE",
+        // It has no end.
+        "events" => "GET",
+        _ => "GET, HEAD",
     };
     let detail = format!("{} is not for this path", request.method());
     let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).error_response();

@@ -114,6 +114,8 @@ pub(crate) struct Instance {
     pub(crate) refused: bool,
     /// Since when it has been on this node.
     pub(crate) since: Instant,
+    /// Who handed it over to this node, and at which epoch, if somebody did.
+    pub(crate) came: Option<(NodeId, Epoch)>,
     /// Moves that failed since the view last changed.
     pub(crate) retries: u32,
     /// Its last move failed.
@@ -136,6 +138,7 @@ impl Instance {
             restarted: 0,
             refused: false,
             since: now,
+            came: None,
             retries: 0,
             rest: None,
             not: BTreeSet::new(),

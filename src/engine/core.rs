@@ -78,6 +78,8 @@ pub(crate) struct Core {
     partial: BTreeMap<KindName, Vec<Member>>,
     /// Whether all members have adopted this view and their logs are here.
     pub(crate) settled: bool,
+    /// Whether a view has been settled in this life.
+    pub(crate) synced: bool,
     pub(crate) leaving: bool,
     /// Runs that this node has a link to.
     pub(crate) linked: BTreeSet<NodeRun>,
@@ -106,6 +108,7 @@ impl Core {
             kinds: BTreeMap::from([(me, config.kinds.keys().cloned().collect())]),
             partial: BTreeMap::new(),
             settled: false,
+            synced: false,
             leaving: false,
             linked: BTreeSet::new(),
             registry: Registry::new(me),

@@ -147,12 +147,12 @@ impl Engine {
         self.leaving.is_some()
     }
 
-    /// Whether some other node takes any of this one's children.
-    pub(crate) fn has_successors(&self) -> bool {
+    /// Whether some other node takes any of the children of this one.
+    pub(crate) fn has_successors(&self, run: NodeRun) -> bool {
         let core = &self.core;
-        let me = BTreeSet::from([core.me.node]);
-        let mut owned = core.registry.owned_by(core.me);
-        owned.any(|(_, ownership)| core.belongs(ownership, &me).is_some())
+        let itself = BTreeSet::from([run.node]);
+        let mut owned = core.registry.owned_by(run);
+        owned.any(|(_, ownership)| core.belongs(ownership, &itself).is_some())
     }
 
     /// Whether this side of a split may act.

@@ -9,6 +9,7 @@ use crate::model::{
     id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::Hello,
     message::{BulkHeader, PeerMessage},
+    observe::ObserveWord,
     report::{MigrateOutcome, StartReport, StopReport},
     settings::{OnFailure, Settings},
 };
@@ -171,14 +172,16 @@ pub enum Reply {
 }
 
 /// Why a node did not leave; it stays in and goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveFailed {
     /// No other node takes children, or has the kinds of those that are here.
+    #[error("no other node can take its {children} children")]
     NoSuccessor {
         /// How many children are here.
         children: usize,
     },
     /// The deadline passed.
+    #[error("{children} children could not be handed over within the deadline")]
     Timeout {
         /// How many children are still here.
         children: usize,
@@ -372,6 +375,13 @@ pub enum Effect {
     },
     /// Tell whoever listens.
     Emit(HubEvent),
+    /// A member looks at the cluster, or answers who does.
+    Observed {
+        /// The member.
+        from: NodeRun,
+        /// The word.
+        word: ObserveWord,
+    },
 }
 
 /// Something to be done to a child on this node.

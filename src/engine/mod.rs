@@ -43,9 +43,11 @@ use self::{
     takeover::Rolls,
 };
 use crate::model::{
+    event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
     message::{BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord},
+    observe::ObserveWord,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,15 +193,32 @@ impl Engine {
                 )
         );
         let target = self.core.view.member(to).filter(|_| !direct)?.run();
-        let by = self.core.view.members.values().find(|member| {
+        let by = self.go_between(to)?;
+        let message =
+            PeerMessage::Relay { from: self.core.me, to: target, message: Box::new(message) };
+        Some(Effect::Send { to: by, message })
+    }
+
+    /// A member with a link to this node that may have one to that node, too.
+    fn go_between(&self, to: NodeId) -> Option<NodeId> {
+        let mut members = self.core.view.members.values();
+        let by = members.find(|member| {
             member.id != self.core.me.node
                 && member.id != to
                 && member.state != MemberState::Suspect
                 && self.membership.is_linked(member.id)
         })?;
-        let message =
-            PeerMessage::Relay { from: self.core.me, to: target, message: Box::new(message) };
-        Some(Effect::Send { to: by.id, message })
+        Some(by.id)
+    }
+
+    /// Passes on a word of who looks at the cluster. `false`: there is no way to that member.
+    pub(crate) fn observe(&mut self, to: NodeId, word: ObserveWord) -> bool {
+        let known = self.core.view.member(to).is_some();
+        let on_the_way = known && (self.membership.is_linked(to) || self.go_between(to).is_some());
+        if on_the_way {
+            self.core.send(to, PeerMessage::Observe(word));
+        }
+        on_the_way
     }
 
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
@@ -231,6 +250,12 @@ impl Engine {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.core.settled
+    }
+
+    /// Whether this node has come in and had the registry since it began, or came back.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.core.synced
     }
 
     /// Whether this node has left.
@@ -326,7 +351,10 @@ impl Engine {
                 }
             }
             // Whoever looks at the cluster is answered by the hub.
-            PeerMessage::Member(_) | PeerMessage::Relay { .. } | PeerMessage::Observe(_) => {}
+            PeerMessage::Observe(word) => {
+                core.effects.push_back(Effect::Observed { from, word });
+            }
+            PeerMessage::Member(_) | PeerMessage::Relay { .. } => {}
         }
     }
 
@@ -454,6 +482,7 @@ impl Engine {
         let Some(leaving) = self.leaving.take() else { return };
         self.core.leaving = false;
         self.membership.cancel_leaving(self.core.now);
+        self.core.emit(HubEvent::LeaveFailed { reason: why.to_string() });
         for request in leaving.requests {
             let reply = Reply::Left(Err(why.clone()));
             self.core.effects.push_back(Effect::Reply { request, reply });
@@ -554,7 +583,7 @@ impl Engine {
             }
             MemberOutput::ViewChanged => self.adopt_view(),
             // The log goes on under the same run, and membership tells the event.
-            MemberOutput::Renewed => {}
+            MemberOutput::Renewed => self.core.synced = false,
             MemberOutput::Gates { valid } => {
                 self.core.effects.push_back(Effect::Gates { valid });
             }
@@ -594,6 +623,7 @@ impl Engine {
 
     fn settled(&mut self) {
         self.core.settled = true;
+        self.core.synced = true;
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
         self.revive_lost();

@@ -18,6 +18,7 @@ use crate::model::{
     message::{HandoverWord, PeerMessage, RefuseReason},
     report::MigrateOutcome,
     settings::{HotSwapOptions, Migration},
+    words::brief,
 };
 
 /// Moves that may be under way before any has ended; each that ends well allows one more.
@@ -337,10 +338,12 @@ impl Children {
                 let (bytes, took) =
                     (moving.bytes, core.now.saturating_duration_since(moving.started));
                 let phases = moving.phases(core.now);
+                let kind = moving.ownership.spec.kind().clone();
                 let waiters = std::mem::take(&mut moving.waiters);
                 core.order(ChildOrder::End { child: child.clone() });
                 core.emit(HubEvent::HandedOver {
                     child: child.clone(),
+                    kind,
                     to: to.node,
                     epoch,
                     bytes,
@@ -371,6 +374,8 @@ impl Children {
         again: Again,
         reason: String,
     ) {
+        // A peer may have said it.
+        let reason = brief(reason);
         let Some(moving) = self.forget_move(child) else { return };
         let Some(instance) = self.instances.get_mut(child) else { return };
         instance.phase = Phase::Running;
@@ -397,6 +402,7 @@ impl Children {
         if !passing || thaw {
             core.emit(HubEvent::HandoverFailed {
                 child: child.clone(),
+                kind: moving.ownership.spec.kind().clone(),
                 to,
                 epoch: moving.ownership.epoch,
                 reason: reason.clone(),
@@ -481,6 +487,7 @@ impl Children {
         }
         core.emit(HubEvent::HandoverFailed {
             child: child.clone(),
+            kind: moving.ownership.spec.kind().clone(),
             to: moving.to.node,
             epoch: moving.ownership.epoch,
             reason: why.to_owned(),
@@ -672,15 +679,17 @@ impl Children {
             }
             TargetStep::Own => {
                 let Some(target) = self.targets.remove(child) else { return };
+                let kind = target.ownership.spec.kind().clone();
                 core.write(child, Entry::Owned(target.ownership.clone()));
                 let mut instance = Instance::new(core.now, target.ownership, Phase::Running);
                 instance.halts = target.halts;
+                instance.came = (!target.recovered).then_some((from.node, epoch));
                 let halted = !instance.halts.is_empty();
                 self.instances.insert(child.clone(), instance);
                 core.emit(if target.recovered {
                     HubEvent::Recovered { child: child.clone(), epoch, with_state: true }
                 } else {
-                    HubEvent::TakenOver { child: child.clone(), from: from.node, epoch }
+                    HubEvent::TakenOver { child: child.clone(), kind, from: from.node, epoch }
                 });
                 if halted {
                     self.end(core, child);

@@ -478,9 +478,27 @@ impl Registry {
     }
 
     /// How many children there are, removed ones not counted.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.live
+    }
+
+    /// How many children a run owns.
+    pub(crate) fn count_of(&self, run: NodeRun) -> usize {
+        self.owners.get(&run).map_or(0, BTreeSet::len)
+    }
+
+    /// The children with ids behind this one that are not removed.
+    pub(crate) fn children_behind(
+        &self,
+        id: Option<&ChildId>,
+    ) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
+        let behind = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.children.range::<ChildId, _>((behind, Bound::Unbounded)).filter_map(
+            |(child, holding)| {
+                let best = holding.best();
+                Some((child, best.owner(), best.entry.ownership()?))
+            },
+        )
     }
 
     /// The children whose owner is not live, in the order of their ids.

@@ -28,6 +28,7 @@ use crate::model::{
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::{Hello, Member, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
+    observe::{ObserveWord, Question},
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
@@ -102,6 +103,10 @@ struct Node {
     failures: BTreeMap<ChildId, usize>,
     /// When each child's handovers began.
     attempts: BTreeMap<ChildId, Vec<Instant>>,
+    /// How often it was told that the node did not leave.
+    stayed: usize,
+    /// Words of who looked at the cluster.
+    observed: Vec<(NodeRun, ObserveWord)>,
 }
 
 #[derive(Debug)]
@@ -255,6 +260,8 @@ impl World {
             handovers: BTreeSet::new(),
             attempts: BTreeMap::new(),
             failures: BTreeMap::new(),
+            observed: Vec::new(),
+            stayed: 0,
         }
     }
 
@@ -505,6 +512,8 @@ impl World {
             Effect::Emit(HubEvent::ChildStopped { .. }) if self.refuse_starts => {
                 panic!("seed {}: what never ran cannot stop", self.seed);
             }
+            Effect::Emit(HubEvent::LeaveFailed { .. }) => self.nodes[index].stayed += 1,
+            Effect::Observed { from, word } => self.nodes[index].observed.push((from, word)),
             Effect::Gone { .. } | Effect::Emit(_) => {}
         }
     }
@@ -1053,6 +1062,65 @@ fn children_whose_link_to_their_place_is_broken_wait_for_it_and_then_go_at_once(
                 assert!(attempts.len() <= 3, "seed {seed}: {child} {attempts:?}");
             }
         }
+    }
+}
+
+#[test]
+fn who_looks_at_the_cluster_reaches_a_node_through_a_third_one() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 3, 5);
+        world.cuts.extend([(0, 2), (2, 0)]);
+        world.unlink(0, 2);
+        world.run_for(SECOND);
+        let (asker, asked) = (world.nodes[0].me.run(), world.nodes[2].me.run());
+        assert!(!world.nodes[0].engine.is_linked(asked.node), "seed {seed}");
+        let ask = ObserveWord::Ask { request: seed, question: Question::Node };
+        assert!(world.nodes[0].engine.observe(asked.node, ask.clone()), "seed {seed}");
+        world.drain(0);
+        world.run_for(SECOND);
+        assert_eq!(world.nodes[2].observed, [(asker, ask)], "seed {seed}");
+        let nobody = node_id(200, 0);
+        let ask = ObserveWord::Ask { request: seed, question: Question::Node };
+        assert!(!world.nodes[0].engine.observe(nobody, ask), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_is_synced_once_it_is_settled_and_stays_so_while_others_come_and_go() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 2, 20);
+        let come = world.join();
+        let mut changing = false;
+        for step in 0..4_000 {
+            if step == 1_000 {
+                world.crash(1);
+            }
+            world.run_for(Duration::from_millis(2));
+            let new = &world.nodes[come].engine;
+            assert!(new.is_synced() || !new.is_settled(), "seed {seed}");
+            assert!(step > 0 || !new.is_synced(), "seed {seed}: it has not come in yet");
+            assert!(world.nodes[0].engine.is_synced(), "seed {seed}");
+            changing |= !world.nodes[0].engine.is_settled();
+        }
+        assert!(changing, "seed {seed}: the view never changed");
+        assert!(world.nodes[come].engine.is_synced(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_leave_tells_why_and_stays() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 2, 5);
+        // Too short for anything to be handed over.
+        let timeout = Duration::from_millis(1);
+        let leaver = (0..2).find(|n| !world.nodes[*n].runtime.actors.is_empty()).unwrap_or(0);
+        let request = world.request(leaver, Request::Leave { timeout });
+        world.run_for(SECOND);
+        let reply = world.nodes[leaver].replies.get(&request);
+        assert!(matches!(reply, Some(Reply::Left(Err(_)))), "seed {seed}: {reply:?}");
+        assert_eq!(world.nodes[leaver].stayed, 1, "seed {seed}");
+        world.run_for(5 * SECOND);
+        world.check_end(true);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     Hub, Shared,
+    clock::Clock,
     data_plane::Plane,
     doors::Doors,
     events::BACKLOG,
@@ -337,6 +338,7 @@ impl HubBuilder {
             workers: OnceLock::new(),
             arbiters: Mutex::default(),
             history: History::new(node),
+            clock: Clock::new(),
             propagator: self.propagator,
             recorder: OnceLock::new(),
             stopping: tokio::sync::Mutex::new(()),

@@ -5,6 +5,8 @@ use std::io;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::model::words::brief;
+
 /// Why a value was not encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EncodeFailure {
@@ -53,7 +55,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 ) -> Result<Bytes, EncodeFailure> {
     let mut writer = Bounded { bytes: Vec::new(), size: 0, limit };
     ciborium::into_writer(value, &mut writer)
-        .map_err(|error| EncodeFailure::Encoder(error.to_string()))?;
+        .map_err(|error| EncodeFailure::Encoder(brief(error.to_string())))?;
     if writer.size > limit {
         return Err(EncodeFailure::TooLarge { size: writer.size, limit });
     }
@@ -62,7 +64,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 
 /// Decodes a value and refuses what is left over behind it.
 pub(crate) fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
-    let value = ciborium::from_reader(&mut bytes).map_err(|error| error.to_string())?;
+    let value = ciborium::from_reader(&mut bytes).map_err(|error| brief(error.to_string()))?;
     if bytes.is_empty() { Ok(value) } else { Err(format!("{} bytes are left over", bytes.len())) }
 }
 

@@ -49,7 +49,11 @@ impl HubSystem {
                 }
                 Effect::Route { child, route } => shared.doors.route(&child, route),
                 Effect::Sought { child, found } => shared.doors.sought(&child, found),
-                Effect::Gone { run, left } => shared.doors.gone(run, left),
+                Effect::Gone { run, left } => {
+                    running.questions.retain(|_, open| open.asked != run);
+                    shared.doors.gone(run, left);
+                }
+                Effect::Observed { from, word } => self.observed(from, word, ctx),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
                 Effect::DrainLinks => {

@@ -1,107 +1,87 @@
 //! The latest handovers of a node: few, so that they are kept whether anybody looks or not.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::observe::unix_millis;
+use super::clock::unix_now;
 use crate::model::{
     event::{HandoverPhases, HubEvent},
-    id::{ChildId, NodeId},
+    id::{ChildId, KindName, NodeId},
     observe::{HandoverReport, HandoverStatus},
 };
 
-/// Handovers that are kept, and children of which it is known how they came.
+/// Handovers that are kept.
 const KEPT: usize = 1_000;
 
-#[derive(Default)]
-struct Kept {
-    /// Those that this node was the source of, the latest first.
-    gave: VecDeque<HandoverReport>,
-    came: BTreeMap<ChildId, HandoverReport>,
-    came_order: VecDeque<ChildId>,
-}
-
-/// The latest handovers of a node.
+/// The latest handovers that a node was the source of, the latest first.
 pub(crate) struct History {
     me: NodeId,
-    kept: Mutex<Kept>,
+    gave: Mutex<VecDeque<HandoverReport>>,
 }
 
 impl History {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, kept: Mutex::default() }
+        Self { me, gave: Mutex::default() }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn gave(&self) -> MutexGuard<'_, VecDeque<HandoverReport>> {
+        self.gave.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something happened.
     pub(crate) fn event(&self, event: &HubEvent) {
-        let Some(report) = report(self.me, event) else { return };
-        let mut kept = self.kept();
-        if report.from == self.me {
-            kept.gave.push_front(report);
-            kept.gave.truncate(KEPT);
-            return;
-        }
-        let child = report.child.clone();
-        if kept.came.insert(child.clone(), report).is_none() {
-            kept.came_order.push_back(child);
-        }
-        if kept.came_order.len() > KEPT
-            && let Some(oldest) = kept.came_order.pop_front()
-        {
-            kept.came.remove(&oldest);
+        if let Some(report) = report(self.me, event).filter(|report| report.from == self.me) {
+            let mut gave = self.gave();
+            gave.push_front(report);
+            gave.truncate(KEPT);
         }
     }
 
-    /// The latest handovers that this node was the source of, the latest first.
+    /// The latest handovers, the latest first.
     pub(crate) fn latest(&self, limit: usize) -> Vec<HandoverReport> {
-        self.kept().gave.iter().take(limit).cloned().collect()
-    }
-
-    /// How a child came to this node.
-    pub(crate) fn came(&self, child: &ChildId) -> Option<HandoverReport> {
-        self.kept().came.get(child).cloned()
+        self.gave().iter().take(limit).cloned().collect()
     }
 }
 
 /// The handover that an event ends, if it ends one.
 pub(crate) fn report(me: NodeId, event: &HubEvent) -> Option<HandoverReport> {
-    let ended = |child: &ChildId, from, to, epoch, status, took: Duration| HandoverReport {
+    let now = unix_now();
+    let ended = |child: &ChildId, kind: &KindName, epoch, status, took: Duration| HandoverReport {
         child: child.clone(),
-        kind: None,
-        from,
-        to,
+        kind: kind.clone(),
+        from: me,
+        to: me,
         epoch,
         status,
         bytes: None,
-        began: unix_millis(took),
+        began: now.saturating_sub(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         took,
         phases: HandoverPhases::default(),
     };
     Some(match event {
-        HubEvent::HandedOver { child, to, epoch, bytes, took, phases } => HandoverReport {
+        HubEvent::HandedOver { child, kind, to, epoch, bytes, took, phases } => HandoverReport {
+            to: *to,
             bytes: Some(*bytes),
             phases: *phases,
-            ..ended(child, me, *to, *epoch, HandoverStatus::Done, *took)
+            ..ended(child, kind, *epoch, HandoverStatus::Done, *took)
         },
-        HubEvent::HandoverFailed { child, to, epoch, reason, bytes, phases } => {
+        HubEvent::HandoverFailed { child, kind, to, epoch, reason, bytes, phases } => {
             let took = phases.named().iter().filter_map(|(_, took)| *took).sum();
             let status = HandoverStatus::Failed { reason: reason.clone() };
             HandoverReport {
+                to: *to,
                 bytes: (*bytes > 0).then_some(*bytes),
                 phases: *phases,
-                ..ended(child, me, *to, *epoch, status, took)
+                ..ended(child, kind, *epoch, status, took)
             }
         }
-        HubEvent::TakenOver { child, from, epoch } => {
-            ended(child, *from, me, *epoch, HandoverStatus::Done, Duration::ZERO)
-        }
+        HubEvent::TakenOver { child, kind, from, epoch } => HandoverReport {
+            from: *from,
+            ..ended(child, kind, *epoch, HandoverStatus::Done, Duration::ZERO)
+        },
         _ => return None,
     })
 }

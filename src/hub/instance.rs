@@ -42,6 +42,7 @@ use crate::{
         id::NodeRun,
         message::{BulkHeader, LaneMark},
         observe::{MOST_SHOWN, StateUnknown},
+        words::brief,
     },
 };
 
@@ -121,19 +122,9 @@ pub(crate) trait Instance {
 /// What a panic said.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let mut text = text
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "something that is no text".to_owned());
-    if text.len() > MOST_WORDS {
-        let whole = (0..=MOST_WORDS).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(whole.unwrap_or_default());
-        text.push_str(" …");
-    }
-    text
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    brief(text.unwrap_or_else(|| "something that is no text".to_owned()))
 }
-
-/// Bytes of what a panic said that are kept: it goes into events and to other nodes.
-const MOST_WORDS: usize = 1_024;
 
 /// Who may wait at a time for the state of one child.
 const MOST_PEEKS: usize = 16;
@@ -167,6 +158,7 @@ fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, String> {
         Ok(actor)
     });
     made.unwrap_or_else(|panic| Err(format!("it panicked while it was made: {panic}")))
+        .map_err(brief)
 }
 
 struct Ready<A: HotSwap> {

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 
 pub(crate) mod builder;
 pub(crate) mod child_ref;
+pub(crate) mod clock;
 mod codec;
 mod data_plane;
 mod doors;
@@ -36,6 +37,7 @@ mod tests;
 
 use self::{
     child_ref::{ChildRef, presentable},
+    clock::Clock,
     doors::Doors,
     events::EventStream,
     history::History,
@@ -90,6 +92,7 @@ pub(crate) struct Shared {
     workers: OnceLock<Vec<Addr<Worker>>>,
     arbiters: Mutex<Vec<Arbiter>>,
     pub(crate) history: History,
+    pub(crate) clock: Clock,
     /// Carries traces from node to node.
     pub(crate) propagator: Option<Arc<dyn TracePropagator>>,
     /// Who is told what happens.
@@ -104,6 +107,7 @@ impl Shared {
     }
 
     pub(crate) fn emit(&self, event: HubEvent) {
+        let event = event.brief();
         let node = &self.node_name;
         match &event {
             HubEvent::ChildStarted { .. } | HubEvent::ChildStopped { .. } => {

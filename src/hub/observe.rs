@@ -1,12 +1,13 @@
 //! Answers who looks at the cluster: from this node's engine and doors, or by asking another node.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use actix::prelude::*;
 use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::oneshot;
 
 use super::{
+    Hub,
     effects::worker_of,
     system::{HubSystem, Running},
     worker::Peek,
@@ -15,7 +16,7 @@ use crate::{
     engine::children::{Move, Phase},
     model::{
         id::{ChildId, NodeId, NodeRun},
-        message::PeerMessage,
+        member::Member,
         observe::{
             Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, MOST_SHOWN, NodeReport,
             ObserveWord, Question, RuntimeReport, StateReport, StateUnknown,
@@ -26,13 +27,28 @@ use crate::{
 /// Questions to other nodes that may be open.
 const MOST_OPEN: usize = 4_096;
 
-/// Asks a node, this one or another. `None`: it was not asked, or it went before it answered. It
-/// may never answer: whoever asks sets the deadline.
+/// Asks a node, this one or another. It may never answer: whoever asks sets the deadline.
 #[derive(Message)]
-#[rtype(result = "Option<Answer>")]
+#[rtype(result = "Result<Answer, Unanswered>")]
 pub(crate) struct Observe {
     pub(crate) node: NodeId,
     pub(crate) question: Question,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The node was not asked: no link leads to it, or too many questions are open.
+    NotAsked,
+    /// The node did not answer in time, or went.
+    Silent,
+}
+
+/// A question to another node that is open.
+pub(crate) struct Open {
+    /// Who was asked.
+    pub(crate) asked: NodeRun,
+    asker: oneshot::Sender<Answer>,
 }
 
 /// Has a look at what a hub that runs has. `None` if it does not run.
@@ -51,71 +67,76 @@ impl<R: Send + 'static> Handler<Look<R>> for HubSystem {
 }
 
 impl Handler<Observe> for HubSystem {
-    type Result = ResponseFuture<Option<Answer>>;
+    type Result = ResponseFuture<Result<Answer, Unanswered>>;
 
-    fn handle(&mut self, message: Observe, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, message: Observe, ctx: &mut Context<Self>) -> Self::Result {
         let Observe { node, question } = message;
+        let not_asked = || Box::pin(ready(Err(Unanswered::NotAsked)));
         let Some(running) = &mut self.running else {
-            return Box::pin(ready(None));
+            return not_asked();
         };
         if node == running.engine.me().node {
             let answer = self.answer(question);
-            return Box::pin(async move { Some(answer.await) });
+            return Box::pin(async move { Ok(answer.await) });
         }
-        running.questions.retain(|_, asker| !asker.is_closed());
+        running.questions.retain(|_, open| !open.asker.is_closed());
+        let Some(asked) = running.engine.view().member(node).map(Member::run) else {
+            return not_asked();
+        };
         if running.questions.len() >= MOST_OPEN {
-            return Box::pin(ready(None));
+            return not_asked();
         }
-        let (tell, told) = oneshot::channel();
         running.next_request += 1;
         let request = running.next_request;
-        running.questions.insert(request, tell);
-        let word = PeerMessage::Observe(ObserveWord::Ask { request, question });
-        let network = self.hub.shared().doors.network.get();
-        if network.is_none_or(|network| network.send(node, &word).is_err()) {
-            return Box::pin(ready(None));
+        if !running.engine.observe(node, ObserveWord::Ask { request, question }) {
+            return not_asked();
         }
-        Box::pin(async move { told.await.ok() })
+        let (asker, told) = oneshot::channel();
+        running.questions.insert(request, Open { asked, asker });
+        self.perform(ctx);
+        Box::pin(async move { told.await.map_err(|_| Unanswered::Silent) })
     }
 }
 
 impl HubSystem {
-    /// A peer asks, or answers.
-    pub(crate) fn observed(&mut self, from: NodeRun, word: ObserveWord) {
+    /// A member asks, or answers.
+    pub(crate) fn observed(&mut self, from: NodeRun, word: ObserveWord, ctx: &mut Context<Self>) {
         let Some(running) = &mut self.running else {
             return;
         };
-        if !running.engine.view().is_live(from) {
-            return;
-        }
         match word {
             ObserveWord::Tell { request, answer } => {
-                if let Some(asker) = running.questions.remove(&request) {
+                let is_answer = |open: &Open| open.asked == from;
+                if running.questions.get(&request).is_some_and(is_answer)
+                    && let Some(open) = running.questions.remove(&request)
+                {
                     // Whoever asked may have gone.
-                    let _ = asker.send(answer);
+                    let _ = open.asker.send(answer);
                 }
             }
             ObserveWord::Ask { request, question } => {
                 let answer = self.answer(question);
-                let doors = self.hub.shared().doors.clone();
-                actix_rt::spawn(async move {
-                    let mut answer = answer.await;
-                    let network = doors.network.get();
-                    let queued = network
-                        .and_then(|n| n.traffic().into_iter().find(|link| link.peer == from))
-                        .map_or(0, |link| link.queued);
-                    // What is looked at must not crowd out what the cluster has to say.
-                    if matches!(answer, Answer::State(Ok(_))) && queued > MOST_SHOWN as u64 {
-                        answer = Answer::State(Err(StateUnknown::Busy));
-                    }
-                    let word = PeerMessage::Observe(ObserveWord::Tell { request, answer });
-                    if let Some(network) = network
-                        && let Err(error) = network.send(from.node, &word)
-                    {
-                        tracing::debug!(peer = %from, %error, "an answer was not sent");
-                    }
-                });
+                ctx.spawn(answer.into_actor(self).map(move |answer, system, ctx| {
+                    system.tell(from, request, answer, ctx);
+                }));
             }
+        }
+    }
+
+    fn tell(&mut self, to: NodeRun, request: u64, mut answer: Answer, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let network = self.hub.shared().doors.network.get();
+        let queued = network
+            .and_then(|network| network.traffic().into_iter().find(|link| link.peer == to))
+            .map_or(0, |link| link.queued);
+        // What is looked at must not crowd out what the cluster has to say.
+        if matches!(answer, Answer::State(Ok(_))) && queued > MOST_SHOWN as u64 {
+            answer = Answer::State(Err(StateUnknown::Busy));
+        }
+        if running.engine.observe(to.node, ObserveWord::Tell { request, answer }) {
+            self.perform(ctx);
         }
     }
 
@@ -145,7 +166,7 @@ impl HubSystem {
             }
             Question::State { child } => return self.state(running, child),
             Question::Leave => {
-                let (children, begins) = can_leave(running);
+                let (children, begins) = can_leave(running, running.engine.me());
                 if begins {
                     // With the hub's own way: it stops when it has left.
                     let hub = self.hub.clone();
@@ -176,8 +197,8 @@ impl HubSystem {
             restarts: instance.restarted,
             mailbox,
             handled,
-            since: Instant::now().saturating_duration_since(instance.since),
-            came: shared.history.came(&child),
+            since: shared.clock.at(instance.since),
+            came: instance.came,
             child,
         })
     }
@@ -187,7 +208,7 @@ impl HubSystem {
         let mut reports: Vec<_> = running
             .engine
             .moves()
-            .map(|(child, moving)| running_report(me, child, moving))
+            .map(|(child, moving)| running_report(&self.hub, me, child, moving))
             .collect();
         reports.sort_by_key(|report| std::cmp::Reverse(report.began));
         reports.truncate(limit);
@@ -217,34 +238,25 @@ impl HubSystem {
     }
 }
 
-/// How many children this node has, and whether there is somebody to take them.
-pub(crate) fn can_leave(running: &Running) -> (u64, bool) {
+/// How many children a node has, and whether there is somebody to take them.
+pub(crate) fn can_leave(running: &Running, run: NodeRun) -> (u64, bool) {
     let engine = &running.engine;
-    let me = engine.me();
-    let children = engine.registry().owned_by(me).count() as u64;
-    (children, children == 0 || engine.has_successors())
+    let children = engine.registry().count_of(run) as u64;
+    (children, children == 0 || engine.has_successors(run))
 }
 
-/// Milliseconds since 1970 of a moment so long ago.
-pub(crate) fn unix_millis(ago: Duration) -> u64 {
-    let at = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn running_report(from: NodeId, child: &ChildId, moving: &Move) -> HandoverReport {
+fn running_report(hub: &Hub, from: NodeId, child: &ChildId, moving: &Move) -> HandoverReport {
     let now = Instant::now();
-    let took = now.saturating_duration_since(moving.started);
     HandoverReport {
         child: child.clone(),
-        kind: Some(moving.ownership.spec.kind().clone()),
+        kind: moving.ownership.spec.kind().clone(),
         from,
         to: moving.to.node,
         epoch: moving.ownership.epoch,
         status: HandoverStatus::Running,
         bytes: (moving.bytes > 0).then_some(moving.bytes),
-        began: unix_millis(took),
-        took,
+        began: hub.shared().clock.at(moving.started),
+        took: now.saturating_duration_since(moving.started),
         phases: moving.phases(now),
     }
 }

@@ -15,6 +15,7 @@ use super::{
     builder::HubBuilder,
     doors::Seek,
     instance::Parcel,
+    observe::Open,
     requests::{
         ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
         Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
@@ -30,8 +31,7 @@ use crate::{
         child::{Epoch, Ownership},
         event::HubEvent,
         id::{ChildId, NodeRun, RequestId},
-        message::{BulkHeader, PeerMessage},
-        observe::Answer,
+        message::BulkHeader,
         report::{MigrateOutcome, StartReport, StopReport},
     },
     net::NetEvent,
@@ -56,7 +56,7 @@ pub(crate) struct Running {
     pub(crate) engine: Engine,
     pub(crate) requests: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     /// Questions to other nodes.
-    pub(crate) questions: BTreeMap<u64, oneshot::Sender<Answer>>,
+    pub(crate) questions: BTreeMap<u64, Open>,
     pub(crate) next_request: u64,
     timer: Option<(Instant, SpawnHandle)>,
     /// States that arrived and that the engine has not disposed of.
@@ -137,10 +137,6 @@ impl HubSystem {
             }
             NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
             NetEvent::Unreachable { node, refused } => Event::Unreachable { node, refused },
-            NetEvent::Control { from, message: PeerMessage::Observe(word) } => {
-                self.observed(from, word);
-                return None;
-            }
             NetEvent::Control { from, message } => Event::Peer { from, message },
             NetEvent::Bulk { from, header, body } => {
                 let size = body.len() as u64;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
+    words::brief,
 };
 
 /// How long each phase of a handover took; `None` for a phase that it did not come to. The last
@@ -39,7 +40,7 @@ impl HandoverPhases {
     }
 }
 
-/// Something that happened, as this node saw it.
+/// Something that happened, as this node saw it. Reasons have at most about 1,000 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HubEvent {
@@ -69,6 +70,11 @@ pub enum HubEvent {
     NodeLeft {
         /// The node.
         node: NodeId,
+    },
+    /// This node did not leave after it had begun to; it stays in with what it still has.
+    LeaveFailed {
+        /// Why.
+        reason: String,
     },
     /// A node was declared down; its children are started elsewhere.
     NodeDown {
@@ -127,6 +133,8 @@ pub enum HubEvent {
     HandedOver {
         /// The child.
         child: ChildId,
+        /// Its kind.
+        kind: KindName,
         /// Where it went.
         to: NodeId,
         /// The successor's epoch.
@@ -142,6 +150,8 @@ pub enum HubEvent {
     HandoverFailed {
         /// The child.
         child: ChildId,
+        /// Its kind.
+        kind: KindName,
         /// Where it should have gone.
         to: NodeId,
         /// The attempt's epoch.
@@ -157,6 +167,8 @@ pub enum HubEvent {
     TakenOver {
         /// The child.
         child: ChildId,
+        /// Its kind.
+        kind: KindName,
         /// Where it came from.
         from: NodeId,
         /// Its epoch here.
@@ -192,4 +204,20 @@ pub enum HubEvent {
         /// Why it was not merged.
         reason: String,
     },
+}
+
+impl HubEvent {
+    /// The same with a reason that is not too long to be kept.
+    pub(crate) fn brief(mut self) -> Self {
+        match &mut self {
+            Self::PeerRefused { reason, .. }
+            | Self::LeaveFailed { reason }
+            | Self::ChildRestarted { reason, .. }
+            | Self::ChildGivenUp { reason, .. }
+            | Self::HandoverFailed { reason, .. }
+            | Self::StateParked { reason, .. } => *reason = brief(std::mem::take(reason)),
+            _ => {}
+        }
+        self
+    }
 }

@@ -12,3 +12,4 @@ pub mod observe;
 pub mod report;
 pub mod settings;
 pub mod trace;
+pub(crate) mod words;

@@ -107,10 +107,10 @@ pub struct RuntimeReport {
     pub mailbox: u64,
     /// Handlers that were started there since its door was made.
     pub handled: u64,
-    /// How long it has been there.
-    pub since: Duration,
-    /// How it came there, if it was handed over and the node remembers.
-    pub came: Option<HandoverReport>,
+    /// Since when it has been there, in milliseconds since 1970.
+    pub since: u64,
+    /// Who handed it over to the node, and at which epoch, if it came by a handover.
+    pub came: Option<(NodeId, Epoch)>,
 }
 
 /// What a child is doing.
@@ -133,8 +133,8 @@ pub enum ChildPhase {
 pub struct HandoverReport {
     /// The child.
     pub child: ChildId,
-    /// Its kind, if it is known.
-    pub kind: Option<KindName>,
+    /// Its kind.
+    pub kind: KindName,
     /// The source.
     pub from: NodeId,
     /// The target.

@@ -21,10 +21,11 @@ pub(crate) fn start(
     what: NewChild,
     sure: Sure,
 ) -> Result<(), Failure> {
-    let NewChild { id, kind, args, tags, metadata } = what;
+    let NewChild { id, kind, args, tags, metadata, restart } = what;
     let mut body = json!({ "id": id, "kind": kind });
     let optional = [
         ("args", args),
+        ("restart", restart.map(|rule| json!(format!("{rule:?}").to_lowercase()))),
         ("tags", (!tags.is_empty()).then(|| json!(tags))),
         (
             "metadata",

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use ureq::{
     Agent, Body,
     http::{Response, header},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
 use crate::{
@@ -58,7 +59,13 @@ impl Reply {
 }
 
 impl Client {
-    pub(crate) fn new(url: &str, token: Option<Token>, timeout: Duration) -> Self {
+    /// With certificates that are `trusted` instead of the usual ones.
+    pub(crate) fn new(
+        url: &str,
+        token: Option<Token>,
+        timeout: Duration,
+        trusted: Option<Vec<Certificate<'static>>>,
+    ) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -67,6 +74,13 @@ impl Client {
             .max_idle_connections(0)
             .user_agent(concat!("hubctl/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(timeout));
+        let config = match trusted {
+            Some(trusted) => {
+                let roots = RootCerts::from(trusted);
+                config.tls_config(TlsConfig::builder().root_certs(roots).build())
+            }
+            None => config,
+        };
         // A proxy has another loopback than this machine.
         let config = if is_loopback(url) { config.proxy(None) } else { config };
         Self { agent: config.build().into(), url: url.to_owned(), token, timeout }
@@ -228,6 +242,21 @@ impl Client {
     }
 }
 
+/// The certificates of a file in PEM, at least one.
+pub(crate) fn certificates(pem: &str) -> Result<Vec<Certificate<'static>>, String> {
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem.as_bytes()) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        Err("there is no certificate in it".into())
+    } else {
+        Ok(certificates)
+    }
+}
+
 /// The bytes of a stream of events.
 pub(crate) struct Stream {
     body: ureq::BodyReader<'static>,
@@ -275,6 +304,17 @@ mod tests {
         let given = [("tag", Some("a&b".into())), ("node", None), ("text", Some("x y".into()))];
         assert_eq!(query("children", &given), "children?tag=a%26b&text=x%20y");
         assert_eq!(query("children", &[("tag", None)]), "children");
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused() {
+        for pem in
+            ["", "no certificate", "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----"]
+        {
+            assert!(certificates(pem).is_err(), "{pem:?}");
+        }
+        let pem = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        assert_eq!(certificates(pem).map(|certificates| certificates.len()), Ok(1));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const QUIET: Duration = Duration::from_millis(700);
 /// What a follower is told.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A stream is open.
+    /// A stream has begun.
     Open,
     /// An event, in JSON.
     Event(String),
@@ -158,13 +158,19 @@ impl Follower {
             Err(failure) => return Ok(failure),
         };
         self.was_open = true;
-        self.tell.send(News::Open)?;
+        let mut is_told = false;
         let begin = Instant::now();
         let mut parser = Parser::behind(self.last_id.take());
         let failure = loop {
             let frames = match stream.next() {
                 Ok([]) => break self.client.broken("the stream ended"),
-                Ok(bytes) => parser.handle(bytes),
+                Ok(bytes) => {
+                    // Only now: a proxy may send the head long before the first word.
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.tell.send(News::Open)?;
+                    }
+                    parser.handle(bytes)
+                }
                 Err(error) => break self.client.broken(&error.to_string()),
             };
             let frames = match frames {

@@ -4,7 +4,7 @@ use std::{io, process, sync::mpsc::SyncSender, thread};
 
 use tokio::{runtime::Builder, signal};
 
-use crate::follow::News;
+use crate::{follow::News, watch::leave_full_screen};
 
 /// The exit code of a program that a second Ctrl-C had to end.
 const FORCED: i32 = 130;
@@ -19,6 +19,7 @@ pub(crate) fn watch(tell: SyncSender<News>) {
         runtime.block_on(asked_to_end())?;
         thread::spawn(move || tell.send(News::Stop));
         runtime.block_on(asked_to_end())?;
+        leave_full_screen();
         process::exit(FORCED)
     });
 }

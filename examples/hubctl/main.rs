@@ -18,12 +18,12 @@ mod table;
 mod text;
 mod watch;
 
-use std::{error::Error as _, fs, io, process::ExitCode};
+use std::{error::Error as _, fs, io, path::Path, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::{
-    client::Client,
+    client::{Client, certificates},
     options::{Command, Endpoint, Options, Token},
     paint::Tone,
     problem::Failure,
@@ -65,6 +65,7 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
         Command::Nodes => show::nodes(&client, screen),
         Command::Children(filter) => show::children(&client, screen, filter),
         Command::Child { id } => show::child(&client, screen, &id),
+        Command::State { id } => show::state(&client, screen, &id),
         Command::Start { what, sure } => act::start(&client, screen, what, sure),
         Command::Stop { id, sure } => act::stop(&client, screen, &id, sure),
         Command::Handovers(filter) => show::handovers(&client, screen, filter),
@@ -80,18 +81,29 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
 }
 
 fn client(endpoint: Endpoint) -> Result<Client, Failure> {
-    let Endpoint { url, token: given, token_file, timeout } = endpoint;
+    let Endpoint { url, token: given, token_file, ca_file, timeout } = endpoint;
     let (token, source) = match token_file {
         // An empty variable is as good as none.
         None => (given.filter(|token| !token.0.is_empty()), "--token or HUBCTL_TOKEN".to_owned()),
         Some(file) => {
-            let name = escape(&file.to_string_lossy()).into_owned();
-            let text = fs::read_to_string(&file)
-                .map_err(|source| Failure::File { file: name.clone(), source })?;
+            let (name, text) = read(&file)?;
             (Some(Token(text.trim().to_owned())), name)
         }
     };
     let token = token.map(Token::check).transpose();
     let token = token.map_err(|why| Failure::Usage(format!("{source}: {why}")))?;
-    Ok(Client::new(&url, token, timeout))
+    let trusted = ca_file.map(|file| {
+        let (name, text) = read(&file)?;
+        certificates(&text).map_err(|why| Failure::Usage(format!("{name}: {why}")))
+    });
+    Ok(Client::new(&url, token, timeout, trusted.transpose()?))
+}
+
+/// The name of a file as it may be shown, and what is in it.
+fn read(file: &Path) -> Result<(String, String), Failure> {
+    let name = escape(&file.to_string_lossy()).into_owned();
+    match fs::read_to_string(file) {
+        Ok(text) => Ok((name, text)),
+        Err(source) => Err(Failure::File { file: name, source }),
+    }
 }

@@ -59,6 +59,9 @@ pub(crate) struct Endpoint {
     /// A file with its token, used before any other
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificates in PEM that are trusted instead of the usual ones, for https
+    #[arg(long, global = true, env = "HUBCTL_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca_file: Option<PathBuf>,
     /// How long an answer may take
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -106,6 +109,12 @@ pub(crate) enum Command {
     Children(ChildrenFilter),
     /// Shows a child: its facts, why it is there, and what the node that answers saw of it
     Child {
+        /// Its id
+        #[arg(value_parser = child)]
+        id: String,
+    },
+    /// Shows the state of a child, if the endpoint allows it
+    State {
         /// Its id
         #[arg(value_parser = child)]
         id: String,
@@ -203,6 +212,12 @@ pub(crate) struct HandoversFilter {
     /// Of this child
     #[arg(long, value_parser = child)]
     pub(crate) child: Option<String>,
+    /// How many at most; with --all: how many in one reply [default: 100, with --all 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: Option<u32>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -236,6 +251,16 @@ pub(crate) struct NewChild {
     /// A note; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) metadata: Vec<(String, String)>,
+    /// When it is started again after it ended: always, after a panic, or never
+    #[arg(long, value_name = "RULE")]
+    pub(crate) restart: Option<Restart>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Restart {
+    Permanent,
+    Transient,
+    Temporary,
 }
 
 /// How sure the user is.
@@ -326,6 +351,7 @@ mod tests {
             "--timeout NaN nodes",
             "start x --kind k --args {",
             "start x --kind k --metadata k",
+            "handovers --limit 1001",
             "child \u{7}",
         ] {
             assert_eq!(refused(line), ErrorKind::ValueValidation, "{line}");

@@ -19,6 +19,16 @@ pub(crate) struct Page<T> {
     pub(crate) unreachable: Vec<Unreachable>,
 }
 
+/// The state of a child.
+#[derive(Debug, Deserialize)]
+pub(crate) struct State {
+    pub(crate) child: Option<Text>,
+    pub(crate) epoch: Option<Text>,
+    pub(crate) state_version: Option<u32>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) diagnostic: Option<Text>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Unreachable {

@@ -7,7 +7,7 @@ use crate::{
     options::{ChildrenFilter, HandoversFilter},
     paint::{Paint, Tone},
     problem::Failure,
-    reply::{Child, Event, Handover, Instance, Node, Page, Settings, Who},
+    reply::{Child, Event, Handover, Instance, Node, Page, Settings, State, Who},
     screen::Screen,
     table::{Cell, Column, Table},
     text::{
@@ -148,27 +148,35 @@ pub(crate) fn handovers(
     screen: Screen,
     filter: HandoversFilter,
 ) -> Result<(), Failure> {
-    let HandoversFilter { status, node, child } = filter;
+    let HandoversFilter { status, node, child, limit, all } = filter;
+    let limit = limit.or(all.then_some(1_000));
     let parameters = [
         ("status", status.map(|status| format!("{status:?}").to_lowercase())),
         ("node", node.map(|node| filter_node(client, node)).transpose()?),
         ("child", child),
+        ("limit", limit.map(|limit| limit.to_string())),
     ];
-    let reply = client.get(&query("handovers", &parameters))?;
     if screen.json {
-        return Ok(screen.print_json(&reply)?);
+        return pages_as_json(client, screen, "handovers", &parameters, all);
     }
-    let page: Page<Handover> = reply.read()?;
-    if page.items.is_empty() {
+    let (mut handovers, mut total, mut more, mut unknown) = (Vec::new(), None, false, None);
+    pages(client, "handovers", &parameters, |mut page: Page<Handover>| {
+        handovers.append(&mut page.items);
+        (total, more) = (page.total, page.next_cursor.is_some());
+        unknown = unreachable(&page).or(unknown.take());
+        Ok(all)
+    })?;
+    if handovers.is_empty() {
         screen.note(Tone::Faint, "there is no such handover");
     } else {
-        screen.print_table(&handover_table(&page.items))?;
+        screen.print_table(&handover_table(&handovers))?;
     }
-    if page.next_cursor.is_some() {
-        let note = format!("{} of {} handovers are shown", page.items.len(), known(page.total));
+    if more && !all {
+        let shown = handovers.len();
+        let note = format!("{shown} of {} handovers are shown; --all shows all", known(total));
         screen.note(Tone::Faint, &note);
     }
-    if let Some(note) = unreachable(&page) {
+    if let Some(note) = unknown {
         screen.note(Tone::Warn, &note);
     }
     Ok(())
@@ -218,6 +226,25 @@ pub(crate) fn handover_table(handovers: &[Handover]) -> Table {
         ]);
     }
     table
+}
+
+pub(crate) fn state(client: &Client, screen: Screen, id: &str) -> Result<(), Failure> {
+    let reply = client.get(&format!("children/{}/state", encode(id)))?;
+    if screen.json {
+        return Ok(screen.print_json(&reply)?);
+    }
+    let state: State = reply.read()?;
+    let head = format!(
+        "{}: version {}, {}, epoch {}",
+        known(state.child.as_ref()),
+        known(state.state_version),
+        known(state.bytes.map(bytes)),
+        known(state.epoch.as_ref())
+    );
+    screen.print(&screen.paint.on(Tone::Head, &head))?;
+    let text = state.diagnostic.map(|text| text.to_string());
+    screen.print(&text.unwrap_or_else(|| "it is not one value of CBOR".to_owned()))?;
+    Ok(())
 }
 
 pub(crate) fn child(client: &Client, screen: Screen, id: &str) -> Result<(), Failure> {

@@ -2,8 +2,12 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fs::OpenOptions,
     io::{self, IsTerminal as _, Write as _},
-    sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -296,6 +300,7 @@ struct FullScreen;
 
 impl FullScreen {
     fn open() -> io::Result<Self> {
+        IS_FULL.store(true, Ordering::Relaxed);
         write_all("\x1b[?1049h\x1b[?25l")?;
         Ok(Self)
     }
@@ -317,8 +322,29 @@ impl FullScreen {
 
 impl Drop for FullScreen {
     fn drop(&mut self) {
-        let _ = write_all("\x1b[?7h\x1b[?25h\x1b[?1049l");
+        let _ = write_all(FIRST_SCREEN);
+        IS_FULL.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether the terminal shows its other screen.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+const FIRST_SCREEN: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
+
+/// Before the program is ended where it stands: brings the first screen back, unless the terminal
+/// takes nothing any more. What holds standard output is not waited for.
+pub(crate) fn leave_full_screen() {
+    if !IS_FULL.load(Ordering::Relaxed) {
+        return;
+    }
+    let (done, is_done) = sync_channel(1);
+    thread::spawn(move || {
+        if let Ok(mut terminal) = OpenOptions::new().write(true).open("/dev/tty") {
+            let _ = terminal.write_all(FIRST_SCREEN.as_bytes());
+        }
+        done.send(())
+    });
+    let _ = is_done.recv_timeout(Duration::from_millis(300));
 }
 
 fn write_all(text: &str) -> io::Result<()> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs hubctl against mock.py: exit codes, what was sent, and what reaches a terminal."""
-import fcntl, json, os, pty, re, signal, socket, struct, subprocess, sys, termios, time, unicodedata, urllib.request
+import fcntl, json, os, pty, re, signal, socket, struct, subprocess, sys, tempfile, termios, time, unicodedata, urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HUBCTL = os.environ.get("HUBCTL", os.path.join(HERE, "../../target/debug/examples/hubctl"))
@@ -95,6 +95,35 @@ try:
     plain("--timeout", "0.3", "child", "slow", code=1), plain("--url", "http://127.0.0.1:1/x", "nodes", code=1)
     plain("nods", code=2), plain("--token-file", "/nonexistent", "nodes", code=2), plain("--token", "a b", "nodes", code=2)
     check("a b" not in plain("--token", "a b", "nodes", code=2).stderr, "a wrong token is not shown")
+
+    plain("handovers", "--all", "--limit", "2"), check("limit=2&cursor=" in sent()[-1]["query"], sent()[-1])
+    all_of_them = len(json.loads(plain("--json", "handovers").stdout)["items"])
+    pages = plain("--json", "handovers", "--all", "--limit", "2").stdout.splitlines()
+    check(sum(len(json.loads(page)["items"]) for page in pages) == all_of_them > 2, "all pages", pages)
+    check("--all shows all" in plain("handovers", "--limit", "1").stderr, "more is told")
+    told = plain("state", "room/x").stdout
+    check("version 2" in told and "said" in told, told)
+    plain("state", "secret", code=1), check("not one value" in plain("state", "odd").stdout, "no CBOR")
+    plain("start", "x", "--kind", "k", "--restart", "transient", "--yes")
+    check(json.loads(sent()[-1]["body"])["restart"] == "transient", sent()[-1])
+
+    with tempfile.TemporaryDirectory() as there:
+        at = lambda name: os.path.join(there, name)
+        openssl = lambda *args: subprocess.run(["openssl", *args], check=True, capture_output=True)
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        openssl("req", "-x509", *key, "-keyout", at("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=a private authority")
+        openssl("req", "-x509", *key, "-keyout", at("key"), "-out", at("cert"), "-subj", "/CN=node", "-CA", at("ca.pem"), "-CAkey", at("ca.key"),
+                "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1")
+        port = free()
+        mock = subprocess.Popen([sys.executable, os.path.join(HERE, "mock.py"), str(port), at("cert"), at("key")])
+        try:
+            time.sleep(0.7)
+            url = ["--url", f"https://127.0.0.1:{port}/some/hub"]
+            plain(*url, "nodes", code=1)
+            check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 5, "a private authority")
+            plain(*url, "--ca-file", at("key"), "nodes", code=2), plain(*url, "--ca-file", at("none"), "nodes", code=2)
+        finally:
+            mock.terminate()
 
     before = len(sent())
     for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["leave", "a"]):

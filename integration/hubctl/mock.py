@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A mock of the admin endpoint with odd values, for hubctl. `mock.py PORT [TOKEN]`.
+"""A mock of the admin endpoint with odd values, for hubctl. `mock.py PORT [CERTIFICATE KEY]`.
 
 Streams of events end after 5 events, the second try to open one is refused with 503.
 GET /sent tells what was sent to it.
 """
-import json, sys, time, threading
+import json, ssl, sys, time, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit, parse_qs, unquote
 
-PORT, TOKEN = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
+PORT = int(sys.argv[1])
 HUB = "/some/hub"
 N = {n: {"id": "12D3KooW" + n * 36 + s, "name": n} for n, s in (("a", "aXk7Kq9Z"), ("b", "b3fPq8Ty"))}
 N["c"] = {"id": "12D3KooW" + "c" * 36 + "cc9ZtBcc", "name": "a-node-with-a-very-long-name-\x1b]0;x\x07-in-eu-central-1"}
@@ -95,8 +95,6 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             SENT.append({"method": self.command, "path": path, "query": url.query, "body": body, "type": self.headers.get("content-type"), "action": self.headers.get("x-actix-hub"),
                          "token": self.headers.get("authorization"), "last_id": self.headers.get("last-event-id"), "if": self.headers.get("if-none-match")})
-        if TOKEN and self.headers.get("authorization") != "Bearer " + TOKEN:
-            return self.problem(401, "Unauthorized", "send a token: Authorization: Bearer <token>")
         parts = [unquote(part) for part in path.split("/")[1:]]
         if self.command == "GET":
             if parts == ["nodes"]: return self.listed(NODES, query)
@@ -109,6 +107,9 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(200, json.dumps({"hub": "chat", "node": N["a"], "version": "0.1.0", "strategies": {"distribution": "ConsistentHashing"}, "settings": [{"name": "heartbeat", "value": "2 s", "default": "1 s", "changed": True}],
                                          "kinds": [{"name": "room", "messages": ["room.say", "room.read", "room.a_long_name_of_a_message"], "state_version": 1, "oldest_state_version": 1}]}, indent=2))
             if parts == ["events"]: return self.events(query)
+            if len(parts) == 3 and parts[2] == "state":
+                if parts[1] == "secret": return self.problem(403, "Forbidden", "states are not shown")
+                return self.answer(200, {"child": parts[1], "epoch": "1.4", "state_version": 2, "bytes": 1500, "diagnostic": None if parts[1] == "odd" else '{"said": "\x1b[2J"}', "json": None})
             if len(parts) == 2 and parts[0] == "children":
                 if parts[1] == "slow": time.sleep(5)
                 if parts[1] == "odd": return self.answer(200, "{\"id\": [}")
@@ -140,6 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         first = int(last[2:]) + 1 if last else int(query.get("replay", ["0"])[0])
         self.send_response(200); self.send_header("content-type", "text/event-stream"); self.end_headers()
         say = lambda text: (self.wfile.write(text.encode()), self.wfile.flush())
+        if query.get("replay") == ["3"]: time.sleep(1.0)  # A proxy that has sent the head already.
         say("retry: 300\n\n: hello\n\n")
         replay = [] if last else range(int(query.get("replay", ["0"])[0]))
         if last: say('event: missed\ndata: {"count": 3}\n\n')
@@ -158,4 +160,9 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_DELETE = do_GET
 
 
-ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+SERVER = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+if len(sys.argv) > 2:
+    TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    TLS.load_cert_chain(sys.argv[2], sys.argv[3])
+    SERVER.socket = TLS.wrap_socket(SERVER.socket, server_side=True)
+SERVER.serve_forever()

@@ -484,6 +484,44 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
 }
 
 #[test]
+fn the_history_of_a_child_is_gathered_from_the_nodes_that_saw_it() {
+    run(async {
+        let hubs = Net::Tcp.cluster(3).await;
+        // Nothing is recorded where the endpoint is not mounted.
+        let app = client!(hubs[0], options());
+        let _other = client!(hubs[1], options());
+        start(&hubs[0], "c").await;
+        for to in [0, 1, 0] {
+            hubs[2].migrate("c", hubs[to].node_id()).await.expect("it moves");
+        }
+        eventually("both ends of the last move have told", async || {
+            let (_, child) = call(&app, get("/children/c")).await;
+            let seen: Vec<(&str, &str)> = child["history"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|event| {
+                    Some((event["node"]["name"].as_str()?, event["type"].as_str()?))
+                })
+                .collect();
+            let unknown: Vec<&str> = child["history_unknown"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|node| node["name"].as_str())
+                .collect();
+            unknown == ["n2"]
+                && seen.contains(&("n0", "handed_over"))
+                && seen.contains(&("n1", "taken_over"))
+                && seen.contains(&("n1", "handed_over"))
+                && child["runtime"]["last_handover"]["from"]["name"] == "n1"
+        })
+        .await;
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn what_cannot_be_started_is_told_why() {
     run(async {
         let hub = Net::Tcp.node("a", None, |_| {}).await;

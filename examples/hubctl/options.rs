@@ -107,7 +107,7 @@ pub(crate) enum Command {
     Nodes,
     /// Lists children, sorted by id
     Children(ChildrenFilter),
-    /// Shows a child: its facts, why it is there, and what the node that answers saw of it
+    /// Shows a child: its facts, why it is there, and what the nodes saw of it
     Child {
         /// Its id
         #[arg(value_parser = child)]

@@ -112,6 +112,8 @@ pub(crate) struct Child {
     pub(crate) why: Option<Why>,
     #[serde(default)]
     pub(crate) history: Vec<Event>,
+    #[serde(default)]
+    pub(crate) history_unknown: Vec<Who>,
 }
 
 #[derive(Debug, Deserialize)]

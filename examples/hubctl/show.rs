@@ -327,6 +327,11 @@ pub(crate) fn child(client: &Client, screen: Screen, id: &str) -> Result<(), Fai
     }
     let head = screen.head("History, latest first");
     screen.print(&format!("\n{head}"))?;
+    if !child.history_unknown.is_empty() {
+        let nodes: Vec<_> = child.history_unknown.iter().map(ToString::to_string).collect();
+        let nodes = nodes.join(", ");
+        screen.note(Tone::Warn, &format!("unknown, not told: what {nodes} saw of it"));
+    }
     if child.history.is_empty() {
         screen.print("none")?;
         return Ok(());

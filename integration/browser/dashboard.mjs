@@ -139,6 +139,9 @@ try {
   await dialog.getByRole("button", { name: "Close" }).click();
   await page.getByText("It was sent to").waitFor();
   await page.locator(".bar span.p-freeze").first().waitFor({ state: "attached" });
+  // By its source and by its target, whichever node is asked.
+  await page.locator("ol.log li", { hasText: "tally/01231 was handed over from" }).waitFor();
+  await page.locator("ol.log li", { hasText: "tally/01231 came from" }).waitFor();
   await shot("child");
 
   step("a child is started with a hostile id, and stopped");
@@ -166,6 +169,9 @@ try {
   await go("handovers", "Handovers");
   await page.getByRole("row", { name: /tally\/01231/ }).first().waitFor();
   await shot("handovers");
+  await page.getByLabel("Child id").fill("tally/01231");
+  await page.getByText("1 to 1 of 1", { exact: true }).waitFor();
+  await page.getByLabel("Child id").fill("");
   await page.getByLabel("Status").selectOption("failed");
   await page.getByText("None that a node remembers.").waitFor();
   await go("events", "Events of this node, the latest first");

@@ -1,6 +1,7 @@
 //! The children: where each is and why, and what it does.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -93,8 +94,11 @@ pub(crate) struct ChildDetail {
     child: ChildView,
     spec: SpecView,
     why: WhyView,
-    /// What happened to it on the node that answers, the latest first.
+    /// What happened to it, as far as the nodes remember, the latest first by their clocks.
     history: Vec<EventView>,
+    /// Nodes that did not tell what they saw of it: they did not answer, or do not record events as
+    /// the endpoint is not mounted there.
+    history_unknown: Vec<NodeName>,
 }
 
 /// How a child was asked for.
@@ -486,6 +490,28 @@ fn why_view(desk: &Desk, child: &ChildId, why: Why, candidates: Vec<Candidate>) 
     }
 }
 
+/// What the nodes saw of a child, and which of them did not tell.
+async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<NodeName>), Problem> {
+    let asked = desk.members().await?.into_iter().map(|node| async move {
+        let limit = u32::try_from(HISTORY).unwrap_or(u32::MAX);
+        (node, desk.ask(node, Question::History { child: child.clone(), limit }).await)
+    });
+    let (mut events, mut unknown) = (Vec::new(), Vec::new());
+    for (node, answer) in join_all(asked).await {
+        match answer {
+            Ok(Answer::History(Some(told))) => {
+                events.extend(told.into_iter().map(|event| (event.at, node, event)));
+            }
+            _ => unknown.push(NodeName::of(desk, node)),
+        }
+    }
+    // A stable sort: those of one node stay in their order.
+    events.sort_by_key(|(at, ..)| Reverse(*at));
+    events.truncate(HISTORY);
+    let views = events.into_iter().map(|(_, node, event)| EventView::of(desk, node, child, event));
+    Ok((views.collect(), unknown))
+}
+
 /// One child with all that is known of it.
 #[utoipa::path(
     get, path = "/children/{child}", tag = "children",
@@ -507,7 +533,7 @@ pub(crate) async fn one(
     let spec = row.ownership.spec.clone();
     let intensity = spec.restart_intensity();
     let runtime = runtimes(&desk, std::slice::from_ref(&row)).await.remove(&child);
-    let history = desk.journal.history(&child, HISTORY);
+    let (history, history_unknown) = history(&desk, &child).await?;
     Ok(web::Json(ChildDetail {
         child: view(&desk, row, runtime),
         spec: SpecView {
@@ -521,7 +547,8 @@ pub(crate) async fn one(
             args_bytes: spec.args.len(),
         },
         why: why_view(&desk, &child, why, candidates),
-        history: history.into_iter().map(|event| event.view(&desk)).collect(),
+        history,
+        history_unknown,
     }))
 }
 

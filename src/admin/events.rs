@@ -1,6 +1,6 @@
 //! What happens on this node, as Server-Sent Events with ids and resume.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
@@ -21,9 +21,14 @@ use crate::{
     model::{
         event::HubEvent,
         id::{ChildId, NodeId, NodeName},
+        observe::EventReport,
     },
 };
 
+/// How many of the latest events a client may ask for.
+const REPLAY: usize = 1_000;
+/// Events that are written at a time.
+const AT_ONCE: usize = 500;
 /// How long a stream waits for further events before it tells the first.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often a stream without events says that it lives.
@@ -76,19 +81,35 @@ pub(crate) struct EventView {
     /// What kind of event.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "handed_over")]
-    kind: &'static str,
+    kind: Cow<'static, str>,
     /// The node that saw it.
     node: Named,
     /// The child that it is about, if it is about one.
     child: Option<String>,
     /// `info`, `warn` or `error`.
     #[schema(value_type = String, example = "info")]
-    level: &'static str,
+    level: Cow<'static, str>,
     /// What happened, in words.
     text: String,
     /// The same, for programs.
     #[schema(value_type = Object)]
-    fields: BTreeMap<&'static str, Value>,
+    fields: Value,
+}
+
+impl EventView {
+    /// What a node remembers of a child.
+    pub(crate) fn of(desk: &Desk, node: NodeId, child: &ChildId, report: EventReport) -> Self {
+        Self {
+            id: report.id,
+            at: time_of(report.at),
+            kind: report.kind.into(),
+            node: Named::of(desk, node),
+            child: Some(child.to_string()),
+            level: report.level.into(),
+            text: report.text,
+            fields: serde_json::from_str(&report.fields).unwrap_or_else(|_| json!({})),
+        }
+    }
 }
 
 impl EventRecord {
@@ -246,12 +267,24 @@ impl EventRecord {
         EventView {
             id: desk.journal.id_of(self.number),
             at: time_of(self.at),
-            kind: self.kind,
+            kind: self.kind.into(),
             node: Named::of(desk, desk.hub.node_id()),
             child: self.child.as_ref().map(|child| child.to_string()),
-            level: self.level,
+            level: self.level.into(),
             text: self.text.clone(),
-            fields: self.fields.clone(),
+            fields: json!(self.fields),
+        }
+    }
+
+    /// For another node.
+    pub(crate) fn report(&self, id: String) -> EventReport {
+        EventReport {
+            id,
+            at: self.at,
+            kind: self.kind.to_owned(),
+            level: self.level.to_owned(),
+            text: self.text.clone(),
+            fields: json!(self.fields).to_string(),
         }
     }
 }
@@ -271,7 +304,7 @@ pub(crate) struct Replay {
 
 /// What happens on this node from now on, or behind the event `Last-Event-ID`.
 ///
-/// At most 256 clients are served at a time; one that reads nothing for a minute may lose its place
+/// The latest 10,000 events are kept. At most 256 clients are served at a time; one that reads nothing for a minute may lose its place
 /// to another. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when
 /// the hub has stopped.
 #[utoipa::path(
@@ -291,8 +324,8 @@ pub(crate) async fn stream(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let replay = query.replay.unwrap_or(0);
-    if replay > EVENTS {
-        return Err(Problem::bad_request(format!("replay is {replay}, allowed is 0 to {EVENTS}")));
+    if replay > REPLAY {
+        return Err(Problem::bad_request(format!("replay is {replay}, allowed is 0 to {REPLAY}")));
     }
     let latest = desk.journal.watch().ok_or_else(Problem::stopped)?;
     let place = desk.journal.stream().ok_or_else(|| Problem::too_many_streams(STREAMS))?;
@@ -302,7 +335,7 @@ pub(crate) async fn stream(
         Some(None) => (desk.journal.last(EVENTS), true),
         None => (desk.journal.last(replay), false),
     };
-    let state = Reader { desk, latest, from, lost, first: true, ended: false, place };
+    let state = Reader { desk, latest, from, lost, behind: true, ended: false, place };
     let frames = stream::unfold(state, |mut reader| async move {
         let frames = reader.next().await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
@@ -321,7 +354,8 @@ struct Reader {
     from: u64,
     /// The client resumes behind an event of another life of this node.
     lost: bool,
-    first: bool,
+    /// There is something to be told at once.
+    behind: bool,
     ended: bool,
     place: Place,
 }
@@ -331,7 +365,7 @@ impl Reader {
         if self.ended {
             return None;
         }
-        if !std::mem::take(&mut self.first) {
+        if !std::mem::take(&mut self.behind) {
             match tokio::time::timeout(ALIVE, self.latest.changed()).await {
                 // When much happens, it is told in few words.
                 Ok(Ok(())) => tokio::time::sleep(GATHER).await,
@@ -350,13 +384,15 @@ impl Reader {
         if std::mem::take(&mut self.lost) {
             text.push_str("event: missed\ndata: {\"count\":null}\n\n");
         }
-        let (events, missed) = self.desk.journal.events_from(self.from);
+        let (events, missed) = self.desk.journal.events_from(self.from, AT_ONCE);
         if missed > 0 {
             text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
         }
         if let Some(last) = events.last() {
             self.from = last.number + 1;
         }
+        // There may be more already.
+        self.behind = events.len() == AT_ONCE;
         for event in events {
             let view = event.view(&self.desk);
             if let Ok(data) = serde_json::to_string(&view) {

@@ -148,12 +148,9 @@ pub(crate) struct HandoverFilter {
 
 /// What all nodes know of handovers, and which nodes did not answer.
 async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem> {
-    let members = desk
-        .look(|running| running.engine.view().members.keys().copied().collect::<Vec<_>>())
-        .await?;
-    let asked = members.iter().map(|node| async {
+    let asked = desk.members().await?.into_iter().map(|node| async move {
         let limit = u32::try_from(MOST).unwrap_or(u32::MAX);
-        (*node, desk.ask(*node, Question::Handovers { limit }).await)
+        (node, desk.ask(node, Question::Handovers { limit }).await)
     });
     let (mut reports, mut unreachable) = (Vec::new(), Vec::new());
     for (node, answer) in join_all(asked).await {

@@ -34,12 +34,12 @@ use crate::{
     model::{
         event::{HandoverPhases, HubEvent},
         id::{ChildId, NodeId, NodeName},
-        observe::{HandoverReport, HandoverStatus},
+        observe::{EventReport, HandoverReport, HandoverStatus},
     },
 };
 
-/// Events that are kept for who resumes.
-pub(crate) const EVENTS: usize = 1_000;
+/// Events that are kept, for who resumes and for the histories of children.
+pub(crate) const EVENTS: usize = 10_000;
 /// Streams of events that may be open at a time.
 pub(crate) const STREAMS: usize = 256;
 /// A stream from which nothing was read for so long gives its place up when it is wanted. One that
@@ -385,13 +385,14 @@ impl Journal {
         (boot == self.boot).then(|| number.saturating_add(1))
     }
 
-    /// The events from this number on that are still kept, and how many are not.
-    pub(crate) fn events_from(&self, number: u64) -> (Vec<Arc<EventRecord>>, u64) {
+    /// The first events from this number on that are still kept, and how many are not.
+    pub(crate) fn events_from(&self, number: u64, most: usize) -> (Vec<Arc<EventRecord>>, u64) {
         let kept = self.kept();
         let first = kept.next - kept.events.len() as u64;
         let skip = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
         let from = skip.min(kept.events.len());
-        (kept.events.range(from..).cloned().collect(), first.saturating_sub(number))
+        let events = kept.events.range(from..).take(most).cloned().collect();
+        (events, first.saturating_sub(number))
     }
 
     /// The number from which on there are so many events.
@@ -399,13 +400,6 @@ impl Journal {
         let kept = self.kept();
         let from = kept.events.len().saturating_sub(count);
         kept.events.get(from).map_or(kept.next, |event| event.number)
-    }
-
-    /// The latest events of one child, the latest first.
-    pub(crate) fn history(&self, child: &ChildId, most: usize) -> Vec<Arc<EventRecord>> {
-        let kept = self.kept();
-        let about = kept.events.iter().rev().filter(|event| event.child.as_ref() == Some(child));
-        about.take(most).cloned().collect()
     }
 
     fn ended(&self, report: &HandoverReport) {
@@ -484,6 +478,16 @@ impl Recorder for Journal {
     fn unsure(&self, reason: &MaybeHandled) {
         let reason = doubt_name(reason);
         self.doubts.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    fn history(&self, child: &ChildId, most: usize) -> Vec<EventReport> {
+        let about = {
+            let kept = self.kept();
+            let about =
+                kept.events.iter().rev().filter(|event| event.child.as_ref() == Some(child));
+            about.take(most).cloned().collect::<Vec<_>>()
+        };
+        about.into_iter().map(|event| event.report(self.id_of(event.number))).collect()
     }
 
     fn stopped(&self) {

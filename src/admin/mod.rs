@@ -172,6 +172,11 @@ impl Desk {
         }
     }
 
+    /// The nodes that are in.
+    async fn members(&self) -> Result<Vec<NodeId>, Problem> {
+        self.look(|running| running.engine.view().members.keys().copied().collect()).await
+    }
+
     /// Asks a node.
     async fn ask(&self, node: NodeId, question: Question) -> Result<Answer, Unanswered> {
         let asked = self.hub.system().send(Observe { node, question });

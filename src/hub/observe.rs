@@ -18,8 +18,9 @@ use crate::{
         id::{ChildId, NodeId, NodeRun},
         member::Member,
         observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, MOST_SHOWN, NodeReport,
-            ObserveWord, Question, RuntimeReport, StateReport, StateUnknown,
+            Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, MOST_EVENTS,
+            MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport, StateReport,
+            StateUnknown,
         },
     },
 };
@@ -165,6 +166,11 @@ impl HubSystem {
                 Answer::Handovers(self.handovers(running, limit))
             }
             Question::State { child } => return self.state(running, child),
+            Question::History { child, limit } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_EVENTS);
+                let recorder = shared.recorder.get();
+                Answer::History(recorder.map(|recorder| recorder.history(&child, limit)))
+            }
             Question::Leave => {
                 let (children, begins) = can_leave(running, running.engine.me());
                 if begins {

@@ -4,7 +4,7 @@ use std::{any::Any, time::Duration};
 
 use crate::{
     error::{MaybeHandled, NotHandled},
-    model::event::HubEvent,
+    model::{event::HubEvent, id::ChildId, observe::EventReport},
 };
 
 /// How a `send` ended.
@@ -27,6 +27,8 @@ pub(crate) trait Recorder: Any + Send + Sync {
     fn refused(&self, reason: &NotHandled);
     /// Whether a message was handled is not known.
     fn unsure(&self, reason: &MaybeHandled);
+    /// The latest events of a child, the latest first.
+    fn history(&self, child: &ChildId, most: usize) -> Vec<EventReport>;
     /// The hub has stopped.
     fn stopped(&self);
 }

@@ -13,6 +13,8 @@ use super::{
 
 /// The most children or handovers that one question asks for.
 pub const MOST_ASKED: usize = 1_000;
+/// The most events that one question asks for.
+pub const MOST_EVENTS: usize = 100;
 /// The largest state that is shown, in bytes: it travels as a word.
 pub const MOST_SHOWN: usize = 2 << 20;
 
@@ -57,6 +59,13 @@ pub enum Question {
     },
     /// Will it please leave?
     Leave,
+    /// What has it seen of this child?
+    History {
+        /// The child.
+        child: ChildId,
+        /// At most so many events, and [`MOST_EVENTS`].
+        limit: u32,
+    },
 }
 
 /// What a node answers.
@@ -77,6 +86,25 @@ pub enum Answer {
         /// Whether it begins.
         begins: bool,
     },
+    /// To `History`: the latest first; `None`: it does not record any.
+    History(Option<Vec<EventReport>>),
+}
+
+/// An event, as the node remembers it that saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReport {
+    /// Names it on its node.
+    pub id: String,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// What kind of event.
+    pub kind: String,
+    /// `info`, `warn` or `error`.
+    pub level: String,
+    /// What happened, in words.
+    pub text: String,
+    /// The same for programs, as an object in JSON.
+    pub fields: String,
 }
 
 /// How a node is.

@@ -438,40 +438,32 @@ function overview() {
   return { refresh, stop: every(1000, refresh) };
 }
 
-// ---- children ----------------------------------------------------------------------------------
+// ---- lists -------------------------------------------------------------------------------------
 
-function children() {
-  const filter = { text: "", kind: "", node: "", tag: "", state: "" };
-  const inputs = {};
+/** A list in pages: a form of filters, what `show` makes of a page, and the ways back and on. */
+function paged({ title, path, size, pause, fields, more = null, show }) {
   let cursors = [""];
-  let timer = null;
-  const rows = make("div");
-  const field = (name, label, element) => {
-    inputs[name] = element;
-    element.addEventListener(element.tagName === "SELECT" ? "change" : "input", () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        for (const [key, input] of Object.entries(inputs)) filter[key] = input.value;
-        cursors = [""];
-        refresh();
-      }, 250);
-    });
-    return make("label", {}, label, element);
-  };
-  const states = ["", "running", "moving", "orphaned"];
-  const form = make("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-    field("text", "Id contains", make("input", { type: "search" })), field("kind", "Kind", make("input")),
-    field("node", "Node", make("input")), field("tag", "Tag", make("input")),
-    field("state", "State", make("select", {}, states.map((name) => make("option", { value: name }, name || "any")))),
-    session.act ? button("Start a child …", startDialog) : null);
-  const back = button("Previous", () => turn(cursors.slice(0, -1)));
-  const on = button("Next", () => turn([...cursors, next]));
-  const count = make("span", { role: "status" });
-  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Children"), form, rows,
-    make("div", { class: "row" }, back, on, count)));
   let next = null;
   let latest = 0;
   let turning = false;
+  let timer = null;
+  const form = make("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
+    fields.map(([, label, input]) => {
+      input.addEventListener(input.tagName === "SELECT" ? "change" : "input", () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          cursors = [""];
+          refresh();
+        }, 250);
+      });
+      return make("label", {}, label, input);
+    }), more);
+  const rows = make("div");
+  const back = button("Previous", () => turn(cursors.slice(0, -1)));
+  const on = button("Next", () => turn([...cursors, next]));
+  const count = make("span", { role: "status" });
+  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, title), form, rows,
+    make("div", { class: "row" }, back, on, count)));
   /** To another page; where it stays is known when its rows are here. */
   const turn = async (wanted) => {
     if (turning || wanted.length === 0) return;
@@ -483,23 +475,42 @@ function children() {
   };
   const load = async (wanted) => {
     const mine = ++latest;
-    const page = await ask(`children?${query({ ...filter, limit: "50", cursor: wanted.at(-1) })}`);
+    const filter = Object.fromEntries(fields.map(([name, , input]) => [name, input.value]));
+    const page = await ask(`${path}?${query({ ...filter, limit: String(size), cursor: wanted.at(-1) })}`);
     if (mine !== latest) return;
     cursors = wanted;
     next = page.next_cursor;
     back.disabled = cursors.length === 1;
     on.disabled = !next;
-    const from = (cursors.length - 1) * 50;
-    count.textContent = page.total === 0 ? "None." : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
-    refill(rows, table("By id; what a node did not tell in time is ?",
+    const from = (cursors.length - 1) * size;
+    const text = page.total === 0 ? "None." : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
+    // Read aloud when it changes, not whenever it is written.
+    if (count.textContent !== text) count.textContent = text;
+    refill(rows, show(page));
+  };
+  const refresh = watched(async () => { if (!turning) await load(cursors); });
+  return { refresh, stop: every(pause, refresh) };
+}
+
+const choice = (...names) => make("select", {}, ["", ...names].map((name) => make("option", { value: name }, name || "any")));
+
+// ---- children ----------------------------------------------------------------------------------
+
+function children() {
+  return paged({
+    title: "Children", path: "children", size: 50, pause: 2000,
+    fields: [
+      ["text", "Id contains", make("input", { type: "search" })], ["kind", "Kind", make("input")], ["node", "Node", make("input")],
+      ["tag", "Tag", make("input")], ["state", "State", choice("running", "moving", "orphaned")],
+    ],
+    more: session.act ? button("Start a child …", startDialog) : null,
+    show: (page) => table("By id; what a node did not tell in time is ?",
       [["id"], ["kind"], ["node"], ["state"], ["waiting", "number"], ["handled", "number"], ["restarts", "number"], ["tags"]],
       page.items.map((item) => [
         childLink(item.id), item.kind, item.nodes.map((node) => node.name).join(", ") + (item.pinned ? " (pinned)" : ""),
         state(item.state), number(item.runtime?.mailbox), number(item.runtime?.handled), number(item.runtime?.restarts), item.tags.join(", "),
-      ])));
-  };
-  const refresh = watched(async () => { if (!turning) await load(cursors); });
-  return { refresh, stop: every(2000, refresh) };
+      ])),
+  });
 }
 
 function child(id) {
@@ -511,7 +522,7 @@ function child(id) {
     make("section", { class: "card" }, make("h2", {}, "Why it is where it is"), parts.why),
     make("section", { class: "card" }, make("h2", {}, "Its handovers"), parts.handover),
     make("section", { class: "card" }, make("h2", {}, "Its state"), parts.state),
-    make("section", { class: "card" }, make("h2", {}, "What happened to it on this node"), parts.history),
+    make("section", { class: "card" }, make("h2", {}, "What happened to it"), parts.history),
   );
   let owner = null;
   if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), button("Stop …", () => stopDialog(id)));
@@ -522,7 +533,7 @@ function child(id) {
         const told = await ask(`${path}/state`).catch((error) => ({ problem: error.message }));
         const at = `at ${new Date().toLocaleTimeString("en-GB")}`;
         shown.replaceChildren(make("p", { class: "quiet" }, told.problem ? `${told.problem} (${at})` : `${number(told.bytes)} bytes of CBOR, version ${told.state_version}, at epoch ${told.epoch}, ${at}`),
-          told.problem ? "" : make("pre", { tabindex: "0" }, told.diagnostic ?? "It is no CBOR."));
+          told.problem ? "" : make("pre", { tabindex: "0" }, told.diagnostic ?? "It is not one value of CBOR."));
         event.target.textContent = "Show again";
       })
     : make("p", { class: "quiet" }, "States are not shown: AdminOptions::states is off."));
@@ -546,9 +557,10 @@ function child(id) {
       ["epoch", told.epoch], ["tags", told.tags.join(", ") || "–"],
       ["metadata", Object.entries(told.metadata).map(([key, value]) => `${key}: ${value}`).join("; ") || "–"],
       ["messages that wait", number(run?.mailbox)], ["messages handled there", number(run?.handled)], ["restarts there", number(run?.restarts)],
+      ["came by", run ? (run.last_handover ? `a handover from ${run.last_handover.from.name}, epoch ${run.last_handover.epoch}` : "a start there") : number(null)],
       ["there since", run ? new Date(run.running_since).toLocaleString("en-GB") : number(null)],
-      ["restarted", `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
-      ["arguments", `${number(told.spec.args_bytes)} bytes`],
+      ["restarted", told.spec.restart === "temporary" ? "never (temporary)" : `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
+      ["arguments", told.spec.args_bytes === 1 ? "1 byte" : `${number(told.spec.args_bytes)} bytes`],
     ]));
     parts.why.replaceChildren(make("p", {}, told.why.text), facts([
       ["belongs on", told.why.belongs?.name ?? "nowhere"], ["home", told.why.home?.name ?? "none"],
@@ -557,7 +569,9 @@ function child(id) {
     ]));
     const { items } = await ask(`handovers?${query({ child: id, limit: "20" })}`);
     parts.handover.replaceChildren(items.length ? timeline(items) : make("p", { class: "quiet" }, "None that a node remembers."));
-    parts.history.replaceChildren(told.history.length ? log(told.history) : make("p", { class: "quiet" }, "Nothing that is remembered."));
+    parts.history.replaceChildren(
+      told.history.length ? log(told.history) : make("p", { class: "quiet" }, "Nothing that is remembered."),
+      told.history_unknown.length ? make("p", { class: "warn" }, `Not known: what ${told.history_unknown.map((node) => node.name).join(", ")} saw of it.`) : "");
   });
   return { refresh, stop: every(2000, refresh) };
 }
@@ -582,19 +596,16 @@ function timeline(items) {
 }
 
 function handovers() {
-  let status = "";
-  const list = make("div");
-  const unknown = make("p", { class: "warn", role: "status" });
-  const choice = make("select", { onchange: () => { status = choice.value; refresh(); } },
-    ["", "running", "done", "failed"].map((name) => make("option", { value: name }, name || "any")));
-  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Handovers"),
-    make("form", { class: "filters" }, make("label", {}, "Status", choice)), unknown, list));
-  const refresh = watched(async () => {
-    const told = await ask(`handovers?${query({ status, limit: "100" })}`);
-    unknown.textContent = told.unreachable.length ? `Not known: the handovers of ${told.unreachable.map((node) => node.name).join(", ")}.` : "";
-    refill(list, told.items.length ? timeline(told.items) : make("p", { class: "quiet" }, "None that a node remembers."));
+  return paged({
+    title: "Handovers", path: "handovers", size: 50, pause: 1000,
+    fields: [
+      ["status", "Status", choice("running", "done", "failed")], ["node", "From or to node", make("input")],
+      ["child", "Child id", make("input", { type: "search" })],
+    ],
+    show: (page) => make("div", {},
+      page.unreachable.length ? make("p", { class: "warn" }, `Not known: the handovers of ${page.unreachable.map((node) => node.name).join(", ")}.`) : "",
+      page.items.length ? timeline(page.items) : make("p", { class: "quiet" }, "None that a node remembers.")),
   });
-  return { refresh, stop: every(1000, refresh) };
 }
 
 // ---- events ------------------------------------------------------------------------------------

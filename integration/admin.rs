@@ -468,6 +468,7 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
                 .map(|phases| phases.iter().filter_map(|phase| phase["name"].as_str()).collect())
                 .unwrap_or_default();
             list["unreachable"] == json!([])
+                && list["total"] == 1
                 && names == ["offer", "freeze", "wait", "transfer", "open"]
                 && item["bytes"].as_u64() > Some(0)
         })
@@ -625,6 +626,11 @@ fn a_node_is_asked_to_leave_from_another_and_the_last_one_stays() {
         hubs[1].stopped().await;
         eventually("it has left", async || hubs[0].nodes().await.len() == 1).await;
         assert_eq!(hubs[0].children(Scope::Local).await.len(), 6);
+        eventually("what it handed over is told though it has gone", async || {
+            let (_, list) = call(&app, get("/handovers?node=n1&status=done")).await;
+            list["total"] == would["children"] && list["unreachable"] == json!([])
+        })
+        .await;
         for path in ["/nodes/n0/leave", "/nodes/n0/leave?dry_run=true"] {
             let (status, problem) = call(&app, post(path)).await;
             assert_eq!(status, StatusCode::CONFLICT, "{problem}");

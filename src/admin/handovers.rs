@@ -1,6 +1,9 @@
 //! The handovers: those under way and the latest that have ended, of all nodes.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::join_all;
@@ -152,15 +155,35 @@ async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem>
         let limit = u32::try_from(MOST).unwrap_or(u32::MAX);
         (node, desk.ask(node, Question::Handovers { limit }).await)
     });
-    let (mut reports, mut unreachable) = (Vec::new(), Vec::new());
+    let (mut told, mut unreachable) = (Vec::new(), Vec::new());
     for (node, answer) in join_all(asked).await {
         match answer {
-            Ok(Answer::Handovers(told)) => reports.extend(told),
+            Ok(Answer::Handovers(reports)) => {
+                told.extend(reports.into_iter().map(|report| (node, report)));
+            }
             _ => unreachable.push(node),
         }
     }
+    let mut reports = once_each(told);
     reports.sort_by_cached_key(place);
     Ok((reports, unreachable))
+}
+
+/// Both ends tell of a handover. The source knows more; the target is there when it has gone.
+fn once_each(told: Vec<(NodeId, HandoverReport)>) -> Vec<HandoverReport> {
+    let mut reports = HashMap::<(ChildId, Epoch), HandoverReport>::with_capacity(told.len());
+    for (by, report) in told {
+        match reports.entry((report.child.clone(), report.epoch)) {
+            Entry::Vacant(place) => {
+                place.insert(report);
+            }
+            Entry::Occupied(mut place) if by == report.from => {
+                place.insert(report);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    reports.into_values().collect()
 }
 
 /// Where a handover stands in the list: those under way first, then the latest first.
@@ -184,7 +207,8 @@ fn cursor_of(report: &HandoverReport) -> Result<String, Problem> {
     key.map(|key| lists::cursor(&key)).map_err(|_| lists::no_cursor())
 }
 
-/// The handovers of all nodes, as their sources remember them: those under way first.
+/// The handovers that the nodes which are in remember, those under way first. Of one whose source has
+/// gone only the target tells, without phases.
 #[utoipa::path(
     get, path = "/handovers", tag = "handovers", params(HandoverFilter),
     responses(
@@ -253,6 +277,23 @@ mod tests {
             began,
             took: Duration::ZERO,
             phases: HandoverPhases::default(),
+        }
+    }
+
+    #[test]
+    fn of_two_reports_of_one_handover_that_of_its_source_counts() {
+        let (source, target) = (NodeId::from_key([1; 32]), NodeId::from_key([2; 32]));
+        let by_target = report("a", 5, HandoverStatus::Done);
+        let by_source = HandoverReport { bytes: Some(7), ..by_target.clone() };
+        let other = report("b", 5, HandoverStatus::Done);
+        let both = [(source, by_source.clone()), (target, by_target)];
+        let mut turned = both.to_vec();
+        turned.reverse();
+        for mut told in [both.to_vec(), turned] {
+            told.push((target, other.clone()));
+            let mut reports = once_each(told);
+            reports.sort_by_key(|report| report.child.clone());
+            assert_eq!(reports, [by_source.clone(), other.clone()]);
         }
     }
 

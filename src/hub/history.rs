@@ -16,33 +16,33 @@ use crate::model::{
 /// Handovers that are kept.
 const KEPT: usize = 1_000;
 
-/// The latest handovers that a node was the source of, the latest first.
+/// The latest handovers from a node and to it, the latest first.
 pub(crate) struct History {
     me: NodeId,
-    gave: Mutex<VecDeque<HandoverReport>>,
+    ended: Mutex<VecDeque<HandoverReport>>,
 }
 
 impl History {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, gave: Mutex::default() }
+        Self { me, ended: Mutex::default() }
     }
 
-    fn gave(&self) -> MutexGuard<'_, VecDeque<HandoverReport>> {
-        self.gave.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ended(&self) -> MutexGuard<'_, VecDeque<HandoverReport>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something happened.
     pub(crate) fn event(&self, event: &HubEvent) {
-        if let Some(report) = report(self.me, event).filter(|report| report.from == self.me) {
-            let mut gave = self.gave();
-            gave.push_front(report);
-            gave.truncate(KEPT);
+        if let Some(report) = report(self.me, event) {
+            let mut ended = self.ended();
+            ended.push_front(report);
+            ended.truncate(KEPT);
         }
     }
 
     /// The latest handovers, the latest first.
     pub(crate) fn latest(&self, limit: usize) -> Vec<HandoverReport> {
-        self.gave().iter().take(limit).cloned().collect()
+        self.ended().iter().take(limit).cloned().collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     Desk,
     children::{ChildPath, Whole, child_id, no_such_child, whole},
     nodes::{self, DryRun, NodeName},
-    problem::Problem,
+    problem::{Acting, Problem},
 };
 use crate::{
     error::{MigrateError, StartChildError, StopChildError},
@@ -195,9 +195,6 @@ fn same(asked: &ChildSpec, there: &ChildSpec, node: &NodeName) -> Result<(), Pro
     responses(
         (status = 200, body = ActionView, description = "It was there already, or a dry run"),
         (status = 201, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (
             status = 409, body = Problem, content_type = "application/problem+json",
             description = "Another child has this id"
@@ -205,9 +202,7 @@ fn same(asked: &ChildSpec, there: &ChildSpec, node: &NodeName) -> Result<(), Pro
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        Acting,
     ),
 )]
 pub(crate) async fn start(
@@ -282,13 +277,8 @@ pub(crate) async fn start(
     ),
     responses(
         (status = 200, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        Acting,
     ),
 )]
 pub(crate) async fn stop(
@@ -343,17 +333,12 @@ pub(crate) struct MigrateBody {
     request_body = MigrateBody,
     responses(
         (status = 200, body = ActionView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
         (status = 415, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        Acting,
     ),
 )]
 pub(crate) async fn migrate(

@@ -18,7 +18,7 @@ use super::{
     handovers::HandoverView,
     lists::{self, Page},
     nodes::{NodeName, not_asked, time_of},
-    problem::Problem,
+    problem::{Problem, Reading},
 };
 use crate::{
     engine::explain::{Rule, Why},
@@ -339,9 +339,7 @@ impl ChildFilter {
         (status = 200, body = Page<ChildView>),
         (status = 304, description = "As the entity tag says"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn list(
@@ -518,10 +516,8 @@ async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<No
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
         (status = 200, body = ChildDetail),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn one(
@@ -558,10 +554,8 @@ pub(crate) async fn one(
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
         (status = 200, body = WhyView),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn why(
@@ -597,13 +591,11 @@ pub(crate) struct StateView {
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
         (status = 200, content((StateView = "application/json"), (Vec<u8> = "application/cbor"))),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
         (status = 504, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn state(

@@ -14,7 +14,7 @@ use super::{
     Desk,
     journal::{EVENTS, Place, STREAMS},
     nodes::{NodeName as Named, time_of},
-    problem::Problem,
+    problem::{Problem, Reading},
 };
 use crate::{
     hub::clock::unix_now,
@@ -313,9 +313,7 @@ pub(crate) struct Replay {
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn stream(

@@ -14,7 +14,7 @@ use super::{
     Desk,
     lists::{self, MOST},
     nodes::{NodeName, time_of},
-    problem::Problem,
+    problem::{Problem, Reading},
 };
 use crate::model::{
     child::Epoch,
@@ -215,9 +215,7 @@ fn cursor_of(report: &HandoverReport) -> Result<String, Problem> {
         (status = 200, body = Handovers),
         (status = 304, description = "As the entity tag says"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn list(

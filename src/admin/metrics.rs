@@ -9,7 +9,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Desk, nodes::state_name, problem::Problem};
+use super::{
+    Desk,
+    nodes::state_name,
+    problem::{Problem, Reading},
+};
 use crate::{
     engine::Engine,
     model::{
@@ -209,9 +213,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     get, path = "/metrics", tag = "metrics",
     responses(
         (status = 200, body = String, content_type = "application/openmetrics-text"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn metrics(desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Desk,
     lists::{self, Page},
-    problem::Problem,
+    problem::{Acting, Problem, Reading},
 };
 use crate::{
     hub::observe::{Unanswered, can_leave},
@@ -236,9 +236,7 @@ pub(crate) struct NodeFilter {
         (status = 200, body = Page<NodeView>),
         (status = 304, description = "As the entity tag says"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn list(
@@ -299,10 +297,12 @@ pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
     params(("node" = String, Path, description = "Its id, or its name if only one has it")),
     responses(
         (status = 200, body = NodeView),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "More than one node has this name"
+        ),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn one(
@@ -359,14 +359,9 @@ pub(crate) fn not_asked(node: &NodeName) -> Problem {
     responses(
         (status = 200, body = LeaveView, description = "A dry run"),
         (status = 202, body = LeaveView),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
+        Acting,
     ),
 )]
 pub(crate) async fn leave(

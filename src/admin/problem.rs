@@ -1,6 +1,6 @@
 //! Errors as problem details (RFC 9457).
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -10,7 +10,10 @@ use actix_web::{
     },
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
+};
 
 /// The media type of problem details.
 pub(crate) const PROBLEM: &str = "application/problem+json";
@@ -117,6 +120,46 @@ impl Problem {
         };
         Self::new(status, error.to_string())
     }
+}
+
+/// What a request that reads may be answered with instead of what was asked for.
+pub(crate) struct Reading;
+
+/// What an action may be answered with instead of being done.
+pub(crate) struct Acting;
+
+impl IntoResponses for Reading {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ])
+    }
+}
+
+impl IntoResponses for Acting {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(&[
+            StatusCode::BAD_REQUEST,
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::GATEWAY_TIMEOUT,
+        ])
+    }
+}
+
+fn problems(statuses: &[StatusCode]) -> BTreeMap<String, RefOr<Response>> {
+    let described = |status: &StatusCode| {
+        let schema = Ref::from_schema_name(Problem::name());
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let reason = status.canonical_reason().unwrap_or_default();
+        let response = ResponseBuilder::new().description(reason).content(PROBLEM, content);
+        (status.as_str().to_owned(), response.build().into())
+    };
+    statuses.iter().map(described).collect()
 }
 
 impl fmt::Display for Problem {

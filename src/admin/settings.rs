@@ -6,7 +6,11 @@ use actix_web::web;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Desk, nodes::NodeName, problem::Problem};
+use super::{
+    Desk,
+    nodes::NodeName,
+    problem::{Problem, Reading},
+};
 use crate::model::settings::{Migration, Settings};
 
 /// What is set.
@@ -111,9 +115,7 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
     get, path = "/settings", tag = "settings",
     responses(
         (status = 200, body = SettingsView),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 403, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        Reading,
     ),
 )]
 pub(crate) async fn settings(desk: web::Data<Desk>) -> Result<web::Json<SettingsView>, Problem> {

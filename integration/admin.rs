@@ -328,6 +328,18 @@ fn every_node_answers_for_the_whole_cluster() {
             nodes["items"][0]["link"]["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 0.0)
         })
         .await;
+        assert_eq!(nodes["items"][0]["links"], Value::Null, "they were not asked for");
+        eventually("each node tells its own links", async || {
+            let (_, nodes) = call(&app, get("/nodes?links=true")).await;
+            let told = |from: &str, to: &str| {
+                let node = nodes["items"].as_array()?.iter().find(|node| node["name"] == from)?;
+                let [link] = &node["links"].as_array()?[..] else { return None };
+                let is_up = link["state"] == "up" && link["rtt_ms"].is_f64();
+                (link["to"]["name"] == to && is_up).then_some(())
+            };
+            told("n0", "n1").and_then(|()| told("n1", "n0")).is_some()
+        })
+        .await;
         stop(hubs).await;
     });
 }

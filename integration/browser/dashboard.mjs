@@ -79,6 +79,9 @@ try {
   check(page.url() === base, `the page is at its slash, not ${page.url()}`);
   await page.locator(".figures dd", { hasText: "10,000" }).waitFor();
   await page.locator("svg.ring circle.node").nth(2).waitFor();
+  // Each of the three links, also the one between the two other nodes.
+  await page.locator("svg.ring line.link.up").nth(2).waitFor({ state: "attached" });
+  await page.waitForFunction(() => [...document.querySelectorAll("svg.ring text")].filter((text) => /^[\d.]+ [mµ]?s$/.test(text.textContent)).length === 3);
   await page.locator("svg.ring circle.dot").first().waitFor({ state: "attached" });
   await page.getByRole("row", { name: /^b/ }).getByText("alive").waitFor();
   await page.waitForFunction(() => /\d/.test(document.querySelectorAll(".figures dd")[2]?.textContent ?? ""));

@@ -17,7 +17,7 @@ use crate::{
     model::{
         id::NodeId,
         member::{Member, MemberState},
-        observe::{Answer, NodeReport, Question},
+        observe::{Answer, LinkReport, NodeReport, Question},
     },
 };
 
@@ -85,6 +85,17 @@ pub(crate) struct NodeView {
     share: f64,
     /// What it has to do; null: it did not say in time.
     load: Option<Load>,
+    /// The link to it from the node that answers.
+    link: Link,
+    /// Its own links to the others, as it sees them; null: they were not asked for, or it did not say.
+    links: Option<Vec<LinkTo>>,
+}
+
+/// A link from one node to another.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct LinkTo {
+    to: NodeName,
+    #[serde(flatten)]
     link: Link,
 }
 
@@ -99,7 +110,7 @@ pub(crate) struct Load {
     running_handovers: u64,
 }
 
-/// The link from the node that answers.
+/// A link, as one end of it sees it.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Link {
     /// `self`, `up` or `down`.
@@ -170,15 +181,31 @@ impl NodeView {
     fn rounded(&self) -> Self {
         let mut rounded = self.clone();
         rounded.uptime_seconds = rounded.uptime_seconds.map(|seconds| (seconds / 10.0).floor());
-        rounded.link.rtt_ms = rounded.link.rtt_ms.map(|millis| millis.log2().round());
+        let links = rounded.links.iter_mut().flatten().map(|link| &mut link.link);
+        for link in links.chain([&mut rounded.link]) {
+            link.rtt_ms = link.rtt_ms.map(|millis| millis.log2().round());
+        }
         rounded
     }
 }
 
-async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
+impl Link {
+    fn of(is_self: bool, is_linked: bool, round_trip: Option<Duration>) -> Self {
+        Self {
+            state: match (is_self, is_linked) {
+                (true, _) => "self",
+                (false, true) => "up",
+                (false, false) => "down",
+            },
+            rtt_ms: round_trip.map(|time| time.as_secs_f64() * 1_000.0),
+        }
+    }
+}
+
+async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView {
     let Known { member, is_linked, round_trip, children } = known;
     let is_self = member.id == desk.hub.node_id();
-    let report: Option<NodeReport> = match desk.ask(member.id, Question::Node).await {
+    let report: Option<NodeReport> = match desk.ask(member.id, Question::Node { links }).await {
         Ok(Answer::Node(report)) => Some(report),
         _ => None,
     };
@@ -195,19 +222,20 @@ async fn view(desk: &Desk, known: Known, total: usize) -> NodeView {
         weight: member.weight,
         children,
         share: if total == 0 { 0.0 } else { children as f64 / total as f64 },
-        load: report.map(|report| Load {
+        load: report.as_ref().map(|report| Load {
             queued: report.queued,
             handled: report.handled,
             running_handovers: report.handovers,
         }),
-        link: Link {
-            state: match (is_self, is_linked) {
-                (true, _) => "self",
-                (false, true) => "up",
-                (false, false) => "down",
-            },
-            rtt_ms: round_trip.map(|time| time.as_secs_f64() * 1_000.0),
-        },
+        link: Link::of(is_self, is_linked, round_trip),
+        links: report.filter(|_| links).map(|report| {
+            let told = report.links.into_iter();
+            let link_to = |LinkReport { to, up, round_trip }| LinkTo {
+                to: NodeName::of(desk, to),
+                link: Link::of(false, up, round_trip),
+            };
+            told.map(link_to).collect()
+        }),
     }
 }
 
@@ -221,6 +249,9 @@ pub(crate) struct NodeFilter {
     state: Option<NodeState>,
     /// Nodes whose name or id contains this.
     text: Option<String>,
+    /// Whether each node is asked for its links, too. Default false.
+    #[serde(default)]
+    links: bool,
     /// How many at most, 1 to 1,000. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -263,7 +294,8 @@ pub(crate) async fn list(
     let more = known.len() > limit;
     known.truncate(limit);
     let next = known.last().filter(|_| more).map(|last| lists::cursor(&last.member.id.to_string()));
-    let items = join_all(known.into_iter().map(|known| view(&desk, known, children))).await;
+    let items =
+        join_all(known.into_iter().map(|known| view(&desk, known, children, query.links))).await;
     let tag = lists::tag(&(items.iter().map(NodeView::rounded).collect::<Vec<_>>(), total, &next));
     let page = Page { items, total, next_cursor: next };
     Ok(lists::tagged(&request, &page, tag))
@@ -313,7 +345,7 @@ pub(crate) async fn one(
     let (known, total) = known(&desk).await?;
     let known = known.into_iter().find(|known| known.member.id == wanted);
     let known = known.ok_or_else(|| Problem::not_found(format!("{:?} has gone", path.node)))?;
-    Ok(web::Json(view(&desk, known, total).await))
+    Ok(web::Json(view(&desk, known, total, true).await))
 }
 
 /// Whether an action is only tried.

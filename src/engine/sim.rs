@@ -1074,13 +1074,13 @@ fn who_looks_at_the_cluster_reaches_a_node_through_a_third_one() {
         world.run_for(SECOND);
         let (asker, asked) = (world.nodes[0].me.run(), world.nodes[2].me.run());
         assert!(!world.nodes[0].engine.is_linked(asked.node), "seed {seed}");
-        let ask = ObserveWord::Ask { request: seed, question: Question::Node };
+        let question = Question::Node { links: false };
+        let ask = ObserveWord::Ask { request: seed, question };
         assert!(world.nodes[0].engine.observe(asked.node, ask.clone()), "seed {seed}");
         world.drain(0);
         world.run_for(SECOND);
-        assert_eq!(world.nodes[2].observed, [(asker, ask)], "seed {seed}");
+        assert_eq!(world.nodes[2].observed, [(asker, ask.clone())], "seed {seed}");
         let nobody = node_id(200, 0);
-        let ask = ObserveWord::Ask { request: seed, question: Question::Node };
         assert!(!world.nodes[0].engine.observe(nobody, ask), "seed {seed}");
     }
 }

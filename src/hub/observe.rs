@@ -18,8 +18,8 @@ use crate::{
         id::{ChildId, NodeId, NodeRun},
         member::Member,
         observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, MOST_ASKED, MOST_EVENTS,
-            MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport, StateReport,
+            Answer, ChildPhase, HandoverReport, HandoverStatus, LinkReport, MOST_ASKED,
+            MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport, StateReport,
             StateUnknown,
         },
     },
@@ -147,7 +147,7 @@ impl HubSystem {
         };
         let shared = self.hub.shared();
         let answer = match question {
-            Question::Node => {
+            Question::Node { links } => {
                 let (queued, handled) = shared.doors.tally();
                 Answer::Node(NodeReport {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -155,6 +155,7 @@ impl HubSystem {
                     queued,
                     handled,
                     handovers: running.engine.moves().count() as u64,
+                    links: if links { self.links(running) } else { Vec::new() },
                 })
             }
             Question::Children { ids } => {
@@ -186,6 +187,17 @@ impl HubSystem {
             }
         };
         Box::pin(ready(answer))
+    }
+
+    fn links(&self, running: &Running) -> Vec<LinkReport> {
+        let engine = &running.engine;
+        let others = engine.view().members.keys().filter(|node| **node != engine.me().node);
+        let report = |node: &NodeId| LinkReport {
+            to: *node,
+            up: engine.is_linked(*node),
+            round_trip: engine.round_trip(*node),
+        };
+        others.map(report).collect()
     }
 
     fn runtime(&self, running: &Running, child: ChildId) -> Option<RuntimeReport> {

@@ -41,7 +41,10 @@ pub enum ObserveWord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// How is it?
-    Node,
+    Node {
+        /// Whether its links are asked for, too.
+        links: bool,
+    },
     /// What do these children of it do? At most [`MOST_ASKED`].
     Children {
         /// The children.
@@ -120,6 +123,19 @@ pub struct NodeReport {
     pub handled: u64,
     /// Children that it hands over now.
     pub handovers: u64,
+    /// Its links to the other members, if they were asked for.
+    pub links: Vec<LinkReport>,
+}
+
+/// A link, as one end of it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// The member at the other end.
+    pub to: NodeId,
+    /// Whether it stands.
+    pub up: bool,
+    /// How long a word takes there and back, if that was measured.
+    pub round_trip: Option<Duration>,
 }
 
 /// What a child does, as the node that runs it knows.

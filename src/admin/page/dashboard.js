@@ -327,18 +327,41 @@ function arc(x, y, radius, share) {
 /** Beyond so many nodes the ring shows their states and shares, and the table says the rest. */
 const NAMED = 10;
 
+/** Beyond so many nodes the round trips would lie over each other. */
+const LABELLED = 5;
+/** Beyond so many nodes only the links of this one are asked for. */
+const LINKED = 24;
+
+/** Each link once: down if one of its ends says so, not known if none of them told. */
+function linksOf(nodes) {
+  const links = new Map();
+  const tell = (from, to, link) => {
+    const ends = [from, to].toSorted();
+    const before = links.get(ends.join());
+    if (before && (before.state === "down" || link.state === "unknown")) return;
+    links.set(ends.join(), { ends, state: link.state, rtt_ms: link.rtt_ms });
+  };
+  const self = nodes.find((node) => node.is_self);
+  const known = new Set(nodes.map((node) => node.id));
+  const asked = nodes.some((node) => node.links);
+  for (const node of nodes) {
+    if (asked && !node.links) for (const { id } of nodes) if (id !== node.id) tell(node.id, id, { state: "unknown", rtt_ms: null });
+    for (const link of node.links ?? []) if (known.has(link.to.id)) tell(node.id, link.to.id, link);
+    if (self && node !== self) tell(self.id, node.id, node.link);
+  }
+  return [...links.values()];
+}
+
 function ring(nodes) {
   const size = Math.max(5, Math.min(34, 340 / nodes.length));
   const named = nodes.length <= NAMED;
   const svg = make("svg", { class: "ring", viewBox: "0 0 520 316", role: "img", "aria-label": "The nodes in a ring; the table below says the same" });
   const places = new Map(nodes.map((node, at) => [node.id, place(at, nodes.length, nodes.length === 1 ? 0 : 108)]));
-  const self = nodes.find((node) => node.is_self);
-  for (const node of nodes) {
-    if (!self || node === self) continue;
-    const [[x1, y1], [x2, y2]] = [places.get(self.id), places.get(node.id)];
-    svg.append(make("line", { class: `link ${node.link.state}`, x1, y1, x2, y2 }));
-    if (!named) continue;
-    const text = node.link.state === "down" ? "no link" : node.link.rtt_ms === null ? "" : span(node.link.rtt_ms);
+  for (const { ends: [one, other], state, rtt_ms } of linksOf(nodes)) {
+    const [[x1, y1], [x2, y2]] = [places.get(one), places.get(other)];
+    svg.append(make("line", { class: `link ${state}`, x1, y1, x2, y2 }));
+    if (!named || (state !== "down" && nodes.length > LABELLED)) continue;
+    const text = { down: "no link", unknown: "?" }[state] ?? (rtt_ms === null ? "" : span(rtt_ms));
     svg.append(make("text", { class: "quiet", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 4 }, text));
   }
   nodes.forEach((node, at) => {
@@ -390,13 +413,15 @@ function overview() {
     make("section", { class: "card" }, list),
   );
   let before = null;
+  let count = 0;
   let picture = null;
   let shape = "";
   let seen = null;
   const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   const refresh = watched(async () => {
     const [{ items: nodes }, told, running] = await Promise.all(
-      [ask("nodes?limit=1000"), ask("handovers?limit=200"), ask("handovers?status=running&limit=1")]);
+      [ask(`nodes?${query({ limit: "1000", links: count <= LINKED ? "true" : "" })}`), ask("handovers?limit=200"), ask("handovers?status=running&limit=1")]);
+    count = nodes.length;
     nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
     const children = nodes.reduce((sum, node) => sum + node.children, 0);
     const sum = (name) => nodes.some((node) => node.load === null) ? null : nodes.reduce((all, node) => all + node.load[name], 0);
@@ -409,7 +434,8 @@ function overview() {
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
       figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
     );
-    const newShape = JSON.stringify(nodes.map((node) => [node.id, node.name, node.state, node.children, node.link.state, Math.round((node.link.rtt_ms ?? -1) * 10)]));
+    const newShape = JSON.stringify([nodes.map((node) => [node.id, node.name, node.state, node.children]),
+      linksOf(nodes).map(({ ends, state, rtt_ms }) => [ends, state, Math.round((rtt_ms ?? -1) * 10)])]);
     if (newShape !== shape) {
       shape = newShape;
       picture = ring(nodes);

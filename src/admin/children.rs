@@ -490,7 +490,7 @@ fn why_view(desk: &Desk, child: &ChildId, why: Why, candidates: Vec<Candidate>) 
 
 /// What the nodes saw of a child, and which of them did not tell.
 async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<NodeName>), Problem> {
-    let asked = desk.members().await?.into_iter().map(|node| async move {
+    let asked = desk.members().await?.into_iter().map(|NodeRun { node, .. }| async move {
         let limit = u32::try_from(HISTORY).unwrap_or(u32::MAX);
         (node, desk.ask(node, Question::History { child: child.clone(), limit }).await)
     });

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
 };
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -11,15 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Desk,
-    lists::{self, MOST},
+    Desk, lists,
     nodes::{NodeName, time_of},
     problem::{Problem, Reading},
 };
 use crate::model::{
     child::Epoch,
-    id::{ChildId, NodeId},
-    observe::{Answer, HandoverReport, HandoverStatus, Question},
+    id::{ChildId, NodeId, NodeRun},
+    observe::{Answer, HandoverReport, HandoverStatus, HandoversReport, MOST_ASKED, Question},
 };
 
 /// One handover, as its source knows it.
@@ -149,19 +148,62 @@ pub(crate) struct HandoverFilter {
     cursor: Option<String>,
 }
 
+/// The handovers that have ended, as far as the nodes have told already: each is asked for the
+/// further ones only.
+#[derive(Default)]
+pub(crate) struct Told(BTreeMap<NodeRun, Ended>);
+
+#[derive(Default)]
+struct Ended {
+    /// The latest first.
+    reports: VecDeque<HandoverReport>,
+    /// How many have ended in that life of the node.
+    count: u64,
+}
+
+impl Told {
+    /// How many of them are known.
+    fn known(&self, run: NodeRun) -> u64 {
+        self.0.get(&run).map_or(0, |ended| ended.count)
+    }
+
+    /// What a node told that was asked for those behind the first `since`; all that are known of it.
+    fn take(&mut self, run: NodeRun, since: u64, told: HandoversReport) -> Vec<HandoverReport> {
+        let ended = self.0.entry(run).or_default();
+        // Somebody else may have asked, too. What lies between would be missing.
+        if ended.count >= since {
+            let new = usize::try_from(told.count.saturating_sub(ended.count)).unwrap_or(usize::MAX);
+            for report in told.ended.into_iter().take(new).rev() {
+                ended.reports.push_front(report);
+            }
+            ended.reports.truncate(MOST_ASKED);
+            ended.count = ended.count.max(told.count);
+        }
+        told.running.into_iter().chain(ended.reports.iter().cloned()).collect()
+    }
+
+    /// Forgets what nodes told that are not in any more.
+    fn retain(&mut self, runs: &[NodeRun]) {
+        self.0.retain(|run, _| runs.contains(run));
+    }
+}
+
 /// What all nodes know of handovers, and which nodes did not answer.
 async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem> {
-    let asked = desk.members().await?.into_iter().map(|node| async move {
-        let limit = u32::try_from(MOST).unwrap_or(u32::MAX);
-        (node, desk.ask(node, Question::Handovers { limit }).await)
+    let runs = desk.members().await?;
+    desk.journal.handovers().retain(&runs);
+    let asked = runs.into_iter().map(|run| async move {
+        let since = desk.journal.handovers().known(run);
+        (run, since, desk.ask(run.node, Question::Handovers { since }).await)
     });
     let (mut told, mut unreachable) = (Vec::new(), Vec::new());
-    for (node, answer) in join_all(asked).await {
+    for (run, since, answer) in join_all(asked).await {
         match answer {
-            Ok(Answer::Handovers(reports)) => {
-                told.extend(reports.into_iter().map(|report| (node, report)));
+            Ok(Answer::Handovers(answer)) => {
+                let reports = desk.journal.handovers().take(run, since, answer);
+                told.extend(reports.into_iter().map(|report| (run.node, report)));
             }
-            _ => unreachable.push(node),
+            _ => unreachable.push(run.node),
         }
     }
     let mut reports = once_each(told);
@@ -259,7 +301,7 @@ mod tests {
     use super::*;
     use crate::model::{
         event::HandoverPhases,
-        id::{KindName, NodeId},
+        id::{Incarnation, KindName, NodeId},
     };
 
     fn report(child: &str, began: u64, status: HandoverStatus) -> HandoverReport {
@@ -276,6 +318,36 @@ mod tests {
             took: Duration::ZERO,
             phases: HandoverPhases::default(),
         }
+    }
+
+    #[test]
+    fn what_a_node_has_told_is_not_told_again_whoever_asked() {
+        let run = Incarnation { started: 1, nonce: 7 }.run_of(NodeId::from_key([1; 32]));
+        let done = |n: u64| report(&format!("c{n}"), n, HandoverStatus::Done);
+        // What a node tells that has ended so many.
+        let tells = |since: u64, count: u64| HandoversReport {
+            running: vec![report("r", 99, HandoverStatus::Running)],
+            ended: (since..count).rev().take(MOST_ASKED).map(done).collect(),
+            count,
+        };
+        let names = |reports: Vec<HandoverReport>| {
+            reports.iter().map(|report| report.child.to_string()).collect::<Vec<_>>()
+        };
+        let mut told = Told::default();
+        assert_eq!(told.known(run), 0);
+        assert_eq!(names(told.take(run, 0, tells(0, 2))), ["r", "c1", "c0"]);
+        // Two have asked at the same time; the answer to the later one comes first.
+        let (early, late) = (tells(2, 3), tells(2, 4));
+        assert_eq!(names(told.take(run, 2, late)), ["r", "c3", "c2", "c1", "c0"]);
+        assert_eq!(names(told.take(run, 2, early)), ["r", "c3", "c2", "c1", "c0"]);
+        assert_eq!(told.known(run), 4);
+        // More than are kept.
+        let kept = told.take(run, 4, tells(4, 5_000));
+        assert_eq!((kept.len(), kept[1].began), (1 + MOST_ASKED, 4_999));
+        // It was forgotten while somebody asked: the next one asks for all again.
+        told.retain(&[]);
+        assert_eq!(names(told.take(run, 5_000, tells(5_000, 5_001))), ["r"]);
+        assert_eq!(told.known(run), 0);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use super::{
     access::Limiter,
     events::{EVENT_TYPES, EventRecord},
+    handovers::Told,
 };
 use crate::{
     error::{MaybeHandled, NotHandled},
@@ -184,6 +185,8 @@ pub(crate) struct Journal {
     /// Names this journal, so that an event id of another one is not taken for one of this.
     boot: String,
     kept: Mutex<Kept>,
+    /// What the nodes have told of their handovers.
+    told: Mutex<Told>,
     /// One for each path at which the endpoint is mounted.
     limiters: Mutex<BTreeMap<String, Arc<Limiter>>>,
     /// The streams of events that are open, and when each was read last.
@@ -311,6 +314,7 @@ impl Journal {
                 names: [(me, hub.node_name().clone())].into(),
                 ..Kept::default()
             }),
+            told: Mutex::default(),
             limiters: Mutex::default(),
             streams: Mutex::default(),
             latest: Mutex::new(Some(watch::Sender::new(0))),
@@ -332,6 +336,10 @@ impl Journal {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn handovers(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn registry(&self) -> &Registry {

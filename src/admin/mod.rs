@@ -58,7 +58,8 @@ use crate::{
         system::Running,
     },
     model::{
-        id::NodeId,
+        id::{NodeId, NodeRun},
+        member::Member,
         observe::{Answer, Question},
     },
 };
@@ -173,8 +174,8 @@ impl Desk {
     }
 
     /// The nodes that are in.
-    async fn members(&self) -> Result<Vec<NodeId>, Problem> {
-        self.look(|running| running.engine.view().members.keys().copied().collect()).await
+    async fn members(&self) -> Result<Vec<NodeRun>, Problem> {
+        self.look(|running| running.engine.view().members.values().map(Member::run).collect()).await
     }
 
     /// Asks a node.

@@ -10,16 +10,21 @@ use super::clock::unix_now;
 use crate::model::{
     event::{HandoverPhases, HubEvent},
     id::{ChildId, KindName, NodeId},
-    observe::{HandoverReport, HandoverStatus},
+    observe::{HandoverReport, HandoverStatus, MOST_ASKED},
 };
 
-/// Handovers that are kept.
-const KEPT: usize = 1_000;
-
-/// The latest handovers from a node and to it, the latest first.
+/// The latest handovers from a node and to it.
 pub(crate) struct History {
     me: NodeId,
-    ended: Mutex<VecDeque<HandoverReport>>,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Default)]
+struct Ended {
+    /// The latest first.
+    reports: VecDeque<HandoverReport>,
+    /// How many there have been.
+    count: u64,
 }
 
 impl History {
@@ -27,7 +32,7 @@ impl History {
         Self { me, ended: Mutex::default() }
     }
 
-    fn ended(&self) -> MutexGuard<'_, VecDeque<HandoverReport>> {
+    fn ended(&self) -> MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -35,14 +40,17 @@ impl History {
     pub(crate) fn event(&self, event: &HubEvent) {
         if let Some(report) = report(self.me, event) {
             let mut ended = self.ended();
-            ended.push_front(report);
-            ended.truncate(KEPT);
+            ended.reports.push_front(report);
+            ended.reports.truncate(MOST_ASKED);
+            ended.count += 1;
         }
     }
 
-    /// The latest handovers, the latest first.
-    pub(crate) fn latest(&self, limit: usize) -> Vec<HandoverReport> {
-        self.ended().iter().take(limit).cloned().collect()
+    /// Those behind the first so many, the latest first, and how many there have been.
+    pub(crate) fn since(&self, known: u64) -> (Vec<HandoverReport>, u64) {
+        let ended = self.ended();
+        let new = usize::try_from(ended.count.saturating_sub(known)).unwrap_or(usize::MAX);
+        (ended.reports.iter().take(new).cloned().collect(), ended.count)
     }
 }
 

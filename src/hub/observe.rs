@@ -18,9 +18,9 @@ use crate::{
         id::{ChildId, NodeId, NodeRun},
         member::Member,
         observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, LinkReport, MOST_ASKED,
-            MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport, StateReport,
-            StateUnknown,
+            Answer, ChildPhase, HandoverReport, HandoverStatus, HandoversReport, LinkReport,
+            MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport,
+            StateReport, StateUnknown,
         },
     },
 };
@@ -162,9 +162,10 @@ impl HubSystem {
                 let ids = ids.into_iter().take(MOST_ASKED);
                 Answer::Children(ids.filter_map(|child| self.runtime(running, child)).collect())
             }
-            Question::Handovers { limit } => {
-                let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_ASKED);
-                Answer::Handovers(self.handovers(running, limit))
+            Question::Handovers { since } => {
+                let (ended, count) = shared.history.since(since);
+                let running = self.handovers(running);
+                Answer::Handovers(HandoversReport { running, ended, count })
             }
             Question::State { child } => return self.state(running, child),
             Question::History { child, limit } => {
@@ -221,17 +222,10 @@ impl HubSystem {
         })
     }
 
-    fn handovers(&self, running: &Running, limit: usize) -> Vec<HandoverReport> {
+    fn handovers(&self, running: &Running) -> Vec<HandoverReport> {
         let me = running.engine.me().node;
-        let mut reports: Vec<_> = running
-            .engine
-            .moves()
-            .map(|(child, moving)| running_report(&self.hub, me, child, moving))
-            .collect();
-        reports.sort_by_key(|report| std::cmp::Reverse(report.began));
-        reports.truncate(limit);
-        reports.extend(self.hub.shared().history.latest(limit - reports.len()));
-        reports
+        let moves = running.engine.moves().take(MOST_ASKED);
+        moves.map(|(child, moving)| running_report(&self.hub, me, child, moving)).collect()
     }
 
     fn state(&self, running: &Running, child: ChildId) -> LocalBoxFuture<'static, Answer> {

@@ -11,7 +11,7 @@ use super::{
     id::{ChildId, KindName, NodeId},
 };
 
-/// The most children or handovers that one question asks for.
+/// The most children or handovers of which one answer tells.
 pub const MOST_ASKED: usize = 1_000;
 /// The most events that one question asks for.
 pub const MOST_EVENTS: usize = 100;
@@ -50,10 +50,10 @@ pub enum Question {
         /// The children.
         ids: Vec<ChildId>,
     },
-    /// Which of its children move, and did?
+    /// Which of its children move, and which moves have ended since?
     Handovers {
-        /// At most so many, and [`MOST_ASKED`].
-        limit: u32,
+        /// The number up to which the asker knows those that have ended; 0: it knows none.
+        since: u64,
     },
     /// What is the state of this child of it? Its actor is asked as for a handover, and goes on.
     State {
@@ -78,8 +78,8 @@ pub enum Answer {
     Node(NodeReport),
     /// To `Children`: those that are there.
     Children(Vec<RuntimeReport>),
-    /// To `Handovers`: those that are under way first, then the latest first.
-    Handovers(Vec<HandoverReport>),
+    /// To `Handovers`.
+    Handovers(HandoversReport),
     /// To `State`.
     State(Result<StateReport, StateUnknown>),
     /// To `Leave`: it begins, or no node would take its children.
@@ -170,6 +170,17 @@ pub enum ChildPhase {
     Stopping,
     /// It gives way to another owner after a split.
     Yielding,
+}
+
+/// The handovers from a node and to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoversReport {
+    /// Those from it that are under way, at most [`MOST_ASKED`].
+    pub running: Vec<HandoverReport>,
+    /// Those that have ended since, the latest first, at most [`MOST_ASKED`].
+    pub ended: Vec<HandoverReport>,
+    /// How many have ended in this life of the node.
+    pub count: u64,
 }
 
 /// One handover, as its source knows it.

@@ -91,6 +91,19 @@ fn without_token_or_guard_only_loopback_is_served_and_health_is_for_all() {
             let asked = get("/nodes").insert_header(("Sec-Fetch-Site", site));
             assert_eq!(call(&app, asked).await.0, expected, "{site}");
         }
+        // A link may be followed; a frame or a form of another page is none.
+        for (method, dest, expected) in [
+            (Method::GET, "document", StatusCode::OK),
+            (Method::GET, "iframe", StatusCode::FORBIDDEN),
+            (Method::POST, "document", StatusCode::FORBIDDEN),
+        ] {
+            let uri = if method == Method::GET { "/hub/" } else { "/hub/children?dry_run=true" };
+            let followed = local(TestRequest::with_uri(uri).method(method.clone()))
+                .insert_header(("Sec-Fetch-Site", "cross-site"))
+                .insert_header(("Sec-Fetch-Mode", "navigate"))
+                .insert_header(("Sec-Fetch-Dest", dest));
+            assert_eq!(call(&app, followed).await.0, expected, "{method} {dest}");
+        }
         // A wish that is not understood is not passed over: `dryrun` would have acted.
         for (request, name) in [
             (local(TestRequest::delete().uri("/hub/children/c?dryrun=true")), "dryrun"),

@@ -185,8 +185,12 @@ fn is_local(request: &HttpRequest) -> Result<(), Problem> {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if matches!(site, Some("cross-site" | "same-site")) {
+    let fetch = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    // Who follows a link to the dashboard goes there; the page with the link cannot look in.
+    let is_followed = fetch("sec-fetch-mode") == Some("navigate")
+        && fetch("sec-fetch-dest") == Some("document")
+        && request.method() == Method::GET;
+    if matches!(fetch("sec-fetch-site"), Some("cross-site" | "same-site")) && !is_followed {
         return refuse("a page of another origin asks");
     }
     let local = name.eq_ignore_ascii_case("localhost")

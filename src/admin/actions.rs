@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 
 use super::{
     Desk,
-    children::{ChildPath, Whole, child_id, no_such_child, whole},
+    children::{ChildPath, child_id, no_such_child},
     nodes::{self, DryRun, NodeName},
     problem::{Acting, Problem},
+    why::{Whole, whole},
 };
 use crate::{
     error::{MigrateError, StartChildError, StopChildError},

@@ -1,4 +1,4 @@
-//! The children: where each is and why, and what it does.
+//! The children: where each is, what it does, and what it went through.
 
 use std::{
     cmp::Reverse,
@@ -6,32 +6,28 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Desk, diagnostic,
+    Desk,
     events::EventView,
     handovers::HandoverView,
     lists::{self, Page},
-    nodes::{NodeName, not_asked, time_of},
+    nodes::{NodeName, time_of},
     problem::{Problem, Reading},
+    why::{Whole, WhyView, whole, why_view},
 };
 use crate::{
-    engine::explain::{Rule, Why},
-    hub::{observe::Unanswered, system::Running},
+    hub::system::Running,
     model::{
         child::{Ownership, RestartRule, Role},
         event::HandoverPhases,
-        id::{ChildId, NodeId, NodeName as Name, NodeRun},
+        id::{ChildId, NodeId, NodeRun},
         member::Member,
-        observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, Question, RuntimeReport,
-            StateUnknown,
-        },
+        observe::{Answer, ChildPhase, HandoverReport, HandoverStatus, Question, RuntimeReport},
     },
 };
 
@@ -115,42 +111,6 @@ pub(crate) struct SpecView {
     args_bytes: usize,
 }
 
-/// Where a child is, and why.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct WhyView {
-    child: String,
-    /// `distribution`, `pinned`, `elsewhere` (where it belongs it was refused) or `waiting` (it
-    /// belongs elsewhere and has not moved yet).
-    #[schema(value_type = String, example = "distribution")]
-    rule: &'static str,
-    /// The same in words.
-    text: String,
-    /// Whose it is.
-    owner: NodeName,
-    /// Where it belongs.
-    belongs: Option<NodeName>,
-    /// Where its starts, stops and takeovers are serialised.
-    home: Option<NodeName>,
-    /// The epoch of its ownership.
-    epoch: String,
-    /// Since which epoch its state goes back without a break.
-    born: String,
-    /// The epoch at which its state last came from a copy.
-    copied: String,
-    /// The nodes that were to choose from.
-    candidates: Vec<CandidateView>,
-}
-
-/// A node that a child could be on.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct CandidateView {
-    id: String,
-    name: String,
-    takes_children: bool,
-    /// Why it takes none, or not this one.
-    reason: Option<String>,
-}
-
 fn role_name(role: Role) -> &'static str {
     match role {
         Role::Active => "active",
@@ -168,7 +128,12 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn of(running: &Running, child: &ChildId, owner: NodeRun, ownership: &Ownership) -> Self {
+    pub(crate) fn of(
+        running: &Running,
+        child: &ChildId,
+        owner: NodeRun,
+        ownership: &Ownership,
+    ) -> Self {
         let engine = &running.engine;
         Self {
             child: child.clone(),
@@ -384,110 +349,6 @@ pub(crate) fn no_such_child(child: &ChildId) -> Problem {
     Problem::not_found(format!("there is no child {child}"))
 }
 
-/// One child, and the reason for its place, as this node knows them.
-pub(crate) struct Whole {
-    pub(crate) row: Row,
-    why: Why,
-    pub(crate) candidates: Vec<Candidate>,
-}
-
-/// A node that may take a child, or why not.
-pub(crate) struct Candidate {
-    pub(crate) id: NodeId,
-    name: Name,
-    pub(crate) why_not: Option<&'static str>,
-}
-
-pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
-    let wanted = child.clone();
-    let found = desk
-        .look(move |running| {
-            let engine = &running.engine;
-            let (owner, ownership) = engine.registry().owner(&wanted)?;
-            let members = engine.view().members.values();
-            Some(Whole {
-                row: Row::of(running, &wanted, owner, ownership),
-                why: engine.why(&wanted)?,
-                candidates: members
-                    .map(|member| Candidate {
-                        id: member.id,
-                        name: member.name.clone(),
-                        why_not: if !member.takes_children() {
-                            Some("it is leaving, or its weight is 0")
-                        } else if !engine.takes(ownership.spec.kind(), member.id) {
-                            Some("it has not registered the kind")
-                        } else {
-                            None
-                        },
-                    })
-                    .collect(),
-            })
-        })
-        .await?;
-    let whole = found.ok_or_else(|| no_such_child(child))?;
-    Ok(whole)
-}
-
-fn why_view(desk: &Desk, child: &ChildId, why: Why, candidates: Vec<Candidate>) -> WhyView {
-    let owner = NodeName::of(desk, why.owner.node);
-    let belongs = why.belongs.map(|node| NodeName::of(desk, node));
-    let place = belongs.as_ref().map_or("nowhere", |node| &node.name);
-    let text = if !why.is_live && belongs.is_none() {
-        format!("Its node {} went, and no other takes it: it waits for one that does.", owner.name)
-    } else if !why.is_live {
-        format!("Its node {} went; its home starts it elsewhere.", owner.name)
-    } else {
-        match why.rule {
-            Rule::Pinned => format!(
-                "It was sent to {} on purpose and stays there until it is sent elsewhere or the \
-                 node goes.",
-                owner.name
-            ),
-            Rule::Distribution => {
-                format!("The distribution puts it on {}, and there it is.", owner.name)
-            }
-            Rule::Elsewhere => format!(
-                "The distribution puts it on {place}, which refused it; so it is on {}.",
-                owner.name
-            ),
-            Rule::Waiting => format!(
-                "It belongs on {place} and is still on {}: it moves when there is room and all \
-                 nodes agree who is in, or when the view changes next if its moves have failed.",
-                owner.name
-            ),
-        }
-    };
-    WhyView {
-        child: child.to_string(),
-        rule: match why.rule {
-            Rule::Pinned => "pinned",
-            Rule::Distribution => "distribution",
-            Rule::Elsewhere => "elsewhere",
-            Rule::Waiting => "waiting",
-        },
-        text,
-        owner,
-        belongs,
-        home: why.home.map(|node| NodeName::of(desk, node)),
-        epoch: why.epoch.to_string(),
-        born: why.born.to_string(),
-        copied: why.copied.to_string(),
-        candidates: candidates
-            .into_iter()
-            .map(|Candidate { id, name, why_not }| CandidateView {
-                reason: if why.refused_by.contains(&id) {
-                    Some("it refused this child".to_owned())
-                } else {
-                    why_not.map(str::to_owned)
-                },
-                id: id.to_string(),
-                name: name.to_string(),
-                takes_children: why_not.is_none(),
-            })
-            .collect(),
-    }
-}
-
 /// What the nodes saw of a child, and which of them did not tell.
 async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<NodeName>), Problem> {
     let asked = desk.members().await?.into_iter().map(|NodeRun { node, .. }| async move {
@@ -545,92 +406,5 @@ pub(crate) async fn one(
         why: why_view(&desk, &child, why, candidates),
         history,
         history_unknown,
-    }))
-}
-
-/// Where a child is, and which rule put it there.
-#[utoipa::path(
-    get, path = "/children/{child}/why", tag = "children",
-    params(("child" = String, Path, description = "Its id, percent-encoded")),
-    responses(
-        (status = 200, body = WhyView),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        Reading,
-    ),
-)]
-pub(crate) async fn why(
-    desk: web::Data<Desk>,
-    path: web::Path<ChildPath>,
-) -> Result<web::Json<WhyView>, Problem> {
-    let child = child_id(&path.child)?;
-    let Whole { why, candidates, .. } = whole(&desk, &child).await?;
-    Ok(web::Json(why_view(&desk, &child, why, candidates)))
-}
-
-/// The state of a child, as a handover would carry it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct StateView {
-    child: String,
-    /// The epoch at which it runs.
-    epoch: String,
-    /// The version of the state.
-    state_version: u32,
-    /// Its bytes of CBOR.
-    bytes: usize,
-    /// The state in diagnostic notation (RFC 8949, section 8); null: it is not one value of CBOR.
-    diagnostic: Option<String>,
-    /// The state as JSON; null where JSON cannot say the same.
-    #[schema(value_type = Option<Value>)]
-    json: Option<Value>,
-}
-
-/// The state of a child: as CBOR if that is accepted first, else in diagnostic notation and JSON.
-/// Only if the options allow it.
-#[utoipa::path(
-    get, path = "/children/{child}/state", tag = "children",
-    params(("child" = String, Path, description = "Its id, percent-encoded")),
-    responses(
-        (status = 200, content((StateView = "application/json"), (Vec<u8> = "application/cbor"))),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 504, body = Problem, content_type = "application/problem+json"),
-        Reading,
-    ),
-)]
-pub(crate) async fn state(
-    desk: web::Data<Desk>,
-    path: web::Path<ChildPath>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    if !desk.options.states {
-        return Err(Problem::forbidden("states are not shown: AdminOptions::states is off"));
-    }
-    let child = child_id(&path.child)?;
-    let owner = whole(&desk, &child).await?.row.owner.node;
-    let report = match desk.ask(owner, Question::State { child: child.clone() }).await {
-        Ok(Answer::State(Ok(report))) => report,
-        Ok(Answer::State(Err(error @ StateUnknown::TooLarge { .. }))) => {
-            return Err(Problem::too_large(error.to_string()));
-        }
-        Ok(Answer::State(Err(error))) => return Err(Problem::conflict(error.to_string())),
-        Err(Unanswered::NotAsked) => return Err(not_asked(&NodeName::of(&desk, owner))),
-        _ => {
-            let name = NodeName::of(&desk, owner).name;
-            return Err(Problem::timeout(format!("{child} on {name} did not answer in time")));
-        }
-    };
-    let accepted = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    if accepted.is_some_and(|accept| accept.trim_start().starts_with("application/cbor")) {
-        return Ok(HttpResponse::Ok().content_type("application/cbor").body(report.state));
-    }
-    let value = diagnostic::value(&report.state);
-    Ok(HttpResponse::Ok().json(StateView {
-        child: child.to_string(),
-        epoch: report.epoch.to_string(),
-        state_version: report.state_version,
-        bytes: report.state.len(),
-        diagnostic: value.as_ref().map(diagnostic::notation),
-        json: value.as_ref().and_then(diagnostic::json),
     }))
 }

@@ -38,6 +38,8 @@ mod openapi;
 mod page;
 mod problem;
 mod settings;
+mod state;
+mod why;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -244,8 +246,8 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(read!(resource("/handovers"), handovers::list))
         .service(read!(resource("/children"), children::list).post(actions::start))
         .service(read!(resource("/children/{child}"), children::one).delete(actions::stop))
-        .service(read!(resource("/children/{child}/why"), children::why))
-        .service(read!(resource("/children/{child}/state"), children::state))
+        .service(read!(resource("/children/{child}/why"), why::why))
+        .service(read!(resource("/children/{child}/state"), state::state))
         .service(resource("/children/{child}/migrate").post(actions::migrate))
         .default_service(web::to(access::nothing))
 }

@@ -9,7 +9,9 @@ use utoipa::{
     },
 };
 
-use super::{access, actions, children, events, handovers, health, metrics, nodes, settings};
+use super::{
+    access, actions, children, events, handovers, health, metrics, nodes, settings, state, why,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,8 +27,6 @@ use super::{access, actions, children, events, handovers, health, metrics, nodes
         actions::migrate,
         children::list,
         children::one,
-        children::why,
-        children::state,
         events::stream,
         handovers::list,
         health::live,
@@ -36,6 +36,8 @@ use super::{access, actions, children, events, handovers, health, metrics, nodes
         nodes::one,
         nodes::leave,
         settings::settings,
+        state::state,
+        why::why,
     ),
     modifiers(&Security),
     security((), ("token" = [])),

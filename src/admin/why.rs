@@ -1,0 +1,180 @@
+//! Where a child is, and why.
+
+use actix_web::web;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Desk,
+    children::{ChildPath, Row, child_id, no_such_child},
+    nodes::NodeName,
+    problem::{Problem, Reading},
+};
+use crate::{
+    engine::explain::{Rule, Why},
+    model::id::{ChildId, NodeId, NodeName as Name},
+};
+
+/// Where a child is, and why.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WhyView {
+    child: String,
+    /// `distribution`, `pinned`, `elsewhere` (where it belongs it was refused) or `waiting` (it
+    /// belongs elsewhere and has not moved yet).
+    #[schema(value_type = String, example = "distribution")]
+    rule: &'static str,
+    /// The same in words.
+    text: String,
+    /// Whose it is.
+    owner: NodeName,
+    /// Where it belongs.
+    belongs: Option<NodeName>,
+    /// Where its starts, stops and takeovers are serialised.
+    home: Option<NodeName>,
+    /// The epoch of its ownership.
+    epoch: String,
+    /// Since which epoch its state goes back without a break.
+    born: String,
+    /// The epoch at which its state last came from a copy.
+    copied: String,
+    /// The nodes that were to choose from.
+    candidates: Vec<CandidateView>,
+}
+
+/// A node that a child could be on.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CandidateView {
+    id: String,
+    name: String,
+    takes_children: bool,
+    /// Why it takes none, or not this one.
+    reason: Option<String>,
+}
+
+/// One child, and the reason for its place, as this node knows them.
+pub(crate) struct Whole {
+    pub(crate) row: Row,
+    pub(crate) why: Why,
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// A node that may take a child, or why not.
+pub(crate) struct Candidate {
+    pub(crate) id: NodeId,
+    name: Name,
+    pub(crate) why_not: Option<&'static str>,
+}
+
+pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem> {
+    let wanted = child.clone();
+    let found = desk
+        .look(move |running| {
+            let engine = &running.engine;
+            let (owner, ownership) = engine.registry().owner(&wanted)?;
+            let members = engine.view().members.values();
+            Some(Whole {
+                row: Row::of(running, &wanted, owner, ownership),
+                why: engine.why(&wanted)?,
+                candidates: members
+                    .map(|member| Candidate {
+                        id: member.id,
+                        name: member.name.clone(),
+                        why_not: if !member.takes_children() {
+                            Some("it is leaving, or its weight is 0")
+                        } else if !engine.takes(ownership.spec.kind(), member.id) {
+                            Some("it has not registered the kind")
+                        } else {
+                            None
+                        },
+                    })
+                    .collect(),
+            })
+        })
+        .await?;
+    let whole = found.ok_or_else(|| no_such_child(child))?;
+    Ok(whole)
+}
+
+pub(crate) fn why_view(
+    desk: &Desk,
+    child: &ChildId,
+    why: Why,
+    candidates: Vec<Candidate>,
+) -> WhyView {
+    let owner = NodeName::of(desk, why.owner.node);
+    let belongs = why.belongs.map(|node| NodeName::of(desk, node));
+    let place = belongs.as_ref().map_or("nowhere", |node| &node.name);
+    let text = if !why.is_live && belongs.is_none() {
+        format!("Its node {} went, and no other takes it: it waits for one that does.", owner.name)
+    } else if !why.is_live {
+        format!("Its node {} went; its home starts it elsewhere.", owner.name)
+    } else {
+        match why.rule {
+            Rule::Pinned => format!(
+                "It was sent to {} on purpose and stays there until it is sent elsewhere or the \
+                 node goes.",
+                owner.name
+            ),
+            Rule::Distribution => {
+                format!("The distribution puts it on {}, and there it is.", owner.name)
+            }
+            Rule::Elsewhere => format!(
+                "The distribution puts it on {place}, which refused it; so it is on {}.",
+                owner.name
+            ),
+            Rule::Waiting => format!(
+                "It belongs on {place} and is still on {}: it moves when there is room and all \
+                 nodes agree who is in, or when the view changes next if its moves have failed.",
+                owner.name
+            ),
+        }
+    };
+    WhyView {
+        child: child.to_string(),
+        rule: match why.rule {
+            Rule::Pinned => "pinned",
+            Rule::Distribution => "distribution",
+            Rule::Elsewhere => "elsewhere",
+            Rule::Waiting => "waiting",
+        },
+        text,
+        owner,
+        belongs,
+        home: why.home.map(|node| NodeName::of(desk, node)),
+        epoch: why.epoch.to_string(),
+        born: why.born.to_string(),
+        copied: why.copied.to_string(),
+        candidates: candidates
+            .into_iter()
+            .map(|Candidate { id, name, why_not }| CandidateView {
+                reason: if why.refused_by.contains(&id) {
+                    Some("it refused this child".to_owned())
+                } else {
+                    why_not.map(str::to_owned)
+                },
+                id: id.to_string(),
+                name: name.to_string(),
+                takes_children: why_not.is_none(),
+            })
+            .collect(),
+    }
+}
+
+/// Where a child is, and which rule put it there.
+#[utoipa::path(
+    get, path = "/children/{child}/why", tag = "children",
+    params(("child" = String, Path, description = "Its id, percent-encoded")),
+    responses(
+        (status = 200, body = WhyView),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        Reading,
+    ),
+)]
+pub(crate) async fn why(
+    desk: web::Data<Desk>,
+    path: web::Path<ChildPath>,
+) -> Result<web::Json<WhyView>, Problem> {
+    let child = child_id(&path.child)?;
+    let Whole { why, candidates, .. } = whole(&desk, &child).await?;
+    Ok(web::Json(why_view(&desk, &child, why, candidates)))
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -389,8 +389,11 @@ pub(crate) async fn one(
     let Whole { row, why, candidates } = whole(&desk, &child).await?;
     let spec = row.ownership.spec.clone();
     let intensity = spec.restart_intensity();
-    let runtime = runtimes(&desk, std::slice::from_ref(&row)).await.remove(&child);
-    let (history, history_unknown) = history(&desk, &child).await?;
+    // A node that is silent is waited for once.
+    let (mut runtimes, history) =
+        join(runtimes(&desk, std::slice::from_ref(&row)), history(&desk, &child)).await;
+    let runtime = runtimes.remove(&child);
+    let (history, history_unknown) = history?;
     Ok(web::Json(ChildDetail {
         child: view(&desk, row, runtime),
         spec: SpecView {

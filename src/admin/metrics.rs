@@ -18,7 +18,7 @@ use crate::{
     engine::Engine,
     model::{
         child::Role,
-        id::{NodeId, NodeName},
+        id::{KindName, NodeId, NodeName},
         member::MemberState,
     },
     net::LinkTraffic,
@@ -57,14 +57,17 @@ fn snapshot(engine: &Engine) -> Snapshot {
     for member in engine.view().members.values() {
         *members.entry(state_name(member.state)).or_default() += 1;
     }
-    let mut children = BTreeMap::new();
+    let mut children = BTreeMap::<(&KindName, &'static str), i64>::new();
     for (_, ownership) in engine.registry().owned_by(me) {
         let role = match ownership.role {
             Role::Active => "active",
             Role::Passive => "passive",
         };
-        *children.entry((ownership.spec.kind().to_string(), role)).or_default() += 1;
+        *children.entry((ownership.spec.kind(), role)).or_default() += 1;
     }
+    let children = children.into_iter();
+    let children =
+        children.map(|((kind, role), count)| ((kind.to_string(), role), count)).collect();
     let others = engine.view().members.values().filter(|member| member.id != me.node);
     Snapshot {
         settled: engine.is_settled(),

@@ -78,7 +78,7 @@ pub(crate) struct Core {
     partial: BTreeMap<KindName, Vec<Member>>,
     /// Whether all members have adopted this view and their logs are here.
     pub(crate) settled: bool,
-    /// Whether a view has been settled in this life.
+    /// Whether a view has been settled since this life began, or began anew.
     pub(crate) synced: bool,
     pub(crate) leaving: bool,
     /// Runs that this node has a link to.

@@ -255,7 +255,7 @@ impl Engine {
     /// Whether this node has come in and had the registry since it began, or came back.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.core.synced
+        self.core.synced || self.core.settled
     }
 
     /// Whether this node has left.

@@ -828,6 +828,7 @@ impl World {
             assert_eq!(engine.view().members.len(), alive.len(), "seed {seed}: view of n{index}");
             assert_eq!(engine.view().id(), view, "seed {seed}: view of n{index}");
             assert!(engine.is_settled(), "seed {seed}: n{index} is not settled");
+            assert!(engine.is_synced(), "seed {seed}: n{index} is settled and not synced");
             let open = &self.nodes[*index].handovers;
             assert!(open.is_empty(), "seed {seed}: n{index} never told the end of {open:?}");
         }

@@ -548,6 +548,33 @@ fn the_history_of_a_child_is_gathered_from_the_nodes_that_saw_it() {
 }
 
 #[test]
+fn a_move_from_a_node_that_goes_down_does_not_claim_to_have_kept_the_state() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let hubs = Net::Memory(network.clone()).cluster(3).await;
+        start(&hubs[0], "c").await;
+        let owner = hubs[0].lookup("c").await.expect("it is there").node;
+        let lost = hubs.iter().position(|hub| hub.node_id() == owner).expect("one of them");
+        let [asked, target] = [(lost + 1) % 3, (lost + 2) % 3];
+        let app = client!(hubs[asked], options());
+        eventually("it is known here", async || {
+            call(&app, get("/children/c")).await.0 == StatusCode::OK
+        })
+        .await;
+        for other in [asked, target] {
+            network.cut(owner, hubs[other].node_id());
+        }
+        let to = json!({ "to": format!("n{target}") });
+        let (status, moved) = call(&app, post("/children/c/migrate").set_json(&to)).await;
+        assert_eq!(status, StatusCode::OK, "{moved}");
+        assert_eq!(moved["began_anew"], true, "{moved}");
+        assert_eq!(moved["node"]["name"], format!("n{target}"));
+        assert!(moved["text"].as_str().expect("words").contains("began anew"), "{moved}");
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn what_cannot_be_started_is_told_why() {
     run(async {
         let hub = Net::Tcp.node("a", None, |_| {}).await;

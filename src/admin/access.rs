@@ -305,7 +305,7 @@ pub(crate) struct Session {
 
 /// What this client may do.
 #[utoipa::path(
-    get, path = "/session", tag = "access",
+    get, path = "/session", operation_id = "get_session", tag = "access",
     responses(
         (status = 200, body = Session),
         (status = 401, body = Problem, content_type = "application/problem+json"),

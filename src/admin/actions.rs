@@ -19,8 +19,10 @@ use super::{
 use crate::{
     error::{MigrateError, StartChildError, StopChildError},
     model::{
-        child::{ChildSpec, RestartRule},
+        child::{ChildSpec, Epoch, Ownership, RestartRule},
         id::{ChildId, KindName, NodeId},
+        member::Member,
+        observe::{Answer, Question},
         report::StartFailed,
     },
 };
@@ -118,6 +120,9 @@ pub(crate) struct ActionView {
     /// The epoch at which it runs now.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<String>,
+    /// Present, and true, if its node went down meanwhile, and its state with it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    began_anew: bool,
     /// What was done, or would be, in words.
     text: String,
 }
@@ -131,6 +136,7 @@ impl ActionView {
             node: None,
             from: None,
             epoch: None,
+            began_anew: false,
             text,
         }
     }
@@ -146,17 +152,37 @@ async fn there(desk: &Desk, child: &ChildId) -> Result<Option<(NodeId, Arc<Child
     .await
 }
 
-/// How a child was asked for that is there, though this node may not have heard of it yet.
-async fn surely_there(desk: &Desk, child: &ChildId) -> Result<Arc<ChildSpec>, Problem> {
+/// What this node will know of a child soon; `None`: it does not within [`HEARSAY`].
+async fn soon<R>(
+    desk: &Desk,
+    child: &ChildId,
+    look: impl Fn(&Ownership) -> Option<R> + Copy + Send + 'static,
+) -> Result<Option<R>, Problem>
+where
+    R: Send + 'static,
+{
     for _ in 0..HEARSAY.as_millis() / LOOK_AGAIN.as_millis() {
-        if let Some((_, spec)) = there(desk, child).await? {
-            return Ok(spec);
+        let child = child.clone();
+        let seen = desk
+            .look(move |running| {
+                let (_, ownership) = running.engine.registry().owner(&child)?;
+                look(ownership)
+            })
+            .await?;
+        if seen.is_some() {
+            return Ok(seen);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Err(Problem::unavailable(format!(
-        "there is a child {child}, but this node does not know yet how it was started; ask again"
-    )))
+    Ok(None)
+}
+
+fn unknown_kind(kind: &KindName) -> Problem {
+    Problem::unprocessable(format!("no node that takes children has registered the kind {kind}"))
+}
+
+fn nobody() -> Problem {
+    Problem::unavailable("no node takes children")
 }
 
 /// The same request again is answered as before; another one for a taken id is refused.
@@ -182,12 +208,12 @@ fn same(asked: &ChildSpec, there: &ChildSpec, node: &NodeName) -> Result<(), Pro
     }
     let (child, node) = (asked.id(), &node.name);
     let differs = differs.join(", ");
-    Err(Problem::conflict(format!("{child} is on {node} already, with another {differs}")))
+    Err(Problem::conflict(format!("{child} is on {node} already, and differs in: {differs}")))
 }
 
 /// Starts a child where it belongs.
 #[utoipa::path(
-    post, path = "/children", tag = "children",
+    post, path = "/children", operation_id = "start_child", tag = "children",
     params(
         DryRun,
         ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
@@ -212,7 +238,7 @@ pub(crate) async fn start(
     body: web::Json<StartBody>,
 ) -> Result<HttpResponse, Problem> {
     let spec = body.into_inner().spec()?;
-    let child = spec.id().clone();
+    let (child, kind) = (spec.id().clone(), spec.kind().clone());
     if query.dry_run {
         if let Some((node, there)) = there(&desk, &child).await? {
             let node = NodeName::of(&desk, node);
@@ -225,8 +251,10 @@ pub(crate) async fn start(
         let node = desk.look(move |running| running.engine.would_start(spec)).await?;
         let node = node.map(|node| NodeName::of(&desk, node));
         let Some(node) = node else {
-            let why = "no node takes children of this kind, or none takes any";
-            return Err(Problem::unprocessable(why));
+            let anybody = desk
+                .look(|running| running.engine.view().members.values().any(Member::takes_children))
+                .await?;
+            return Err(if anybody { unknown_kind(&kind) } else { nobody() });
         };
         let text = format!("{child} would be started on {}.", node.name);
         let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
@@ -245,7 +273,13 @@ pub(crate) async fn start(
         }
         Err(StartChildError::Exists { node, .. }) => {
             let node = NodeName::of(&desk, node);
-            let there = surely_there(&desk, &child).await?;
+            let there = soon(&desk, &child, |ownership| Some(ownership.spec.clone())).await?;
+            let there = there.ok_or_else(|| {
+                Problem::unavailable(format!(
+                    "there is a child {child}, but this node does not know yet how it was started; \
+                     ask again"
+                ))
+            })?;
             same(&spec, &there, &node)?;
             let text = format!("{child} was on {} already.", node.name);
             Ok(HttpResponse::Ok().json(ActionView {
@@ -258,19 +292,20 @@ pub(crate) async fn start(
         Err(StartChildError::Failed { reason: StartFailed::Timeout, .. }) => Err(Problem::timeout(
             format!("{child} was not started in time; it may be, all the same"),
         )),
-        Err(
-            error @ StartChildError::Failed {
-                reason: StartFailed::NoNode | StartFailed::Leaving,
-                ..
-            },
-        ) => Err(Problem::unavailable(error.to_string())),
+        Err(StartChildError::Failed { reason: StartFailed::UnknownKind { .. }, .. }) => {
+            Err(unknown_kind(&kind))
+        }
+        Err(StartChildError::Failed { reason: StartFailed::NoNode, .. }) => Err(nobody()),
+        Err(error @ StartChildError::Failed { reason: StartFailed::Leaving, .. }) => {
+            Err(Problem::unavailable(error.to_string()))
+        }
         Err(error) => Err(Problem::unprocessable(error.to_string())),
     }
 }
 
 /// Stops a child for good, wherever it runs.
 #[utoipa::path(
-    delete, path = "/children/{child}", tag = "children",
+    delete, path = "/children/{child}", operation_id = "stop_child", tag = "children",
     params(
         ("child" = String, Path, description = "Its id, percent-encoded"),
         DryRun,
@@ -312,6 +347,14 @@ pub(crate) async fn stop(
     }
 }
 
+/// Who handed a child over to this node at this epoch, if it says so.
+async fn came_from(desk: &Desk, node: NodeId, child: &ChildId, epoch: Epoch) -> Option<NodeId> {
+    let question = Question::Children { ids: vec![child.clone()] };
+    let Ok(Answer::Children(reports)) = desk.ask(node, question).await else { return None };
+    let (from, at) = reports.into_iter().find(|report| report.child == *child)?.came?;
+    (at == epoch).then_some(from)
+}
+
 /// Where a child is to go.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -325,7 +368,7 @@ pub(crate) struct MigrateBody {
 
 /// Moves a child to a node with its state, and binds it there.
 #[utoipa::path(
-    post, path = "/children/{child}/migrate", tag = "children",
+    post, path = "/children/{child}/migrate", operation_id = "migrate_child", tag = "children",
     params(
         ("child" = String, Path, description = "Its id, percent-encoded"),
         DryRun,
@@ -349,7 +392,8 @@ pub(crate) async fn migrate(
     body: web::Json<MigrateBody>,
 ) -> Result<HttpResponse, Problem> {
     let child = child_id(&path.child)?;
-    let Whole { row, candidates, .. } = whole(&desk, &child).await?;
+    let Whole { row, candidates, why } = whole(&desk, &child).await?;
+    let (born, epoch_before) = (why.born, why.epoch);
     let to = nodes::find(&desk, &body.to).await.map_err(Problem::of_body)?;
     let why_not = match candidates.iter().find(|candidate| candidate.id == to) {
         Some(candidate) => candidate.why_not,
@@ -384,16 +428,30 @@ pub(crate) async fn migrate(
     }
     match request.await {
         Ok(epoch) => {
-            let (outcome, text) = if before == to {
+            // Much may have happened since the look: its node may have gone, or sent it elsewhere.
+            let born_now = soon(&desk, &child, move |ownership| {
+                (ownership.epoch >= epoch).then_some(ownership.born)
+            });
+            let began_anew = born_now.await?.is_some_and(|now| now != born);
+            let came = came_from(&desk, to, &child, epoch).await;
+            let moved_from = came.map_or(from.clone(), |came| NodeName::of(&desk, came));
+            let (outcome, text) = if began_anew {
+                let text = format!(
+                    "{child} is on {} now, but began anew: {} went down, and its state with it.",
+                    node.name, from.name
+                );
+                ("moved", text)
+            } else if before == to && epoch == epoch_before {
                 ("already_there", format!("{child} was on {} already.", node.name))
             } else {
-                ("moved", format!("{child} moved from {} to {}.", from.name, node.name))
+                ("moved", format!("{child} moved from {} to {}.", moved_from.name, node.name))
             };
             Ok(HttpResponse::Ok().json(ActionView {
                 outcome: Some(outcome),
                 node: Some(node),
-                from: Some(from),
+                from: Some(moved_from),
                 epoch: Some(epoch.to_string()),
+                began_anew,
                 ..ActionView::new(&child, text)
             }))
         }

@@ -299,7 +299,7 @@ impl ChildFilter {
 
 /// The children of all nodes that the filters match, by id.
 #[utoipa::path(
-    get, path = "/children", tag = "children", params(ChildFilter),
+    get, path = "/children", operation_id = "list_children", tag = "children", params(ChildFilter),
     responses(
         (status = 200, body = Page<ChildView>),
         (status = 304, description = "As the entity tag says"),
@@ -373,7 +373,7 @@ async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<No
 
 /// One child with all that is known of it.
 #[utoipa::path(
-    get, path = "/children/{child}", tag = "children",
+    get, path = "/children/{child}", operation_id = "get_child", tag = "children",
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
         (status = 200, body = ChildDetail),

@@ -308,7 +308,7 @@ pub(crate) struct Replay {
 /// to another. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when
 /// the hub has stopped.
 #[utoipa::path(
-    get, path = "/events", tag = "events",
+    get, path = "/events", operation_id = "stream_events", tag = "events",
     params(Replay, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),

@@ -252,7 +252,7 @@ fn cursor_of(report: &HandoverReport) -> Result<String, Problem> {
 /// The handovers that the nodes which are in remember, those under way first. Of one whose source has
 /// gone only the target tells, without phases.
 #[utoipa::path(
-    get, path = "/handovers", tag = "handovers", params(HandoverFilter),
+    get, path = "/handovers", operation_id = "list_handovers", tag = "handovers", params(HandoverFilter),
     responses(
         (status = 200, body = Handovers),
         (status = 304, description = "As the entity tag says"),

@@ -61,7 +61,7 @@ fn respond(up: bool, checks: Checks) -> HttpResponse {
 
 /// Whether the hub answers: if not, the process should be restarted.
 #[utoipa::path(
-    get, path = "/health/live", tag = "health",
+    get, path = "/health/live", operation_id = "get_liveness", tag = "health",
     responses((status = 200, body = Health), (status = 503, body = Health)),
 )]
 pub(crate) async fn live(desk: web::Data<Desk>) -> HttpResponse {
@@ -73,7 +73,7 @@ pub(crate) async fn live(desk: web::Data<Desk>) -> HttpResponse {
 /// leaving: if not, no traffic should be sent to it. That others join, leave or die does not change
 /// it.
 #[utoipa::path(
-    get, path = "/health/ready", tag = "health",
+    get, path = "/health/ready", operation_id = "get_readiness", tag = "health",
     responses((status = 200, body = Health), (status = 503, body = Health)),
 )]
 pub(crate) async fn ready(desk: web::Data<Desk>) -> HttpResponse {

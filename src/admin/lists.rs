@@ -50,7 +50,7 @@ pub(crate) fn no_cursor() -> Problem {
 
 /// The key of the item behind which a page begins.
 pub(crate) fn key(cursor: Option<&str>) -> Result<Option<String>, Problem> {
-    let Some(cursor) = cursor else { return Ok(None) };
+    let Some(cursor) = cursor.filter(|cursor| !cursor.is_empty()) else { return Ok(None) };
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| no_cursor())?;
     String::from_utf8(bytes).map(Some).map_err(|_| no_cursor())
 }
@@ -87,6 +87,7 @@ mod tests {
     fn a_cursor_reads_back_and_a_wrong_one_is_told() {
         let key_of = |cursor: &str| key(Some(cursor)).ok().flatten();
         assert_eq!(key_of(&cursor("room/löbby")).as_deref(), Some("room/löbby"));
+        assert_eq!(key(Some("")).ok(), Some(None), "as if there were none");
         assert!(key(Some("%%%")).is_err());
         assert!(key(Some("_w")).is_err(), "bytes that are no text");
         assert!(limit(Some(0)).is_err() && limit(Some(1_001)).is_err());

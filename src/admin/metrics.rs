@@ -213,7 +213,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
 
 /// The metrics of this node, libp2p's own included.
 #[utoipa::path(
-    get, path = "/metrics", tag = "metrics",
+    get, path = "/metrics", operation_id = "get_metrics", tag = "metrics",
     responses(
         (status = 200, body = String, content_type = "application/openmetrics-text"),
         Reading,

@@ -262,7 +262,7 @@ pub(crate) struct NodeFilter {
 /// The nodes that are in, by id. For the entity tag, uptimes count in steps of 10 s and round trips
 /// in doublings.
 #[utoipa::path(
-    get, path = "/nodes", tag = "nodes", params(NodeFilter),
+    get, path = "/nodes", operation_id = "list_nodes", tag = "nodes", params(NodeFilter),
     responses(
         (status = 200, body = Page<NodeView>),
         (status = 304, description = "As the entity tag says"),
@@ -277,6 +277,9 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let limit = lists::limit(query.limit)?;
     let after = lists::key(query.cursor.as_deref())?;
+    if after.as_ref().is_some_and(|after| after.parse::<NodeId>().is_err()) {
+        return Err(lists::no_cursor());
+    }
     let (mut known, children) = known(&desk).await?;
     known.retain(|known| {
         let member = &known.member;
@@ -325,7 +328,7 @@ pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
 
 /// One node.
 #[utoipa::path(
-    get, path = "/nodes/{node}", tag = "nodes",
+    get, path = "/nodes/{node}", operation_id = "get_node", tag = "nodes",
     params(("node" = String, Path, description = "Its id, or its name if only one has it")),
     responses(
         (status = 200, body = NodeView),
@@ -382,7 +385,7 @@ pub(crate) fn not_asked(node: &NodeName) -> Problem {
 
 /// Asks a node to hand its children over and go. It begins; `GET /nodes` shows how far it is.
 #[utoipa::path(
-    post, path = "/nodes/{node}/leave", tag = "nodes",
+    post, path = "/nodes/{node}/leave", operation_id = "leave_node", tag = "nodes",
     params(
         ("node" = String, Path, description = "Its id, or its name if only one has it"),
         DryRun,
@@ -403,11 +406,15 @@ pub(crate) async fn leave(
 ) -> Result<HttpResponse, Problem> {
     let node = find(&desk, &path.node).await?;
     let name = NodeName::of(&desk, node);
+    let counted = |children: u64| match children {
+        1 => "1 child".to_owned(),
+        children => format!("{children} children"),
+    };
     let nobody = |children: u64| {
         Problem::conflict(format!(
-            "{} has {children} children and no other node takes any; stop it instead, or start \
-             another node first",
-            name.name
+            "{} has {} and no other node takes any; stop it instead, or start another node first",
+            name.name,
+            counted(children)
         ))
     };
     if query.dry_run {
@@ -420,13 +427,13 @@ pub(crate) async fn leave(
         if !could {
             return Err(nobody(children));
         }
-        let text = format!("{} would hand {children} children over and leave.", name.name);
+        let text = format!("{} would hand {} over and leave.", name.name, counted(children));
         let view = LeaveView { dry_run: true, outcome: None, node: name, children, text };
         return Ok(HttpResponse::Ok().json(view));
     }
     match desk.ask(node, Question::Leave).await {
         Ok(Answer::Leave { children, begins: true }) => {
-            let text = format!("{} hands {children} children over and leaves.", name.name);
+            let text = format!("{} hands {} over and leaves.", name.name, counted(children));
             let outcome = Some("leaving");
             let view = LeaveView { dry_run: false, outcome, node: name, children, text };
             Ok(HttpResponse::Accepted().json(view))

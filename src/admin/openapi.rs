@@ -1,10 +1,10 @@
 //! The description of the API, made from the handlers themselves.
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document, Server,
+        OpenApi as Document, RefOr, Server,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -39,7 +39,7 @@ use super::{
         state::state,
         why::why,
     ),
-    modifiers(&Security),
+    modifiers(&Security, &Words),
     security((), ("token" = [])),
 )]
 struct Api;
@@ -60,4 +60,50 @@ pub(crate) async fn document(request: HttpRequest) -> HttpResponse {
     let path = request.path().trim_end_matches("/openapi.json");
     document.servers = Some(vec![Server::new(if path.is_empty() { "/" } else { path })]);
     HttpResponse::Ok().json(document)
+}
+
+/// A description is required: where none was written the status has words.
+struct Words;
+
+impl Modify for Words {
+    fn modify(&self, document: &mut Document) {
+        for path in document.paths.paths.values_mut() {
+            let operations = [&mut path.get, &mut path.post, &mut path.delete]
+                .into_iter()
+                .filter_map(Option::as_mut);
+            for (status, response) in operations.flat_map(|one| one.responses.responses.iter_mut())
+            {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                    && let Ok(status) = status.parse::<StatusCode>()
+                {
+                    response.description = status.canonical_reason().unwrap_or("None").to_owned();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_every_response_is_described() {
+        let document = serde_json::to_value(Api::openapi()).expect("plain data");
+        let mut names = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in operations.as_object().expect("operations") {
+                let name = operation["operationId"].as_str().expect("a name").to_owned();
+                assert!(names.insert(name.clone()), "{name} is there twice");
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    let words = response["description"].as_str().unwrap_or_default();
+                    assert!(!words.is_empty(), "{method} {path} {status}");
+                }
+            }
+        }
+        assert_eq!(names.len(), 17);
+    }
 }

@@ -118,7 +118,11 @@ impl Problem {
             E::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self::new(status, error.to_string())
+        let detail = match error {
+            E::ContentType => "the body must be application/json".to_owned(),
+            error => error.to_string(),
+        };
+        Self::new(status, detail)
     }
 }
 

@@ -112,7 +112,7 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
 
 /// The settings, strategies and kinds of the node that answers. No secret is among them.
 #[utoipa::path(
-    get, path = "/settings", tag = "settings",
+    get, path = "/settings", operation_id = "get_settings", tag = "settings",
     responses(
         (status = 200, body = SettingsView),
         Reading,

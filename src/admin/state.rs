@@ -35,13 +35,19 @@ pub(crate) struct StateView {
     json: Option<Value>,
 }
 
+/// The bytes of the state.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code, reason = "it describes a body that is bytes")]
+pub(crate) struct Cbor(Vec<u8>);
+
 /// The state of a child: as CBOR if that is accepted first, else in diagnostic notation and JSON.
 /// Only if the options allow it.
 #[utoipa::path(
-    get, path = "/children/{child}/state", tag = "children",
+    get, path = "/children/{child}/state", operation_id = "get_child_state", tag = "children",
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
-        (status = 200, content((StateView = "application/json"), (Vec<u8> = "application/cbor"))),
+        (status = 200, content((StateView = "application/json"), (Cbor = "application/cbor"))),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 409, body = Problem, content_type = "application/problem+json"),
         (status = 413, body = Problem, content_type = "application/problem+json"),

@@ -162,7 +162,7 @@ pub(crate) fn why_view(
 
 /// Where a child is, and which rule put it there.
 #[utoipa::path(
-    get, path = "/children/{child}/why", tag = "children",
+    get, path = "/children/{child}/why", operation_id = "explain_child", tag = "children",
     params(("child" = String, Path, description = "Its id, percent-encoded")),
     responses(
         (status = 200, body = WhyView),

@@ -23,7 +23,7 @@ impl InvalidId {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $limit:literal, $allowed:expr, $rule:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $limit:literal, $fits:expr, $rule:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -36,8 +36,8 @@ macro_rules! text_id {
             /// [`InvalidId`] when the text does not have the shape named above.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidId> {
                 let text = text.as_ref();
-                let allowed: fn(char) -> bool = $allowed;
-                if text.is_empty() || text.len() > $limit || !text.chars().all(allowed) {
+                let fits: fn(&str) -> bool = $fits;
+                if text.is_empty() || text.len() > $limit || !fits(text) {
                     return Err(InvalidId::new($what, text, $rule));
                 }
                 Ok(Self(text.into()))
@@ -103,12 +103,17 @@ macro_rules! text_id {
     };
 }
 
-fn plain(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+fn plain(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
 }
 
-fn printable(c: char) -> bool {
-    !c.is_control()
+fn printable(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+/// Programs that read a URL take these two out of its path, however they are written.
+fn addressable(text: &str) -> bool {
+    printable(text) && text != "." && text != ".."
 }
 
 text_id! {
@@ -126,8 +131,10 @@ text_id! {
 text_id! {
     /// The identity of a child in its hub, the same wherever it runs.
     ///
-    /// 1 to 256 bytes of UTF-8 without control characters.
-    ChildId, "child id", 256, printable, "1 to 256 bytes without control characters"
+    /// 1 to 256 bytes of UTF-8 without control characters, and neither `.` nor `..`, which no URL can
+    /// name.
+    ChildId, "child id", 256, addressable,
+    "1 to 256 bytes without control characters, and neither . nor .."
 }
 text_id! {
     /// The name under which nodes agree on what sort of actor a child is.

@@ -548,6 +548,41 @@ fn the_history_of_a_child_is_gathered_from_the_nodes_that_saw_it() {
 }
 
 #[test]
+fn a_child_that_moves_is_found_as_moving_from_every_node() {
+    run(async {
+        let hubs = Net::Tcp.cluster(3).await;
+        let child = start(&hubs[0], "c").await;
+        start(&hubs[0], "still").await;
+        let owner = hubs[0].lookup("c").await.expect("it is there").node;
+        let at = hubs.iter().position(|hub| hub.node_id() == owner).expect("one of them");
+        let app = client!(hubs[(at + 1) % 3], options());
+        // Its handler goes on for a while, and the move waits for it.
+        let later = actix_rt::spawn(async move { child.send(Later { ms: 4_000 }).await });
+        eventually("its handler has started", async || {
+            call(&app, get("/children/c")).await.1["runtime"]["handled"] == 1
+        })
+        .await;
+        let target = hubs[(at + 2) % 3].node_id();
+        let request = hubs[at].migrate("c", target);
+        let migration = actix_rt::spawn(request.into_future());
+        eventually("it is seen to move", async || {
+            let (_, moving) = call(&app, get("/children?state=moving")).await;
+            moving["total"] == 1
+                && moving["items"][0]["id"] == "c"
+                && moving["items"][0]["state"] == "moving"
+        })
+        .await;
+        let (_, running) = call(&app, get("/children?state=running")).await;
+        let items = running["items"].as_array().expect("a list");
+        assert!(items.iter().all(|item| item["state"] == "running"), "{running}");
+        assert_eq!((&running["total"], items.len()), (&json!(1), 1), "{running}");
+        assert_eq!(later.await.expect("no panic").ok(), Some(4_000));
+        migration.await.expect("no panic").expect("it moves");
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn a_move_from_a_node_that_goes_down_does_not_claim_to_have_kept_the_state() {
     run(async {
         let network = MemoryNetwork::new();

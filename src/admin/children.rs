@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Desk,
     events::EventView,
-    handovers::HandoverView,
+    handovers::{self, HandoverView},
     lists::{self, Page},
     nodes::{NodeName, time_of},
     problem::{Problem, Reading},
@@ -124,6 +124,8 @@ pub(crate) struct Row {
     pub(crate) owner: NodeRun,
     is_live: bool,
     is_moving: bool,
+    /// How it stands, if that was settled before.
+    state: Option<ChildState>,
     ownership: Ownership,
 }
 
@@ -140,6 +142,7 @@ impl Row {
             owner,
             is_live: engine.view().is_live(owner),
             is_moving: engine.is_moving(child),
+            state: None,
             ownership: ownership.clone(),
         }
     }
@@ -163,13 +166,13 @@ fn state_of(is_live: bool, is_moving: bool) -> ChildState {
 }
 
 fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
-    let Row { child, owner, is_live, is_moving, ownership } = row;
+    let Row { child, owner, is_live, is_moving, state, ownership } = row;
     let told_moving = runtime.as_ref().is_some_and(|r| r.phase == ChildPhase::Moving);
     let node = NodeName::of(desk, owner.node);
     ChildView {
         id: child.to_string(),
         kind: ownership.spec.kind().to_string(),
-        state: state_of(is_live, is_moving || told_moving),
+        state: state.unwrap_or_else(|| state_of(is_live, is_moving || told_moving)),
         nodes: vec![InstanceView { id: node.id, name: node.name, role: role_name(ownership.role) }],
         epoch: ownership.epoch.to_string(),
         pinned: ownership.pinned.map(|node| node.to_string()),
@@ -248,7 +251,13 @@ pub(crate) struct ChildFilter {
 impl ChildFilter {
     /// The page behind this child, one more to know whether there are more, and how many children
     /// there are on all pages.
-    fn page(&self, running: &Running, after: Option<&ChildId>, limit: usize) -> (Vec<Row>, usize) {
+    fn page(
+        &self,
+        running: &Running,
+        moving: &BTreeSet<ChildId>,
+        after: Option<&ChildId>,
+        limit: usize,
+    ) -> (Vec<Row>, usize) {
         let registry = running.engine.registry();
         let nodes = self.node.as_deref().map(|wanted| {
             let members = running.engine.view().members.values();
@@ -257,11 +266,20 @@ impl ChildFilter {
             };
             members.filter(is_wanted).map(|member| member.id).collect::<BTreeSet<NodeId>>()
         });
+        let stands = |child: &ChildId, owner: NodeRun| {
+            let is_moving = running.engine.is_moving(child) || moving.contains(child);
+            state_of(running.engine.view().is_live(owner), is_moving)
+        };
         let fits = |&(child, owner, ownership): &(&ChildId, NodeRun, &Ownership)| {
-            self.fits(running, nodes.as_ref(), child, owner, ownership)
+            self.fits(nodes.as_ref(), child, owner, ownership)
+                && self.state.is_none_or(|state| state == stands(child, owner))
         };
         let rows = registry.children_behind(after).filter(fits).take(limit + 1);
-        let rows = rows.map(|(child, owner, ownership)| Row::of(running, child, owner, ownership));
+        let rows = rows.map(|(child, owner, ownership)| Row {
+            // What was asked for is what is shown, whatever the owner says a moment later.
+            state: self.state,
+            ..Row::of(running, child, owner, ownership)
+        });
         let total = if self.is_empty() {
             registry.len()
         } else {
@@ -280,20 +298,16 @@ impl ChildFilter {
 
     fn fits(
         &self,
-        running: &Running,
         nodes: Option<&BTreeSet<NodeId>>,
         child: &ChildId,
         owner: NodeRun,
         ownership: &Ownership,
     ) -> bool {
-        let (engine, spec) = (&running.engine, &ownership.spec);
+        let spec = &ownership.spec;
         nodes.is_none_or(|nodes| nodes.contains(&owner.node))
             && self.kind.as_ref().is_none_or(|kind| spec.kind().as_str() == kind)
             && self.text.as_ref().is_none_or(|text| child.as_str().contains(text.as_str()))
             && self.tag.as_ref().is_none_or(|tag| spec.tags().iter().any(|t| t.as_str() == tag))
-            && self.state.is_none_or(|state| {
-                state_of(engine.view().is_live(owner), engine.is_moving(child)) == state
-            })
     }
 }
 
@@ -317,8 +331,13 @@ pub(crate) async fn list(
     let filter = query.into_inner();
     let after =
         after.map(|after| ChildId::new(&after)).transpose().map_err(|_| lists::no_cursor())?;
+    // Only its owner knows that a child moves, until the move is committed.
+    let moving = match filter.state {
+        Some(_) => handovers::moving(&desk).await?,
+        None => BTreeSet::new(),
+    };
     let (mut rows, total) =
-        desk.look(move |running| filter.page(running, after.as_ref(), limit)).await?;
+        desk.look(move |running| filter.page(running, &moving, after.as_ref(), limit)).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| lists::cursor(row.child.as_str()));

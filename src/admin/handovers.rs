@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map::Entry},
 };
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -209,6 +209,20 @@ async fn all(desk: &Desk) -> Result<(Vec<HandoverReport>, Vec<NodeId>), Problem>
     let mut reports = once_each(told);
     reports.sort_by_cached_key(place);
     Ok((reports, unreachable))
+}
+
+/// The children that move now, as their owners say.
+pub(crate) async fn moving(desk: &Desk) -> Result<BTreeSet<ChildId>, Problem> {
+    // None of those that have ended.
+    let question = || Question::Handovers { since: u64::MAX };
+    let asked = desk.members().await?.into_iter().map(|run| desk.ask(run.node, question()));
+    let mut moving = BTreeSet::new();
+    for answer in join_all(asked).await {
+        if let Ok(Answer::Handovers(told)) = answer {
+            moving.extend(told.running.into_iter().map(|report| report.child));
+        }
+    }
+    Ok(moving)
 }
 
 /// Both ends tell of a handover. The source knows more; the target is there when it has gone.

@@ -10,6 +10,7 @@ use std::{
     error::Error,
     net::SocketAddr,
     num::NonZeroU32,
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
@@ -19,12 +20,12 @@ use actix_hub::{
     prelude::*,
 };
 use actix_web::{App, HttpServer};
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// Runs a small cluster in one process and serves the admin endpoint of each node.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "admin", version)]
 struct Options {
     /// How many nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
@@ -32,7 +33,7 @@ struct Options {
     /// How many children.
     #[arg(long, default_value_t = 200)]
     children: u32,
-    /// Where the first node serves; the others on the ports after it.
+    /// Where the first node serves; the others on the ports after it. Port 0: any that are free.
     #[arg(long, default_value = "127.0.0.1:8090")]
     http: SocketAddr,
     /// Messages per second, from all nodes to all children.
@@ -91,7 +92,17 @@ fn name(n: u32) -> String {
 }
 
 #[actix_web::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
@@ -99,10 +110,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_writer(std::io::stderr)
         .init();
     let options = Options::parse();
+    // Not where it is read: the message of a value that is refused there would show it.
+    let wrong = |what: &str| Options::command().error(ErrorKind::ValueValidation, what).exit();
     let access = match &options.token {
-        Some(token) => AdminAccess::token(AdminToken::new(token)?),
+        Some(token) => match AdminToken::new(token) {
+            Ok(token) => AdminAccess::token(token),
+            Err(error) => wrong(&format!("--token: {error}")),
+        },
         None => AdminAccess::Loopback,
     };
+    let first = options.http.port();
+    if first != 0 && first.checked_add(options.nodes - 1).is_none() {
+        wrong(&format!("--http: there are no {} ports from {first} on", options.nodes));
+    }
     let mount = AdminOptions::default()
         .access(access)
         .states(options.states)
@@ -120,7 +140,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             builder = builder.seed(&first.addresses()[0]);
         }
         let hub = builder.start().await?;
-        let address = SocketAddr::new(options.http.ip(), options.http.port() + n);
+        // Port 0: the system chooses one for each.
+        let port = if first == 0 { 0 } else { first + n };
+        let address = SocketAddr::new(options.http.ip(), port);
         let (served, mount) = (hub.clone(), mount.clone());
         let server = HttpServer::new(move || {
             App::new().service(admin::scope(served.clone(), mount.clone()))
@@ -128,11 +150,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .workers(1)
         .disable_signals()
         .shutdown_timeout(1)
-        .bind(address)?
-        .run();
+        .bind(address)
+        .map_err(|error| format!("{address} cannot be served: {error}"))?;
+        let addresses = server.addrs();
+        let server = server.run();
         servers.push(server.handle());
         actix_rt::spawn(server);
-        println!("node {}  http://{address}/hub/", hub.node_name());
+        println!("node {}  http://{}/hub/", hub.node_name(), addresses[0]);
         hubs.push(hub);
     }
     while hubs[0].nodes().await.len() < hubs.len() {

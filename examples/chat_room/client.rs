@@ -76,6 +76,7 @@ impl Nodes {
     /// Asks one node after another until one answers. Refusals are final, silence is not.
     fn ask(&mut self, method: &str, target: &str, body: &str) -> Result<String, Box<dyn Error>> {
         let begin = Instant::now();
+        let mut is_told = false;
         loop {
             let mut problem = String::new();
             for _ in 0..self.0.len() {
@@ -89,6 +90,9 @@ impl Nodes {
             }
             if begin.elapsed() > GIVE_UP {
                 return Err(format!("no node answers ({}): {problem}", self.0.join(", ")).into());
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                eprintln!("{problem}; trying for {} s", GIVE_UP.as_secs());
             }
             std::thread::sleep(LOOK);
         }

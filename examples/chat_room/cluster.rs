@@ -60,7 +60,8 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         let Some((status, index)) = ended else { return end(nodes).await };
         let node = nodes.remove(index);
         let others: Vec<_> = nodes.iter().map(|node| node.name).collect();
-        println!("node {} {}; still there: {}", node.name, describe(status), others.join(", "));
+        let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+        println!("node {} {}; still there: {others}", node.name, describe(status));
     }
     Err("all nodes have ended".into())
 }

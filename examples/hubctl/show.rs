@@ -88,7 +88,7 @@ pub(crate) fn children(
     let limit = limit.or(all.then_some(1_000));
     let parameters = [
         ("tag", tag),
-        ("node", node.map(|node| filter_node(client, node)).transpose()?),
+        ("node", node.map(|node| filter_node(client, screen, node)).transpose()?),
         ("kind", kind),
         ("state", state.map(|state| format!("{state:?}").to_lowercase())),
         ("text", text),
@@ -152,7 +152,7 @@ pub(crate) fn handovers(
     let limit = limit.or(all.then_some(1_000));
     let parameters = [
         ("status", status.map(|status| format!("{status:?}").to_lowercase())),
-        ("node", node.map(|node| filter_node(client, node)).transpose()?),
+        ("node", node.map(|node| filter_node(client, screen, node)).transpose()?),
         ("child", child),
         ("limit", limit.map(|limit| limit.to_string())),
     ];
@@ -442,10 +442,14 @@ pub(crate) fn find_node(client: &Client, called: &str) -> Result<Option<Who>, Fa
     Ok(None)
 }
 
-/// The id of the node that is called so; else the text itself: the endpoint may know nodes that
-/// are not there any more.
-fn filter_node(client: &Client, called: String) -> Result<String, Failure> {
-    Ok(find_node(client, &called)?.map_or(called, |who| who.id.0))
+/// The id of the node that is called so; else the text itself, and a word of warning: the endpoint
+/// may know nodes that are not there any more.
+fn filter_node(client: &Client, screen: Screen, called: String) -> Result<String, Failure> {
+    if let Some(who) = find_node(client, &called)? {
+        return Ok(who.id.0);
+    }
+    screen.note(Tone::Warn, &format!("no node is called {} now", escape(&called)));
+    Ok(called)
 }
 
 /// Reads a list part by part, as long as `take` wants more.

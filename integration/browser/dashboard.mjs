@@ -53,7 +53,7 @@ const errors = [];
 /** What the browser itself notes of requests that this test makes fail: a child that was stopped, a
  * node that was ended, a token that is missing. */
 const provoked = (text, url) => text.startsWith("Failed to load resource")
-  && (url.includes("onerror") || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
+  && (/onerror|order_/.test(url) || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
 function watch(page) {
   page.setDefaultTimeout(WAIT);
   page.on("console", (message) => {
@@ -127,6 +127,29 @@ try {
   await page.getByText("1 to 5 of 5", { exact: true }).waitFor();
   check((await page.locator("tbody tr").count()) === 5, "five rows");
   await shot("children");
+
+  step("the way back leads to the page as it was left; what is selected stays so");
+  await go("overview", "Nodes");
+  await go("children", "Children");
+  await page.getByLabel("Node").fill("b");
+  const ofB = page.getByText(/^1 to 50 of 3,/);
+  await ofB.waitFor();
+  await page.getByRole("button", { name: "Next" }).click();
+  await page.getByText(/^51 to 100 of 3,/).waitFor();
+  await page.locator("tbody a").first().click();
+  await page.getByRole("heading", { name: "Why it is where it is" }).waitFor();
+  await page.goBack();
+  await page.getByText(/^51 to 100 of 3,/).waitFor();
+  check(await page.getByLabel("Node").inputValue() === "b", "the filter was forgotten");
+  await page.locator("tbody td").nth(1).dblclick({ position: { x: 12, y: 14 } });
+  await twice("children?");
+  check(await page.evaluate(() => String(getSelection()).trim()) === "tally", "the selection was lost");
+  await page.locator(".held").waitFor();
+  await page.evaluate(() => getSelection().empty());
+  await page.locator(".held").waitFor({ state: "detached" });
+  await go("overview", "Nodes");
+  await go("children", "Children");
+  await page.getByLabel("Id contains").fill("tally/0123");
 
   step("a child: why, state, and a move with its dry run first");
   await page.getByRole("link", { name: "tally/01231" }).click();
@@ -202,6 +225,25 @@ try {
     check(wide <= 0, `${hash} is ${wide} px too wide for a phone`);
   }
   await shot("phone");
+  const long = `order_${"550e8400e29b41d4a716446655440000".repeat(7)}`;
+  const started = await page.evaluate((id) => fetch("children", {
+    method: "POST", headers: { "X-Actix-Hub": "1", "Content-Type": "application/json" }, body: JSON.stringify({ id, kind: "tally", args: null }),
+  }).then((response) => response.status), long);
+  check(started === 201, `status ${started}`);
+  await page.goto(`${base}#/child/${long}`);
+  await page.getByRole("button", { name: "Stop …" }).click();
+  await dialog.getByText(/would be stopped for good/).waitFor();
+  await page.screenshot({ path: `${shots}/dashboard-phone-dialog.png` });
+  const [over, cancel] = await page.evaluate(() => {
+    const [box, button] = [document.querySelector("dialog"), document.getElementById("dialog-cancel")];
+    return [box.scrollWidth - box.clientWidth, button.scrollWidth - button.clientWidth];
+  });
+  check(over <= 0 && cancel <= 0, `the dialog is ${over} px too wide, its way out ${cancel}`);
+  await dialog.getByRole("button", { name: /^Stop / }).click();
+  await dialog.getByText(/was stopped for good/).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await page.getByText("There is no such child.").waitFor();
+  check(await page.evaluate(() => document.activeElement !== document.body), "the focus fell off the page");
   await page.setViewportSize({ width: 1280, height: 860 });
 
   step("a node leaves while the page is open");

@@ -71,9 +71,14 @@ function facts(pairs) {
   return make("dl", { class: "facts" }, pairs.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value ?? "–")]));
 }
 
-/** Draws a part anew; what has the focus keeps it, and what was scrolled stays so. */
+/** Draws a part anew; what has the focus keeps it, and what was scrolled stays so. A part whose text
+ * is selected waits, and says so: the text is wanted as it is. */
 function refill(box, ...content) {
   if (pressed && box.contains(pressed)) return;
+  const selection = getSelection();
+  const held = selection !== null && !selection.isCollapsed && box.contains(selection.anchorNode);
+  box.classList.toggle("held", held);
+  if (held) return;
   const focused = box.contains(document.activeElement) ? document.activeElement : null;
   const keyOf = (element) => element.dataset.key ?? element.getAttribute("href");
   const key = focused && keyOf(focused);
@@ -165,7 +170,7 @@ document.getElementById("sign-in").addEventListener("submit", (event) => {
   token = field.value;
   try { sessionStorage.setItem("actix-hub-token", token); } catch { /* it is asked for again */ }
   field.value = "";
-  begin();
+  begin().then(() => { if (!main.hidden) main.focus(); });
 });
 
 /** What a view reads: what it shows is new only when all of it came. */
@@ -200,6 +205,10 @@ setInterval(judge, 1000);
 let dialogs = 0;
 let busy = false;
 dialog.addEventListener("cancel", (event) => { if (busy) event.preventDefault(); });
+// What opened it may be gone by now.
+dialog.addEventListener("close", () => setTimeout(() => {
+  if (document.activeElement === document.body || document.activeElement?.closest("[hidden]")) main.focus();
+}));
 
 /** Opens the dialog with nothing but words. */
 function tell(title, words) {
@@ -214,8 +223,10 @@ function confirmAction(title, fields, request) {
   const [body, text, go, cancel] = ["body", "text", "do", "cancel"].map((part) => document.getElementById(`dialog-${part}`));
   document.getElementById("dialog-title").textContent = title;
   body.replaceChildren(...fields);
-  go.textContent = title;
-  go.disabled = true;
+  go.textContent = title.length > 40 ? `${title.slice(0, 39)}…` : title;
+  // Not disabled, as that would take the focus away and swallow a click.
+  const ready = (is) => go.setAttribute("aria-disabled", String(!is));
+  ready(false);
   go.hidden = !request;
   const me = ++dialogs;
   let asked = 0;
@@ -230,21 +241,22 @@ function confirmAction(title, fields, request) {
     if (busy || !request) return;
     const mine = ++asked;
     say("Asking what it would do …");
-    go.disabled = true;
+    ready(false);
     try {
       const would = await request(true);
       if (mine !== asked || me !== dialogs) return;
       say(would.text);
-      go.disabled = false;
+      ready(true);
     } catch (error) {
       if (mine === asked) say(`${error.title ?? "It could not be asked"}: ${error.message}`, "error");
     }
   };
   go.onclick = async () => {
     if (busy) return;
+    if (go.getAttribute("aria-disabled") === "true") return notice("Wait until it is said what would be done.");
     busy = true;
     asked += 1;
-    go.disabled = true;
+    ready(false);
     cancel.disabled = true;
     for (const field of fields) field.querySelectorAll("input, select").forEach((part) => { part.disabled = true; });
     say("Under way …");
@@ -267,7 +279,14 @@ function confirmAction(title, fields, request) {
   };
   cancel.textContent = request ? "Cancel" : "Close";
   cancel.onclick = () => dialog.close();
-  for (const field of fields) field.addEventListener("change", tryIt);
+  let typing = null;
+  for (const field of fields) {
+    field.addEventListener("input", () => {
+      ready(false);
+      clearTimeout(typing);
+      typing = setTimeout(tryIt, 250);
+    });
+  }
   if (!dialog.open) dialog.showModal();
   tryIt();
 }
@@ -450,7 +469,7 @@ function overview() {
     refill(moves, latest.length
       ? table("Those under way first", [["child"], ["way"], ["status"], ["took", "number"]], latest.map((item) =>
           [childLink(item.child), `${item.from.name} → ${item.to.name}`, state(item.status), span(item.took_ms)]))
-      : make("p", { class: "quiet" }, "None yet."));
+      : make("p", { class: "quiet" }, "None that a node remembers."));
     refill(list, table("The nodes, as this one sees them",
       [["node"], ["state"], ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
@@ -468,7 +487,10 @@ function overview() {
 
 /** A list in pages: a form of filters, what `show` makes of a page, and the ways back and on. */
 function paged({ title, path, size, pause, fields, more = null, show }) {
-  let cursors = [""];
+  // Whoever comes back finds the page as it was left.
+  const kept = history.state?.[path];
+  for (const [name, , input] of fields) input.value = kept?.filter[name] ?? input.value;
+  let cursors = kept?.cursors ?? [""];
   let next = null;
   let latest = 0;
   let turning = false;
@@ -504,8 +526,11 @@ function paged({ title, path, size, pause, fields, more = null, show }) {
     const filter = Object.fromEntries(fields.map(([name, , input]) => [name, input.value]));
     const page = await ask(`${path}?${query({ ...filter, limit: String(size), cursor: wanted.at(-1) })}`);
     if (mine !== latest) return;
+    // What was on this page has gone.
+    if (!page.items.length && wanted.length > 1) return load(wanted.slice(0, -1));
     cursors = wanted;
     next = page.next_cursor;
+    history.replaceState({ ...history.state, [path]: { filter, cursors } }, "");
     back.disabled = cursors.length === 1;
     on.disabled = !next;
     const from = (cursors.length - 1) * size;
@@ -578,7 +603,7 @@ function child(id) {
     actions.hidden = false;
     owner = told.why.owner.id;
     const run = told.runtime;
-    parts.facts.replaceChildren(facts([
+    refill(parts.facts, facts([
       ["kind", told.kind], ["state", state(told.state)], ["node", told.nodes.map((node) => `${node.name} (${node.role})`).join(", ")],
       ["epoch", told.epoch], ["tags", told.tags.join(", ") || "–"],
       ["metadata", Object.entries(told.metadata).map(([key, value]) => `${key}: ${value}`).join("; ") || "–"],
@@ -588,14 +613,14 @@ function child(id) {
       ["restarted", told.spec.restart === "temporary" ? "never (temporary)" : `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
       ["arguments", told.spec.args_bytes === 1 ? "1 byte" : `${number(told.spec.args_bytes)} bytes`],
     ]));
-    parts.why.replaceChildren(make("p", {}, told.why.text), facts([
+    refill(parts.why, make("p", {}, told.why.text), facts([
       ["belongs on", told.why.belongs?.name ?? "nowhere"], ["home", told.why.home?.name ?? "none"],
       ["born at", told.why.born], ["copied at", told.why.copied],
       ["to choose from", told.why.candidates.map((node) => node.reason ? `${node.name} (${node.reason})` : node.name).join(", ")],
     ]));
     const { items } = await ask(`handovers?${query({ child: id, limit: "20" })}`);
-    parts.handover.replaceChildren(items.length ? timeline(items) : make("p", { class: "quiet" }, "None that a node remembers."));
-    parts.history.replaceChildren(
+    refill(parts.handover, items.length ? timeline(items) : make("p", { class: "quiet" }, "None that a node remembers."));
+    refill(parts.history,
       told.history.length ? log(told.history) : make("p", { class: "quiet" }, "Nothing that is remembered."),
       told.history_unknown.length ? make("p", { class: "warn" }, `Not known: what ${told.history_unknown.map((node) => node.name).join(", ")} saw of it.`) : "");
   });

@@ -379,9 +379,20 @@ pub enum Effect {
     Observed {
         /// The member.
         from: NodeRun,
+        /// How it came; an answer goes back the same way.
+        way: Way,
         /// The word.
         word: ObserveWord,
     },
+}
+
+/// The way of a word from member to member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Over their own link.
+    Straight,
+    /// By a member that has links to both.
+    By(NodeId),
 }
 
 /// Something to be done to a child on this node.

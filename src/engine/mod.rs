@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub(crate) mod children;
@@ -35,7 +35,7 @@ use self::{
     core::{Core, News, Timer},
     handover::{SourceInput, TargetInput},
     homes::Homes,
-    io::{ChildReport, Effect, EngineConfig, Event, LeaveFailed, Reply, Request},
+    io::{ChildReport, Effect, EngineConfig, Event, LeaveFailed, Reply, Request, Way},
     membership::{MemberOutput, Membership},
     registry::Registry,
     settle::Settle,
@@ -85,8 +85,17 @@ pub struct Engine {
     leaving: Option<Leaving>,
     /// Whose state waits to be merged.
     diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
+    /// How many ways were named to who looks at the cluster.
+    looks: usize,
+    began: Instant,
     dirty: bool,
 }
+
+/// On so many ways at a time a member is asked that cannot be asked straight.
+const MOST_WAYS: usize = 3;
+/// How long all words for a member without a link go by the same other one: it may have none either,
+/// and words that are not answered are said again.
+const SAME_WAY: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// An engine that knows nobody but itself.
@@ -103,6 +112,8 @@ impl Engine {
             children: Children::default(),
             rolls: Rolls::default(),
             leaving: None,
+            looks: 0,
+            began: now,
             diverged_from: BTreeMap::new(),
             dirty: true,
         };
@@ -193,32 +204,62 @@ impl Engine {
                 )
         );
         let target = self.core.view.member(to).filter(|_| !direct)?.run();
-        let by = self.go_between(to)?;
+        let turn = self.core.now.saturating_duration_since(self.began).as_millis();
+        let turn = usize::try_from(turn / SAME_WAY.as_millis()).unwrap_or_default();
+        let by = self.go_betweens(to).nth(turn % self.go_betweens(to).count().max(1))?;
         let message =
             PeerMessage::Relay { from: self.core.me, to: target, message: Box::new(message) };
         Some(Effect::Send { to: by, message })
     }
 
-    /// A member with a link to this node that may have one to that node, too.
-    fn go_between(&self, to: NodeId) -> Option<NodeId> {
-        let mut members = self.core.view.members.values();
-        let by = members.find(|member| {
-            member.id != self.core.me.node
-                && member.id != to
-                && member.state != MemberState::Suspect
-                && self.membership.is_linked(member.id)
-        })?;
-        Some(by.id)
+    /// The members with a link to this node; they may have one to that node, too.
+    fn go_betweens(&self, to: NodeId) -> impl Iterator<Item = NodeId> {
+        let members = self.core.view.members.values();
+        let others =
+            members.filter(move |member| member.id != self.core.me.node && member.id != to);
+        others
+            .filter(|member| member.state != MemberState::Suspect)
+            .map(|member| member.id)
+            .filter(|id| self.membership.is_linked(*id))
     }
 
-    /// Passes on a word of who looks at the cluster. `false`: there is no way to that member.
-    pub(crate) fn observe(&mut self, to: NodeId, word: ObserveWord) -> bool {
-        let known = self.core.view.member(to).is_some();
-        let on_the_way = known && (self.membership.is_linked(to) || self.go_between(to).is_some());
-        if on_the_way {
-            self.core.send(to, PeerMessage::Observe(word));
+    /// The ways on which a member can be asked by who looks at the cluster: its link, if something
+    /// comes over it, or some members between; these may have no link to it, so other ones are named
+    /// each time.
+    pub(crate) fn ways_to(&mut self, to: NodeId) -> Vec<Way> {
+        if self.core.view.member(to).is_none() {
+            return Vec::new();
         }
-        on_the_way
+        let is_heard = |node| self.membership.is_heard(self.core.now, node);
+        if self.membership.is_linked(to) && is_heard(to) {
+            return vec![Way::Straight];
+        }
+        let between: Vec<NodeId> = self.go_betweens(to).filter(|id| is_heard(*id)).collect();
+        let turn = self.looks % between.len().max(1);
+        let mut ways: Vec<Way> = between
+            .iter()
+            .cycle()
+            .skip(turn)
+            .take(between.len().min(MOST_WAYS))
+            .map(|id| Way::By(*id))
+            .collect();
+        if self.membership.is_linked(to) {
+            ways.push(Way::Straight);
+        }
+        self.looks = self.looks.wrapping_add(MOST_WAYS);
+        ways
+    }
+
+    /// Says a word of who looks at the cluster to a member.
+    pub(crate) fn observe(&mut self, to: NodeRun, way: Way, word: ObserveWord) {
+        let message = PeerMessage::Observe(word);
+        match way {
+            Way::Straight => self.core.send(to.node, message),
+            Way::By(node) => {
+                let message = Box::new(message);
+                self.core.send(node, PeerMessage::Relay { from: self.core.me, to, message });
+            }
+        }
     }
 
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
@@ -291,12 +332,20 @@ impl Engine {
     }
 
     fn word(&mut self, from: NodeRun, message: PeerMessage) {
+        self.word_by(Way::Straight, from, message);
+    }
+
+    fn word_by(&mut self, way: Way, from: NodeRun, message: PeerMessage) {
         let now = self.core.now;
         match message {
             PeerMessage::Relay { from: origin, to, message } => {
+                let about_members = matches!(*message, PeerMessage::Member(_));
                 if matches!(*message, PeerMessage::Relay { .. }) || origin == self.core.me {
                 } else if to == self.core.me {
-                    self.word(origin, *message);
+                    // Members alone speak for others.
+                    if about_members || self.core.is_live(from) {
+                        self.word_by(Way::By(from.node), origin, *message);
+                    }
                 } else if origin == from && self.core.is_live(to) {
                     let relay = PeerMessage::Relay { from: origin, to, message };
                     self.core.send(to.node, relay);
@@ -352,7 +401,7 @@ impl Engine {
             }
             // Whoever looks at the cluster is answered by the hub.
             PeerMessage::Observe(word) => {
-                core.effects.push_back(Effect::Observed { from, word });
+                core.effects.push_back(Effect::Observed { from, way, word });
             }
             PeerMessage::Member(_) | PeerMessage::Relay { .. } => {}
         }

@@ -17,7 +17,7 @@ use super::{
     distribution::ConsistentHashing,
     io::{
         ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
-        LeaveFailed, Reply, Request,
+        LeaveFailed, Reply, Request, Way,
     },
     partition::Divergence,
     redundancy::Singularity,
@@ -28,7 +28,7 @@ use crate::model::{
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::{Hello, Member, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
-    observe::{ObserveWord, Question},
+    observe::{Answer, ObserveWord, Question},
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
@@ -106,7 +106,7 @@ struct Node {
     /// How often it was told that the node did not leave.
     stayed: usize,
     /// Words of who looked at the cluster.
-    observed: Vec<(NodeRun, ObserveWord)>,
+    observed: Vec<(NodeRun, Way, ObserveWord)>,
 }
 
 #[derive(Debug)]
@@ -513,7 +513,9 @@ impl World {
                 panic!("seed {}: what never ran cannot stop", self.seed);
             }
             Effect::Emit(HubEvent::LeaveFailed { .. }) => self.nodes[index].stayed += 1,
-            Effect::Observed { from, word } => self.nodes[index].observed.push((from, word)),
+            Effect::Observed { from, way, word } => {
+                self.nodes[index].observed.push((from, way, word));
+            }
             Effect::Gone { .. } | Effect::Emit(_) => {}
         }
     }
@@ -1066,23 +1068,95 @@ fn children_whose_link_to_their_place_is_broken_wait_for_it_and_then_go_at_once(
     }
 }
 
+/// Asks on all ways, like the hub; how often the question came.
+fn look(world: &mut World, asker: usize, asked: usize, request: u64) -> usize {
+    let to = world.nodes[asked].me.run();
+    let ask = ObserveWord::Ask { request, question: Question::Node { links: false } };
+    for way in world.nodes[asker].engine.ways_to(to.node) {
+        world.nodes[asker].engine.observe(to, way, ask.clone());
+    }
+    world.drain(asker);
+    world.run_for(SECOND);
+    let from = world.nodes[asker].me.run();
+    let came = world.nodes[asked].observed.iter();
+    came.filter(|(by, _, word)| *by == from && *word == ask).count()
+}
+
 #[test]
 fn who_looks_at_the_cluster_reaches_a_node_through_a_third_one() {
     for seed in seeds(10) {
         let mut world = cluster(seed, 3, 5);
+        assert_eq!(look(&mut world, 0, 2, 1), 1, "seed {seed}");
+        let (third, straight) = (world.nodes[1].me.id, Way::Straight);
+        assert_eq!(world.nodes[2].observed[0].1, straight, "seed {seed}");
         world.cuts.extend([(0, 2), (2, 0)]);
         world.unlink(0, 2);
         world.run_for(SECOND);
-        let (asker, asked) = (world.nodes[0].me.run(), world.nodes[2].me.run());
-        assert!(!world.nodes[0].engine.is_linked(asked.node), "seed {seed}");
-        let question = Question::Node { links: false };
-        let ask = ObserveWord::Ask { request: seed, question };
-        assert!(world.nodes[0].engine.observe(asked.node, ask.clone()), "seed {seed}");
-        world.drain(0);
+        assert_eq!(look(&mut world, 0, 2, 2), 1, "seed {seed}");
+        let (asker, way, _) = world.nodes[2].observed[1].clone();
+        assert_eq!(way, Way::By(third), "seed {seed}");
+        // The answer goes back the same way.
+        let answer = Answer::History(None);
+        let tell = ObserveWord::Tell { request: 2, answer };
+        world.nodes[2].engine.observe(asker, way, tell.clone());
+        world.drain(2);
         world.run_for(SECOND);
-        assert_eq!(world.nodes[2].observed, [(asker, ask.clone())], "seed {seed}");
-        let nobody = node_id(200, 0);
-        assert!(!world.nodes[0].engine.observe(nobody, ask), "seed {seed}");
+        let asked = world.nodes[2].me.run();
+        assert_eq!(world.nodes[0].observed, [(asked, Way::By(third), tell)], "seed {seed}");
+        assert!(world.nodes[0].engine.ways_to(node_id(200, 0)).is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_looks_at_the_cluster_is_not_stuck_with_a_third_one_that_has_no_link_either() {
+    for seed in seeds(10) {
+        // Of the others only one has a link to the last.
+        let mut world = cluster(seed, 6, 5);
+        for node in 0..4 {
+            world.cuts.extend([(node, 5), (5, node)]);
+            world.unlink(node, 5);
+        }
+        world.run_for(SECOND);
+        let came = (0..4).map(|request| look(&mut world, 0, 5, request)).sum::<usize>();
+        assert!(came >= 2, "seed {seed}: {came} of 4");
+    }
+}
+
+#[test]
+fn a_stranger_does_not_speak_through_a_relay() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 2, 5);
+        let (me, member) = (world.nodes[0].me.run(), world.nodes[1].me.run());
+        let stranger = NodeRun { node: node_id(200, 0), nonce: 7 };
+        let word = ObserveWord::Ask { request: 1, question: Question::Leave };
+        let message = Box::new(PeerMessage::Observe(word));
+        let relayed = PeerMessage::Relay { from: member, to: me, message };
+        let now = world.now;
+        for (from, heard) in [(stranger, 0), (member, 1)] {
+            let event = Event::Peer { from, message: relayed.clone() };
+            world.nodes[0].engine.handle(now, event);
+            world.drain(0);
+            assert_eq!(world.nodes[0].observed.len(), heard, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_swallows_all_words_is_closed_and_dialled_while_others_hear_the_node() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 3, 20);
+        world.cuts.extend([(0, 2), (2, 0)]);
+        world.run_for(8 * SECOND);
+        for (from, to) in [(0, 2), (2, 0)] {
+            let to = world.nodes[to].me.id;
+            assert!(!world.nodes[from].engine.is_linked(to), "seed {seed}: n{from}");
+            assert!(world.nodes[from].engine.view().member(to).is_some(), "seed {seed}: n{from}");
+        }
+        assert_eq!(look(&mut world, 0, 2, 1), 1, "seed {seed}");
+        world.heal();
+        world.run_for(10 * SECOND);
+        assert!(world.nodes[0].engine.is_linked(world.nodes[2].me.id), "seed {seed}");
+        world.check_end(true);
     }
 }
 

@@ -53,7 +53,7 @@ impl HubSystem {
                     running.questions.retain(|_, open| open.asked != run);
                     shared.doors.gone(run, left);
                 }
-                Effect::Observed { from, word } => self.observed(from, word, ctx),
+                Effect::Observed { from, way, word } => self.observed(from, way, word, ctx),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
                 Effect::DrainLinks => {

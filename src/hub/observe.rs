@@ -13,7 +13,10 @@ use super::{
     worker::Peek,
 };
 use crate::{
-    engine::children::{Move, Phase},
+    engine::{
+        children::{Move, Phase},
+        io::Way,
+    },
     model::{
         id::{ChildId, NodeId, NodeRun},
         member::Member,
@@ -27,6 +30,10 @@ use crate::{
 
 /// Questions to other nodes that may be open.
 const MOST_OPEN: usize = 4_096;
+/// Those of them whose answers may be long.
+const MOST_LONG: usize = 16;
+/// The largest state that is shown by way of a third node, in bytes.
+const MOST_RELAYED: usize = 64 << 10;
 
 /// Asks a node, this one or another. It may never answer: whoever asks sets the deadline.
 #[derive(Message)]
@@ -49,6 +56,10 @@ pub(crate) enum Unanswered {
 pub(crate) struct Open {
     /// Who was asked.
     pub(crate) asked: NodeRun,
+    /// On which ways; an answer comes back on one of them.
+    ways: Vec<Way>,
+    /// Whether its answer may be long.
+    is_long: bool,
     asker: oneshot::Sender<Answer>,
 }
 
@@ -87,13 +98,22 @@ impl Handler<Observe> for HubSystem {
         if running.questions.len() >= MOST_OPEN {
             return not_asked();
         }
-        running.next_request += 1;
-        let request = running.next_request;
-        if !running.engine.observe(node, ObserveWord::Ask { request, question }) {
+        let is_long = matches!(question, Question::State { .. });
+        if is_long && running.questions.values().filter(|open| open.is_long).count() >= MOST_LONG {
+            return Box::pin(ready(Ok(Answer::State(Err(StateUnknown::Busy)))));
+        }
+        let ways = running.engine.ways_to(node);
+        if ways.is_empty() {
             return not_asked();
         }
+        running.next_request += 1;
+        let request = running.next_request;
+        for way in &ways {
+            let question = question.clone();
+            running.engine.observe(asked, *way, ObserveWord::Ask { request, question });
+        }
         let (asker, told) = oneshot::channel();
-        running.questions.insert(request, Open { asked, asker });
+        running.questions.insert(request, Open { asked, ways, is_long, asker });
         self.perform(ctx);
         Box::pin(async move { told.await.map_err(|_| Unanswered::Silent) })
     }
@@ -101,13 +121,19 @@ impl Handler<Observe> for HubSystem {
 
 impl HubSystem {
     /// A member asks, or answers.
-    pub(crate) fn observed(&mut self, from: NodeRun, word: ObserveWord, ctx: &mut Context<Self>) {
+    pub(crate) fn observed(
+        &mut self,
+        from: NodeRun,
+        way: Way,
+        word: ObserveWord,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(running) = &mut self.running else {
             return;
         };
         match word {
             ObserveWord::Tell { request, answer } => {
-                let is_answer = |open: &Open| open.asked == from;
+                let is_answer = |open: &Open| open.asked == from && open.ways.contains(&way);
                 if running.questions.get(&request).is_some_and(is_answer)
                     && let Some(open) = running.questions.remove(&request)
                 {
@@ -118,27 +144,44 @@ impl HubSystem {
             ObserveWord::Ask { request, question } => {
                 let answer = self.answer(question);
                 ctx.spawn(answer.into_actor(self).map(move |answer, system, ctx| {
-                    system.tell(from, request, answer, ctx);
+                    system.tell(from, way, request, answer, ctx);
                 }));
             }
         }
     }
 
-    fn tell(&mut self, to: NodeRun, request: u64, mut answer: Answer, ctx: &mut Context<Self>) {
+    fn tell(
+        &mut self,
+        to: NodeRun,
+        way: Way,
+        request: u64,
+        mut answer: Answer,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(running) = &mut self.running else {
             return;
         };
-        let network = self.hub.shared().doors.network.get();
-        let queued = network
-            .and_then(|network| network.traffic().into_iter().find(|link| link.peer == to))
-            .map_or(0, |link| link.queued);
-        // What is looked at must not crowd out what the cluster has to say.
-        if matches!(answer, Answer::State(Ok(_))) && queued > MOST_SHOWN as u64 {
-            answer = Answer::State(Err(StateUnknown::Busy));
+        let (hop, limit) = match way {
+            Way::Straight => (to.node, MOST_SHOWN),
+            Way::By(node) => (node, MOST_RELAYED),
+        };
+        if let Answer::State(Ok(report)) = &answer {
+            let network = self.hub.shared().doors.network.get();
+            let queued = network
+                .and_then(|network| {
+                    network.traffic().into_iter().find(|link| link.peer.node == hop)
+                })
+                .map_or(0, |link| link.queued);
+            let (size, limit) = (report.state.len() as u64, limit as u64);
+            // What is looked at must not crowd out what the cluster has to say.
+            if size > limit {
+                answer = Answer::State(Err(StateUnknown::TooLarge { size, limit }));
+            } else if queued > MOST_SHOWN as u64 {
+                answer = Answer::State(Err(StateUnknown::Busy));
+            }
         }
-        if running.engine.observe(to.node, ObserveWord::Tell { request, answer }) {
-            self.perform(ctx);
-        }
+        running.engine.observe(to, way, ObserveWord::Tell { request, answer });
+        self.perform(ctx);
     }
 
     fn answer(&mut self, question: Question) -> LocalBoxFuture<'static, Answer> {

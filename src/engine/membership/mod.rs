@@ -237,6 +237,12 @@ impl Membership {
         self.peers.get(&node).is_some_and(Peer::is_linked)
     }
 
+    /// Whether something came from this member lately.
+    #[must_use]
+    pub fn is_heard(&self, now: Instant, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.silent_for(now) < self.window)
+    }
+
     /// How long a word takes to this member and back, smoothed; `None` before the second heartbeat
     /// of a link.
     #[must_use]

@@ -92,8 +92,8 @@ fn client(endpoint: Endpoint) -> Result<Client, Failure> {
     };
     let token = token.map(Token::check).transpose();
     let token = token.map_err(|why| Failure::Usage(format!("{source}: {why}")))?;
-    let trusted = ca_file.map(|file| {
-        let (name, text) = read(&file)?;
+    let trusted = ca_file.filter(|file| !file.is_empty()).map(|file| {
+        let (name, text) = read(Path::new(&file))?;
         certificates(&text).map_err(|why| Failure::Usage(format!("{name}: {why}")))
     });
     Ok(Client::new(&url, token, timeout, trusted.transpose()?))

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -61,7 +61,7 @@ pub(crate) struct Endpoint {
     pub(crate) token_file: Option<PathBuf>,
     /// Certificates in PEM that are trusted instead of the usual ones, for https
     #[arg(long, global = true, env = "HUBCTL_CA_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<OsString>,
     /// How long an answer may take
     #[arg(long, global = true, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) timeout: Duration,

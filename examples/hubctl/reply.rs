@@ -173,6 +173,7 @@ pub(crate) struct Handover {
     pub(crate) reason: Option<Text>,
     pub(crate) bytes: Option<u64>,
     pub(crate) started_at: Option<Text>,
+    pub(crate) ended_at: Option<Text>,
     pub(crate) took_ms: Option<f64>,
     #[serde(default)]
     pub(crate) phases: Vec<Phase>,

@@ -221,7 +221,7 @@ pub(crate) fn handover_table(handovers: &[Handover]) -> Table {
             note.into(),
             known(handover.bytes.map(bytes)).into(),
             known(handover.epoch.as_ref()).into(),
-            known(handover.started_at.as_ref().map(date)).into(),
+            known(handover.started_at.as_ref().or(handover.ended_at.as_ref()).map(date)).into(),
             phases.collect::<Vec<_>>().join(", ").into(),
         ]);
     }

@@ -117,13 +117,20 @@ try:
         port = free()
         mock = subprocess.Popen([sys.executable, os.path.join(HERE, "mock.py"), str(port), at("cert"), at("key")])
         try:
-            time.sleep(0.7)
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0: break
+                time.sleep(0.1)
             url = ["--url", f"https://127.0.0.1:{port}/some/hub"]
-            plain(*url, "nodes", code=1)
+            check("certificate" in plain(*url, "nodes", code=1).stderr, "nobody vouches for it")
             check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 5, "a private authority")
             plain(*url, "--ca-file", at("key"), "nodes", code=2), plain(*url, "--ca-file", at("none"), "nodes", code=2)
         finally:
             mock.terminate()
+
+    ENV["HUBCTL_CA_FILE"] = ""
+    plain("nodes")
+    del ENV["HUBCTL_CA_FILE"]
 
     before = len(sent())
     for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["leave", "a"]):

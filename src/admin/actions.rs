@@ -39,8 +39,8 @@ pub(crate) struct StartBody {
     /// Its identity: 1 to 256 bytes without control characters.
     #[schema(min_length = 1, max_length = 256)]
     id: String,
-    /// Its kind, which some node must have registered.
-    #[schema(min_length = 1, max_length = 256)]
+    /// Its kind, which some node must have registered: 1 to 128 bytes.
+    #[schema(min_length = 1, max_length = 128)]
     kind: String,
     /// Its arguments as JSON, which is turned into CBOR; null if not given.
     #[schema(value_type = Option<Value>)]

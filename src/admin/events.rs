@@ -191,8 +191,9 @@ impl EventRecord {
                 fields.insert("reason", json!(reason));
                 ("child_given_up", format!("{id} was given up: {reason}"))
             }
-            HubEvent::HandoverStarted { child: id, to, epoch } => {
+            HubEvent::HandoverStarted { child: id, kind, to, epoch } => {
                 child = Some(id.clone());
+                fields.insert("kind", json!(kind.as_str()));
                 fields.insert("to", json!(to.to_string()));
                 fields.insert("epoch", json!(epoch.to_string()));
                 ("handover_started", format!("{id} goes from {here} to {}", name(to)))
@@ -304,9 +305,9 @@ pub(crate) struct Replay {
 
 /// What happens on this node from now on, or behind the event `Last-Event-ID`.
 ///
-/// The latest 10,000 events are kept. At most 256 clients are served at a time; one that reads nothing for a minute may lose its place
-/// to another. Events of type `hub`, with an id; `missed` when some are not kept any more; `bye` when
-/// the hub has stopped.
+/// Events of type `hub`, with an id; `missed` when some are not kept any more: the latest 10,000 are;
+/// `bye` when the hub has stopped. At most 256 streams are served at a time; beyond that the oldest
+/// ends, once it has lasted a minute, and its client resumes.
 #[utoipa::path(
     get, path = "/events", operation_id = "stream_events", tag = "events",
     params(Replay, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
@@ -371,10 +372,10 @@ impl Reader {
                     self.ended = true;
                     return Some("event: bye\ndata: {}\n\n".to_owned());
                 }
-                Err(_) => return self.place.read().then(|| ": still here\n\n".to_owned()),
+                Err(_) => return self.place.is_kept().then(|| ": still here\n\n".to_owned()),
             }
         }
-        if !self.place.read() {
+        if !self.place.is_kept() {
             return None;
         }
         self.latest.mark_unchanged();

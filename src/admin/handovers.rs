@@ -42,8 +42,10 @@ pub(crate) struct HandoverView {
     reason: Option<String>,
     /// Bytes of state; null: not known.
     bytes: Option<u64>,
-    /// When it began, by the clock of the source.
-    started_at: String,
+    /// When it began, by the clock of the source; null: only the target tells of it.
+    started_at: Option<String>,
+    /// When it ended, by the clock of the node that tells of it; null while it is under way.
+    ended_at: Option<String>,
     /// How long it took; null while it is under way, or when only the target remembers it.
     took_ms: Option<f64>,
     /// The phases that it came to, in order.
@@ -109,7 +111,11 @@ impl HandoverView {
                 _ => None,
             },
             bytes: report.bytes,
-            started_at: time_of(report.began),
+            started_at: (is_running || known).then(|| time_of(report.began)),
+            ended_at: (!is_running).then(|| {
+                let took = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+                time_of(report.began.saturating_add(took))
+            }),
             took_ms: known.then_some(report.took.as_secs_f64() * 1_000.0),
             phases,
         }

@@ -43,9 +43,9 @@ use crate::{
 pub(crate) const EVENTS: usize = 10_000;
 /// Streams of events that may be open at a time.
 pub(crate) const STREAMS: usize = 256;
-/// A stream from which nothing was read for so long gives its place up when it is wanted. One that
-/// is read has something to say four times in this.
-const STALLED: Duration = Duration::from_secs(60);
+/// A stream that was open for so long gives its place up when somebody else wants it: its client, if
+/// it is there still, comes back and goes on behind the last event.
+const TURN: Duration = Duration::from_secs(60);
 /// Names of nodes that are remembered, past ones included.
 const NAMES: usize = 4_096;
 
@@ -136,27 +136,24 @@ struct Kept {
 /// The streams of events that are open.
 #[derive(Default)]
 struct Streams {
-    read: BTreeMap<u64, Instant>,
+    /// When each was opened; the oldest first.
+    opened: BTreeMap<u64, Instant>,
     next: u64,
 }
 
 impl Streams {
-    /// Takes a place, that of a client who has stopped reading if there is no other.
+    /// Takes a place, that of the oldest stream if there is no other and it has had its turn.
     fn enter(&mut self, now: Instant) -> Option<u64> {
-        if self.read.len() >= STREAMS {
-            self.read.retain(|_, read| now.saturating_duration_since(*read) < STALLED);
-        }
-        if self.read.len() >= STREAMS {
-            return None;
+        if self.opened.len() >= STREAMS {
+            let oldest = self.opened.first_entry()?;
+            if now.saturating_duration_since(*oldest.get()) < TURN {
+                return None;
+            }
+            oldest.remove();
         }
         self.next += 1;
-        self.read.insert(self.next, now);
+        self.opened.insert(self.next, now);
         Some(self.next)
-    }
-
-    /// It was read. `false`: its place was given to somebody else.
-    fn read(&mut self, number: u64, now: Instant) -> bool {
-        self.read.get_mut(&number).map(|read| *read = now).is_some()
     }
 }
 
@@ -167,15 +164,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The client reads. `false`: it had not for long, and the place was given to somebody else.
-    pub(crate) fn read(&self) -> bool {
-        self.journal.streams().read(self.number, Instant::now())
+    /// Whether it was not given to somebody else.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.journal.streams().opened.contains_key(&self.number)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.journal.streams().read.remove(&self.number);
+        self.journal.streams().opened.remove(&self.number);
     }
 }
 
@@ -189,7 +186,7 @@ pub(crate) struct Journal {
     told: Mutex<Told>,
     /// One for each path at which the endpoint is mounted.
     limiters: Mutex<BTreeMap<String, Arc<Limiter>>>,
-    /// The streams of events that are open, and when each was read last.
+    /// The streams of events that are open.
     streams: Mutex<Streams>,
     /// The number of the next event; closed when the hub has stopped.
     latest: Mutex<Option<watch::Sender<u64>>>,
@@ -508,15 +505,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_nobody_reads_gives_its_place_up_when_it_is_wanted() {
+    fn the_oldest_stream_gives_its_place_up_after_its_turn() {
         let (mut streams, start) = (Streams::default(), Instant::now());
         let all: Vec<u64> = (0..STREAMS).filter_map(|_| streams.enter(start)).collect();
         assert_eq!(all.len(), STREAMS);
-        assert_eq!(streams.enter(start + STALLED / 2), None);
-        assert!(streams.read(all[0], start + STALLED / 2));
-        let later = start + STALLED;
-        assert!(streams.enter(later).is_some());
-        assert!(streams.read(all[0], later), "it was read meanwhile");
-        assert!(!streams.read(all[1], later), "it was not");
+        assert_eq!(streams.enter(start + TURN / 2), None);
+        let new = streams.enter(start + TURN).expect("the place of the oldest");
+        assert!(!streams.opened.contains_key(&all[0]) && streams.opened.contains_key(&all[1]));
+        assert!(streams.opened.contains_key(&new) && streams.opened.len() == STREAMS);
     }
 }

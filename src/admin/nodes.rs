@@ -380,7 +380,8 @@ pub(crate) struct LeaveView {
 
 /// Nothing was asked of that node.
 pub(crate) fn not_asked(node: &NodeName) -> Problem {
-    Problem::unavailable(format!("no link leads to {}: it was not asked", node.name))
+    let why = "no link leads to it, or too many questions are open";
+    Problem::unavailable(format!("{} was not asked: {why}", node.name))
 }
 
 /// Asks a node to hand its children over and go. It begins; `GET /nodes` shows how far it is.

@@ -648,6 +648,18 @@ impl Engine {
         let before = std::mem::take(&mut self.core.view);
         self.core.adopt(view);
         self.core.settled = false;
+        // Alone it had settled on its own registry; those it joins have been there for longer.
+        let began = |view: &View| view.member(self.core.me.node).map(|me| me.incarnation.started);
+        let joins = before.members.len() <= 1
+            && self
+                .core
+                .view
+                .members
+                .values()
+                .any(|member| Some(member.incarnation.started) < began(&self.core.view));
+        if joins {
+            self.core.synced = false;
+        }
         self.children.promised.clear();
         self.rolls.reset();
         let changed: BTreeSet<NodeId> = before

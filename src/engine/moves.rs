@@ -298,7 +298,13 @@ impl Children {
             SourceStep::Freeze => {
                 let (options, _) = options(core);
                 let (with_state, forced) = (moving.with_state, moving.forced);
-                core.emit(HubEvent::HandoverStarted { child: child.clone(), to: to.node, epoch });
+                let kind = moving.ownership.spec.kind().clone();
+                core.emit(HubEvent::HandoverStarted {
+                    child: child.clone(),
+                    kind,
+                    to: to.node,
+                    epoch,
+                });
                 core.order(ChildOrder::Freeze {
                     child: child.clone(),
                     epoch,

@@ -1184,6 +1184,42 @@ fn a_node_is_synced_once_it_is_settled_and_stays_so_while_others_come_and_go() {
 }
 
 #[test]
+fn a_first_node_that_comes_back_alone_is_not_synced_before_it_has_the_registry() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 3, 20);
+        // Without seeds of its own it settles alone, until the others find it.
+        world.crash(0);
+        world.run_for(10 * SECOND);
+        world.restart(0);
+        let all = world.nodes[1].engine.registry().len();
+        let mut joined = false;
+        for _ in 0..3_000 {
+            world.run_for(Duration::from_millis(1));
+            let engine = &world.nodes[0].engine;
+            joined |= engine.view().members.len() > 1;
+            let is_complete = engine.registry().len() >= all;
+            assert!(!joined || !engine.is_synced() || is_complete, "seed {seed}");
+            assert!(world.nodes[1].engine.is_synced(), "seed {seed}: it was there all the time");
+        }
+        assert!(joined && world.nodes[0].engine.is_synced(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_was_declared_down_is_synced_again_when_it_has_settled() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 3, 20);
+        let fenced = world.nodes[0].me.incarnation;
+        let now = world.now;
+        world.nodes[0].engine.handle(now, Event::Fenced { incarnation: fenced });
+        assert!(!world.nodes[0].engine.is_synced(), "seed {seed}");
+        world.drain(0);
+        world.run_for(10 * SECOND);
+        world.check_end(true);
+    }
+}
+
+#[test]
 fn a_node_that_cannot_leave_tells_why_and_stays() {
     for seed in seeds(5) {
         let mut world = cluster(seed, 2, 5);

@@ -63,6 +63,26 @@ pub(crate) struct Open {
     asker: oneshot::Sender<Answer>,
 }
 
+impl Open {
+    /// Whether an answer of this run that comes on this way is one to it.
+    fn waits_for(&self, from: NodeRun, way: Way) -> bool {
+        self.asked == from && self.ways.contains(&way)
+    }
+}
+
+#[test]
+fn an_answer_counts_only_from_the_run_that_was_asked_on_a_way_on_which_it_was() {
+    let [asked, other] = [1, 2].map(|key| NodeId::from_key([key; 32]));
+    let asked = NodeRun { node: asked, nonce: 7 };
+    let (asker, _told) = oneshot::channel();
+    let ways = vec![Way::By(other), Way::Straight];
+    let open = Open { asked, ways, is_long: false, asker };
+    assert!(open.waits_for(asked, Way::Straight) && open.waits_for(asked, Way::By(other)));
+    assert!(!open.waits_for(asked, Way::By(asked.node)));
+    assert!(!open.waits_for(NodeRun { nonce: 8, ..asked }, Way::Straight));
+    assert!(!open.waits_for(NodeRun { node: other, nonce: 7 }, Way::Straight));
+}
+
 /// Has a look at what a hub that runs has. `None` if it does not run.
 pub(crate) struct Look<R>(pub(crate) Box<dyn FnOnce(&Running) -> R + Send>);
 
@@ -133,8 +153,7 @@ impl HubSystem {
         };
         match word {
             ObserveWord::Tell { request, answer } => {
-                let is_answer = |open: &Open| open.asked == from && open.ways.contains(&way);
-                if running.questions.get(&request).is_some_and(is_answer)
+                if running.questions.get(&request).is_some_and(|open| open.waits_for(from, way))
                     && let Some(open) = running.questions.remove(&request)
                 {
                     // Whoever asked may have gone.

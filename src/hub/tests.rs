@@ -5,11 +5,18 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{hot_swap::*, requests::Scope, system::HubSystem, *};
+use super::{
+    hot_swap::*,
+    observe::{Observe, Unanswered},
+    requests::Scope,
+    system::HubSystem,
+    *,
+};
 use crate::{
     error::{HubSendError, MaybeHandled, NotHandled},
     model::{
         child::RestartRule,
+        observe::{Answer, Question},
         settings::{HotSwapOptions, Migration},
     },
     net::memory::MemoryNetwork,
@@ -568,4 +575,62 @@ async fn a_forced_move_cuts_handlers_off_and_says_so() {
     assert_eq!(child.send(Add(0)).await, Ok(3));
     a.stop().await;
     b.stop().await;
+}
+
+fn node_question() -> Question {
+    Question::Node { links: false }
+}
+
+async fn ask(asker: &Hub, asked: &Hub, patience: Duration) -> Option<Result<Answer, Unanswered>> {
+    let observe = Observe { node: asked.node_id(), question: node_question() };
+    let answer = tokio::time::timeout(patience, asker.system().send(observe)).await.ok()?;
+    Some(answer.expect("the hub runs"))
+}
+
+async fn three(network: &MemoryNetwork) -> [Hub; 3] {
+    let a = node("a", network, None).await;
+    let b = node("b", network, Some(&a)).await;
+    let c = node("c", network, Some(&a)).await;
+    for hub in [&a, &b, &c] {
+        until("all are in", async || hub.nodes().await.len() == 3).await;
+    }
+    [a, b, c]
+}
+
+#[actix_rt::test]
+async fn a_node_behind_a_wall_is_looked_at_through_another_one() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = three(&network).await;
+    let second = Duration::from_secs(1);
+    until("it answers", async || ask(&a, &c, second).await.is_some_and(|told| told.is_ok())).await;
+    network.cut(a.node_id(), c.node_id());
+    until("it answers by another way", async || {
+        ask(&a, &c, second).await.is_some_and(|told| told.is_ok())
+    })
+    .await;
+    for hub in [a, b, c] {
+        hub.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn who_asked_a_node_that_went_down_is_told_so_at_once() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = three(&network).await;
+    // It is asked, and its answers do not come through.
+    for other in [&a, &b] {
+        network.cut_one_way(c.node_id(), other.node_id());
+    }
+    let asked = ask(&a, &c, Duration::from_secs(60));
+    let killed = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        network.kill(c.node_id());
+    };
+    let (told, ()) = futures_util::join!(asked, killed);
+    assert_eq!(told, Some(Err(Unanswered::Silent)), "long before the deadline");
+    let nobody = ask(&a, &c, Duration::from_secs(1)).await;
+    assert_eq!(nobody, Some(Err(Unanswered::NotAsked)), "it is not in any more");
+    for hub in [a, b] {
+        hub.stop().await;
+    }
 }

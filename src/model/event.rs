@@ -124,6 +124,8 @@ pub enum HubEvent {
     HandoverStarted {
         /// The child.
         child: ChildId,
+        /// Its kind.
+        kind: KindName,
         /// Where it goes.
         to: NodeId,
         /// The attempt's epoch.

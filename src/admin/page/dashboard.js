@@ -642,7 +642,7 @@ function timeline(items) {
         }));
       const words = item.phases.map((phase) => `${phase.name} ${phase.took_ms === null ? "…" : span(phase.took_ms)}`).join(", ");
       return [childLink(item.child), `${item.from.name} → ${item.to.name}`, [state(item.status), item.reason ? make("div", { class: "error" }, item.reason) : ""],
-        clock(item.started_at), number(item.bytes), item.status === "running" ? "…" : span(item.took_ms), [bar, make("small", { class: "quiet" }, words)]];
+        clock(item.started_at ?? item.ended_at), number(item.bytes), item.status === "running" ? "…" : span(item.took_ms), [bar, make("small", { class: "quiet" }, words)]];
     })));
 }
 

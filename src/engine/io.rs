@@ -317,6 +317,14 @@ pub enum Effect {
         /// Where it may be.
         addresses: Vec<String>,
     },
+    /// No word comes over the link to this node, though others hear it: close it and dial again,
+    /// unless bytes have come over it since this was said before. A long state may be on its way.
+    Silent {
+        /// The node.
+        node: NodeId,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
     /// Have no link to this node; close the one there is.
     Disconnect {
         /// The node.

@@ -617,6 +617,9 @@ impl Engine {
             MemberOutput::Connect { node, addresses } => {
                 self.core.effects.push_back(Effect::Connect { node, addresses });
             }
+            MemberOutput::Silent { node, addresses } => {
+                self.core.effects.push_back(Effect::Silent { node, addresses });
+            }
             MemberOutput::Disconnect { node, reason } => {
                 self.core.effects.push_back(Effect::Disconnect { node, reason });
             }

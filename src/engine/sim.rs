@@ -457,6 +457,10 @@ impl World {
                     self.dial(index, to, Duration::ZERO);
                 }
             }
+            Effect::Silent { node, addresses } => {
+                self.perform(index, Effect::Disconnect { node, reason: String::new() });
+                self.perform(index, Effect::Connect { node, addresses });
+            }
             Effect::Disconnect { node, .. } => {
                 self.nodes[index].wanted.remove(&node);
                 if let Some(to) = self.index_of(node) {

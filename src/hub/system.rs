@@ -30,7 +30,7 @@ use crate::{
     model::{
         child::{Epoch, Ownership},
         event::HubEvent,
-        id::{ChildId, NodeRun, RequestId},
+        id::{ChildId, NodeId, NodeRun, RequestId},
         message::BulkHeader,
         report::{MigrateOutcome, StartReport, StopReport},
     },
@@ -57,6 +57,8 @@ pub(crate) struct Running {
     pub(crate) requests: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     /// Questions to other nodes.
     pub(crate) questions: BTreeMap<u64, Open>,
+    /// Links over which no word came, and how many bytes had come over them by then.
+    pub(crate) silent: BTreeMap<NodeId, (NodeRun, u64)>,
     pub(crate) next_request: u64,
     timer: Option<(Instant, SpawnHandle)>,
     /// States that arrived and that the engine has not disposed of.
@@ -280,6 +282,7 @@ impl Handler<Begin> for HubSystem {
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
+            silent: BTreeMap::new(),
             next_request: 0,
             timer: None,
             bulks: BTreeMap::new(),

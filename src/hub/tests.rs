@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     hot_swap::*,
-    observe::{Observe, Unanswered},
+    observe::{Look, Observe, Unanswered},
     requests::Scope,
-    system::HubSystem,
+    system::{self, HubSystem},
     *,
 };
 use crate::{
     error::{HubSendError, MaybeHandled, NotHandled},
     model::{
         child::RestartRule,
-        observe::{Answer, Question},
+        observe::{Answer, Question, StateUnknown},
         settings::{HotSwapOptions, Migration},
     },
     net::memory::MemoryNetwork,
@@ -108,6 +108,7 @@ async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
     let mut builder = HubSystem::builder("test")
         .node_name(name)
         .child::<Counter>()
+        .child::<Text>()
         .settings(Settings::local())
         .workers(2)
         .memory(network);
@@ -577,6 +578,30 @@ async fn a_forced_move_cuts_handlers_off_and_says_so() {
     b.stop().await;
 }
 
+/// As long as it is told to be.
+#[derive(Default, Serialize, Deserialize)]
+struct Text(String);
+
+impl Actor for Text {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Fill(usize);
+
+names!(Fill);
+
+impl Handler<Fill> for Text {
+    type Result = ();
+
+    fn handle(&mut self, Fill(length): Fill, _: &mut Self::Context) {
+        self.0 = "x".repeat(length);
+    }
+}
+
+crate::hot_swap!(Text, kind = "text", messages = [Fill]);
+
 fn node_question() -> Question {
     Question::Node { links: false }
 }
@@ -603,11 +628,51 @@ async fn a_node_behind_a_wall_is_looked_at_through_another_one() {
     let [a, b, c] = three(&network).await;
     let second = Duration::from_secs(1);
     until("it answers", async || ask(&a, &c, second).await.is_some_and(|told| told.is_ok())).await;
+    for (id, length) in [("short", 1_000), ("long", 100_000)] {
+        let spec = ChildSpec::new::<Text>(id, ()).expect("a valid spec");
+        a.start_child(spec).await.expect("it starts");
+        a.migrate(id, c.node_id()).await.expect("it moves");
+        a.child::<Text>(id).send(Fill(length)).await.expect("it answers");
+    }
+    let state = async |id: &str| {
+        let child = ChildId::new(id).expect("a valid id");
+        let observe = Observe { node: c.node_id(), question: Question::State { child } };
+        let told = tokio::time::timeout(second, a.system().send(observe)).await.ok()?;
+        match told.expect("it runs").ok()? {
+            Answer::State(told) => Some(told.map(|report| report.state.len())),
+            _ => None,
+        }
+    };
+    assert!(matches!(state("long").await, Some(Ok(100_000..))), "over the link");
     network.cut(a.node_id(), c.node_id());
     until("it answers by another way", async || {
         ask(&a, &c, second).await.is_some_and(|told| told.is_ok())
     })
     .await;
+    // What is long does not go that way.
+    assert!(matches!(state("short").await, Some(Ok(1_000..))));
+    let long = state("long").await;
+    assert!(matches!(long, Some(Err(StateUnknown::TooLarge { limit: 65_536, .. }))), "{long:?}");
+    for hub in [a, b, c] {
+        hub.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_link_that_swallows_everything_is_closed_and_stands_again_after_the_heal() {
+    let network = MemoryNetwork::new();
+    let [a, b, c] = three(&network).await;
+    let there = c.node_id();
+    let is_linked = async || {
+        let look = Look(Box::new(move |running: &system::Running| running.engine.is_linked(there)));
+        a.system().send(look).await.expect("it runs").expect("it runs")
+    };
+    until("it is linked", is_linked).await;
+    network.cut(a.node_id(), there);
+    until("the link is closed", async || !is_linked().await).await;
+    assert_eq!(a.nodes().await.len(), 3, "others hear it");
+    network.heal_all();
+    until("it is linked again", is_linked).await;
     for hub in [a, b, c] {
         hub.stop().await;
     }

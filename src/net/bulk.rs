@@ -238,7 +238,7 @@ pub(super) async fn receive(
         if header_length > wire::BULK_HEADER_LIMIT {
             return Err(invalid(format!("a bulk header of {header_length} bytes")));
         }
-        let header = read_exactly(&mut reader, header_length).await?;
+        let header = read_exactly(&mut reader, header_length, &outbox).await?;
         let header =
             wire::decode_bulk_header(&header).map_err(|error| invalid(error.to_string()))?;
         let length = usize::try_from(claimed).ok().filter(|length| *length <= limit);
@@ -255,8 +255,7 @@ pub(super) async fn receive(
             // so that the answer is not lost with the stream.
             return skip(&mut reader, claimed.min(ON_THE_WAY)).await.or(Ok(()));
         };
-        let body = read_exactly(&mut reader, length).await?;
-        outbox.count_received(header_length + length);
+        let body = read_exactly(&mut reader, length, &outbox).await?;
         let checksum = reader.read_u64_le().await?;
         if xxh3_64(&body) != checksum {
             put_answer(&mut answers, Err("the checksum is wrong"));
@@ -269,16 +268,21 @@ pub(super) async fn receive(
     }
 }
 
-/// Reads so many bytes; memory is taken as they arrive.
-async fn read_exactly(reader: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Bytes> {
+/// Reads so many bytes; memory is taken, and they are counted, as they arrive.
+async fn read_exactly(
+    reader: &mut (impl AsyncRead + Unpin),
+    length: usize,
+    outbox: &Outbox,
+) -> io::Result<Bytes> {
     let mut bytes = BytesMut::with_capacity(length.min(SMALL_BULK));
     let mut rest = reader.take(length as u64);
     while bytes.len() < length {
         if bytes.capacity() == bytes.len() {
             bytes.reserve(bytes.len().min(length - bytes.len()).max(1));
         }
-        if rest.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match rest.read_buf(&mut bytes).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => outbox.count_received(read),
         }
     }
     Ok(bytes.freeze())

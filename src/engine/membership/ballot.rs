@@ -17,9 +17,6 @@ use crate::model::{
 /// answer; above it no vote is given.
 const VOTES_LIMIT: usize = 4_096;
 
-/// After so many windows without a word a link is closed whose node others hear.
-const SWALLOWED_WINDOWS: u32 = 2;
-
 /// This node said that it does not hear a life; a verdict that counted on it binds.
 #[derive(Clone, Debug)]
 pub(super) struct Vote {
@@ -286,24 +283,22 @@ impl Membership {
             return;
         };
         let refused = peer.is_refused();
-        let mut swallowed = false;
+        let mut silent = false;
         let Some(suspicion) = peer.suspicion.as_mut().filter(|s| s.ballot == ballot) else {
             return;
         };
         if !heard {
             suspicion.against.insert(voter);
         } else if suspicion.vetoed_until.is_none() {
-            // Something between swallows what the link should carry: only a new one can tell.
-            swallowed = peer.link == Link::Up
-                && now.saturating_duration_since(peer.heard) >= window * SWALLOWED_WINDOWS;
+            // Something between may swallow what the link should carry: only a new one can tell.
+            silent = peer.link == Link::Up;
             // The voter's own link may be about to break as well: its host's refusal is a strong
             // sign, so that is asked for again soon.
             suspicion.veto(now + if refused { heartbeat } else { window });
         }
-        if swallowed && let Some(member) = self.view.member(about) {
+        if silent && let Some(member) = self.view.member(about) {
             let addresses = member.addresses.clone();
-            self.disconnect(about, "nothing comes over it, and others hear the node");
-            self.connect(about, addresses);
+            self.out.push_back(MemberOutput::Silent { node: about, addresses });
         }
     }
 

@@ -66,6 +66,15 @@ pub enum MemberOutput {
         addresses: Vec<String>,
     },
     /// Close the link to this node and dial it no more. A `Connect` may follow at once.
+    /// No word comes over the link to this node, though others hear it: close it and dial again,
+    /// unless anything has come over it since this was said before.
+    Silent {
+        /// The node.
+        node: NodeId,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// Have no link to this node; close the one there is.
     Disconnect {
         /// The node.
         node: NodeId,

@@ -433,6 +433,11 @@ impl World {
                         self.nodes[index].wants.insert(node);
                     }
                 }
+                MemberOutput::Silent { node, .. } => {
+                    self.close(index, node);
+                    self.nodes[index].wants.insert(node);
+                    self.nodes[index].redial.remove(&node);
+                }
                 MemberOutput::Announce { me, known, fenced } => {
                     let fenced = fenced.into_iter().collect();
                     self.nodes[index].announcement = (me, known, fenced);

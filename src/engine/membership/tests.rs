@@ -232,7 +232,9 @@ fn one_who_hears_the_suspect_vetoes_and_is_asked_again_after_a_window() {
     let mut bench = Bench::with(&[2, 3, 4]);
     bench.pass(3 * SECOND, &[2, 3]);
     assert_eq!(bench.word(2, answer(4, 1, false)), []);
-    assert_eq!(bench.word(3, answer(4, 1, true)), []);
+    // Its link stands, and swallows what it says.
+    let silent = MemberOutput::Silent { node: id(4), addresses: vec!["/memory/4".to_owned()] };
+    assert_eq!(bench.word(3, answer(4, 1, true)), [silent]);
     assert_eq!(bench.word(3, answer(4, 1, false)), []);
     assert_eq!(bench.pass(2 * SECOND + 3 * QUARTER, &[2, 3]), []);
     assert_eq!(bench.pass(QUARTER, &[2, 3]), [send(2, ask(4, 2)), send(3, ask(4, 2))]);

@@ -255,10 +255,15 @@ pub enum LeaveError {
         children: usize,
     },
     /// The deadline passed; the children that are left stay here.
-    #[error("{children} children could not be handed over within the deadline")]
+    #[error(
+        "{children} children could not be handed over within the deadline{}",
+        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
+    )]
     Timeout {
         /// How many are left.
         children: usize,
+        /// What kept the cluster unsettled, if it was.
+        waits_for: Option<String>,
     },
     /// The hub has stopped.
     #[error("the hub has stopped")]

@@ -613,8 +613,12 @@ mod tests {
     fn word() -> PeerMessage {
         PeerMessage::Member(MemberWord::Heartbeat {
             incarnation: Incarnation { started: 1, nonce: 2 },
+            number: 7,
             view: ViewId(3),
             pulse: Pulse { sent: 4, echo: Some(5), held: 6 },
+            hears: None,
+            fence: None,
+            status: None,
         })
     }
 

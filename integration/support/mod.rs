@@ -201,7 +201,7 @@ pub fn settings() -> Settings {
         heartbeat: Duration::from_millis(150),
         suspect_after: 10,
         digest: Duration::from_millis(500),
-        alone_after: Duration::from_secs(3),
+        found_after: Duration::from_secs(3),
         ..Settings::default()
     }
 }

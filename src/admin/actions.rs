@@ -289,9 +289,11 @@ pub(crate) async fn start(
             }))
         }
         Err(StartChildError::HubStopped) => Err(Problem::stopped()),
-        Err(StartChildError::Failed { reason: StartFailed::Timeout, .. }) => Err(Problem::timeout(
-            format!("{child} was not started in time; it may be, all the same"),
-        )),
+        Err(StartChildError::Failed { reason: StartFailed::Timeout { waits_for }, .. }) => {
+            let why = waits_for.map(|reason| format!("; the cluster {reason}")).unwrap_or_default();
+            let text = format!("{child} was not started in time; it may be, all the same{why}");
+            Err(Problem::timeout(text))
+        }
         Err(StartChildError::Failed { reason: StartFailed::UnknownKind { .. }, .. }) => {
             Err(unknown_kind(&kind))
         }

@@ -35,7 +35,13 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 21] = [
+pub(crate) const EVENT_TYPES: [&str; 27] = [
+    "founded",
+    "waiting_for_seeds",
+    "join_delayed",
+    "link_missing",
+    "link_restored",
+    "unsettled",
     "node_joined",
     "node_suspected",
     "node_recovered",
@@ -129,6 +135,41 @@ impl EventRecord {
             HubEvent::NodeJoined { node, name } => {
                 fields.insert("node", json!(node.to_string()));
                 ("node_joined", format!("{name} came in"))
+            }
+            HubEvent::Founded => ("founded", format!("{here} founded a cluster")),
+            HubEvent::WaitingForSeeds { seeds } => {
+                level = "warn";
+                let told: Vec<String> =
+                    seeds.iter().map(|(seed, outcome)| format!("{seed} ({outcome})")).collect();
+                fields.insert("seeds", json!(told));
+                ("waiting_for_seeds", format!("{here} waits for a seed: {}", told.join(", ")))
+            }
+            HubEvent::JoinDelayed { node, missing } => {
+                level = "warn";
+                fields.insert("node", json!(node.to_string()));
+                let pairs = missing.iter().map(|(deaf, unheard)| {
+                    format!("{} does not hear {}", name(deaf), name(unheard))
+                });
+                let pairs: Vec<String> = pairs.collect();
+                fields.insert("missing", json!(pairs));
+                ("join_delayed", format!("{} is not in yet: {}", name(node), pairs.join(", ")))
+            }
+            HubEvent::LinkMissing { node, addresses } => {
+                level = "warn";
+                fields.insert("node", json!(node.to_string()));
+                fields.insert("addresses", json!(addresses));
+                let tried = addresses.join(", ");
+                let text = format!("{here} has no working link to {}, tried {tried}", name(node));
+                ("link_missing", text)
+            }
+            HubEvent::LinkRestored { node } => {
+                fields.insert("node", json!(node.to_string()));
+                ("link_restored", format!("the link from {here} to {} works again", name(node)))
+            }
+            HubEvent::Unsettled { reason } => {
+                level = "warn";
+                fields.insert("reason", json!(reason));
+                ("unsettled", format!("the cluster is not settled: {reason}"))
             }
             HubEvent::NodeSuspected { node } => {
                 level = "warn";

@@ -91,7 +91,8 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
         ("leave_timeout", time(settings.leave_timeout)),
         ("digest", time(settings.digest)),
         ("forget_after", time(settings.forget_after)),
-        ("alone_after", time(settings.alone_after)),
+        ("found_after", time(settings.found_after)),
+        ("join_timeout", time(settings.join_timeout)),
     ];
     let options = match &settings.migration {
         Migration::HotSwap(options) => Some(options),

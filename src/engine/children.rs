@@ -266,7 +266,7 @@ impl Children {
                 Some((run, ownership)) => {
                     StartOutcome::Exists { node: run.node, epoch: ownership.epoch }
                 }
-                None => StartOutcome::Failed { reason: StartFailed::Timeout },
+                None => StartOutcome::Failed { reason: StartFailed::Timeout { waits_for: None } },
             };
             answer(core, outcome);
             return;

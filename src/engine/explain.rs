@@ -144,7 +144,7 @@ impl Engine {
 
     /// Whether this node hands its children over, or has.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
+        self.leave.is_under_way()
     }
 
     /// Whether some other node takes any of the children of this one.

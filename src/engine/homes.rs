@@ -333,12 +333,10 @@ impl Homes {
         }
     }
 
-    /// A link to this run stands again: what it, or somebody whom it relays to, was asked, ordered
-    /// or answered before may have been lost.
-    pub(crate) fn linked(&mut self, core: &mut Core, run: NodeRun) {
-        let linked: BTreeSet<NodeId> =
-            core.linked.iter().map(|run| run.node).chain([core.me.node]).collect();
-        self.ask_again(core, |node| node == run.node || !linked.contains(&node));
+    /// A member is reached, or in another way than before: what it was asked, ordered or answered
+    /// may have been lost.
+    pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
+        self.ask_again(core, |node| node == run.node);
         if core.settled {
             let children: Vec<ChildId> = self.orders.keys().cloned().collect();
             for child in children {
@@ -693,7 +691,7 @@ impl Homes {
     pub(crate) fn order_expired(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
         match self.orders.get(child) {
             Some(Ordered { epoch: at, order: Order::Run { .. }, .. }) if *at == epoch => {
-                let reason = StartFailed::Timeout;
+                let reason = StartFailed::Timeout { waits_for: None };
                 self.ran(core, child, epoch, StartOutcome::Failed { reason });
             }
             Some(Ordered { epoch: at, order: Order::Halt { .. }, .. }) if *at == epoch => {
@@ -744,20 +742,20 @@ impl Homes {
             Some(Pending::Migrate { .. }) | None => false,
         };
         if done {
-            self.reply(core, id);
+            self.reply(core, id, None);
         }
     }
 
-    /// The time of a request is over.
-    pub(crate) fn expired(&mut self, core: &mut Core, id: RequestId) {
-        self.reply(core, id);
+    /// The time of a request is over. `waits_for`: what keeps the cluster unsettled.
+    pub(crate) fn expired(&mut self, core: &mut Core, id: RequestId, waits_for: Option<String>) {
+        self.reply(core, id, waits_for);
     }
 
-    fn reply(&mut self, core: &mut Core, id: RequestId) {
+    fn reply(&mut self, core: &mut Core, id: RequestId, waits_for: Option<String>) {
         let Some(Asked { pending, wait }) = self.asked.remove(&id) else { return };
         let reply = match pending {
             Pending::Start { specs, mut outcomes, on_failure, .. } => {
-                let timeout = StartOutcome::Failed { reason: StartFailed::Timeout };
+                let timeout = StartOutcome::Failed { reason: StartFailed::Timeout { waits_for } };
                 let outcomes = specs
                     .iter()
                     .map(|spec| {

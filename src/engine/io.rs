@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{distribution::Distribution, partition::PartitionTolerance, redundancy::Redundancy};
+use super::{
+    distribution::Distribution, membership::founding::Founding, partition::PartitionTolerance,
+    redundancy::Redundancy,
+};
 use crate::model::{
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
-    member::Hello,
+    member::{Hello, SeedOutcome},
     message::{BulkHeader, PeerMessage},
     observe::ObserveWord,
     report::{MigrateOutcome, StartReport, StopReport},
@@ -29,8 +32,8 @@ pub struct EngineConfig {
     pub settings: Settings,
     /// The kinds it can run.
     pub kinds: BTreeMap<KindName, KindInfo>,
-    /// Whether it waits for a seed before it acts ([`Settings::alone_after`]).
-    pub has_seeds: bool,
+    /// Whether it founds a cluster, or waits for one.
+    pub founding: Founding,
     /// Seeds the generator of chance.
     pub seed: u64,
     /// Where children belong.
@@ -69,6 +72,18 @@ pub enum Event {
     Fenced {
         /// The life that is over.
         incarnation: Incarnation,
+    },
+    /// What came of the latest attempt to reach a seed.
+    Seed {
+        /// The seed, as it was given.
+        seed: String,
+        /// What came of it.
+        outcome: SeedOutcome,
+    },
+    /// Where this node can be reached changed.
+    Addresses {
+        /// All of them, best first.
+        addresses: Vec<String>,
     },
     /// A dial to a known node failed.
     Unreachable {
@@ -181,10 +196,15 @@ pub enum LeaveFailed {
         children: usize,
     },
     /// The deadline passed.
-    #[error("{children} children could not be handed over within the deadline")]
+    #[error(
+        "{children} children could not be handed over within the deadline{}",
+        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
+    )]
     Timeout {
         /// How many children are still here.
         children: usize,
+        /// What keeps the cluster unsettled, if it is.
+        waits_for: Option<String>,
     },
 }
 
@@ -305,6 +325,13 @@ pub enum Exit {
 pub enum Effect {
     /// Send a word. Dropped if there is no link: who needs it says it again.
     Send {
+        /// The peer.
+        to: NodeId,
+        /// The word.
+        message: PeerMessage,
+    },
+    /// Send a word over the link, though it seems not to work: to find out whether it does.
+    Probe {
         /// The peer.
         to: NodeId,
         /// The word.

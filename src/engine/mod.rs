@@ -1,15 +1,18 @@
 //! The cluster's decisions, sans-io: events in, effects out, one deadline to wake for.
 //!
-//! [`Engine`] only routes. Who is there is decided by `membership`; who owns what is kept by
-//! `registry` and passed on by `sync`; when a view may be acted on, `settle`; starts and stops,
-//! `homes`; the children of this node, `children`; their moves, `handover` and `moves`; what is
-//! left of a dead node's children, `takeover`; two owners that meet, `heal`.
+//! [`Engine`] only routes. Who is there is decided by `membership`; how words get there, `relay`; who
+//! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
+//! what a newcomer is told before that, `probation`; starts and stops, `homes`; the children of this
+//! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
+//! `takeover`; two owners that meet, `heal`; how a node goes, `leave`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+#[cfg(test)]
+mod chance;
 pub(crate) mod children;
 mod core;
 pub mod distribution;
@@ -18,11 +21,14 @@ pub(crate) mod handover;
 mod heal;
 mod homes;
 pub mod io;
+mod leave;
 pub(crate) mod membership;
 mod moves;
 pub mod partition;
+mod probation;
 pub mod redundancy;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod restart;
 mod settle;
 #[cfg(test)]
@@ -35,10 +41,13 @@ use self::{
     core::{Core, News, Timer},
     handover::{SourceInput, TargetInput},
     homes::Homes,
-    io::{ChildReport, Effect, EngineConfig, Event, LeaveFailed, Reply, Request, Way},
+    io::{ChildReport, Effect, EngineConfig, Event, Request, Way},
+    leave::Leave,
     membership::{MemberOutput, Membership},
+    probation::Probation,
     registry::Registry,
-    settle::Settle,
+    relay::Reached,
+    settle::{Missing, Said, Settle},
     sync::Sync,
     takeover::Rolls,
 };
@@ -46,23 +55,9 @@ use crate::model::{
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
-    message::{BulkHeader, HandoverWord, HomeWord, MemberWord, PeerMessage, RollWord, SyncWord},
+    message::{BulkHeader, HandoverWord, HomeWord, PeerMessage, RollWord, SyncWord},
     observe::ObserveWord,
 };
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LeaveStage {
-    Handing,
-    Draining,
-}
-
-#[derive(Debug)]
-struct Leaving {
-    requests: Vec<RequestId>,
-    stage: LeaveStage,
-    /// Whether this node said Bye.
-    done: bool,
-}
 
 /// One node's decisions.
 ///
@@ -82,20 +77,22 @@ pub struct Engine {
     homes: Homes,
     children: Children,
     rolls: Rolls,
-    leaving: Option<Leaving>,
+    leave: Leave,
+    probation: Probation,
+    reached: Reached,
+    /// Somebody may be reached in another way.
+    ways_changed: bool,
     /// Whose state waits to be merged.
     diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
     /// How many ways were named to who looks at the cluster.
     looks: usize,
-    began: Instant,
     dirty: bool,
 }
 
+/// So many members are named as what is waited for.
+const MOST_NAMED: usize = 8;
 /// On so many ways at a time a member is asked that cannot be asked straight.
 const MOST_WAYS: usize = 3;
-/// How long all words for a member without a link go by the same other one: it may have none either,
-/// and words that are not answered are said again.
-const SAME_WAY: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// An engine that knows nobody but itself.
@@ -111,9 +108,11 @@ impl Engine {
             homes: Homes::default(),
             children: Children::default(),
             rolls: Rolls::default(),
-            leaving: None,
+            leave: Leave::default(),
+            probation: Probation::default(),
+            reached: Reached::default(),
+            ways_changed: true,
             looks: 0,
-            began: now,
             diverged_from: BTreeMap::new(),
             dirty: true,
         };
@@ -133,23 +132,20 @@ impl Engine {
             Event::Linked { hello } => {
                 let run = hello.me.run();
                 self.membership.linked(now, hello);
-                self.run();
+                // Known before anybody learns that the way has changed: moves look at it.
                 if self.membership.is_linked(run.node) {
                     self.core.linked.insert(run);
                 }
-                if self.core.is_live(run) {
-                    self.sync.linked(now, run.node, &self.core.registry);
-                    self.settle.linked(&mut self.core, run);
-                    self.homes.linked(&mut self.core, run);
-                    self.children.linked(&mut self.core, run);
-                }
+                self.ways_changed = true;
             }
             Event::Unlinked { run } => {
                 self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(run.node);
-                self.children.link_lost(&mut self.core, run);
+                self.ways_changed = true;
             }
+            Event::Seed { seed, outcome } => self.membership.seed(now, seed, outcome),
+            Event::Addresses { addresses } => self.membership.set_addresses(now, addresses),
             Event::Fenced { incarnation } => self.membership.told_fenced(now, incarnation),
             Event::Unreachable { node, refused } => {
                 self.membership.unreachable(now, node, refused);
@@ -166,7 +162,11 @@ impl Engine {
             Event::Request { id, request } => self.request(id, request),
             Event::Seek { child } => self.homes.seek(&mut self.core, child),
             Event::Child(report) => self.report(report),
-            Event::LinksDrained => self.drained(),
+            Event::LinksDrained => {
+                self.leave.drained(&mut self.core, &mut self.membership);
+                self.run();
+                self.leave.answer(&mut self.core);
+            }
         }
         self.run();
         self.dirty = true;
@@ -181,35 +181,17 @@ impl Engine {
         }
         while let Some(effect) = self.core.effects.pop_front() {
             match effect {
-                Effect::Send { to, message } if !self.membership.is_linked(to) => {
-                    if let Some(relayed) = self.by_another_way(to, message) {
-                        return Some(relayed);
+                Effect::Send { to, message } => {
+                    let me = self.core.me;
+                    let sent = relay::send(&mut self.membership, me, to, message);
+                    if sent.is_some() {
+                        return sent;
                     }
                 }
                 effect => return Some(effect),
             }
         }
         None
-    }
-
-    /// Wraps a word for a member that has no link to this node, for a member that has one to both.
-    fn by_another_way(&self, to: NodeId, message: PeerMessage) -> Option<Effect> {
-        let direct = matches!(
-            message,
-            PeerMessage::Relay { .. }
-                | PeerMessage::Member(
-                    MemberWord::Heartbeat { .. }
-                        | MemberWord::Ask { .. }
-                        | MemberWord::Answer { .. }
-                )
-        );
-        let target = self.core.view.member(to).filter(|_| !direct)?.run();
-        let turn = self.core.now.saturating_duration_since(self.began).as_millis();
-        let turn = usize::try_from(turn / SAME_WAY.as_millis()).unwrap_or_default();
-        let by = self.go_betweens(to).nth(turn % self.go_betweens(to).count().max(1))?;
-        let message =
-            PeerMessage::Relay { from: self.core.me, to: target, message: Box::new(message) };
-        Some(Effect::Send { to: by, message })
     }
 
     /// The members with a link to this node; they may have one to that node, too.
@@ -220,7 +202,7 @@ impl Engine {
         others
             .filter(|member| member.state != MemberState::Suspect)
             .map(|member| member.id)
-            .filter(|id| self.membership.is_linked(*id))
+            .filter(|id| self.membership.link_works(*id))
     }
 
     /// The ways on which a member can be asked by who looks at the cluster: its link, if something
@@ -230,11 +212,10 @@ impl Engine {
         if self.core.view.member(to).is_none() {
             return Vec::new();
         }
-        let is_heard = |node| self.membership.is_heard(self.core.now, node);
-        if self.membership.is_linked(to) && is_heard(to) {
+        if self.membership.link_works(to) {
             return vec![Way::Straight];
         }
-        let between: Vec<NodeId> = self.go_betweens(to).filter(|id| is_heard(*id)).collect();
+        let between: Vec<NodeId> = self.go_betweens(to).collect();
         let turn = self.looks % between.len().max(1);
         let mut ways: Vec<Way> = between
             .iter()
@@ -256,8 +237,9 @@ impl Engine {
         match way {
             Way::Straight => self.core.send(to.node, message),
             Way::By(node) => {
-                let message = Box::new(message);
-                self.core.send(node, PeerMessage::Relay { from: self.core.me, to, message });
+                // One node between, and the answer comes back by the same one.
+                let (from, message) = (self.core.me, Box::new(message));
+                self.core.send(node, PeerMessage::Relay { from, to, hops: 1, message });
             }
         }
     }
@@ -299,12 +281,6 @@ impl Engine {
         self.core.synced || self.core.settled
     }
 
-    /// Whether this node has left.
-    #[must_use]
-    pub fn has_left(&self) -> bool {
-        self.leaving.as_ref().is_some_and(|leaving| leaving.done)
-    }
-
     fn timers(&mut self) {
         while let Some(timer) = self.core.due_timer() {
             let core = &mut self.core;
@@ -317,13 +293,24 @@ impl Engine {
                 Timer::Query(child, epoch) => self.children.query(core, &child, epoch),
                 Timer::Retry(child) => self.children.retry(core, &child),
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
-                Timer::Request(id) => self.homes.expired(core, id),
+                Timer::Request(id) => {
+                    let waits_for = self.waits_for();
+                    self.homes.expired(&mut self.core, id, waits_for);
+                }
                 Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
                 Timer::Seek => self.homes.seek_again(core),
-                Timer::Leave => self.leave_expired(),
+                Timer::Leave => {
+                    let waits_for = self.waits_for();
+                    let (core, members) = (&mut self.core, &mut self.membership);
+                    self.leave.expired(core, members, &self.children, waits_for);
+                }
                 Timer::Settle => {
-                    self.settle.tick(core, !self.rolls.is_idle());
+                    let is_told = self.settle.tick(core, !self.rolls.is_idle());
                     self.rolls.repeat(core);
+                    if let Some(reason) = self.waits_for().filter(|_| is_told) {
+                        tracing::warn!(node = %self.core.me.node, reason, "the cluster is not settled");
+                        self.core.emit(HubEvent::Unsettled { reason });
+                    }
                 }
             }
             self.dirty = true;
@@ -338,22 +325,26 @@ impl Engine {
     fn word_by(&mut self, way: Way, from: NodeRun, message: PeerMessage) {
         let now = self.core.now;
         match message {
-            PeerMessage::Relay { from: origin, to, message } => {
+            PeerMessage::Relay { from: origin, to, hops, message } => {
                 let about_members = matches!(*message, PeerMessage::Member(_));
-                if matches!(*message, PeerMessage::Relay { .. }) || origin == self.core.me {
+                // Members alone speak for others; but words about members also go by, and to,
+                // nodes that want to come in.
+                let may_speak = about_members || self.core.is_live(from);
+                if matches!(*message, PeerMessage::Relay { .. })
+                    || origin == self.core.me
+                    || !may_speak
+                {
                 } else if to == self.core.me {
-                    // Members alone speak for others.
-                    if about_members || self.core.is_live(from) {
-                        self.word_by(Way::By(from.node), origin, *message);
-                    }
-                } else if origin == from && self.core.is_live(to) {
-                    let relay = PeerMessage::Relay { from: origin, to, message };
-                    self.core.send(to.node, relay);
+                    self.word_by(Way::By(from.node), origin, *message);
+                } else if let Some(effect) =
+                    relay::pass_on(&mut self.membership, from.node, origin, to, hops, message)
+                {
+                    self.core.effects.push_back(effect);
                 }
                 return;
             }
             PeerMessage::Member(word) => {
-                self.membership.handle(now, from, word);
+                self.membership.handle(now, from, way == Way::Straight, word);
                 return;
             }
             _ => {}
@@ -362,11 +353,15 @@ impl Engine {
         if !self.core.is_live(from) {
             return;
         }
+        if !self.membership.is_proven() && Probation::concerns(&message) {
+            self.probation.hold(from, message);
+            return;
+        }
         let core = &mut self.core;
         match message {
-            PeerMessage::Sync(SyncWord::In { view, version, wanted, kinds }) => {
+            PeerMessage::Sync(SyncWord::In { view, adopted, echo, version, wanted, kinds }) => {
                 core.learn_kinds(from, kinds);
-                self.settle.heard(core, from, view, version, wanted);
+                self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
             }
             PeerMessage::Sync(word) => {
                 let changed = self.sync.handle(now, from.node, word, &mut core.registry);
@@ -491,93 +486,48 @@ impl Engine {
     }
 
     fn request(&mut self, id: RequestId, request: Request) {
-        let Request::Leave { timeout } = request else {
-            self.homes.request(&mut self.core, id, request);
-            return;
-        };
-        let reply = |core: &mut Core, outcome| {
-            core.effects.push_back(Effect::Reply { request: id, reply: Reply::Left(outcome) });
-        };
-        if self.has_left() {
-            return reply(&mut self.core, Ok(()));
-        }
-        if let Some(leaving) = &mut self.leaving {
-            leaving.requests.push(id);
-            return;
-        }
-        let children = self.children.owned();
-        let others = self.core.placeable.iter().any(|member| member.id != self.core.me.node);
-        if children > 0 && !others {
-            return reply(&mut self.core, Err(LeaveFailed::NoSuccessor { children }));
-        }
-        self.leaving =
-            Some(Leaving { requests: vec![id], stage: LeaveStage::Handing, done: false });
-        self.core.leaving = true;
-        self.core.timer(timeout, Timer::Leave);
-        self.membership.start_leaving(self.core.now);
-        self.children.leave(&mut self.core);
-    }
-
-    fn leave_expired(&mut self) {
-        let Some(leaving) = &self.leaving else { return };
-        if leaving.done {
-            return;
-        }
-        let children = self.children.owned() + self.children.targets.len();
-        self.stay(LeaveFailed::Timeout { children });
-    }
-
-    fn stay(&mut self, why: LeaveFailed) {
-        let Some(leaving) = self.leaving.take() else { return };
-        self.core.leaving = false;
-        self.membership.cancel_leaving(self.core.now);
-        self.core.emit(HubEvent::LeaveFailed { reason: why.to_string() });
-        for request in leaving.requests {
-            let reply = Reply::Left(Err(why.clone()));
-            self.core.effects.push_back(Effect::Reply { request, reply });
-        }
-    }
-
-    /// Goes on with leaving when nothing is left here and everybody knows.
-    fn go_on_leaving(&mut self) {
-        let Some(leaving) = &mut self.leaving else { return };
-        if leaving.stage != LeaveStage::Handing {
-            return;
-        }
         let core = &mut self.core;
-        let others = core.placeable.iter().any(|member| member.id != core.me.node);
-        let children = self.children.owned();
-        if children > 0 && core.settled && !(others && self.children.has_successors(core)) {
-            return self.stay(LeaveFailed::NoSuccessor { children });
-        }
-        if !self.children.is_empty() {
-            return;
-        }
-        let version = core.registry.version();
-        let known = core
-            .view
-            .members
-            .values()
-            .filter(|member| member.id != core.me.node && member.state != MemberState::Suspect)
-            .all(|member| core.registry.acked(member.id, core.me) >= version);
-        if known {
-            leaving.stage = LeaveStage::Draining;
-            core.effects.push_back(Effect::DrainLinks);
+        match request {
+            Request::Leave { timeout } => {
+                let (members, children) = (&mut self.membership, &mut self.children);
+                self.leave.request(id, timeout, core, members, children);
+            }
+            request => self.homes.request(core, id, request),
         }
     }
 
-    fn drained(&mut self) {
-        let Some(leaving) = &mut self.leaving else { return };
-        if leaving.stage != LeaveStage::Draining || leaving.done {
-            return;
+    /// What keeps this node from acting, if it may not act.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        if self.membership.is_waiting() {
+            let seeds: Vec<String> = self
+                .membership
+                .seeds()
+                .map(|(seed, outcome)| format!("{seed} ({outcome})"))
+                .collect();
+            return Some(format!("waits to be taken into a cluster by {}", seeds.join(", ")));
         }
-        leaving.done = true;
-        let requests = std::mem::take(&mut leaving.requests);
-        self.membership.bye(self.core.now);
-        self.run();
-        for request in requests {
-            self.core.effects.push_back(Effect::Reply { request, reply: Reply::Left(Ok(())) });
+        if self.core.settled {
+            return None;
         }
+        let name = |node: NodeId| match self.core.view.member(node) {
+            Some(member) => member.name.to_string(),
+            None => node.short(),
+        };
+        let missing = self.settle.missing(&self.core).into_iter().map(|missing| match missing {
+            Missing::In(node) => {
+                let deaf: Vec<String> = self.membership.deaf_to(node).map(name).collect();
+                match &deaf[..] {
+                    [] => format!("{}, which has not adopted the view", name(node)),
+                    deaf => format!("{}, which {} cannot hear", name(node), deaf.join(" and ")),
+                }
+            }
+            Missing::Log(node) => format!("the registry of {}", name(node)),
+        });
+        let missing: Vec<String> = missing.take(MOST_NAMED).collect();
+        Some(match missing.len() {
+            0 => "this side of a split may not act".to_owned(),
+            _ => format!("waits for {}", missing.join(", ")),
+        })
     }
 
     /// Lets the machines talk to each other until nobody has anything to say.
@@ -591,18 +541,42 @@ impl Engine {
                 self.look(&child);
             } else if let Some(news) = self.core.news.pop_front() {
                 self.tell(news);
+            } else if std::mem::take(&mut self.ways_changed) {
+                self.look_at_ways();
             } else if self.settles() {
                 self.settled();
+            } else if let Some((from, message)) = self.proven_order() {
+                self.word(from, message);
             } else {
                 break;
             }
         }
-        self.go_on_leaving();
+        self.leave.go_on(&mut self.core, &mut self.membership, &self.children);
+    }
+
+    fn proven_order(&mut self) -> Option<(NodeRun, PeerMessage)> {
+        if self.membership.is_proven() { self.probation.release() } else { None }
+    }
+
+    /// Who is reached in another way than before is told again what may have been lost.
+    fn look_at_ways(&mut self) {
+        let core = &mut self.core;
+        let now = core.now;
+        let me = core.me.node;
+        for (run, way) in self.reached.look(&mut self.membership, &core.view, me) {
+            self.children.link_lost(core, run);
+            if way.is_some() {
+                self.sync.reached(now, run.node, &core.registry);
+                self.settle.reached(core, run);
+                self.homes.reached(core, run);
+                self.children.reached(core, run);
+            }
+        }
     }
 
     fn settles(&self) -> bool {
         !self.core.settled
-            && self.membership.settled_enough()
+            && !self.membership.is_waiting()
             && self.core.config.partition.may_act(&self.core.view)
             && self.settle.is_complete(&self.core)
     }
@@ -613,6 +587,19 @@ impl Engine {
                 self.core
                     .effects
                     .push_back(Effect::Send { to, message: PeerMessage::Member(word) });
+            }
+            MemberOutput::Probe { to, word } => {
+                let message = PeerMessage::Member(word);
+                self.core.effects.push_back(Effect::Probe { to, message });
+            }
+            MemberOutput::Greet { to, word } => {
+                let message = PeerMessage::Member(word);
+                let me = self.core.me;
+                let effect = match self.core.linked.contains(&to) {
+                    true => Some(Effect::Send { to: to.node, message }),
+                    false => relay::greet(&mut self.membership, me, to, message),
+                };
+                self.core.effects.extend(effect);
             }
             MemberOutput::Connect { node, addresses } => {
                 self.core.effects.push_back(Effect::Connect { node, addresses });
@@ -633,7 +620,7 @@ impl Engine {
                 }
                 self.core.effects.push_back(Effect::Gone { run, left });
             }
-            MemberOutput::ViewChanged => self.adopt_view(),
+            MemberOutput::ViewChanged | MemberOutput::Regarded => self.adopt_view(),
             // The log goes on under the same run, and membership tells the event.
             MemberOutput::Renewed => self.core.synced = false,
             MemberOutput::Gates { valid } => {
@@ -643,10 +630,14 @@ impl Engine {
     }
 
     fn adopt_view(&mut self) {
+        self.ways_changed = true;
         let view = self.membership.view().clone();
         if view.id() == self.core.view_id {
             self.core.adopt(view);
             return;
+        }
+        if self.membership.is_waiting() {
+            self.probation.clear();
         }
         let before = std::mem::take(&mut self.core.view);
         self.core.adopt(view);
@@ -688,6 +679,7 @@ impl Engine {
     fn settled(&mut self) {
         self.core.settled = true;
         self.core.synced = true;
+        self.membership.settled(self.core.now);
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
         self.revive_lost();

@@ -782,7 +782,7 @@ impl Children {
     }
 
     /// A link to this run stands: what belongs there goes.
-    pub(crate) fn linked(&mut self, core: &mut Core, run: NodeRun) {
+    pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
         let children: Vec<ChildId> = self
             .instances
             .iter()

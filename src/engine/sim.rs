@@ -14,11 +14,13 @@ use bytes::Bytes;
 
 use super::{
     Engine,
+    chance::Chance,
     distribution::ConsistentHashing,
     io::{
         ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
         LeaveFailed, Reply, Request, Way,
     },
+    membership::founding::Founding,
     partition::Divergence,
     redundancy::Singularity,
 };
@@ -32,31 +34,6 @@ use crate::model::{
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
-
-/// SplitMix64: a seed gives a run.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn ms(&mut self, low: u64, high: u64) -> Duration {
-        Duration::from_millis(low + self.below(high - low))
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 type State = BTreeSet<u64>;
 
@@ -135,7 +112,7 @@ struct World {
     trace: bool,
     began: Instant,
     now: Instant,
-    dice: Dice,
+    dice: Chance,
     nodes: Vec<Node>,
     queue: BTreeMap<(Instant, u64), (usize, Input)>,
     count: u64,
@@ -184,7 +161,7 @@ impl World {
             trace: std::env::var_os("SIM_TRACE").is_some(),
             began: now,
             now,
-            dice: Dice(seed),
+            dice: Chance(seed),
             nodes: Vec::new(),
             queue: BTreeMap::new(),
             count: 0,
@@ -228,7 +205,11 @@ impl World {
                 })
                 .into_iter()
                 .collect(),
-            has_seeds: index > 0,
+            founding: if index == 0 {
+                Founding::Found
+            } else {
+                Founding::Seeds(vec!["seed".to_owned()])
+            },
             seed: self.dice.next(),
             distribution: Arc::new(ConsistentHashing),
             redundancy: Arc::new(Singularity),
@@ -241,6 +222,7 @@ impl World {
             addresses: config.addresses.clone(),
             weight: 1,
             state: crate::model::member::MemberState::Alive,
+            revision: 0,
         };
         Node {
             engine: Engine::new(config, self.now),
@@ -445,7 +427,7 @@ impl World {
             eprintln!("{:?} n{index} {effect:?}", self.now - self.began);
         }
         match effect {
-            Effect::Send { to, message } => {
+            Effect::Send { to, message } | Effect::Probe { to, message } => {
                 let Some(to) = self.index_of(to) else { return };
                 let Some(link) = self.links.get(&Self::pair(index, to)).copied() else { return };
                 let from = self.nodes[index].me.run();
@@ -1134,7 +1116,7 @@ fn a_stranger_does_not_speak_through_a_relay() {
         let stranger = NodeRun { node: node_id(200, 0), nonce: 7 };
         let word = ObserveWord::Ask { request: 1, question: Question::Leave };
         let message = Box::new(PeerMessage::Observe(word));
-        let relayed = PeerMessage::Relay { from: member, to: me, message };
+        let relayed = PeerMessage::Relay { from: member, to: me, hops: 1, message };
         let now = world.now;
         for (from, heard) in [(stranger, 0), (member, 1)] {
             let event = Event::Peer { from, message: relayed.clone() };
@@ -1337,7 +1319,8 @@ fn a_child_that_exists_is_not_taken_for_ones_own_because_some_other_link_came_ba
         let (mut world, child, at, other, home) = one_child(seed);
         let home = world.index_of(home.node).expect("it is a node");
         let third = (0..3).find(|n| *n != home && *n != other).unwrap_or(at);
-        world.nodes[home].paused_until = Some(world.now + Duration::from_millis(200));
+        // Not so long that its own link seems broken.
+        world.nodes[home].paused_until = Some(world.now + Duration::from_millis(100));
         let id = world.start(other, 0..1);
         world.unlink(other, third);
         world.run_for(3 * SECOND);

@@ -90,10 +90,15 @@ impl Sync {
         }
     }
 
-    /// A link stands: each side tells what it has.
-    pub(crate) fn linked(&mut self, now: Instant, peer: NodeId, registry: &Registry) {
+    /// A member is reached, or in another way than before: each side tells what it has, and gives
+    /// its own log from where the other one said last that it has it. It does not wait to be told
+    /// again: an answer that leaves meanwhile would overtake the entry that it rests on.
+    pub(crate) fn reached(&mut self, now: Instant, peer: NodeId, registry: &Registry) {
         self.peers.insert(peer, Peer::new(now, true));
         self.tell(now, peer, registry);
+        let me = registry.me();
+        let known = registry.acked(peer, me).min(registry.version());
+        self.begin(now, peer, me, known, registry);
     }
 
     /// The link broke: what was asked may never be answered.
@@ -447,7 +452,7 @@ mod tests {
         c.write(7);
         let words = c.words(&[run(1).node]);
         a.hear(3, words[0].1.clone());
-        b.sync.linked(Instant::now(), run(1).node, &b.registry);
+        b.sync.reached(Instant::now(), run(1).node, &b.registry);
         let digest = b.words(&[]);
         a.hear(2, digest[0].1.clone());
         let digest = a.words(&[]);

@@ -29,6 +29,7 @@ use crate::{
     engine::{
         distribution::{ConsistentHashing, Distribution},
         io::EngineConfig,
+        membership::founding::Founding,
         partition::Divergence,
         redundancy::Singularity,
     },
@@ -85,6 +86,7 @@ pub struct HubBuilder {
     advertise: Vec<String>,
     seeds: Vec<String>,
     mdns: bool,
+    found: bool,
     admission: Option<Admission>,
     key_file: Option<PathBuf>,
     workers: Option<usize>,
@@ -118,6 +120,7 @@ impl HubBuilder {
             advertise: Vec::new(),
             seeds: Vec::new(),
             mdns: false,
+            found: false,
             admission: None,
             key_file: None,
             workers: None,
@@ -192,6 +195,14 @@ impl HubBuilder {
     /// same list.
     pub fn seed(mut self, address: impl Into<String>) -> Self {
         self.seeds.push(address.into());
+        self
+    }
+
+    /// Founds a cluster at once, whatever its seeds say; they are dialled all the same, and clusters
+    /// that meet become one. Without this a node founds a cluster if it has no seeds or is one of
+    /// them itself, and else waits until a seed takes it in, is not ready, and says so.
+    pub fn found(mut self) -> Self {
+        self.found = true;
         self
     }
 
@@ -311,6 +322,7 @@ impl HubBuilder {
         // The cell is new.
         let _ = doors.network.set(network);
 
+        let founding = self.founding();
         let kinds = self.kinds;
         let engine = EngineConfig {
             node,
@@ -319,7 +331,7 @@ impl HubBuilder {
             addresses,
             settings: settings.clone(),
             kinds: kinds.infos(),
-            has_seeds: !self.seeds.is_empty() || self.mdns,
+            founding,
             seed: random()?,
             distribution: self.distribution,
             redundancy: Arc::new(Singularity),
@@ -349,6 +361,14 @@ impl HubBuilder {
             .unwrap_or(1);
         run(&hub, workers, engine, received).await;
         Ok(hub)
+    }
+
+    fn founding(&self) -> Founding {
+        match (self.found || self.seeds.is_empty(), self.mdns) {
+            (_, true) if !self.found => Founding::Discovery(self.seeds.clone()),
+            (true, _) => Founding::Found,
+            (false, _) => Founding::Seeds(self.seeds.clone()),
+        }
     }
 
     fn check_addresses(&self) -> Result<(), StartHubError> {

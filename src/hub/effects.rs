@@ -101,7 +101,7 @@ impl HubSystem {
             return;
         };
         match effect {
-            Effect::Send { to, message } => {
+            Effect::Send { to, message } | Effect::Probe { to, message } => {
                 if let Err(error) = network.send(to, &message) {
                     tracing::debug!(peer = %to, %error, "a word was not sent");
                 }

@@ -434,8 +434,8 @@ impl Handler<Leave> for HubSystem {
                 Ok(Reply::Left(Err(LeaveFailed::NoSuccessor { children }))) => {
                     Err(LeaveError::NoSuccessor { children })
                 }
-                Ok(Reply::Left(Err(LeaveFailed::Timeout { children }))) => {
-                    Err(LeaveError::Timeout { children })
+                Ok(Reply::Left(Err(LeaveFailed::Timeout { children, waits_for }))) => {
+                    Err(LeaveError::Timeout { children, waits_for })
                 }
                 _ => Err(LeaveError::HubStopped),
             }

@@ -163,6 +163,14 @@ impl ChildSpec {
         &self.metadata
     }
 
+    /// Bytes of what it is made of, roughly.
+    pub(crate) fn size(&self) -> usize {
+        let notes = self.metadata.iter().map(|(key, value)| key.len() + value.len());
+        let tags = self.tags.iter().map(|tag| tag.as_str().len());
+        let names = self.id.as_str().len() + self.kind.as_str().len();
+        self.args.len() + names + notes.chain(tags).sum::<usize>()
+    }
+
     /// Sets when it is started again.
     #[must_use]
     pub fn restart(mut self, rule: RestartRule) -> Self {

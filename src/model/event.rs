@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
+    member::SeedOutcome,
     words::brief,
 };
 
@@ -50,6 +51,39 @@ pub enum HubEvent {
         node: NodeId,
         /// Its name for people.
         name: NodeName,
+    },
+    /// This node has founded a cluster of its own.
+    Founded,
+    /// This node is in no cluster and waits for one of its seeds; told again every 10 s.
+    WaitingForSeeds {
+        /// Each seed with its latest outcome.
+        seeds: Vec<(String, SeedOutcome)>,
+    },
+    /// A node that wants to come in is not heard by all members, or does not hear them, for longer
+    /// than `Settings::join_timeout`; told again each time that has passed.
+    JoinDelayed {
+        /// The node.
+        node: NodeId,
+        /// Who does not hear whom: the first does not hear the second.
+        missing: Vec<(NodeId, NodeId)>,
+    },
+    /// There has been no working link to a node for longer than `Settings::join_timeout`, though
+    /// others hear it. Messages go by way of others; it is dialled on.
+    LinkMissing {
+        /// The node.
+        node: NodeId,
+        /// Where it was dialled.
+        addresses: Vec<String>,
+    },
+    /// The link to such a node works.
+    LinkRestored {
+        /// The node.
+        node: NodeId,
+    },
+    /// The members have not agreed on the view for three suspicion windows: starts and moves wait.
+    Unsettled {
+        /// What is waited for.
+        reason: String,
     },
     /// A node is silent, or its link broke.
     NodeSuspected {
@@ -214,6 +248,7 @@ impl HubEvent {
         match &mut self {
             Self::PeerRefused { reason, .. }
             | Self::LeaveFailed { reason }
+            | Self::Unsettled { reason }
             | Self::ChildRestarted { reason, .. }
             | Self::ChildGivenUp { reason, .. }
             | Self::HandoverFailed { reason, .. }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::id::{HubName, Incarnation, NodeId, NodeName, NodeRun};
+use super::id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun};
 
 /// The version of the words that nodes exchange. Nodes of another version are not admitted.
 pub const WIRE_VERSION: u16 = 1;
@@ -36,6 +36,9 @@ pub struct Member {
     pub weight: u32,
     /// How it is seen.
     pub state: MemberState,
+    /// Rises with each change of what the node says of itself in one life; the highest counts,
+    /// whoever tells it.
+    pub revision: u64,
 }
 
 impl Member {
@@ -45,10 +48,40 @@ impl Member {
         self.incarnation.run_of(self.id)
     }
 
+    /// The life this member is in.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        Life { node: self.id, incarnation: self.incarnation }
+    }
+
     /// Whether children may be placed there.
     #[must_use]
     pub fn takes_children(&self) -> bool {
         self.state != MemberState::Leaving && self.weight > 0
+    }
+}
+
+/// What came of the latest attempt to reach a seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeedOutcome {
+    /// It was not tried yet.
+    Untried,
+    /// It leads to this node itself, and to no other.
+    Itself,
+    /// A node answers there.
+    Reached(NodeId),
+    /// Nobody was reached.
+    Failed(String),
+}
+
+impl fmt::Display for SeedOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Untried => f.write_str("not tried yet"),
+            Self::Itself => f.write_str("this node itself"),
+            Self::Reached(node) => write!(f, "reached {node}"),
+            Self::Failed(reason) => f.write_str(reason),
+        }
     }
 }
 

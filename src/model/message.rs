@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child::{ChildSpec, Entry, Epoch, Ownership, Route},
-    id::{ChildId, Incarnation, KindName, LaneId, NodeId, NodeRun, RequestId},
+    id::{ChildId, Incarnation, KindName, LaneId, Life, NodeId, NodeRun, RequestId},
     member::{Member, ViewId},
     observe::ObserveWord,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
@@ -30,12 +30,14 @@ pub enum PeerMessage {
     Roll(RollWord),
     /// Somebody looks at the cluster.
     Observe(ObserveWord),
-    /// A word for a node that the sender cannot reach; passed on once by a node that can.
+    /// A word for a node to which the sender has no link, passed on by nodes between them.
     Relay {
         /// Who says it.
         from: NodeRun,
         /// For whom it is.
         to: NodeRun,
+        /// How many more nodes may pass it on.
+        hops: u8,
         /// The word; never itself a relay.
         message: Box<PeerMessage>,
     },
@@ -53,42 +55,78 @@ pub struct Pulse {
     pub held: u64,
 }
 
+/// What the sender of a heartbeat hears of the receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The life that it hears.
+    pub incarnation: Incarnation,
+    /// Whether over their own link; otherwise by way of others.
+    pub straight: bool,
+}
+
+/// What a node says of itself and of whom it hears. Lives and nodes are sorted, each list has at
+/// most 1,024.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The sender.
+    pub me: Member,
+    /// Whether it waits to be taken into a cluster; `Some(true)` if it may also found one.
+    pub waiting: Option<bool>,
+    /// Votes: members, and lives that others do not hear, of which the sender hears nothing either.
+    pub silent: Vec<Life>,
+    /// Lives outside the sender's view that it hears.
+    pub joining: Vec<Life>,
+    /// Nodes that it hears, or should, and to which it has no link that works both ways.
+    pub unlinked: Vec<NodeId>,
+}
+
 /// Words about who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberWord {
-    /// The sender lives. Sent to each member once a heartbeat.
+    /// The sender lives. Sent once a heartbeat to whoever it hears, and at once when its status
+    /// changes; by way of others where there is no link.
     Heartbeat {
         /// The life that says so.
         incarnation: Incarnation,
-        /// The sender's view, so that a missing member is noticed.
+        /// Rises with each heartbeat of a run: one that comes late is dropped.
+        number: u64,
+        /// The sender's view.
         view: ViewId,
         /// What the round trip is measured by.
         pulse: Pulse,
+        /// What the sender hears of the receiver.
+        hears: Option<Heard>,
+        /// The highest life of the receiver that is over for the sender.
+        fence: Option<Incarnation>,
+        /// `None`: as it was told over this link before.
+        status: Option<Box<Status>>,
     },
-    /// Members that the sender knows: hints to dial, no admission.
-    Members {
-        /// At most 1,024.
+    /// Who is in the sender's view.
+    View {
+        /// The view.
+        view: ViewId,
+        /// The view that the rest is a difference to; `None`: to none, `members` are all.
+        base: Option<ViewId>,
+        /// Members that are not in `base`, or in another life. At most 1,024.
         members: Vec<Member>,
+        /// Members of `base` that are not in it.
+        gone: Vec<NodeId>,
     },
-    /// Have you heard this node within the suspicion window?
-    Ask {
-        /// The suspected node.
-        about: NodeId,
-        /// Its suspected life.
+    /// The sender does not know the receiver's view or status: tell both as a whole.
+    Ask,
+    /// Does this life of the sender still count?
+    Confirm {
+        /// The life.
         incarnation: Incarnation,
-        /// Echoed in the answer; later ballots have higher numbers.
-        ballot: u64,
+        /// Echoed in the answer; later questions have higher numbers.
+        question: u64,
     },
-    /// The answer to `Ask`. Silence is no vote.
-    Answer {
-        /// The suspected node.
-        about: NodeId,
-        /// Its suspected life.
+    /// The answer to `Confirm`: it does.
+    Confirmed {
+        /// The life.
         incarnation: Incarnation,
         /// From the question.
-        ballot: u64,
-        /// Whether it was heard; `true` vetoes.
-        heard: bool,
+        question: u64,
     },
     /// The verdict: this life is fenced.
     Down {
@@ -102,11 +140,6 @@ pub enum MemberWord {
     /// To a node that was declared down while it lived: come back with a higher incarnation.
     Fenced {
         /// The fenced life.
-        incarnation: Incarnation,
-    },
-    /// The sender hands its children over and takes no new ones.
-    Leaving {
-        /// The life that leaves.
         incarnation: Incarnation,
     },
     /// The sender owns nothing any more, has answered everything, and goes.
@@ -173,9 +206,14 @@ pub enum SyncWord {
     In {
         /// The view.
         view: ViewId,
+        /// How many views the sender has adopted, this one included.
+        adopted: u64,
+        /// The receiver's `adopted` in its latest `In`; 0 before the first. An `In` counts for the
+        /// receiver only if it echoes its current one: an earlier stay in an equal view is over.
+        echo: u64,
         /// The version of the sender's own log.
         version: u64,
-        /// Whether the sender still waits for others to adopt it: the receiver says In too.
+        /// Whether the sender waits for the receiver's: it says In, too.
         wanted: bool,
         /// The kinds that the sender has registered.
         kinds: Vec<KindName>,

@@ -36,8 +36,14 @@ pub enum StartOutcome {
 #[non_exhaustive]
 pub enum StartFailed {
     /// No node was told to start it, or its node went down; it may be tried again.
-    #[error("no answer within the deadline")]
-    Timeout,
+    #[error(
+        "no answer within the deadline{}",
+        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
+    )]
+    Timeout {
+        /// What kept the cluster unsettled, if it was.
+        waits_for: Option<String>,
+    },
     /// No node that takes children has registered the kind.
     #[error("no node that takes children has registered the kind; {node}, for one, has not")]
     UnknownKind {

@@ -114,9 +114,13 @@ pub struct Settings {
     /// How long a removal is remembered while some known node has not heard of it. Default 1 h;
     /// 1 s to 30 days.
     pub forget_after: Duration,
-    /// With seeds set: how long a node waits for one to answer before it goes on alone.
+    /// How long a node that is one of its own seeds waits for the others before it founds a cluster;
+    /// it does so at once when all have been tried. On a LAN, how long it looks around.
     /// Default 5 s; 0 to 1 day.
-    pub alone_after: Duration,
+    pub found_after: Duration,
+    /// How long a node that wants to come in may not be heard by all, and two members may be without
+    /// a link that works, before that is told. Default 15 s; 100 ms to 1 h.
+    pub join_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -141,7 +145,8 @@ impl Default for Settings {
             leave_timeout: Duration::from_secs(60),
             digest: Duration::from_secs(5),
             forget_after: Duration::from_secs(3_600),
-            alone_after: Duration::from_secs(5),
+            found_after: Duration::from_secs(5),
+            join_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -176,7 +181,8 @@ impl Settings {
             heartbeat: Duration::from_millis(100),
             suspect_after: 5,
             digest: Duration::from_millis(500),
-            alone_after: Duration::from_millis(500),
+            found_after: Duration::from_millis(500),
+            join_timeout: Duration::from_secs(2),
             ..Self::default()
         }
     }
@@ -225,7 +231,8 @@ impl Settings {
         time("leave_timeout", self.leave_timeout, 100 * MS, DAY, "100 ms to 1 day")?;
         time("digest", self.digest, 100 * MS, HOUR, "100 ms to 1 h")?;
         time("forget_after", self.forget_after, 1_000 * MS, 30 * DAY, "1 s to 30 days")?;
-        time("alone_after", self.alone_after, Duration::ZERO, DAY, "0 to 1 day")?;
+        time("found_after", self.found_after, Duration::ZERO, DAY, "0 to 1 day")?;
+        time("join_timeout", self.join_timeout, 100 * MS, HOUR, "100 ms to 1 h")?;
         if let Migration::HotSwap(options) = &self.migration {
             time("migration.retention", options.retention, MS, HOUR, "1 ms to 1 h")?;
             time(

@@ -19,7 +19,7 @@ use crate::{
     model::{
         child::Epoch,
         id::{ChildId, HubName, Incarnation, NodeId, NodeName, NodeRun},
-        member::{Member, MemberState, WIRE_VERSION},
+        member::{Member, MemberState, ViewId, WIRE_VERSION},
         message::{BulkHeader, MemberWord, PeerMessage},
     },
     wire::WireError,
@@ -195,6 +195,7 @@ fn announcement(options: &Options, address: &str) -> Announcement {
         addresses: vec![address.to_owned()],
         weight: 1,
         state: MemberState::Alive,
+        revision: 0,
     };
     Announcement { me, known: Vec::new(), fenced: options.fenced.clone() }
 }
@@ -280,13 +281,12 @@ impl Node {
 
 fn word(number: u64) -> PeerMessage {
     let incarnation = Incarnation { started: 1, nonce: 1 };
-    let about = NodeId::from_key([0; 32]);
-    PeerMessage::Member(MemberWord::Ask { about, incarnation, ballot: number })
+    PeerMessage::Member(MemberWord::Confirm { incarnation, question: number })
 }
 
 fn number(message: &PeerMessage) -> u64 {
     match message {
-        PeerMessage::Member(MemberWord::Ask { ballot, .. }) => *ballot,
+        PeerMessage::Member(MemberWord::Confirm { question, .. }) => *question,
         other => panic!("{other:?}"),
     }
 }
@@ -384,7 +384,12 @@ async fn a_full_control_queue_closes_the_link(transport: &dyn Transport) {
         low.network.send(high.id, &word(n)).expect("room");
     }
     let members = vec![announcement(&options(2), &"x".repeat(1_000_000)).me];
-    let large = PeerMessage::Member(MemberWord::Members { members });
+    let large = PeerMessage::Member(MemberWord::View {
+        view: ViewId(1),
+        base: None,
+        members,
+        gone: Vec::new(),
+    });
     let refused = (0..200).find_map(|_| low.network.send(high.id, &large).err());
     assert_eq!(refused, Some(SendRefused::Full));
     let reason = low.unlinked().await;

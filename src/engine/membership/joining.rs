@@ -1,174 +1,160 @@
-//! Links that stand: newcomers, lives that are over, second processes with one key.
+//! Who comes in: concluding that somebody does, and following who concluded.
+//!
+//! Membership is agreed, links are transport. A life that is heard and in no view is *joining*: it
+//! is in nobody's way. It comes in when all who would be members hear each other.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::{
-    MemberOutput, Membership, Out, is_plausible,
-    peer::{Link, Peer, Rival},
-    usable,
+    contact::{Contact, Lives, Timing},
+    fences::Fences,
 };
-use crate::model::{
-    event::HubEvent,
-    id::NodeId,
-    member::{Hello, MemberState},
-    message::MemberWord,
-};
+use crate::model::id::{Incarnation, Life, NodeId};
 
-impl Membership {
-    pub(super) fn take_hello(&mut self, now: Instant, mut hello: Hello) {
-        let (node, incarnation) = (hello.me.id, hello.me.incarnation);
-        if node == self.me {
-            self.disconnect(node, "it has this node's own key");
-            return;
-        }
-        if !is_plausible(incarnation) {
-            self.refuse(node, "its incarnation is absurd");
-            return;
-        }
-        hello.me.addresses = usable(std::mem::take(&mut hello.me.addresses));
-        if hello.me.state != MemberState::Leaving {
-            hello.me.state = MemberState::Alive;
-        }
-        self.linked_once = true;
-        if let Some(fenced) = hello.fenced {
-            self.renew_above(fenced);
-        }
-        if self.turn_away(&hello) {
-            return;
-        }
-        match self.view.members.get(&node).map(|member| member.incarnation.nonce) {
-            None => self.admit(now, hello),
-            Some(nonce) if nonce == incarnation.nonce => self.relink(now, hello),
-            Some(_) => self.meet_rival(now, hello),
-        }
+/// What a node knows when it judges who comes in.
+pub(super) struct Known<'a> {
+    pub(super) now: Instant,
+    pub(super) timing: &'a Timing,
+    /// This node.
+    pub(super) me: Life,
+    /// Its view, itself included.
+    pub(super) view: &'a Lives,
+    pub(super) contacts: &'a BTreeMap<NodeId, Contact>,
+    pub(super) fences: &'a Fences,
+}
+
+impl Known<'_> {
+    /// Whether this life is heard now and not over.
+    fn hears(&self, life: Life) -> bool {
+        life == self.me
+            || self.contacts.get(&life.node).is_some_and(|contact| {
+                contact.life() == life && contact.is_heard(self.now, self.timing)
+            }) && !self.fences.covers(life.node, life.incarnation)
     }
 
-    /// Refuses a life that is over and says so; it comes back with a higher one.
-    pub(super) fn turn_away(&mut self, hello: &Hello) -> bool {
-        let (node, incarnation) = (hello.me.id, hello.me.incarnation);
-        if !self.fences.covers(node, incarnation) {
-            return false;
-        }
-        self.tell_fenced(node, incarnation);
-        self.disconnect(node, "this life of it is over");
-        self.dial_lost(self.now, node, incarnation, hello.me.addresses.clone());
-        true
+    /// Lives outside the view that are heard.
+    pub(super) fn joining(&self) -> impl Iterator<Item = &Contact> {
+        self.contacts.values().filter(|contact| {
+            !self.view.contains_key(&contact.life().node) && self.hears(contact.life())
+        })
     }
 
-    pub(super) fn admit(&mut self, now: Instant, hello: Hello) {
-        let Hello { me: member, known, .. } = hello;
-        let node = member.id;
-        self.lost.remove(&node);
-        let dialled = self.hints.remove(&node);
-        if dialled.is_none_or(|hint| hint.addresses != member.addresses) {
-            self.connect(node, member.addresses.clone());
+    fn view_of(&self, life: Life) -> Option<&Lives> {
+        if life == self.me {
+            return Some(self.view);
         }
-        self.out.push_back(MemberOutput::Event(HubEvent::NodeJoined {
-            node,
-            name: member.name.clone(),
-        }));
-        if member.state == MemberState::Leaving {
-            self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
-        }
-        tracing::info!(node = %self.me, peer = %node, "a node joined");
-        let informed: BTreeSet<NodeId> = known.iter().map(|member| member.id).collect();
-        let news = MemberWord::Members { members: vec![member.clone()] };
-        self.view.members.insert(node, member);
-        // Whom the newcomer knows it dials itself, so a mesh that forms at once is not flooded.
-        for to in self.linked_peers() {
-            if !informed.contains(&to) {
-                self.send(to, news.clone());
-            }
-        }
-        self.peers.insert(node, Peer::linked(now, self.heartbeat));
-        if self.peers.len() == 1 {
-            (self.heartbeat_sent, self.heartbeat_at) = (now, now + self.heartbeat);
-        }
-        self.changed();
-        self.take_hints(now, known);
+        self.contacts.get(&life.node)?.view().map(|lives| &**lives)
     }
 
-    pub(super) fn relink(&mut self, now: Instant, hello: Hello) {
-        let Hello { me: told, known, .. } = hello;
-        let node = told.id;
-        let leaving = told.state == MemberState::Leaving;
-        let Some(member) = self.view.members.get_mut(&node) else {
-            return;
-        };
-        let starts_leaving = leaving && member.state != MemberState::Leaving;
-        let renewed = member.incarnation != told.incarnation;
-        *member = told;
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.link = Link::Up;
-            peer.heard = now;
-            peer.refused_rival = None;
+    /// Whether `p` says that it hears `q`, a life outside its view.
+    fn lists(&self, p: Life, q: Life) -> bool {
+        if p == self.me {
+            return self.hears(q);
         }
-        self.changed();
-        if renewed {
-            self.restart_ballot(now, node);
-        }
-        if starts_leaving {
-            self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
-        }
-        self.recover(node);
-        self.ask_again(node);
-        self.take_hints(now, known);
+        self.contacts.get(&p.node).is_some_and(|contact| contact.lists_joining(q))
     }
 
-    /// Another run of a member is linked: the old one is dead if its link is closed, or if it is
-    /// silent for a heartbeat and a half from now.
-    pub(super) fn meet_rival(&mut self, now: Instant, hello: Hello) {
-        let node = hello.me.id;
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return;
-        };
-        let turned_away = peer.refused_rival == Some(hello.me.incarnation.nonce);
-        if peer.silent_for(now) >= self.window || (!peer.is_linked() && !turned_away) {
-            self.replace(now, hello);
-        } else if peer.is_linked() && !turned_away {
-            let until = now + self.heartbeat + self.heartbeat / 2;
-            peer.rival = Some(Rival { hello, since: now, until });
-        } else {
-            self.refuse(node, "another process with the same key is alive");
-        }
-    }
-
-    pub(super) fn settle_rivals(&mut self, now: Instant) {
-        let due: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.rival.as_ref().is_some_and(|rival| now >= rival.until))
-            .map(|(node, _)| *node)
-            .collect();
-        for node in due {
-            let Some(peer) = self.peers.get_mut(&node) else {
-                continue;
-            };
-            let Some(rival) = peer.rival.take() else {
-                continue;
-            };
-            if peer.heard <= rival.since {
-                self.replace(now, rival.hello);
+    /// The life and the views of all that belong to it; `None` if somebody of them is not heard.
+    /// Clusters come in whole or not at all.
+    fn group(&self, life: Life) -> Option<Lives> {
+        let mut group = Lives::new();
+        let mut open = vec![life];
+        while let Some(life) = open.pop() {
+            if self.view.get(&life.node) == Some(&life.incarnation)
+                || group.get(&life.node) == Some(&life.incarnation)
+            {
                 continue;
             }
-            peer.refused_rival = Some(rival.hello.me.incarnation.nonce);
-            self.refuse(node, "another process with the same key is alive");
-            let addresses = self.view.members.get(&node).map(|member| member.addresses.clone());
-            self.connect(node, addresses.unwrap_or_default());
+            if self.view.contains_key(&life.node)
+                || group.contains_key(&life.node)
+                || !self.hears(life)
+            {
+                return None;
+            }
+            group.insert(life.node, life.incarnation);
+            open.extend(lives(self.view_of(life)?));
         }
+        Some(group)
     }
 
-    /// The old run of this node is dead, the new one takes its place.
-    pub(super) fn replace(&mut self, now: Instant, hello: Hello) {
-        self.remove(now, hello.me.id, Out::Replaced);
-        if !self.turn_away(&hello) {
-            self.admit(now, hello);
-        }
+    /// Who does not hear whom, of those in `view` and the newcomers of `group`: the first of each
+    /// pair does not list the second.
+    fn deaf<'b>(
+        &'b self,
+        view: &'b Lives,
+        group: &'b Lives,
+    ) -> impl Iterator<Item = (Life, Life)> + 'b {
+        let old = lives(view).flat_map(move |p| lives(group).map(move |q| (p, q)));
+        let new =
+            lives(group).flat_map(move |p| lives(view).chain(lives(group)).map(move |q| (p, q)));
+        old.chain(new).filter(|(p, q)| p != q && !self.counts_with(*p, *q))
     }
 
-    pub(super) fn refuse(&mut self, node: NodeId, reason: &str) {
-        let refused = HubEvent::PeerRefused { node: Some(node), reason: reason.to_owned() };
-        self.out.push_back(MemberOutput::Event(refused));
-        self.disconnect(node, reason);
+    fn counts_with(&self, p: Life, q: Life) -> bool {
+        let Some(view) = self.view_of(p) else { return false };
+        view.get(&q.node) == Some(&q.incarnation) || self.lists(p, q)
     }
+
+    /// The view with everybody who comes in now. Any member may conclude, without leader or order;
+    /// two conclusions at once meet as each [follows](Self::follow) the other.
+    pub(super) fn conclude(&self) -> Lives {
+        let mut view = self.view.clone();
+        for contact in self.joining() {
+            if view.contains_key(&contact.life().node) {
+                continue;
+            }
+            // A mute or one-way joiner would become a member without the joiner's own half.
+            if let Some(group) = self.group(contact.life())
+                && group.keys().all(|node| !view.contains_key(node))
+                && self.deaf(&view, &group).next().is_none()
+            {
+                view.extend(group);
+            }
+        }
+        view
+    }
+
+    /// The view with everybody whom a node has taken in that has taken this one in. Each must be
+    /// heard here: else the view of one who has not heard of a verdict yet brings its dead back.
+    pub(super) fn follow(&self) -> Lives {
+        let mut view = self.view.clone();
+        for contact in self.contacts.values() {
+            let Some(theirs) = contact.view() else { continue };
+            if theirs.get(&self.me.node) != Some(&self.me.incarnation)
+                || !self.hears(contact.life())
+            {
+                continue;
+            }
+            for life in lives(theirs) {
+                if !view.contains_key(&life.node) && self.hears(life) {
+                    view.insert(life.node, life.incarnation);
+                }
+            }
+        }
+        view
+    }
+
+    /// Why a life is not in: who does not hear whom.
+    pub(super) fn missing(&self, life: Life) -> Vec<(NodeId, NodeId)> {
+        /// So many pairs are enough to see what is wrong.
+        const MOST: usize = 16;
+        match self.group(life) {
+            Some(group) => {
+                self.deaf(self.view, &group).take(MOST).map(|(p, q)| (p.node, q.node)).collect()
+            }
+            None => {
+                let theirs = self.view_of(life).into_iter().flat_map(lives);
+                let unheard = theirs.filter(|other| !self.hears(*other));
+                unheard.take(MOST).map(|other| (self.me.node, other.node)).collect()
+            }
+        }
+    }
+}
+
+fn lives(lives: &Lives) -> impl Iterator<Item = Life> + '_ {
+    lives.iter().map(|(node, incarnation)| life(*node, *incarnation))
+}
+
+fn life(node: NodeId, incarnation: Incarnation) -> Life {
+    Life { node, incarnation }
 }

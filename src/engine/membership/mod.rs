@@ -1,60 +1,91 @@
 //! Who is in the cluster, at which incarnation: joining, suspicion, verdicts, leaving, pauses.
 //!
 //! Full mesh, in the spirit of SWIM (Das, Gupta, Motivala 2002) with Lifeguard's care for one's own
-//! slowness (Dadgar, Phillips, Currey 2018). Each node judges by the links it has itself. What others
-//! say of a third node is a hint to dial or to ask, never an admission and never a verdict; only
-//! one's own vote binds. So what an isolated node concluded stays with it when it comes back.
+//! slowness (Dadgar, Phillips, Currey 2018). The *view* is all that is agreed. Links are transport:
+//! a word of a node is heard by whatever path it comes, and a pair without a link of its own is a
+//! pair like any other. Each machine here is a type of its own; this file routes between them.
+//!
+//! | machine | what it decides |
+//! |---|---|
+//! | [`contact`] | what is known of one other node, and whether it hears and is heard |
+//! | [`joining`] | who comes in |
+//! | [`votes`], [`verdict`] | who goes down |
+//! | [`fences`] | which lives are over |
+//! | [`rivals`] | a second run of a node that seems alive |
+//! | [`founding`] | whether this node waits, founds, may act |
+//! | [`voice`] | what is told to whom, and when |
+//! | [`routes`] | by whom words go where there is no link |
+//! | [`dialling`] | who is dialled that was not met |
+//! | [`pause`] | whether a node that did not run for a while still counts |
 
-mod ballot;
+mod contact;
+mod dialling;
 mod fences;
-mod hearsay;
+pub mod founding;
 mod joining;
 mod pause;
-mod peer;
+mod rivals;
+mod routes;
 #[cfg(test)]
 mod sim;
-#[cfg(test)]
-mod tests;
+mod verdict;
+mod voice;
+mod votes;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+pub(crate) use self::routes::HOPS;
 use self::{
-    ballot::{Deferred, Vote},
+    contact::{Contact, Timing},
+    dialling::Dialling,
     fences::Fences,
-    pause::Check,
-    peer::{Link, Peer},
+    founding::{Founder, Founding},
+    joining::Known,
+    pause::{Due, PauseCheck},
+    rivals::Rivals,
+    routes::Routes,
+    voice::{LISTED, Said, Voice},
+    votes::Votes,
 };
 use super::io::EngineConfig;
 use crate::model::{
     child::Epoch,
     event::HubEvent,
-    id::{Incarnation, NodeId, NodeRun},
-    member::{Hello, Member, MemberState, View, ViewId},
-    message::MemberWord,
+    id::{Incarnation, Life, NodeId, NodeRun},
+    member::{Hello, Member, MemberState, SeedOutcome, View, ViewId},
+    message::{MemberWord, Status},
     settings::Settings,
 };
 
-/// At most this many members travel in one word or Hello; as many nodes at most are dialled that
-/// are no members.
-const MEMBERS_LIMIT: usize = 1_024;
 /// At most this many addresses are kept for a node, each of at most [`ADDRESS_LIMIT`] bytes.
 const ADDRESSES_LIMIT: usize = 16;
 const ADDRESS_LIMIT: usize = 256;
-/// For how many suspicion windows a node that somebody named is dialled before it is forgotten; it
-/// is dialled again when it is named again.
-const HINT_WINDOWS: u32 = 10;
 
 /// What the membership wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberOutput {
-    /// Say this. `to` is a member or was one a moment ago, linked or not: without a link
-    /// `Members`, `Leaving`, `Bye` and `Down` are worth relaying, the others must be dropped.
+    /// Say this, over the link if it works, else by way of others.
     Send {
         /// The node.
         to: NodeId,
+        /// The word.
+        word: MemberWord,
+    },
+    /// Say this over the link, though it seems not to work.
+    Probe {
+        /// The node.
+        to: NodeId,
+        /// The word.
+        word: MemberWord,
+    },
+    /// Say this to a node that is no contact: over a link if one stands, else by way of others.
+    Greet {
+        /// The node, in the run in which it was named.
+        to: NodeRun,
         /// The word.
         word: MemberWord,
     },
@@ -65,7 +96,6 @@ pub enum MemberOutput {
         /// Where it may be; replaces what was said before.
         addresses: Vec<String>,
     },
-    /// Close the link to this node and dial it no more. A `Connect` may follow at once.
     /// No word comes over the link to this node, though others hear it: close it and dial again,
     /// unless anything has come over it since this was said before.
     Silent {
@@ -92,9 +122,11 @@ pub enum MemberOutput {
     },
     /// Tell whoever listens.
     Event(HubEvent),
-    /// [`Membership::view`] has another [`View::id`], or [`Membership::settled_enough`] became
-    /// true. Comes after everything else that one call gives.
+    /// [`Membership::view`] has another [`View::id`], or [`Membership::is_waiting`] changed. Comes
+    /// after everything else that one call gives.
     ViewChanged,
+    /// Who is suspect or has no link changed, in an unchanged view.
+    Regarded,
     /// This run is out.
     Gone {
         /// The run.
@@ -112,60 +144,54 @@ pub enum MemberOutput {
     },
 }
 
+/// A node that is heard and not in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Joiner {
+    /// The node as it describes itself.
+    pub(crate) member: Member,
+    /// Since when it has been met.
+    pub(crate) since: Instant,
+    /// Who does not hear whom: the first does not hear the second.
+    pub(crate) missing: Vec<(NodeId, NodeId)>,
+}
+
 /// The members of the cluster as this node sees them, and what it takes to see them rightly.
 ///
 /// Each call that takes `now` may leave outputs; drain [`next_output`](Self::next_output) after it.
 #[derive(Clone, Debug)]
 pub struct Membership {
     me: NodeId,
-    heartbeat: Duration,
-    window: Duration,
-    forget_after: Duration,
-    /// With seeds: when this node acts alone if none answers.
-    alone_at: Option<Instant>,
-    settled: bool,
-    linked_once: bool,
+    timing: Timing,
     ended: bool,
     view: View,
-    /// One for each member of the view but this node; after `bye` those there were.
-    peers: BTreeMap<NodeId, Peer>,
+    /// Everybody whom this node hears or has a link to; each member of the view, too.
+    contacts: BTreeMap<NodeId, Contact>,
+    founder: Founder,
     fences: Fences,
-    /// Nodes that somebody named and that are dialled.
-    hints: BTreeMap<NodeId, Dialled>,
-    /// Nodes that went down and are dialled, so that a split heals whoever comes back first.
-    lost: BTreeMap<NodeId, Dialled>,
-    votes: BTreeMap<NodeId, Vote>,
-    deferred: BTreeMap<(NodeId, NodeId), Deferred>,
-    ballots: u64,
-    check: Option<Check>,
-    /// When this node began.
-    began: Instant,
+    rivals: Rivals,
+    votes: Votes,
+    dialling: Dialling,
+    check: PauseCheck,
+    voice: Voice,
+    routes: Routes,
     /// The latest `now`.
     now: Instant,
-    heartbeat_at: Instant,
-    heartbeat_sent: Instant,
+    /// When some judgement changes by time alone, as far as was found when all were judged last.
+    judge_at: Option<Instant>,
+    /// Something came that judgements depend on.
+    is_news: bool,
     out: VecDeque<MemberOutput>,
     /// Where the outputs of the current call begin.
     mark: usize,
     announce_due: bool,
-    /// Something that [`View::id`] depends on may have changed in the current call.
-    view_touched: bool,
-    /// `ViewChanged` is due whether or not it did.
-    settled_now: bool,
-    /// The view's id when the latest call ended.
-    view_id: ViewId,
-}
-
-/// A node that is no member and is dialled.
-#[derive(Clone, Debug)]
-struct Dialled {
-    incarnation: Incarnation,
-    addresses: Vec<String>,
-    since: Instant,
+    /// [`MemberOutput::ViewChanged`] is due at the end of the current call.
+    view_changed: bool,
+    /// [`MemberOutput::Regarded`] is.
+    regarded: bool,
 }
 
 impl Membership {
-    /// A cluster of this node alone. The first output announces it.
+    /// This node alone. The first output announces it.
     #[must_use]
     pub fn new(config: &EngineConfig, now: Instant) -> Self {
         let me = Member {
@@ -175,43 +201,43 @@ impl Membership {
             addresses: config.addresses.clone(),
             weight: config.settings.weight,
             state: MemberState::Alive,
+            revision: 0,
         };
-        Self::alone(me, &config.settings, config.has_seeds, now)
+        Self::alone(me, &config.settings, config.founding.clone(), now)
     }
 
-    fn alone(mut me: Member, settings: &Settings, has_seeds: bool, now: Instant) -> Self {
+    fn alone(mut me: Member, settings: &Settings, founding: Founding, now: Instant) -> Self {
         me.addresses = usable(me.addresses);
+        let timing = Timing {
+            heartbeat: settings.heartbeat,
+            window: settings.suspicion_window(),
+            join_timeout: settings.join_timeout,
+        };
         let view = View { members: BTreeMap::from([(me.id, me.clone())]) };
         let mut membership = Self {
             me: me.id,
-            heartbeat: settings.heartbeat,
-            window: settings.suspicion_window(),
-            forget_after: settings.forget_after,
-            alone_at: has_seeds.then(|| now + settings.alone_after),
-            settled: !has_seeds,
-            linked_once: false,
+            timing,
             ended: false,
-            view_id: view.id(),
-            view,
-            peers: BTreeMap::new(),
+            contacts: BTreeMap::new(),
+            founder: Founder::new(now, founding, settings.found_after),
             fences: Fences::default(),
-            hints: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            deferred: BTreeMap::new(),
-            ballots: 0,
-            check: None,
-            began: now,
+            rivals: Rivals::default(),
+            votes: Votes::default(),
+            dialling: Dialling::new(timing.window, settings.forget_after),
+            check: PauseCheck::default(),
+            voice: Voice::new(now, timing.heartbeat, &me, &view),
+            routes: Routes::default(),
+            view,
             now,
-            heartbeat_at: now + settings.heartbeat,
-            heartbeat_sent: now,
+            judge_at: None,
+            is_news: true,
             out: VecDeque::new(),
             mark: 0,
             announce_due: true,
-            view_touched: false,
-            settled_now: false,
+            view_changed: false,
+            regarded: false,
         };
-        membership.finish();
+        membership.finish(now);
         membership
     }
 
@@ -240,23 +266,41 @@ impl Membership {
         self.view.is_live(run)
     }
 
-    /// Whether there is a link to this member.
+    /// Whether a link to this node stands, working or not.
     #[must_use]
     pub fn is_linked(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(Peer::is_linked)
+        self.contacts.get(&node).is_some_and(Contact::is_linked)
     }
 
-    /// Whether something came from this member lately.
+    /// Whether the link to this node carries words in both directions.
     #[must_use]
-    pub fn is_heard(&self, now: Instant, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.silent_for(now) < self.window)
+    pub fn link_works(&self, node: NodeId) -> bool {
+        let contact = self.contacts.get(&node);
+        contact.is_some_and(|contact| contact.link_works(self.now, &self.timing))
+    }
+
+    /// The run of a node that this one has met.
+    #[must_use]
+    pub fn run_of(&self, node: NodeId) -> Option<NodeRun> {
+        self.contacts.get(&node).map(Contact::run)
+    }
+
+    /// The neighbour by which words for this node go.
+    pub fn next_hop(&mut self, to: NodeId) -> Option<NodeId> {
+        self.routes.next_hop(self.now, &self.timing, &self.contacts, to)
+    }
+
+    /// Whether something came from this member lately, by whatever path.
+    #[must_use]
+    pub fn is_heard(&self, node: NodeId) -> bool {
+        self.contacts.get(&node).is_some_and(|contact| contact.is_heard(self.now, &self.timing))
     }
 
     /// How long a word takes to this member and back, smoothed; `None` before the second heartbeat
     /// of a link.
     #[must_use]
     pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
-        self.peers.get(&node).filter(|peer| peer.is_linked())?.round_trip
+        self.contacts.get(&node)?.round_trip()
     }
 
     /// Whether this life is over: its words and frames are refused.
@@ -266,18 +310,43 @@ impl Membership {
         self.fences.covers(node, incarnation)
     }
 
-    /// Whether this node may start children: it has no seeds, or one has answered, or
-    /// `Settings::alone_after` has passed. Never turns false again.
+    /// Whether this node is in no cluster: it acts on nothing.
     #[must_use]
-    pub fn settled_enough(&self) -> bool {
-        self.settled
+    pub fn is_waiting(&self) -> bool {
+        self.founder.is_waiting()
     }
 
-    /// Whether any node was ever linked.
+    /// Whether this node has founded a cluster or settled in one: it hosts children and obeys
+    /// orders. One that was taken in and has not settled yet does neither.
     #[must_use]
-    #[cfg(test)]
-    pub fn has_heard_a_seed(&self) -> bool {
-        self.linked_once
+    pub fn is_proven(&self) -> bool {
+        self.founder.is_proven()
+    }
+
+    /// The seeds with what came of the latest attempt to reach each.
+    pub fn seeds(&self) -> impl Iterator<Item = (&String, &SeedOutcome)> {
+        self.founder.seeds()
+    }
+
+    /// Nodes that are heard and not in.
+    pub(crate) fn joiners(&self) -> Vec<Joiner> {
+        let known = self.known();
+        let joiner = |contact: &Contact| Joiner {
+            member: contact.member().clone(),
+            since: contact.since(),
+            missing: known.missing(contact.life()),
+        };
+        known.joining().map(joiner).collect()
+    }
+
+    /// Who says that it does not hear this member.
+    pub(crate) fn deaf_to(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let life = self.view.members.get(&node).map(Member::life);
+        let deaf = move |contact: &&Contact| {
+            life.is_some_and(|life| contact.votes_against(life)) && contact.life().node != node
+        };
+        let me = (life.is_some() && !self.is_heard(node)).then_some(self.me);
+        self.contacts.values().filter(deaf).map(|contact| contact.life().node).chain(me)
     }
 
     /// The next thing to be done.
@@ -291,30 +360,18 @@ impl Membership {
         if self.ended {
             return None;
         }
-        let heartbeat = (!self.peers.is_empty()).then_some(self.heartbeat_at);
-        let alone = self.alone_at.filter(|_| !self.settled);
-        let hints = self.hints.values().map(|hint| hint.since + self.window * HINT_WINDOWS);
-        let lost = self.lost.values().map(|lost| lost.since + self.forget_after);
-        let check = self.check.as_ref().map(|check| check.deadline(self.heartbeat));
-        heartbeat
-            .into_iter()
-            .chain(alone)
-            .chain(hints)
-            .chain(lost)
-            .chain(check)
-            .chain(self.ballot_deadline())
-            .min()
+        let voice =
+            (!self.contacts.is_empty()).then(|| self.voice.due(&self.timing, self.contacts.len()));
+        [voice, self.judge_at].into_iter().flatten().min()
     }
 
-    /// A link stands; both Hellos were exchanged. Its node is a member at once, unless this life of
-    /// it is over or another run of it answers.
+    /// A link stands; both Hellos were exchanged.
     pub fn linked(&mut self, now: Instant, hello: Hello) {
         if !self.begin(now) {
             return;
         }
         self.take_hello(now, hello);
-        self.settle(now);
-        self.finish();
+        self.finish(now);
     }
 
     /// The link of this run broke.
@@ -322,19 +379,18 @@ impl Membership {
         if !self.begin(now) {
             return;
         }
-        let current = self.view.is_live(run);
-        if let Some(peer) = self.peers.get_mut(&run.node) {
-            if current {
-                peer.link = Link::Down { since: now, refused: false };
-                if let Some(rival) = peer.rival.take() {
-                    self.replace(now, rival.hello);
-                }
-            } else if peer.rival.as_ref().is_some_and(|rival| rival.hello.me.run() == run) {
-                peer.rival = None;
+        if self.contact_of(run).is_some() {
+            if let Some(contact) = self.contacts.get_mut(&run.node) {
+                contact.unlinked(now);
             }
+            self.is_news = true;
+            if let Some(hello) = self.rivals.take(run.node) {
+                self.replace(now, hello);
+            }
+        } else {
+            self.rivals.unlinked(run);
         }
-        self.settle(now);
-        self.finish();
+        self.finish(now);
     }
 
     /// A dial failed. `refused`: its host says that nobody listens there any more.
@@ -342,13 +398,10 @@ impl Membership {
         if !self.begin(now) {
             return;
         }
-        if refused
-            && let Some(Peer { link: Link::Down { refused, .. }, .. }) = self.peers.get_mut(&node)
-        {
-            *refused = true;
+        if refused && let Some(contact) = self.contacts.get_mut(&node) {
+            self.is_news |= contact.refused();
         }
-        self.settle(now);
-        self.finish();
+        self.finish(now);
     }
 
     /// A peer did not admit this node because this life of it, or a later one, is over there.
@@ -357,7 +410,36 @@ impl Membership {
             return;
         }
         self.renew_above(incarnation);
-        self.finish();
+        self.finish(now);
+    }
+
+    /// What came of the latest attempt to reach a seed.
+    pub fn seed(&mut self, now: Instant, seed: String, outcome: SeedOutcome) {
+        if !self.begin(now) {
+            return;
+        }
+        self.is_news |= self.founder.seed(seed, outcome);
+        self.finish(now);
+    }
+
+    /// Where this node can be reached changed.
+    pub fn set_addresses(&mut self, now: Instant, addresses: Vec<String>) {
+        if !self.begin(now) {
+            return;
+        }
+        let addresses = usable(addresses);
+        if self.me().addresses != addresses {
+            self.change_me(|me| me.addresses = addresses);
+        }
+        self.finish(now);
+    }
+
+    /// This node has settled with others.
+    pub fn settled(&mut self, now: Instant) {
+        if self.view.members.len() > 1 && self.begin(now) {
+            self.founder.settled();
+            self.finish(now);
+        }
     }
 
     /// Something came over the link of this run. Call it for each word of every kind that was not
@@ -366,96 +448,84 @@ impl Membership {
         if !self.begin(now) {
             return;
         }
-        self.note_heard(now, from);
-        self.finish();
+        if self.contact_of(from).is_some()
+            && let Some(contact) = self.contacts.get_mut(&from.node)
+        {
+            self.is_news |= contact.heard_straight(now, &self.timing);
+        }
+        self.finish(now);
     }
 
     /// A word came from this run, by its link or relayed.
-    pub fn handle(&mut self, now: Instant, from: NodeRun, word: MemberWord) {
-        if !self.begin(now) {
+    pub fn handle(&mut self, now: Instant, from: NodeRun, is_straight: bool, word: MemberWord) {
+        if from.node == self.me || !self.begin(now) {
             return;
         }
-        let known = self.view.is_live(from) && from.node != self.me;
         match word {
-            MemberWord::Fenced { incarnation } => self.renew_above(incarnation),
-            MemberWord::Heartbeat { incarnation, .. } if !known => {
-                self.tell_fenced(from.node, incarnation);
-            }
-            MemberWord::Ask { about, incarnation, .. } if !known && about == from.node => {
-                self.tell_fenced(about, incarnation);
-            }
-            _ if !known => {}
-            MemberWord::Heartbeat { incarnation, view, pulse } => {
-                self.note_heard(now, from);
-                let clock = now.saturating_duration_since(self.began);
-                if let Some(peer) = self.peers.get_mut(&from.node) {
-                    peer.take_pulse(now, clock, pulse);
+            MemberWord::Heartbeat { .. } => self.take_heartbeat(now, from, is_straight, word),
+            MemberWord::Confirm { incarnation, question } => {
+                if self.fences.covers(from.node, incarnation) {
+                    self.tell_fenced(from.node, incarnation);
+                } else if self.view.is_live(from) {
+                    self.send(from.node, MemberWord::Confirmed { incarnation, question });
                 }
-                self.take_heartbeat(now, from, incarnation, view);
             }
-            MemberWord::Members { members } => self.take_members(now, from, members),
-            MemberWord::Ask { about, incarnation, ballot } => {
-                self.take_ask(now, from.node, about, incarnation, ballot);
-                self.settle(now);
+            MemberWord::Fenced { incarnation } => self.renew_above(incarnation),
+            _ if self.contact_of(from).is_none() => {}
+            MemberWord::View { view, base, members, gone } => {
+                self.take_view(now, from.node, view, base, members, &gone);
             }
-            MemberWord::Answer { about, incarnation, ballot, heard } => {
-                self.take_answer(now, from.node, about, incarnation, ballot, heard);
-                self.settle(now);
+            MemberWord::Ask => {
+                if let Some(contact) = self.contacts.get_mut(&from.node) {
+                    contact.tell_anew();
+                    self.voice.has_news();
+                }
+            }
+            MemberWord::Confirmed { incarnation, question } => {
+                if incarnation == self.incarnation() {
+                    self.check.confirmed(from.node, question);
+                    self.is_news = true;
+                }
             }
             MemberWord::Down { about, incarnation, voters } => {
-                self.take_verdict(now, about, incarnation, &voters);
-                self.settle(now);
-            }
-            MemberWord::Leaving { incarnation } if incarnation.nonce == from.nonce => {
-                self.note_state(from.node, MemberState::Leaving);
+                self.take_verdict(now, Life { node: about, incarnation }, &voters);
             }
             MemberWord::Bye { incarnation } if incarnation.nonce == from.nonce => {
                 self.remove(now, from.node, Out::Left);
-                self.settle(now);
             }
-            MemberWord::Leaving { .. } | MemberWord::Bye { .. } => {}
+            MemberWord::Bye { .. } => {}
         }
-        self.finish();
+        self.finish(now);
     }
 
     /// Time has passed. If the latest heartbeat is long overdue, this node was paused.
     pub fn tick(&mut self, now: Instant) {
-        if !self.begin(now) {
-            return;
+        if self.begin(now) {
+            self.finish(now);
         }
-        if now >= self.heartbeat_at {
-            self.send_heartbeats(now);
-        }
-        self.settle(now);
-        self.finish();
     }
 
     /// Announces that this node takes no new children; it stays in.
     pub fn start_leaving(&mut self, now: Instant) {
-        if !self.begin(now) {
-            return;
-        }
-        if self.me().state != MemberState::Leaving {
-            self.change_me(|me| me.state = MemberState::Leaving);
-            let incarnation = self.incarnation();
-            self.send_to_all(&MemberWord::Leaving { incarnation });
-        }
-        self.finish();
+        self.set_state(now, MemberState::Leaving);
     }
 
     /// Takes [`start_leaving`](Self::start_leaving) back.
     pub fn cancel_leaving(&mut self, now: Instant) {
+        self.set_state(now, MemberState::Alive);
+    }
+
+    fn set_state(&mut self, now: Instant, state: MemberState) {
         if !self.begin(now) {
             return;
         }
-        if self.me().state == MemberState::Leaving {
-            self.change_me(|me| me.state = MemberState::Alive);
-            self.send_to_all(&MemberWord::Members { members: vec![self.me().clone()] });
+        if self.me().state != state {
+            self.change_me(|me| me.state = state);
         }
-        self.finish();
+        self.finish(now);
     }
 
-    /// Says `Bye` to all members; from then on this node is alone and every input is ignored. The
+    /// Says `Bye` to everybody; from then on this node is alone and every input is ignored. The
     /// links stand, also for [`is_linked`](Self::is_linked), until the transport ends: it sends
     /// first what is queued.
     pub fn bye(&mut self, now: Instant) {
@@ -464,12 +534,12 @@ impl Membership {
         }
         let incarnation = self.incarnation();
         self.send_to_all(&MemberWord::Bye { incarnation });
-        self.ended = true;
         let me = self.me;
         self.view.members.retain(|node, _| *node == me);
-        self.check = None;
-        self.view_touched = true;
-        self.finish();
+        self.check.end();
+        self.view_moved();
+        self.close_call();
+        self.ended = true;
     }
 
     /// Opens a call; `false` after [`bye`](Self::bye).
@@ -480,153 +550,781 @@ impl Membership {
         }
         let gap = now.saturating_duration_since(self.now);
         self.now = self.now.max(now);
-        // Without members there is no heartbeat to be late for, and nobody who declares us down.
-        if !self.peers.is_empty() {
+        // Without contacts there is no heartbeat to be late for, and nobody who declares us down.
+        if !self.contacts.is_empty() {
+            let Timing { heartbeat, window, .. } = self.timing;
             // What counts is how long the peers may not have heard us, and that began before the
             // pause; the latest heartbeat may have been cut short by it.
-            let unheard = now.saturating_duration_since(self.heartbeat_sent);
-            if unheard >= self.window - self.heartbeat / 2 {
+            if self.voice.silent_for(now) >= window - heartbeat / 2 {
                 self.start_check(now);
-            } else if gap > self.heartbeat + self.heartbeat / 2 {
-                self.forgive_lateness(now);
+            } else if gap > heartbeat + heartbeat / 2 {
+                let age = window.saturating_sub(heartbeat);
+                self.contacts.values_mut().for_each(|contact| contact.excuse_lateness(now, age));
+                self.is_news = true;
             }
         }
         true
     }
 
-    fn finish(&mut self) {
+    /// Closes a call: judges, if there is reason to, and tells what is due.
+    fn finish(&mut self, now: Instant) {
+        if self.ended {
+            return;
+        }
+        self.is_news |= self.judge_at.is_some_and(|at| at <= now);
+        if self.is_news {
+            // What one judgement changes may change the next; each step ends lives or brings some
+            // in, so this ends.
+            while std::mem::take(&mut self.is_news) {
+                self.judge(now);
+            }
+            self.judge_at = self.next_judgement(now);
+        }
+        if !self.contacts.is_empty() && self.voice.due(&self.timing, self.contacts.len()) <= now {
+            self.speak(now);
+        }
+        self.close_call();
+    }
+
+    fn close_call(&mut self) {
         if std::mem::take(&mut self.announce_due) {
             let announce = MemberOutput::Announce {
                 me: self.me().clone(),
-                known: self.members_but(self.me),
+                known: self.others(),
                 fenced: self.fences.list(),
             };
             self.out.insert(self.mark, announce);
         }
-        let view_id = self.current_view_id();
-        self.view_touched = false;
-        if std::mem::take(&mut self.settled_now) || view_id != self.view_id {
-            self.view_id = view_id;
+        if std::mem::take(&mut self.view_changed) {
             self.out.push_back(MemberOutput::ViewChanged);
+            self.regarded = false;
+        } else if std::mem::take(&mut self.regarded) {
+            self.out.push_back(MemberOutput::Regarded);
         }
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            now: self.now,
+            timing: &self.timing,
+            me: self.me().life(),
+            view: self.voice.lives(),
+            contacts: &self.contacts,
+            fences: &self.fences,
+        }
+    }
+
+    fn contact_of(&self, run: NodeRun) -> Option<&Contact> {
+        self.contacts.get(&run.node).filter(|contact| contact.run() == run)
     }
 
     /// Everything that follows from what is known now.
-    fn settle(&mut self, now: Instant) {
+    fn judge(&mut self, now: Instant) {
         self.settle_rivals(now);
+        self.regard(now);
         self.settle_suspects(now);
-        self.settle_deferred(now);
+        self.take_in();
+        self.settle_founding(now);
         self.settle_check(now);
+        self.look_at_links(now);
         self.forget_old(now);
-        if !self.settled && (self.linked_once || self.alone_at.is_some_and(|at| now >= at)) {
-            self.settled = true;
-            self.settled_now = true;
+        self.update_status(now);
+    }
+
+    fn next_judgement(&self, now: Instant) -> Option<Instant> {
+        let contacts = self.contacts.values().filter_map(|c| c.deadline(now, &self.timing)).min();
+        let verdict = verdict::lonely_deadline(now, &self.timing, &self.view, &self.contacts);
+        let joining =
+            || self.contacts.values().filter(|c| !self.view.members.contains_key(&c.life().node));
+        let delayed = joining().map(|contact| contact.delay_told_at(&self.timing)).min();
+        let steady = joining().map(|contact| contact.since() + self.timing.heartbeat);
+        [
+            contacts,
+            verdict,
+            delayed.filter(|at| *at > now),
+            steady.filter(|at| *at > now).min(),
+            self.rivals.deadline(),
+            self.dialling.deadline(),
+            self.founder.deadline(now),
+            self.check.deadline(self.timing.heartbeat),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // ---- Links and Hellos
+
+    fn take_hello(&mut self, now: Instant, mut hello: Hello) {
+        let (node, incarnation) = (hello.me.id, hello.me.incarnation);
+        if node == self.me {
+            self.disconnect(node, "it has this node's own key");
+            return;
+        }
+        if !is_plausible(incarnation) {
+            self.refuse(node, "its incarnation is absurd");
+            return;
+        }
+        hello.me = described(hello.me);
+        if let Some(fenced) = hello.fenced {
+            self.renew_above(fenced);
+        }
+        if self.turn_away(now, &hello.me) {
+            return;
+        }
+        match self.contacts.get(&node).map(|contact| contact.incarnation().nonce) {
+            None => self.meet(now, hello.me, true),
+            Some(nonce) if nonce == incarnation.nonce => {
+                self.learn(&hello.me);
+                if let Some(contact) = self.contacts.get_mut(&node) {
+                    contact.linked(now);
+                }
+                self.rivals.forgive(node);
+                self.is_news = true;
+                self.voice.has_news();
+                if self.check.is_waiting_for(node) {
+                    self.ask_whether_this_life_counts(node);
+                }
+            }
+            Some(_) => {
+                self.meet_rival(now, hello);
+                return;
+            }
+        }
+        self.take_hints(now, hello.known);
+    }
+
+    /// Refuses a life that is over and says so; it comes back with a higher one.
+    fn turn_away(&mut self, now: Instant, member: &Member) -> bool {
+        if !self.fences.covers(member.id, member.incarnation) {
+            return false;
+        }
+        self.tell_fenced(member.id, member.incarnation);
+        self.disconnect(member.id, "this life of it is over");
+        self.dial_lost(now, member);
+        true
+    }
+
+    /// Meets a node: from now on it is a contact, heard or not.
+    fn meet(&mut self, now: Instant, member: Member, is_linked: bool) {
+        let node = member.id;
+        if self.contacts.len() >= dialling::LIMIT + self.view.members.len() {
+            self.refuse(node, "there is no room for so many nodes");
+            return;
+        }
+        if self.contacts.is_empty() {
+            self.voice.begin(now, self.timing.heartbeat);
+        }
+        let dialled = self.dialling.met(node);
+        if dialled.is_none_or(|addresses| addresses != member.addresses) {
+            self.connect(node, member.addresses.clone());
+        }
+        self.contacts.insert(node, Contact::met(now, member, is_linked));
+        self.voice.has_news();
+        self.is_news = true;
+    }
+
+    /// Another run of a known node is linked: the known one is dead if nothing came of it since its
+    /// link was closed, or if it is silent for a heartbeat and a half from now.
+    fn meet_rival(&mut self, now: Instant, hello: Hello) {
+        let (node, run) = (hello.me.id, hello.me.run());
+        let Some(contact) = self.contacts.get(&node) else { return };
+        let turned_away = self.rivals.was_refused(run);
+        let is_heard = contact.is_heard(now, &self.timing);
+        if !is_heard || (!contact.is_linked() && !turned_away) {
+            self.replace(now, hello);
+        } else if contact.is_linked() && !turned_away {
+            let patience = self.timing.heartbeat + self.timing.heartbeat / 2;
+            self.rivals.hold(now, hello, patience);
+            self.is_news = true;
+        } else {
+            self.refuse(node, "another process with the same key is alive");
         }
     }
 
-    /// Takes a member out of the view and ends its life.
-    fn remove(&mut self, now: Instant, node: NodeId, out: Out) {
-        let Some(member) = self.view.members.remove(&node) else {
+    fn settle_rivals(&mut self, now: Instant) {
+        for due in self.rivals.due(now) {
+            let node = due.hello.me.id;
+            let contact = self.contacts.get(&node);
+            let answered = contact.and_then(Contact::heard_at).is_some_and(|at| at > due.since);
+            if !answered {
+                self.replace(now, due.hello);
+                continue;
+            }
+            self.rivals.refuse(due.hello.me.run());
+            self.refuse(node, "another process with the same key is alive");
+            let addresses = contact_addresses(&self.contacts, node);
+            self.connect(node, addresses);
+        }
+    }
+
+    /// The known run of this node is dead, the new one takes its place.
+    fn replace(&mut self, now: Instant, hello: Hello) {
+        self.remove(now, hello.me.id, Out::Replaced);
+        if !self.turn_away(now, &hello.me) {
+            self.meet(now, hello.me, true);
+            self.take_hints(now, hello.known);
+        }
+    }
+
+    fn refuse(&mut self, node: NodeId, reason: &str) {
+        let refused = HubEvent::PeerRefused { node: Some(node), reason: reason.to_owned() };
+        self.out.push_back(MemberOutput::Event(refused));
+        self.disconnect(node, reason);
+    }
+
+    fn look_at_links(&mut self, now: Instant) {
+        let mut out = Vec::new();
+        for (node, contact) in &mut self.contacts {
+            let news = contact.look_at_link(now, &self.timing);
+            let (node, addresses) = (*node, contact.member().addresses.clone());
+            if news.is_silent {
+                out.push(MemberOutput::Silent { node, addresses: addresses.clone() });
+            }
+            if news.is_missing {
+                tracing::warn!(node = %self.me, peer = %node, ?addresses, "there is no working link");
+                out.push(MemberOutput::Event(HubEvent::LinkMissing { node, addresses }));
+            }
+            if news.is_restored {
+                out.push(MemberOutput::Event(HubEvent::LinkRestored { node }));
+            }
+        }
+        self.out.extend(out);
+    }
+
+    // ---- What others say
+
+    fn take_heartbeat(&mut self, now: Instant, from: NodeRun, is_straight: bool, word: MemberWord) {
+        let MemberWord::Heartbeat { incarnation, number, view, pulse, hears, fence, status } = word
+        else {
             return;
         };
-        let rival = self.peers.remove(&node).and_then(|peer| peer.rival);
-        self.fences.raise(node, member.incarnation);
-        self.votes.remove(&node);
-        self.deferred.retain(|(about, asker), _| *about != node && *asker != node);
-        self.drop_voter(node);
-        self.changed();
+        if incarnation.nonce != from.nonce || !is_plausible(incarnation) {
+            return;
+        }
+        if let Some(fence) = fence {
+            self.renew_above(fence);
+        }
+        if self.fences.covers(from.node, incarnation) {
+            self.tell_fenced(from.node, incarnation);
+            return;
+        }
+        let status = status.filter(|s| s.me.id == from.node && s.me.incarnation == incarnation);
+        let status = status.map(|status| sorted(*status));
+        match self.contacts.get(&from.node) {
+            // By way of others: it has to say who it is.
+            None => match &status {
+                Some(status) => self.meet(now, status.me.clone(), false),
+                None => return,
+            },
+            Some(contact) if contact.run() != from => return,
+            // A word of the life before.
+            Some(contact) if incarnation < contact.incarnation() => return,
+            Some(contact) if incarnation > contact.incarnation() && status.is_none() => {
+                let renewed = Member { incarnation, ..contact.member().clone() };
+                self.learn(&renewed);
+            }
+            Some(_) => {}
+        }
+        if let Some(status) = &status {
+            self.learn(&status.me);
+        }
+        let mine = self.incarnation();
+        let voice = &self.voice;
+        let Some(contact) = self.contacts.get_mut(&from.node) else { return };
+        if is_straight && contact.is_linked() {
+            contact.take_pulse(now, voice.clock(now), pulse);
+        }
+        let lives_of = |id: ViewId| voice.lives_of(id).cloned();
+        let news =
+            contact.take_heartbeat(now, &self.timing, mine, number, view, hears, status, lives_of);
+        if news.is_late {
+            return;
+        }
+        self.is_news |= news.is_news;
+        if news.is_unknown && contact.may_ask(now, &self.timing) {
+            self.send(from.node, MemberWord::Ask);
+        }
+    }
+
+    fn take_view(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        view: ViewId,
+        base: Option<ViewId>,
+        members: Vec<Member>,
+        gone: &[NodeId],
+    ) {
+        let Some(contact) = self.contacts.get_mut(&from) else { return };
+        let members: Vec<Member> = members.into_iter().take(LISTED).map(described).collect();
+        let before = match base {
+            None => Some(Arc::default()),
+            Some(base) => contact.lives_of(base).or_else(|| self.voice.lives_of(base)).cloned(),
+        };
+        match before {
+            Some(before) => {
+                let changed = members.iter().map(Member::life).collect();
+                contact.take_view(view, Some(before), changed, gone);
+                self.is_news = true;
+            }
+            None if contact.may_ask(now, &self.timing) => self.send(from, MemberWord::Ask),
+            None => {}
+        }
+        self.take_hints(now, members);
+    }
+
+    /// A node describes itself, or somebody tells how it did.
+    fn learn(&mut self, told: &Member) {
+        let node = told.id;
+        let Some(before) = self.contacts.get_mut(&node).and_then(|c| c.describe(told)) else {
+            return;
+        };
+        self.is_news = true;
+        if before.addresses != told.addresses {
+            self.connect(node, told.addresses.clone());
+        }
+        if before.incarnation != told.incarnation {
+            tracing::info!(node = %self.me, peer = %node, "a node came back in a later life");
+        }
+        let Some(member) = self.view.members.get_mut(&node) else { return };
+        let was_leaving = member.state == MemberState::Leaving;
+        let is_leaving = told.state == MemberState::Leaving;
+        let state = match (is_leaving, member.state) {
+            (true, _) => MemberState::Leaving,
+            (false, MemberState::Suspect) => MemberState::Suspect,
+            (false, _) => MemberState::Alive,
+        };
+        *member = Member { state, ..told.clone() };
+        if is_leaving && !was_leaving {
+            self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
+        }
+        self.view_moved();
+    }
+
+    /// Others name nodes: hints to dial, no admission.
+    fn take_hints(&mut self, now: Instant, members: Vec<Member>) {
+        for told in members.into_iter().take(LISTED).map(described) {
+            let over = self.fences.covers(told.id, told.incarnation);
+            if told.id == self.me || over || !is_plausible(told.incarnation) {
+                continue;
+            }
+            match self.contacts.get(&told.id).map(Contact::run) {
+                // While it has a link of its own it says such things itself; a later life is taken
+                // from nobody else.
+                Some(run) if run == told.run() => {
+                    let known = self.contacts.get(&told.id).map(Contact::incarnation);
+                    if known == Some(told.incarnation) {
+                        self.learn(&told);
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    if self.dialling.name(now, &told) {
+                        self.connect(told.id, told.addresses);
+                    }
+                }
+            }
+        }
+    }
+
+    /// This life, or a later one, was declared over: come back above it.
+    fn renew_above(&mut self, fenced: Incarnation) {
+        let incarnation = self.incarnation();
+        if fenced < incarnation || !is_plausible(fenced) {
+            return;
+        }
+        tracing::warn!(node = %self.me, "this node was declared down and comes back");
+        self.change_me(|me| me.incarnation.started = fenced.started + 1);
+        self.out.push_back(MemberOutput::Renewed);
+        if fenced.nonce == incarnation.nonce {
+            self.out.push_back(MemberOutput::Event(HubEvent::Rejoined));
+        }
+        if self.check.end() {
+            self.out.push_back(MemberOutput::Gates { valid: true });
+        }
+    }
+
+    // ---- Who comes in
+
+    fn take_in(&mut self) {
+        let known = self.known();
+        let mut lives = known.follow();
+        if !self.founder.is_waiting() && lives == *known.view {
+            lives = known.conclude();
+        }
+        let new: Vec<NodeId> =
+            lives.keys().filter(|node| !self.view.members.contains_key(*node)).copied().collect();
+        let mut moved = false;
+        for node in new {
+            let Some(contact) = self.contacts.get(&node) else { continue };
+            let member = contact.member().clone();
+            let (name, is_leaving) = (member.name.clone(), member.state == MemberState::Leaving);
+            tracing::info!(node = %self.me, peer = %node, "a node joined");
+            self.view.members.insert(node, member);
+            self.out.push_back(MemberOutput::Event(HubEvent::NodeJoined { node, name }));
+            if is_leaving {
+                self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
+            }
+            self.founder.taken_in();
+            moved = true;
+        }
+        if moved {
+            self.view_moved();
+        }
+    }
+
+    fn settle_founding(&mut self, now: Instant) {
+        let heard =
+            self.contacts.values().filter(|contact| contact.is_heard(now, &self.timing)).map(
+                |contact| founding::Heard {
+                    node: contact.life().node,
+                    waiting: contact.status().map(|status| status.waiting),
+                },
+            );
+        if self.founder.found(now, self.me, heard) {
+            tracing::info!(node = %self.me, "this node founds a cluster");
+            self.out.push_back(MemberOutput::Event(HubEvent::Founded));
+            self.view_changed = true;
+            self.is_news = true;
+        }
+        if self.founder.is_told(now) {
+            let seeds: Vec<(String, SeedOutcome)> = self
+                .founder
+                .seeds()
+                .map(|(seed, outcome)| (seed.clone(), outcome.clone()))
+                .collect();
+            let told: Vec<String> =
+                seeds.iter().map(|(seed, outcome)| format!("{seed}: {outcome}")).collect();
+            tracing::warn!(node = %self.me, seeds = told.join(", "), "waiting for a seed");
+            self.out.push_back(MemberOutput::Event(HubEvent::WaitingForSeeds { seeds }));
+        }
+        self.tell_delays(now);
+    }
+
+    /// Who is heard and not in for long is told, with the reason.
+    fn tell_delays(&mut self, now: Instant) {
+        let mut delayed = Vec::new();
+        for (node, contact) in &mut self.contacts {
+            if !self.view.members.contains_key(node)
+                && contact.is_heard(now, &self.timing)
+                && contact.is_delayed(now, &self.timing)
+            {
+                delayed.push(*node);
+            }
+        }
+        for node in delayed {
+            let life = self.contacts.get(&node).map(Contact::life);
+            let missing = life.map(|life| self.known().missing(life)).unwrap_or_default();
+            tracing::warn!(node = %self.me, peer = %node, ?missing, "a node cannot come in");
+            self.out.push_back(MemberOutput::Event(HubEvent::JoinDelayed { node, missing }));
+        }
+    }
+
+    // ---- Who is suspected, and goes
+
+    /// Who does not hear, or is not heard, is suspect.
+    fn regard(&mut self, now: Instant) {
+        for (node, member) in &mut self.view.members {
+            let Some(contact) = self.contacts.get(node) else { continue };
+            let is_suspicious = contact.is_suspicious(now, &self.timing);
+            let node = *node;
+            match (is_suspicious, member.state) {
+                (true, MemberState::Alive) => member.state = MemberState::Suspect,
+                (false, MemberState::Suspect) => member.state = MemberState::Alive,
+                _ => continue,
+            }
+            let event = if is_suspicious {
+                HubEvent::NodeSuspected { node }
+            } else {
+                HubEvent::NodeRecovered { node }
+            };
+            tracing::debug!(node = %self.me, peer = %node, is_suspicious, "regarded otherwise");
+            self.out.push_back(MemberOutput::Event(event));
+            self.regarded = true;
+        }
+    }
+
+    fn settle_suspects(&mut self, now: Instant) {
+        let verdicts = verdict::due(now, &self.timing, self.me, &self.view, &self.contacts);
+        let Some(verdict) = verdicts.into_iter().next() else { return };
+        // Each verdict changes who is asked about the next suspect.
+        self.is_news = true;
+        if !self.founder.is_proven() {
+            // Who has not settled yet declares nobody: cut off just after it was taken in, it would
+            // put healthy members out, or act as a second cluster.
+            self.reset(now);
+            return;
+        }
+        let Life { node, incarnation } = verdict.life;
+        let mut voters = verdict.voters;
+        voters.push(self.me);
+        let others: Vec<NodeId> =
+            self.contacts.keys().copied().filter(|peer| *peer != node).collect();
+        for to in others {
+            let voters = voters.clone();
+            self.send(to, MemberWord::Down { about: node, incarnation, voters });
+        }
+        self.remove(now, node, Out::Down);
+    }
+
+    /// Back to waiting, with everything forgotten that was heard: what is still true is heard again.
+    fn reset(&mut self, now: Instant) {
+        tracing::warn!(node = %self.me, "this node was cut off before it had settled, and waits again");
+        let me = self.me;
+        self.view.members.retain(|node, _| *node == me);
+        self.contacts.retain(|_, contact| contact.is_linked());
+        self.contacts.values_mut().for_each(Contact::forget_words);
+        self.founder.reset(now, self.timing.join_timeout);
+        self.view_changed = true;
+        self.view_moved();
+        for node in self.contacts.keys().copied().collect::<Vec<_>>() {
+            self.send(node, MemberWord::Ask);
+        }
+    }
+
+    /// Somebody says that a life is over.
+    fn take_verdict(&mut self, now: Instant, life: Life, voters: &[NodeId]) {
+        let Life { node, incarnation } = life;
+        if node == self.me {
+            if incarnation.nonce == self.incarnation().nonce {
+                self.renew_above(incarnation);
+            }
+            return;
+        }
+        if self.fences.covers(node, incarnation) {
+            return;
+        }
+        let known = self.contacts.get(&node);
+        if voters.contains(&self.me) && self.votes.binds(life) {
+            self.votes.forget(node);
+            if known.is_some_and(|contact| contact.incarnation() <= incarnation) {
+                self.remove(now, node, Out::Down);
+            }
+            if self.fences.raise(node, incarnation) {
+                self.announce_due = true;
+            }
+            self.is_news = true;
+        } else if known.is_some_and(|contact| {
+            contact.incarnation() <= incarnation && contact.is_heard(now, &self.timing)
+        }) {
+            // It lives, and is refused wherever the verdict binds until it knows of it.
+            self.send(node, MemberWord::Fenced { incarnation });
+        }
+    }
+
+    /// Takes a node out and ends its life.
+    fn remove(&mut self, now: Instant, node: NodeId, out: Out) {
+        let Some(contact) = self.contacts.remove(&node) else { return };
+        let member = contact.member().clone();
+        let was_in = self.view.members.remove(&node).is_some();
+        self.is_news = true;
+        self.routes.changed();
+        self.votes.forget(node);
+        if was_in || out != Out::Replaced {
+            self.fences.raise(node, member.incarnation);
+        }
         let left = out == Out::Left;
-        let event = if left { HubEvent::NodeLeft { node } } else { HubEvent::NodeDown { node } };
-        self.out.push_back(MemberOutput::Event(event));
-        self.out.push_back(MemberOutput::Gone { run: member.run(), left });
-        tracing::info!(node = %self.me, peer = %node, left, "a node is out");
+        if was_in {
+            self.view_moved();
+            let event =
+                if left { HubEvent::NodeLeft { node } } else { HubEvent::NodeDown { node } };
+            self.out.push_back(MemberOutput::Event(event));
+            self.out.push_back(MemberOutput::Gone { run: member.run(), left });
+            tracing::info!(node = %self.me, peer = %node, left, "a node is out");
+        }
+        if was_in && !left {
+            self.dialling.note_crash(now, node);
+        }
         if out == Out::Replaced {
             return;
         }
-        if let Some(rival) = rival {
-            if !self.turn_away(&rival.hello) {
-                self.admit(now, rival.hello);
+        if let Some(hello) = self.rivals.take(node) {
+            if !self.turn_away(now, &hello.me) {
+                self.meet(now, hello.me, true);
+                self.take_hints(now, hello.known);
             }
             return;
         }
         self.disconnect(node, if left { "it left" } else { "it was declared down" });
         if out == Out::Down {
-            self.dial_lost(now, node, member.incarnation, member.addresses);
+            self.dial_lost(now, &member);
         }
     }
 
-    fn dial_lost(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        incarnation: Incarnation,
-        addresses: Vec<String>,
-    ) {
-        if self.lost.len() < MEMBERS_LIMIT && !addresses.is_empty() {
-            self.connect(node, addresses.clone());
-            self.lost.insert(node, Dialled { incarnation, addresses, since: now });
+    fn dial_lost(&mut self, now: Instant, member: &Member) {
+        let addresses = member.addresses.clone();
+        if self.dialling.lose(now, member.id, member.incarnation, addresses.clone()) {
+            self.connect(member.id, addresses);
         }
     }
 
-    fn note_heard(&mut self, now: Instant, from: NodeRun) {
-        if !self.view.is_live(from) {
+    fn forget_old(&mut self, now: Instant) {
+        for node in self.dialling.forget_old(now) {
+            if !self.contacts.contains_key(&node) {
+                self.disconnect(node, "it was not reached for long");
+            }
+        }
+        let silent: Vec<NodeId> = self
+            .contacts
+            .iter()
+            .filter(|(node, contact)| {
+                !self.view.members.contains_key(*node)
+                    && !contact.is_linked()
+                    && !contact.is_heard(now, &self.timing)
+            })
+            .map(|(node, _)| *node)
+            .collect();
+        for node in silent {
+            // It is dialled on for a while, and met again when it answers.
+            if let Some(contact) = self.contacts.remove(&node) {
+                self.dialling.name(now, contact.member());
+                self.routes.changed();
+            }
+        }
+    }
+
+    // ---- Pauses
+
+    /// Peers may not have heard this node for the suspicion window: they may have declared it down.
+    fn start_check(&mut self, now: Instant) {
+        let silent_for = self.voice.silent_for(now);
+        tracing::warn!(node = %self.me, ?silent_for, "this node did not run for long");
+        let mut waiting = BTreeSet::new();
+        for (node, contact) in &mut self.contacts {
+            let was_suspect =
+                self.view.members.get(node).is_some_and(|m| m.state == MemberState::Suspect);
+            contact.excuse(now);
+            if self.view.members.contains_key(node) && !was_suspect {
+                waiting.insert(*node);
+            }
+        }
+        self.rivals.excuse(now, self.timing.heartbeat + self.timing.heartbeat / 2);
+        self.voice.hurry(now);
+        self.is_news = true;
+        if waiting.is_empty() && self.view.members.len() == 1 {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&from.node) else {
-            return;
+        if self.check.begin(now, self.timing.window, waiting) {
+            self.out.push_back(MemberOutput::Gates { valid: false });
+        }
+        for node in self.check.waiting() {
+            self.ask_whether_this_life_counts(node);
+        }
+    }
+
+    fn ask_whether_this_life_counts(&mut self, node: NodeId) {
+        let (incarnation, question) = (self.incarnation(), self.check.question());
+        self.send(node, MemberWord::Confirm { incarnation, question });
+    }
+
+    fn settle_check(&mut self, now: Instant) {
+        let (contacts, members, timing) = (&self.contacts, &self.view.members, &self.timing);
+        let counts = |node: NodeId| {
+            members.contains_key(&node)
+                && contacts.get(&node).is_some_and(|contact| !contact.is_suspicious(now, timing))
         };
-        if peer.is_linked() {
-            peer.heard = now;
-            self.recover(from.node);
+        match self.check.go_on(now, timing.heartbeat, counts) {
+            Due::Nothing => {}
+            Due::Ask(nodes) => {
+                nodes.into_iter().for_each(|node| self.ask_whether_this_life_counts(node));
+            }
+            Due::Over => {
+                self.check.end();
+                self.out.push_back(MemberOutput::Gates { valid: true });
+            }
         }
     }
 
+    // ---- What is told
+
+    fn update_status(&mut self, now: Instant) {
+        let known = self.known();
+        // Who went down again and again has to show that it lives on: a node that crashes as soon as
+        // it starts would else be taken in each time.
+        let patience = self.timing.heartbeat;
+        let is_ripe = |contact: &&Contact| {
+            !self.dialling.is_unsteady(now, contact.life().node)
+                || now.saturating_duration_since(contact.since()) >= patience
+        };
+        let mut joining: Vec<Life> = known.joining().filter(is_ripe).map(Contact::life).collect();
+        joining.sort_unstable();
+        let unlinked: Vec<NodeId> = self
+            .contacts
+            .iter()
+            .filter(|(_, contact)| !contact.link_works(now, &self.timing))
+            .map(|(node, _)| *node)
+            .take(LISTED)
+            .collect();
+        let mut silent = verdict::unheard(now, &self.timing, &known);
+        let votes = &mut self.votes;
+        silent.retain(|life| votes.give(*life));
+        silent.truncate(LISTED);
+        let view = &self.view;
+        let about: BTreeSet<NodeId> = silent.iter().map(|life| life.node).collect();
+        self.votes.keep(|node| view.members.contains_key(&node) || about.contains(&node));
+        let me = self.me().clone();
+        let waiting = self.founder.waiting();
+        if self.voice.set_status(Status { me, waiting, silent, joining, unlinked }) {
+            self.regarded = true;
+        }
+        self.routes.changed();
+    }
+
+    fn speak(&mut self, now: Instant) {
+        let timing = self.timing;
+        let is_beat = self.voice.is_beat(now);
+        let said =
+            self.voice.speak(now, &timing, &self.view.members, &mut self.contacts, &self.fences);
+        for Said { to, word, is_probe } in said {
+            self.out.push_back(if is_probe {
+                MemberOutput::Probe { to, word }
+            } else {
+                MemberOutput::Send { to, word }
+            });
+        }
+        if !is_beat {
+            return;
+        }
+        let unmet: Vec<NodeRun> = self.dialling.unmet(now, timing.heartbeat).collect();
+        for to in unmet {
+            let word = self.voice.greeting(now, to.node, &self.fences);
+            self.out.push_back(MemberOutput::Greet { to, word });
+        }
+    }
+
+    /// Tells a life that it is over. It is no contact any more, so it is named by its run.
     fn tell_fenced(&mut self, node: NodeId, incarnation: Incarnation) {
         if let Some(fenced) = self.fences.of(node).filter(|fenced| incarnation <= *fenced) {
-            self.send(node, MemberWord::Fenced { incarnation: fenced });
+            let word = MemberWord::Fenced { incarnation: fenced };
+            self.out.push_back(MemberOutput::Greet { to: incarnation.run_of(node), word });
         }
     }
 
     fn change_me(&mut self, change: impl FnOnce(&mut Member)) {
         if let Some(me) = self.view.members.get_mut(&self.me) {
             change(me);
+            me.revision += 1;
         }
-        self.changed();
+        self.is_news = true;
+        self.view_moved();
     }
 
-    fn changed(&mut self) {
+    /// What is in the view changed: judgements that follow in this call go by the new one.
+    fn view_moved(&mut self) {
         self.announce_due = true;
-        self.view_touched = true;
+        self.is_news = true;
+        self.voice.has_news();
+        self.view_changed |= self.voice.set_view(&self.view);
     }
 
-    /// Hashing the view for each heartbeat of each peer would cost its square.
-    fn current_view_id(&self) -> ViewId {
-        if self.view_touched { self.view.id() } else { self.view_id }
-    }
-
-    fn members_but(&self, node: NodeId) -> Vec<Member> {
-        let others = self.view.members.values().filter(|member| member.id != node);
-        others.take(MEMBERS_LIMIT).cloned().collect()
-    }
-
-    fn linked_peers(&self) -> Vec<NodeId> {
-        let linked = self.peers.iter().filter(|(_, peer)| peer.is_linked());
-        linked.map(|(node, _)| *node).collect()
-    }
-
-    fn send_heartbeats(&mut self, now: Instant) {
-        (self.heartbeat_sent, self.heartbeat_at) = (now, now + self.heartbeat);
-        let (incarnation, view) = (self.incarnation(), self.current_view_id());
-        let clock = now.saturating_duration_since(self.began);
-        for to in self.linked_peers() {
-            let pulse = self.peers.get(&to).map(|peer| peer.pulse(now, clock));
-            let pulse = pulse.unwrap_or_default();
-            self.send(to, MemberWord::Heartbeat { incarnation, view, pulse });
-        }
+    fn others(&self) -> Vec<Member> {
+        let others = self.view.members.values().filter(|member| member.id != self.me);
+        others.take(LISTED).cloned().map(described).collect()
     }
 
     fn send_to_all(&mut self, word: &MemberWord) {
-        for to in self.peers.keys().copied().collect::<Vec<_>>() {
+        for to in self.contacts.keys().copied().collect::<Vec<_>>() {
             self.send(to, word.clone());
         }
     }
@@ -660,6 +1358,30 @@ enum Out {
 /// A number that can be the outcome of a history, with room above it to be renewed for ever.
 fn is_plausible(incarnation: Incarnation) -> bool {
     incarnation.started <= Epoch::LIMIT
+}
+
+fn contact_addresses(contacts: &BTreeMap<NodeId, Contact>, node: NodeId) -> Vec<String> {
+    contacts.get(&node).map(|contact| contact.member().addresses.clone()).unwrap_or_default()
+}
+
+/// A node as it describes itself: what others think of it is not part of that.
+fn described(mut member: Member) -> Member {
+    member.addresses = usable(member.addresses);
+    if member.state == MemberState::Suspect {
+        member.state = MemberState::Alive;
+    }
+    member
+}
+
+fn sorted(mut status: Status) -> Status {
+    status.me = described(status.me);
+    status.silent.truncate(LISTED);
+    status.joining.truncate(LISTED);
+    status.unlinked.truncate(LISTED);
+    status.silent.sort_unstable();
+    status.joining.sort_unstable();
+    status.unlinked.sort_unstable();
+    status
 }
 
 fn usable(mut addresses: Vec<String>) -> Vec<String> {

@@ -5,17 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{MemberOutput, Membership};
-use crate::model::{id::NodeId, message::MemberWord};
+use crate::model::id::NodeId;
 
-/// Peers are asked whether this life still counts.
+/// The question of this node whether its life still counts.
 ///
 /// A heartbeat that is read after a pause proves nothing, it may have waited in a buffer since
 /// before the peer gave this node up. So each peer is asked about this node itself, and only the
 /// answer to that question counts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PauseCheck {
+    questions: u64,
+    open: Option<Open>,
+}
+
 #[derive(Clone, Debug)]
-pub(super) struct Check {
-    ballot: u64,
+struct Open {
     /// Who has not answered.
     waiting: BTreeSet<NodeId>,
     /// Whether anybody has.
@@ -28,105 +32,128 @@ pub(super) struct Check {
     ends_at: Instant,
 }
 
-impl Check {
-    pub(super) fn deadline(&self, heartbeat: Duration) -> Instant {
-        if self.waiting.is_empty() {
-            return self.alone_at;
-        }
-        self.ends_at.min(self.asked_at + heartbeat)
-    }
+/// What there is to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// These are asked, once more.
+    Ask(Vec<NodeId>),
+    /// The gates may open.
+    Over,
 }
 
-impl Membership {
-    /// Peers may not have heard this node for the suspicion window: they may have declared it down.
-    pub(super) fn start_check(&mut self, now: Instant) {
-        tracing::warn!(node = %self.me, "this node did not run for longer than the suspicion window");
-        self.ballots += 1;
-        let ballot = self.ballots;
-        let mut waiting = BTreeSet::new();
-        for (node, peer) in &mut self.peers {
-            // That nothing was heard meanwhile is nobody's fault but ours.
-            peer.heard = now;
-            if let Some(suspicion) = &mut peer.suspicion {
-                suspicion.restart(now, 0);
-            } else {
-                waiting.insert(*node);
-            }
-            if let Some(rival) = &mut peer.rival {
-                (rival.since, rival.until) = (now, now + self.heartbeat + self.heartbeat / 2);
-            }
-        }
-        self.deferred.clear();
-        if self.check.is_none() {
-            self.out.push_back(MemberOutput::Gates { valid: false });
-        }
-        self.check = Some(Check {
-            ballot,
+impl PauseCheck {
+    /// Begins, or begins anew. Whether the gates have to be closed for it.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        window: Duration,
+        waiting: BTreeSet<NodeId>,
+    ) -> bool {
+        self.questions += 1;
+        let open = Open {
             waiting,
             confirmed: false,
             asked_at: now,
-            alone_at: now + self.window,
-            ends_at: now + self.window * 2,
-        });
-        self.send_heartbeats(now);
-        self.ask_about_me();
+            alone_at: now + window,
+            ends_at: now + window * 2,
+        };
+        self.open.replace(open).is_none()
     }
 
-    /// The pause was shorter, but what peers sent meanwhile has not been read yet: each gets at
-    /// least one heartbeat before it is suspected.
-    pub(super) fn forgive_lateness(&mut self, now: Instant) {
-        let latest = self.window.saturating_sub(self.heartbeat);
-        for peer in self.peers.values_mut() {
-            if peer.suspicion.is_none() && peer.silent_for(now) > latest {
-                peer.heard = now.checked_sub(latest).unwrap_or(now);
-            }
-        }
+    /// The question that is open.
+    pub(super) fn question(&self) -> u64 {
+        self.questions
     }
 
-    pub(super) fn confirm(&mut self, voter: NodeId, ballot: u64) {
-        if let Some(check) = &mut self.check
-            && check.ballot == ballot
-            && check.waiting.remove(&voter)
+    /// Who still has to answer.
+    pub(super) fn waiting(&self) -> Vec<NodeId> {
+        self.open.iter().flat_map(|open| open.waiting.iter().copied()).collect()
+    }
+
+    pub(super) fn is_waiting_for(&self, node: NodeId) -> bool {
+        self.open.as_ref().is_some_and(|open| open.waiting.contains(&node))
+    }
+
+    /// A peer confirms this life.
+    pub(super) fn confirmed(&mut self, by: NodeId, question: u64) {
+        if question == self.questions
+            && let Some(open) = &mut self.open
+            && open.waiting.remove(&by)
         {
-            check.confirmed = true;
+            open.confirmed = true;
         }
     }
 
-    /// A link to this peer stands again: what was asked over the old one may be lost.
-    pub(super) fn ask_about_me_again(&mut self, node: NodeId) {
-        let incarnation = self.incarnation();
-        if let Some(check) = self.check.as_ref().filter(|check| check.waiting.contains(&node)) {
-            let word = MemberWord::Ask { about: self.me, incarnation, ballot: check.ballot };
-            self.send(node, word);
+    /// Goes on; `counts` tells whose answer is still to be expected.
+    pub(super) fn go_on(
+        &mut self,
+        now: Instant,
+        heartbeat: Duration,
+        counts: impl Fn(NodeId) -> bool,
+    ) -> Due {
+        let Some(open) = &mut self.open else { return Due::Nothing };
+        open.waiting.retain(|node| counts(*node));
+        let done = open.waiting.is_empty() && (open.confirmed || now >= open.alone_at);
+        if done || now >= open.ends_at {
+            return Due::Over;
         }
+        if now >= open.asked_at + heartbeat {
+            open.asked_at = now;
+            return Due::Ask(open.waiting.iter().copied().collect());
+        }
+        Due::Nothing
     }
 
-    pub(super) fn settle_check(&mut self, now: Instant) {
-        let Some(check) = &mut self.check else { return };
-        check
-            .waiting
-            .retain(|node| self.peers.get(node).is_some_and(|peer| peer.suspicion.is_none()));
-        let done = check.waiting.is_empty() && (check.confirmed || now >= check.alone_at);
-        if done || now >= check.ends_at {
-            self.end_check();
-        } else if now >= check.asked_at + self.heartbeat {
-            check.asked_at = now;
-            self.ask_about_me();
-        }
+    /// Ends it. Whether it was open.
+    pub(super) fn end(&mut self) -> bool {
+        self.open.take().is_some()
     }
 
-    pub(super) fn end_check(&mut self) {
-        if self.check.take().is_some() {
-            self.out.push_back(MemberOutput::Gates { valid: true });
-        }
+    pub(super) fn deadline(&self, heartbeat: Duration) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        Some(if open.waiting.is_empty() {
+            open.alone_at
+        } else {
+            open.ends_at.min(open.asked_at + heartbeat)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(n: u8) -> NodeId {
+        NodeId::from_key([n; 32])
     }
 
-    fn ask_about_me(&mut self) {
-        let Some(check) = &self.check else { return };
-        for node in check.waiting.clone() {
-            if self.is_linked(node) {
-                self.ask_about_me_again(node);
-            }
-        }
+    #[test]
+    fn only_the_answer_to_the_open_question_counts() {
+        let now = Instant::now();
+        let mut check = PauseCheck::default();
+        assert!(check.begin(now, 3 * SECOND, BTreeSet::from([id(1), id(2)])));
+        assert!(!check.begin(now, 3 * SECOND, BTreeSet::from([id(1), id(2)])), "they are closed");
+        check.confirmed(id(1), 1);
+        assert!(check.is_waiting_for(id(1)));
+        check.confirmed(id(1), 2);
+        assert_eq!(check.waiting(), [id(2)]);
+        assert_eq!(check.go_on(now, SECOND, |_| true), Due::Nothing);
+        assert_eq!(check.go_on(now + SECOND, SECOND, |_| true), Due::Ask(vec![id(2)]));
+        assert_eq!(check.go_on(now + SECOND, SECOND, |node| node != id(2)), Due::Over);
+        assert!(check.end() && !check.end());
+    }
+
+    #[test]
+    fn with_nobody_to_ask_a_window_passes_and_with_a_mute_one_two() {
+        let now = Instant::now();
+        let mut check = PauseCheck::default();
+        check.begin(now, 3 * SECOND, BTreeSet::new());
+        assert_eq!(check.deadline(SECOND), Some(now + 3 * SECOND));
+        assert_eq!(check.go_on(now + 3 * SECOND, SECOND, |_| true), Due::Over);
+        check.begin(now, 3 * SECOND, BTreeSet::from([id(1)]));
+        assert_eq!(check.go_on(now + 6 * SECOND, SECOND, |_| true), Due::Over);
     }
 }

@@ -9,53 +9,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{MemberOutput, Membership};
+use super::{MemberOutput, Membership, founding::Founding};
+use crate::engine::{chance::Chance, io::Effect, relay};
 use crate::model::{
     event::HubEvent,
     id::{HubName, Incarnation, NodeId, NodeName, NodeRun},
-    member::{Hello, Member, MemberState, WIRE_VERSION},
-    message::MemberWord,
+    member::{Hello, Member, MemberState, SeedOutcome, WIRE_VERSION},
+    message::PeerMessage,
     settings::Settings,
 };
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        low + Duration::from_micros(self.below((high - low).as_micros() as u64 + 1))
-    }
-}
-
 /// What a transport tells a node.
 #[derive(Clone, Debug)]
 enum Input {
     Linked(Hello),
     Unlinked(NodeRun),
-    Word(NodeRun, MemberWord),
+    Word(NodeRun, PeerMessage),
     Fenced(Incarnation),
     Unreachable(NodeId, bool),
+    Seed(usize, SeedOutcome),
 }
 
 /// What is on its way from one end of a link to the other.
 #[derive(Clone, Debug)]
 enum Flow {
-    Word(MemberWord),
+    Word(PeerMessage),
     Closed,
 }
 
@@ -63,6 +44,9 @@ enum Flow {
 struct End {
     link: u64,
     peer: NodeRun,
+    /// How much has come over it, and had when it was looked at because it was silent.
+    came: u64,
+    looked_at: Option<u64>,
     /// What this end has sent and the other has not got; the time is the earliest it can arrive.
     flow: VecDeque<(Instant, Flow)>,
 }
@@ -98,6 +82,8 @@ struct World {
 }
 
 const STEP: Duration = Duration::from_millis(20);
+/// So many nodes are seeds of all.
+const SEEDS: usize = 2;
 
 impl World {
     fn new(seed: u64, count: usize) -> Self {
@@ -155,15 +141,27 @@ impl World {
             addresses: vec![format!("/memory/{}", id.key()[0])],
             weight: 1,
             state: MemberState::Alive,
+            revision: 0,
         };
-        Membership::alone(me, &self.settings, true, self.now)
+        let seeds = (0..SEEDS).map(|seed| seed.to_string()).collect();
+        Membership::alone(me, &self.settings, Founding::Seeds(seeds), self.now)
     }
 
     /// The first two nodes are everybody's seeds.
     fn seek_a_seed(&mut self, index: usize) {
-        let seeds: Vec<NodeId> = self.nodes.iter().take(2).map(|node| node.id).collect();
+        let seeds: Vec<NodeId> = self.nodes.iter().take(SEEDS).map(|node| node.id).collect();
         let node = &mut self.nodes[index];
         node.wants.extend(seeds.into_iter().filter(|seed| *seed != node.id));
+        if index < SEEDS {
+            self.tell(index, Input::Seed(index, SeedOutcome::Itself));
+        }
+    }
+
+    /// What came of a dial, if it was of a seed.
+    fn seed(&mut self, index: usize, to: usize, outcome: SeedOutcome) {
+        if to < SEEDS {
+            self.tell(index, Input::Seed(to, outcome));
+        }
     }
 
     fn index(&self, id: NodeId) -> usize {
@@ -231,7 +229,9 @@ impl World {
                 let same = other.ends.get(&id).is_some_and(|end| end.link == link);
                 match flow {
                     Flow::Word(word) if same && other.alive => {
-                        let run = other.ends[&id].peer;
+                        let end = other.ends.get_mut(&id).expect("it was seen");
+                        end.came += 1;
+                        let run = end.peer;
                         other.inbox.push_back((self.now, Input::Word(run, word)));
                     }
                     Flow::Word(_) => {}
@@ -318,11 +318,14 @@ impl World {
             let to = self.index(peer);
             if !self.passes(index, to) || !self.passes(to, index) {
                 self.tell(index, Input::Unreachable(peer, false));
+                self.seed(index, to, SeedOutcome::Failed("no answer".to_owned()));
             } else if !self.nodes[to].alive {
                 self.tell(index, Input::Unreachable(peer, true));
+                self.seed(index, to, SeedOutcome::Failed("refused".to_owned()));
             } else if self.nodes[to].paused_until.is_some() {
                 self.tell(index, Input::Unreachable(peer, false));
             } else {
+                self.seed(index, to, SeedOutcome::Reached(peer));
                 self.shake_hands(index, to);
             }
         }
@@ -359,7 +362,8 @@ impl World {
         self.links += 1;
         let link = self.links;
         for (index, hello) in [(a, &second), (b, &first)] {
-            let end = End { link, peer: hello.me.run(), flow: VecDeque::new() };
+            let peer = hello.me.run();
+            let end = End { link, peer, came: 0, looked_at: None, flow: VecDeque::new() };
             self.nodes[index].ends.insert(hello.me.id, end);
             self.nodes[index].redial.remove(&hello.me.id);
             self.tell(index, Input::Linked(hello.clone()));
@@ -393,10 +397,11 @@ impl World {
             match input {
                 Input::Linked(hello) => membership.linked(now, hello),
                 Input::Unlinked(run) => membership.unlinked(now, run),
-                Input::Word(from, word) => {
+                Input::Word(from, message) => {
                     membership.heard(now, from);
-                    membership.handle(now, from, word);
+                    self.word(index, from, message);
                 }
+                Input::Seed(seed, outcome) => membership.seed(now, seed.to_string(), outcome),
                 Input::Fenced(incarnation) => membership.told_fenced(now, incarnation),
                 Input::Unreachable(node, refused) => membership.unreachable(now, node, refused),
             }
@@ -411,15 +416,60 @@ impl World {
         }
     }
 
+    /// A word that came over a link: for this node, or to be passed on.
+    fn word(&mut self, index: usize, from: NodeRun, message: PeerMessage) {
+        let now = self.now;
+        let membership = &mut self.nodes[index].membership;
+        let me = membership.me().run();
+        match message {
+            PeerMessage::Member(word) => membership.handle(now, from, true, word),
+            PeerMessage::Relay { from: origin, to, hops, message } if to != me => {
+                let passed = relay::pass_on(membership, from.node, origin, to, hops, message);
+                self.put(index, passed);
+            }
+            PeerMessage::Relay { from: origin, message, .. } => {
+                if let PeerMessage::Member(word) = *message {
+                    membership.handle(now, origin, false, word);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts a word onto the link that it goes by, if there is one.
+    fn put(&mut self, index: usize, effect: Option<Effect>) {
+        let Some(Effect::Send { to, message }) = effect else { return };
+        let at = self.now + self.chance.between(self.delay.0, self.delay.1);
+        if let Some(end) = self.nodes[index].ends.get_mut(&to) {
+            let last = end.flow.back().map_or(at, |(last, _)| *last);
+            end.flow.push_back((at.max(last), Flow::Word(message)));
+        }
+    }
+
     fn drain(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].membership.next_output() {
+            let me = self.nodes[index].membership.me().run();
             match output {
                 MemberOutput::Send { to, word } => {
-                    let at = self.now + self.chance.between(self.delay.0, self.delay.1);
-                    if let Some(end) = self.nodes[index].ends.get_mut(&to) {
-                        let last = end.flow.back().map_or(at, |(last, _)| *last);
-                        end.flow.push_back((at.max(last), Flow::Word(word)));
-                    }
+                    let message = PeerMessage::Member(word);
+                    let membership = &mut self.nodes[index].membership;
+                    let effect = relay::send(membership, me, to, message);
+                    self.put(index, effect);
+                }
+                MemberOutput::Probe { to, word } => {
+                    let message = PeerMessage::Member(word);
+                    self.put(index, Some(Effect::Send { to, message }));
+                }
+                MemberOutput::Greet { to, word } => {
+                    let message = PeerMessage::Member(word);
+                    let is_linked = self.nodes[index].ends.contains_key(&to.node);
+                    let membership = &mut self.nodes[index].membership;
+                    let effect = if is_linked {
+                        Some(Effect::Send { to: to.node, message })
+                    } else {
+                        relay::greet(membership, me, to, message)
+                    };
+                    self.put(index, effect);
                 }
                 MemberOutput::Connect { node, .. } => {
                     self.nodes[index].wants.insert(node);
@@ -428,15 +478,18 @@ impl World {
                 MemberOutput::Disconnect { node, .. } => {
                     self.nodes[index].wants.remove(&node);
                     self.close(index, node);
-                    let seed = self.index(node) < 2;
+                    let seed = self.index(node) < SEEDS;
                     if seed {
                         self.nodes[index].wants.insert(node);
                     }
                 }
                 MemberOutput::Silent { node, .. } => {
-                    self.close(index, node);
-                    self.nodes[index].wants.insert(node);
-                    self.nodes[index].redial.remove(&node);
+                    let Some(end) = self.nodes[index].ends.get_mut(&node) else { continue };
+                    if end.looked_at.replace(end.came) == Some(end.came) {
+                        self.close(index, node);
+                        self.nodes[index].wants.insert(node);
+                        self.nodes[index].redial.remove(&node);
+                    }
                 }
                 MemberOutput::Announce { me, known, fenced } => {
                     let fenced = fenced.into_iter().collect();
@@ -444,7 +497,12 @@ impl World {
                 }
                 MemberOutput::Event(event) => self.nodes[index].events.push(event),
                 MemberOutput::Gates { valid } => self.nodes[index].gates = valid,
-                MemberOutput::ViewChanged | MemberOutput::Gone { .. } | MemberOutput::Renewed => {}
+                // Settling is the engine's: here a node settles as soon as it is taken in.
+                MemberOutput::ViewChanged => {
+                    let now = self.now;
+                    self.nodes[index].membership.settled(now);
+                }
+                MemberOutput::Regarded | MemberOutput::Gone { .. } | MemberOutput::Renewed => {}
             }
         }
     }
@@ -524,6 +582,7 @@ impl World {
             let view = node.membership.view();
             let seen = view.members.values().map(|member| (member.id, member.incarnation));
             let calm = view.members.values().all(|member| member.state == MemberState::Alive);
+            let calm = calm && !node.membership.is_waiting();
             calm && node.gates && seen.collect::<BTreeMap<_, _>>() == expected
         })
     }

@@ -1,0 +1,538 @@
+//! One other node as this one meets it: its link, its words, and what it says it hears.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::model::{
+    id::{Incarnation, Life, NodeId, NodeRun},
+    member::{Member, MemberState, View, ViewId},
+    message::{Heard, Pulse, Status},
+};
+
+/// Who is in a view, in which life.
+pub(super) type Lives = BTreeMap<NodeId, Incarnation>;
+
+/// The times by which nodes are judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    pub(super) heartbeat: Duration,
+    /// How long a node may be silent before it is suspected.
+    pub(super) window: Duration,
+    /// How long a pair may be without a link, or a node outside, before that is told.
+    pub(super) join_timeout: Duration,
+}
+
+impl Timing {
+    /// How long nothing may come over a link before words go by others as well: so early that these
+    /// arrive before the window is over.
+    fn link_patience(&self) -> Duration {
+        self.window * 2 / 3
+    }
+}
+
+/// The link to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Up {
+        since: Instant,
+    },
+    Down {
+        since: Instant,
+        /// A redial reached the host, and nobody listened there.
+        refused: bool,
+    },
+}
+
+/// What a heartbeat brought that others depend on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heartbeat {
+    /// It is older than one that came before.
+    pub(super) is_late: bool,
+    /// Something was learned.
+    pub(super) is_news: bool,
+    /// The sender's view or status is not known here: it has to be asked.
+    pub(super) is_unknown: bool,
+}
+
+/// One other node, in the life in which it was met last.
+#[derive(Clone, Debug)]
+pub(super) struct Contact {
+    /// As it describes itself.
+    member: Member,
+    since: Instant,
+    link: Link,
+    /// When anything of this life last came, by whatever path; `None` while nothing did.
+    heard: Option<Instant>,
+    /// When anything last came over the link that stands.
+    heard_straight: Option<Instant>,
+    /// When it last said that it hears this node's current life.
+    hears_me: Instant,
+    /// Whether it said so of the link.
+    hears_my_link: bool,
+    /// The number of its latest heartbeat.
+    number: u64,
+    status: Option<Status>,
+    /// The view of its latest heartbeat, and who is in it, if that is known.
+    view: Option<(ViewId, Option<Arc<Lives>>)>,
+    /// Which status, and which view, it was told over the link that stands.
+    told_status: u64,
+    told_view: Option<ViewId>,
+    asked: Option<Instant>,
+    /// Since when there has been no link that works both ways.
+    unlinked: Option<Instant>,
+    /// When to find out whether a silent link carries anything.
+    probe_at: Option<Instant>,
+    link_is_missed: bool,
+    delay_told: Option<Instant>,
+    /// The latest heartbeat's time on its clock, and when it came.
+    pulse: Option<(u64, Instant)>,
+    /// Smoothed.
+    round_trip: Option<Duration>,
+}
+
+impl Contact {
+    /// A node that was met over a link, or by a relayed word.
+    pub(super) fn met(now: Instant, member: Member, is_linked: bool) -> Self {
+        let link = if is_linked {
+            Link::Up { since: now }
+        } else {
+            Link::Down { since: now, refused: false }
+        };
+        Self {
+            member,
+            since: now,
+            link,
+            heard: Some(now),
+            heard_straight: is_linked.then_some(now),
+            hears_me: now,
+            hears_my_link: true,
+            number: 0,
+            status: None,
+            view: None,
+            told_status: 0,
+            told_view: None,
+            asked: None,
+            unlinked: (!is_linked).then_some(now),
+            probe_at: None,
+            link_is_missed: false,
+            delay_told: None,
+            pulse: None,
+            round_trip: None,
+        }
+    }
+
+    pub(super) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(super) fn incarnation(&self) -> Incarnation {
+        self.member.incarnation
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.member.life()
+    }
+
+    pub(super) fn run(&self) -> NodeRun {
+        self.member.run()
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.link, Link::Down { refused: true, .. })
+    }
+
+    /// Since when the link is closed and its redial refused.
+    pub(super) fn refused_since(&self) -> Option<Instant> {
+        match self.link {
+            Link::Down { since, refused: true } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// A link stands: what was told over the one before may be lost.
+    pub(super) fn linked(&mut self, now: Instant) {
+        self.link = Link::Up { since: now };
+        self.heard = Some(now);
+        self.heard_straight = Some(now);
+        self.hears_me = now;
+        self.hears_my_link = true;
+        self.told_status = 0;
+        self.told_view = None;
+        self.asked = None;
+    }
+
+    pub(super) fn unlinked(&mut self, now: Instant) {
+        if self.is_linked() {
+            self.link = Link::Down { since: now, refused: false };
+            self.heard_straight = None;
+            self.probe_at = None;
+            self.round_trip = None;
+            self.pulse = None;
+        }
+    }
+
+    /// A redial was refused; `false` if the link stands.
+    pub(super) fn refused(&mut self) -> bool {
+        match &mut self.link {
+            Link::Down { refused, .. } => {
+                *refused = true;
+                true
+            }
+            Link::Up { .. } => false,
+        }
+    }
+
+    /// Something came over the link. Tells whether it had been silent for so long that this is news.
+    pub(super) fn heard_straight(&mut self, now: Instant, timing: &Timing) -> bool {
+        if !self.is_linked() {
+            return false;
+        }
+        let is_news = !self.hears_straight(now, timing) || !self.is_heard(now, timing);
+        self.heard = Some(now);
+        self.heard_straight = Some(now);
+        is_news
+    }
+
+    /// Whether something came within the window, by whatever path.
+    pub(super) fn is_heard(&self, now: Instant, timing: &Timing) -> bool {
+        !self.is_refused() && self.heard.is_some_and(|at| since(now, at) < timing.window)
+    }
+
+    /// Whether this node is heard by it, as far as it said so within the window.
+    pub(super) fn hears_me(&self, now: Instant, timing: &Timing) -> bool {
+        since(now, self.hears_me) < timing.window
+    }
+
+    /// Whether words came over the link lately.
+    pub(super) fn hears_straight(&self, now: Instant, timing: &Timing) -> bool {
+        self.is_linked()
+            && self.heard_straight.is_some_and(|at| since(now, at) < timing.link_patience())
+    }
+
+    /// Whether the link carries words in both directions.
+    pub(super) fn link_works(&self, now: Instant, timing: &Timing) -> bool {
+        self.hears_my_link && self.hears_straight(now, timing)
+    }
+
+    /// Who does not hear, or is not heard by, this node within a window is suspect.
+    pub(super) fn is_suspicious(&self, now: Instant, timing: &Timing) -> bool {
+        !self.is_heard(now, timing) || !self.hears_me(now, timing)
+    }
+
+    pub(super) fn heard_at(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// When both directions were last known to work.
+    pub(super) fn mutual_at(&self) -> Instant {
+        self.heard.map_or(self.hears_me, |heard| heard.min(self.hears_me))
+    }
+
+    /// What a heartbeat to it says that this node hears of it.
+    pub(super) fn hearing(&self, now: Instant, timing: &Timing) -> Option<Heard> {
+        let straight = self.hears_straight(now, timing);
+        self.is_heard(now, timing).then_some(Heard { incarnation: self.incarnation(), straight })
+    }
+
+    /// That nothing was heard meanwhile is nobody's fault but this node's.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.heard_straight = self.is_linked().then_some(now);
+        self.hears_me = now;
+    }
+
+    /// What came meanwhile has not been read yet: it was heard `age` ago, if not later.
+    pub(super) fn excuse_lateness(&mut self, now: Instant, age: Duration) {
+        let Some(at) = now.checked_sub(age) else { return };
+        let raise = |time: &mut Option<Instant>| *time = time.map(|time| time.max(at));
+        raise(&mut self.heard);
+        raise(&mut self.heard_straight);
+        self.hears_me = self.hears_me.max(at);
+    }
+
+    /// Everything that was heard of it is void, as if it had never been met; the link stands.
+    pub(super) fn forget_words(&mut self) {
+        (self.heard, self.heard_straight) = (None, None);
+        (self.status, self.view) = (None, None);
+        (self.told_status, self.told_view, self.asked) = (0, None, None);
+    }
+
+    /// A heartbeat of this life came. `mine` is this node's life.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one word")]
+    pub(super) fn take_heartbeat(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        mine: Incarnation,
+        number: u64,
+        view: ViewId,
+        hears: Option<Heard>,
+        status: Option<Status>,
+        lives_of: impl FnOnce(ViewId) -> Option<Arc<Lives>>,
+    ) -> Heartbeat {
+        if number <= self.number {
+            return Heartbeat { is_late: true, ..Heartbeat::default() };
+        }
+        self.number = number;
+        let was = (self.is_suspicious(now, timing), self.link_works(now, timing));
+        self.heard = Some(now);
+        // A word says that it lives, whatever the host of its old address says.
+        if let Link::Down { refused, .. } = &mut self.link {
+            *refused = false;
+        }
+        if let Some(heard) = hears.filter(|heard| heard.incarnation == mine) {
+            self.hears_me = now;
+            self.hears_my_link = heard.straight;
+        } else {
+            self.hears_my_link = false;
+        }
+        if let Link::Up { since: up } = self.link
+            && since(now, up) < timing.link_patience()
+        {
+            // What it says may be older than the link.
+            self.hears_my_link = true;
+        }
+        let mut is_news = was != (self.is_suspicious(now, timing), self.link_works(now, timing));
+        if let Some(status) = status {
+            is_news |= self.status.as_ref() != Some(&status);
+            self.status = Some(status);
+        }
+        let known = self.view.as_ref().is_some_and(|(id, lives)| *id == view && lives.is_some());
+        if !known {
+            is_news = true;
+            let alone = View { members: BTreeMap::from([(self.member.id, self.member.clone())]) };
+            let lives = if alone.id() == view {
+                Some(Arc::new(Lives::from([(self.member.id, self.member.incarnation)])))
+            } else {
+                lives_of(view)
+            };
+            self.view = Some((view, lives));
+        }
+        let is_unknown = self.status.is_none() || self.view().is_none();
+        Heartbeat { is_late: false, is_news, is_unknown }
+    }
+
+    /// It says who is in its view. `false`: the base is not known, it has to be asked.
+    pub(super) fn take_view(
+        &mut self,
+        view: ViewId,
+        base: Option<Arc<Lives>>,
+        changed: Vec<Life>,
+        gone: &[NodeId],
+    ) {
+        let mut lives = base.as_deref().cloned().unwrap_or_default();
+        for node in gone {
+            lives.remove(node);
+        }
+        lives.extend(changed.into_iter().map(|life| (life.node, life.incarnation)));
+        self.view = Some((view, Some(Arc::new(lives))));
+    }
+
+    /// Whether it may be asked for what is not known; at most once a heartbeat.
+    pub(super) fn may_ask(&mut self, now: Instant, timing: &Timing) -> bool {
+        let may = self.asked.is_none_or(|at| since(now, at) >= timing.heartbeat / 2);
+        if may {
+            self.asked = Some(now);
+        }
+        may
+    }
+
+    pub(super) fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    /// Who is in its view, if that is known.
+    pub(super) fn view(&self) -> Option<&Arc<Lives>> {
+        self.view.as_ref().and_then(|(_, lives)| lives.as_ref())
+    }
+
+    pub(super) fn view_id(&self) -> Option<ViewId> {
+        self.view.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Its view's members by an id, if that is the view it told last.
+    pub(super) fn lives_of(&self, id: ViewId) -> Option<&Arc<Lives>> {
+        self.view.as_ref().filter(|(known, _)| *known == id)?.1.as_ref()
+    }
+
+    /// Whether it says that it hears this life, which is outside its view.
+    pub(super) fn lists_joining(&self, life: Life) -> bool {
+        self.status.as_ref().is_some_and(|status| status.joining.binary_search(&life).is_ok())
+    }
+
+    /// Whether it says that it does not hear this life.
+    pub(super) fn votes_against(&self, life: Life) -> bool {
+        self.status.as_ref().is_some_and(|status| status.silent.binary_search(&life).is_ok())
+    }
+
+    /// Whether it has a link to that node that works, as it says.
+    pub(super) fn links_to(&self, node: NodeId) -> bool {
+        let Some(status) = &self.status else { return false };
+        let known = self.view().is_some_and(|lives| lives.contains_key(&node))
+            || status.joining.iter().any(|life| life.node == node);
+        known
+            && status.unlinked.binary_search(&node).is_err()
+            && !status.silent.iter().any(|life| life.node == node)
+    }
+
+    /// What it describes itself as, if that is newer. Gives what was known before.
+    pub(super) fn describe(&mut self, told: &Member) -> Option<Member> {
+        let same = told.incarnation == self.member.incarnation;
+        let newer = if same {
+            told.revision > self.member.revision
+        } else {
+            told.incarnation > self.member.incarnation
+                && told.incarnation.nonce == self.member.incarnation.nonce
+        };
+        if !newer {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.member, told.clone());
+        if self.member.state != MemberState::Leaving {
+            self.member.state = MemberState::Alive;
+        }
+        if !same {
+            // What was said of the life before does not count for this one.
+            (self.status, self.view) = (None, None);
+        }
+        Some(before)
+    }
+
+    /// Whether the status of this version has to be told to it; over a link that works it is told
+    /// once.
+    pub(super) fn tell_status(&mut self, version: u64, works: bool) -> bool {
+        let due = !works || self.told_status != version;
+        self.told_status = version;
+        due
+    }
+
+    pub(super) fn was_told_status(&self, version: u64) -> bool {
+        self.told_status == version
+    }
+
+    /// The view that it was told over the link, from now on this one.
+    pub(super) fn tell_view(&mut self, view: ViewId) -> Option<ViewId> {
+        self.told_view.replace(view)
+    }
+
+    pub(super) fn was_told_view(&self, view: ViewId) -> bool {
+        self.told_view == Some(view)
+    }
+
+    /// It asked for everything.
+    pub(super) fn tell_anew(&mut self) {
+        (self.told_status, self.told_view) = (0, None);
+    }
+
+    /// What there is to do about its link now.
+    pub(super) fn look_at_link(&mut self, now: Instant, timing: &Timing) -> LinkNews {
+        let mut news = LinkNews::default();
+        if self.link_works(now, timing) {
+            self.unlinked = None;
+            self.probe_at = None;
+            news.is_restored = std::mem::take(&mut self.link_is_missed);
+            return news;
+        }
+        let broken = *self.unlinked.get_or_insert(now);
+        if !self.is_heard(now, timing) {
+            return news;
+        }
+        if self.is_linked() {
+            let at = *self.probe_at.get_or_insert(now + timing.window / 3);
+            if now >= at {
+                news.is_silent = true;
+                self.probe_at = Some(now + timing.window);
+            }
+        }
+        if !self.link_is_missed && since(now, broken) >= timing.join_timeout {
+            self.link_is_missed = true;
+            news.is_missing = true;
+        }
+        news
+    }
+
+    /// Whether it is time to say that it is not in yet.
+    pub(super) fn is_delayed(&mut self, now: Instant, timing: &Timing) -> bool {
+        let due = now >= self.delay_told_at(timing);
+        if due {
+            self.delay_told = Some(now);
+        }
+        due
+    }
+
+    /// When it is said next that it is not in.
+    pub(super) fn delay_told_at(&self, timing: &Timing) -> Instant {
+        self.delay_told.unwrap_or(self.since) + timing.join_timeout
+    }
+
+    /// When one of the judgements above changes by time alone.
+    pub(super) fn deadline(&self, now: Instant, timing: &Timing) -> Option<Instant> {
+        let straight = self.heard_straight.filter(|_| self.is_linked());
+        let probe = self.probe_at.filter(|_| self.is_linked());
+        let missing = self.unlinked.filter(|_| !self.link_is_missed);
+        [
+            self.heard.map(|at| at + timing.window),
+            Some(self.hears_me + timing.window),
+            straight.map(|at| at + timing.link_patience()),
+            probe,
+            missing.map(|at| at + timing.join_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+    }
+
+    /// What the next heartbeat to it says of the round trip, `clock` after this node began.
+    pub(super) fn pulse(&self, now: Instant, clock: Duration) -> Pulse {
+        let (echo, came) = self.pulse.unzip();
+        let held = came.map_or(Duration::ZERO, |came| since(now, came));
+        Pulse { sent: micros(clock), echo, held: micros(held) }
+    }
+
+    /// The pulse of a heartbeat that came over the link.
+    pub(super) fn take_pulse(&mut self, now: Instant, clock: Duration, pulse: Pulse) {
+        self.pulse = Some((pulse.sent, now));
+        let Some(echo) = pulse.echo else { return };
+        let Some(taken) = micros(clock).checked_sub(echo.saturating_add(pulse.held)) else {
+            return;
+        };
+        let taken = Duration::from_micros(taken);
+        // As TCP smooths it (RFC 6298): an eighth of each new one.
+        self.round_trip = Some(self.round_trip.map_or(taken, |known| (known * 7 + taken) / 8));
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.filter(|_| self.is_linked())
+    }
+}
+
+/// What there is to do about a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkNews {
+    /// It stands and carries nothing, though the node is heard by way of others.
+    pub(super) is_silent: bool,
+    /// It has been missing for so long that it is told.
+    pub(super) is_missing: bool,
+    /// It works again after that.
+    pub(super) is_restored: bool,
+}
+
+fn since(now: Instant, at: Instant) -> Duration {
+    now.saturating_duration_since(at)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,157 @@
+//! Nodes that are no contacts and are dialled: because somebody named them, or because they went
+//! down and may come back.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::model::{
+    id::{Incarnation, NodeId, NodeRun},
+    member::Member,
+};
+
+/// At most this many nodes of each kind.
+pub(super) const LIMIT: usize = 1_024;
+/// For how many suspicion windows a node that somebody named is dialled before it is forgotten; it
+/// is dialled again when it is named again.
+const NAMED_WINDOWS: u32 = 10;
+/// After so many suspicion windows without another crash a node is steady again.
+const STEADY_WINDOWS: u32 = 10;
+
+#[derive(Clone, Debug)]
+struct Dialled {
+    incarnation: Incarnation,
+    addresses: Vec<String>,
+    since: Instant,
+}
+
+/// Nodes that are dialled and are no contacts.
+#[derive(Clone, Debug)]
+pub(super) struct Dialling {
+    window: Duration,
+    forget_after: Duration,
+    named: BTreeMap<NodeId, Dialled>,
+    lost: BTreeMap<NodeId, Dialled>,
+    /// How often in a row nodes ended without a word, and when last.
+    crashes: BTreeMap<NodeId, (u32, Instant)>,
+}
+
+impl Dialling {
+    pub(super) fn new(window: Duration, forget_after: Duration) -> Self {
+        Self {
+            window,
+            forget_after,
+            named: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            crashes: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody names a node. Whether it has to be dialled, at other addresses than before.
+    pub(super) fn name(&mut self, now: Instant, told: &Member) -> bool {
+        let known = self.named.get(&told.id);
+        let is_news = match known {
+            Some(known) => {
+                told.incarnation > known.incarnation || told.addresses != known.addresses
+            }
+            None => self.named.len() < LIMIT,
+        };
+        if !is_news || told.addresses.is_empty() {
+            return false;
+        }
+        let (incarnation, addresses) = (told.incarnation, told.addresses.clone());
+        let dial = known.is_none_or(|known| known.addresses != addresses);
+        let since = known.map_or(now, |known| known.since);
+        self.named.insert(told.id, Dialled { incarnation, addresses, since });
+        dial
+    }
+
+    /// A node went down: it is dialled for a long time, so that a split heals whoever comes back
+    /// first. `false`: there is no room, or no address.
+    pub(super) fn lose(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        incarnation: Incarnation,
+        addresses: Vec<String>,
+    ) -> bool {
+        let takes = self.lost.len() < LIMIT && !addresses.is_empty();
+        if takes {
+            self.lost.insert(node, Dialled { incarnation, addresses, since: now });
+        }
+        takes
+    }
+
+    /// It was met. Where it was dialled.
+    pub(super) fn met(&mut self, node: NodeId) -> Option<Vec<String>> {
+        let lost = self.lost.remove(&node);
+        self.named.remove(&node).or(lost).map(|dialled| dialled.addresses)
+    }
+
+    /// A member ended without a word.
+    pub(super) fn note_crash(&mut self, now: Instant, node: NodeId) {
+        if self.crashes.len() >= LIMIT {
+            let recent = self.window * STEADY_WINDOWS;
+            self.crashes.retain(|_, (_, at)| now.saturating_duration_since(*at) < recent);
+        }
+        if self.crashes.len() < LIMIT {
+            let before = if self.is_recent(now, node) { self.crashes[&node].0 } else { 0 };
+            self.crashes.insert(node, (before + 1, now));
+        }
+    }
+
+    /// Whether the node crashed more than once lately.
+    pub(super) fn is_unsteady(&self, now: Instant, node: NodeId) -> bool {
+        self.is_recent(now, node) && self.crashes.get(&node).is_some_and(|(count, _)| *count > 1)
+    }
+
+    fn is_recent(&self, now: Instant, node: NodeId) -> bool {
+        let crash = self.crashes.get(&node);
+        crash.is_some_and(|(_, at)| {
+            now.saturating_duration_since(*at) < self.window * STEADY_WINDOWS
+        })
+    }
+
+    /// Named nodes that were not met within `patience`: greeted by way of others.
+    pub(super) fn unmet(
+        &self,
+        now: Instant,
+        patience: Duration,
+    ) -> impl Iterator<Item = NodeRun> + '_ {
+        self.named
+            .iter()
+            .filter(move |(_, named)| now.saturating_duration_since(named.since) >= patience)
+            .map(|(node, named)| named.incarnation.run_of(*node))
+    }
+
+    /// Forgets whoever was not met for long; they are dialled no more.
+    pub(super) fn forget_old(&mut self, now: Instant) -> Vec<NodeId> {
+        let mut old = take_older(&mut self.named, now, self.window * NAMED_WINDOWS);
+        old.extend(take_older(&mut self.lost, now, self.forget_after));
+        old.retain(|node| !self.lost.contains_key(node) && !self.named.contains_key(node));
+        old
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let named = self.named.values().map(|named| named.since + self.window * NAMED_WINDOWS);
+        named.chain(self.lost.values().map(|lost| lost.since + self.forget_after)).min()
+    }
+
+    #[cfg(test)]
+    pub(super) fn named_addresses(&self) -> Vec<usize> {
+        self.named.values().map(|named| named.addresses.len()).collect()
+    }
+}
+
+fn take_older(dialled: &mut BTreeMap<NodeId, Dialled>, now: Instant, age: Duration) -> Vec<NodeId> {
+    let mut old = Vec::new();
+    dialled.retain(|node, dialled| {
+        let keep = now.saturating_duration_since(dialled.since) < age;
+        if !keep {
+            old.push(*node);
+        }
+        keep
+    });
+    old
+}

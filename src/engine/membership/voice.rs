@@ -1,0 +1,263 @@
+//! What this node tells others: heartbeats, its status, its view.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    contact::{Contact, Lives, Timing},
+    fences::Fences,
+};
+use crate::model::{
+    id::{Life, NodeId},
+    member::{Member, View, ViewId},
+    message::{MemberWord, Status},
+};
+
+/// So many views are remembered as a base to tell differences to.
+const HISTORY: usize = 32;
+/// Of each list of a status, and of the members of a view, no more are told.
+pub(super) const LISTED: usize = 1_024;
+
+/// A word, and how it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) to: NodeId,
+    pub(super) word: MemberWord,
+    /// Over the link alone, to find out whether it works.
+    pub(super) is_probe: bool,
+}
+
+/// What this node tells, and when.
+#[derive(Clone, Debug)]
+pub(super) struct Voice {
+    began: Instant,
+    number: u64,
+    heartbeat_at: Instant,
+    /// When all were last told that this node lives.
+    heartbeat_sent: Instant,
+    /// When the status was last told because it had changed.
+    told_at: Option<Instant>,
+    status: Status,
+    /// Rises with each change of the status.
+    version: u64,
+    is_news: bool,
+    view: (ViewId, Arc<Lives>),
+    history: VecDeque<(ViewId, Arc<Lives>)>,
+}
+
+impl Voice {
+    pub(super) fn new(now: Instant, heartbeat: Duration, me: &Member, view: &View) -> Self {
+        let status = Status {
+            me: me.clone(),
+            waiting: None,
+            silent: Vec::new(),
+            joining: Vec::new(),
+            unlinked: Vec::new(),
+        };
+        Self {
+            began: now,
+            number: 0,
+            heartbeat_at: now + heartbeat,
+            heartbeat_sent: now,
+            told_at: None,
+            status,
+            version: 1,
+            is_news: true,
+            view: (view.id(), Arc::new(lives(view))),
+            history: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn view_id(&self) -> ViewId {
+        self.view.0
+    }
+
+    pub(super) fn lives(&self) -> &Arc<Lives> {
+        &self.view.1
+    }
+
+    /// Who was in this view of this node, if that is remembered.
+    pub(super) fn lives_of(&self, id: ViewId) -> Option<&Arc<Lives>> {
+        if self.view.0 == id {
+            return Some(&self.view.1);
+        }
+        self.history.iter().rev().find(|(known, _)| *known == id).map(|(_, lives)| lives)
+    }
+
+    /// The view may have changed.
+    pub(super) fn set_view(&mut self, view: &View) -> bool {
+        let id = view.id();
+        if id == self.view.0 {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.view, (id, Arc::new(lives(view))));
+        self.history.push_back(before);
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+        self.is_news = true;
+        true
+    }
+
+    /// The status may have changed.
+    pub(super) fn set_status(&mut self, mut status: Status) -> bool {
+        status.silent.truncate(LISTED);
+        status.joining.truncate(LISTED);
+        status.unlinked.truncate(LISTED);
+        let changed = status != self.status;
+        if changed {
+            self.status = status;
+            self.version += 1;
+            self.is_news = true;
+        }
+        changed
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// How long ago all were told that this node lives.
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heartbeat_sent)
+    }
+
+    /// Somebody has something to be told, now or later.
+    pub(super) fn has_news(&mut self) {
+        self.is_news = true;
+    }
+
+    /// The first of others is met: heartbeats begin.
+    pub(super) fn begin(&mut self, now: Instant, heartbeat: Duration) {
+        (self.heartbeat_sent, self.heartbeat_at) = (now, now + heartbeat);
+    }
+
+    /// All are told at once that this node lives.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.heartbeat_at = now;
+    }
+
+    /// When there is something to be told. A change is told at once, the next ones so much later
+    /// as it takes to tell `others`: a mesh that forms must not drown in its own news.
+    pub(super) fn due(&self, timing: &Timing, others: usize) -> Instant {
+        let pace = Duration::from_millis(2) * u32::try_from(others).unwrap_or(u32::MAX);
+        let pace = pace.min(timing.heartbeat / 2);
+        match self.told_at {
+            _ if !self.is_news => self.heartbeat_at,
+            Some(at) => self.heartbeat_at.min(at + pace),
+            None => self.began,
+        }
+    }
+
+    /// Whether all are to be told that this node lives.
+    pub(super) fn is_beat(&self, now: Instant) -> bool {
+        now >= self.heartbeat_at
+    }
+
+    /// Tells what is due.
+    pub(super) fn speak(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        members: &BTreeMap<NodeId, Member>,
+        contacts: &mut BTreeMap<NodeId, Contact>,
+        fences: &Fences,
+    ) -> Vec<Said> {
+        let mut out = Vec::new();
+        let all = self.is_beat(now);
+        if all {
+            (self.heartbeat_sent, self.heartbeat_at) = (now, now + timing.heartbeat);
+        }
+        if self.is_news {
+            self.told_at = Some(now);
+        }
+        self.is_news = false;
+        self.number += 1;
+        let (view_id, version) = (self.view.0, self.version);
+        let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
+        for (to, contact) in contacts {
+            let (to, works) = (*to, contact.link_works(now, timing));
+            if contact.view_id() != Some(view_id) && !contact.was_told_view(view_id) {
+                let base = contact.tell_view(view_id).filter(|_| works);
+                let base = base.filter(|base| self.lives_of(*base).is_some());
+                let word = differences
+                    .entry(base)
+                    .or_insert_with(|| self.difference(base, members))
+                    .clone();
+                out.push(Said { to, word, is_probe: false });
+            }
+            if all || !contact.was_told_status(version) {
+                let full = contact.tell_status(version, works);
+                let word = self.heartbeat(now, timing, contact, fences, full);
+                if contact.is_linked() && !works {
+                    out.push(Said { to, word: word.clone(), is_probe: true });
+                }
+                out.push(Said { to, word, is_probe: false });
+            }
+        }
+        out
+    }
+
+    /// A first word to a node that was not met, by way of others.
+    pub(super) fn greeting(&mut self, now: Instant, to: NodeId, fences: &Fences) -> MemberWord {
+        self.number += 1;
+        MemberWord::Heartbeat {
+            incarnation: self.status.me.incarnation,
+            number: self.number,
+            view: self.view.0,
+            pulse: crate::model::message::Pulse {
+                sent: u64::try_from(self.clock(now).as_micros()).unwrap_or(u64::MAX),
+                ..Default::default()
+            },
+            hears: None,
+            fence: fences.of(to),
+            status: Some(Box::new(self.status.clone())),
+        }
+    }
+
+    /// The time on this node's own clock.
+    pub(super) fn clock(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+
+    fn heartbeat(
+        &self,
+        now: Instant,
+        timing: &Timing,
+        contact: &Contact,
+        fences: &Fences,
+        full: bool,
+    ) -> MemberWord {
+        MemberWord::Heartbeat {
+            incarnation: self.status.me.incarnation,
+            number: self.number,
+            view: self.view.0,
+            pulse: contact.pulse(now, self.clock(now)),
+            hears: contact.hearing(now, timing),
+            fence: fences.of(contact.life().node),
+            status: full.then(|| Box::new(self.status.clone())),
+        }
+    }
+
+    /// The view as a difference to an earlier one.
+    fn difference(&self, base: Option<ViewId>, members: &BTreeMap<NodeId, Member>) -> MemberWord {
+        let (view, lives) = &self.view;
+        let before = base.and_then(|base| self.lives_of(base));
+        let is_new = |life: Life| {
+            before.is_none_or(|before| before.get(&life.node) != Some(&life.incarnation))
+        };
+        let members =
+            members.values().filter(|member| is_new(member.life())).take(LISTED).cloned().collect();
+        let gone = before.into_iter().flat_map(|before| before.keys());
+        let gone = gone.filter(|node| !lives.contains_key(*node)).copied().collect();
+        MemberWord::View { view: *view, base, members, gone }
+    }
+}
+
+fn lives(view: &View) -> Lives {
+    view.members.values().map(|member| (member.id, member.incarnation)).collect()
+}

@@ -14,16 +14,23 @@ use crate::model::{
     message::{BulkHeader, PeerMessage},
 };
 
+mod backoff;
 mod bulk;
 mod carrier;
 mod control;
+mod dialler;
 mod greet;
+mod keeper;
 mod link;
 mod links;
 pub mod memory;
 mod outbox;
 pub mod p2p;
 mod peer;
+mod peers;
+mod seek;
+mod teller;
+mod thread;
 
 #[cfg(test)]
 mod suite;
@@ -63,6 +70,13 @@ pub struct NetConfig {
     pub frame_limit: usize,
     /// The largest bulk transfer in bytes; a larger one is refused before it is read.
     pub bulk_limit: usize,
+}
+
+impl NetConfig {
+    /// How long a dial, a Hello and other answers of a peer's network may take.
+    fn answer_deadline(&self) -> Duration {
+        (self.heartbeat * 5).clamp(Duration::from_secs(2), Duration::from_secs(10))
+    }
 }
 
 /// What this node tells of itself when a link opens.

@@ -3,46 +3,40 @@
 use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, future::Either};
-use libp2p::core::transport::{
-    TransportError,
-    timeout::{TransportTimeout, TransportTimeoutError},
-};
+use futures_util::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, Transport,
-    core::{ConnectedPoint, muxing::StreamMuxerBox, transport::Boxed, upgrade},
-    dns, mdns,
+    Multiaddr, PeerId, Swarm,
+    core::{ConnectedPoint, transport::TransportError, upgrade},
+    mdns,
     multiaddr::Protocol,
-    noise,
-    pnet::{PnetConfig, PnetError, PreSharedKey},
     swarm::{
-        self, ConnectionId, DialError, NetworkBehaviour, SwarmEvent,
+        self, ConnectionId, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
-    tcp, yamux,
 };
-use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     behaviour::RawStreams,
+    cause::failure,
     key::{from_peer_id, to_peer_id},
     key_pair,
     meter::{Meter, Reading},
     parse_address,
+    transport::transport,
 };
 use crate::{
     model::id::NodeId,
     net::{
         Admission, NetConfig, NetError,
         carrier::{Carrier, CarrierEvent, Connection, DialFailure},
-        links::answer_deadline,
     },
 };
 
 /// How many orders wait for the swarm; whoever orders more waits.
 const ORDERS: usize = 64;
+
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     streams: RawStreams,
@@ -124,7 +118,7 @@ pub(super) async fn start(
     };
     let meter = Meter::new();
     let reading = meter.reading();
-    let transport = transport(&meter, &keys, secret, answer_deadline(config.heartbeat))?;
+    let transport = transport(&meter, &keys, secret, config.answer_deadline())?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -167,177 +161,6 @@ fn is_free(address: &Multiaddr) -> io::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn transport(
-    meter: &Meter,
-    keys: &Keypair,
-    secret: Option<[u8; 32]>,
-    deadline: Duration,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = TransportTimeout::new(tcp, deadline / 2);
-    let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
-    let dns = dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?;
-    let dns = dns.map_err(unreached);
-    let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
-    let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
-    let shielded = dns.and_then(move |socket, _| async move {
-        match secret {
-            Some(secret) => Ok(Either::Left(secret.handshake(socket).await?)),
-            None => Ok::<_, Unshielded>(Either::Right(socket)),
-        }
-    });
-    let secured = shielded
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux::Config::default())
-        .timeout(deadline * 4 / 5);
-    // TCP has given up well before that: what is out of time was accepted and not agreed on.
-    let secured = Transport::map_err(secured, |error| match &error {
-        TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
-        error => Unsecured(cause(error)),
-    });
-    Ok(meter.boxed(secured))
-}
-
-/// The exchange before the pre-shared key is in use failed. Shows its cause, which the error of
-/// libp2p does not.
-#[derive(Debug)]
-struct Unshielded(io::Error);
-
-impl From<PnetError> for Unshielded {
-    fn from(error: PnetError) -> Self {
-        match error {
-            PnetError::HandshakeError(error) | PnetError::IoError(error) => Self(error),
-        }
-    }
-}
-
-impl std::fmt::Display for Unshielded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Unshielded {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-/// Why no secure connection came about; carried through the swarm's boxed errors.
-#[derive(Debug)]
-struct Unsecured(DialFailure);
-
-impl std::fmt::Display for Unsecured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Unsecured {}
-
-/// What an error of the layers above TCP comes from.
-fn cause(error: &(dyn std::error::Error + 'static)) -> DialFailure {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(NotReached(error)) = error.downcast_ref() {
-            return match error.kind() {
-                io::ErrorKind::ConnectionRefused => DialFailure::Refused,
-                _ => DialFailure::Unreachable(error.to_string()),
-            };
-        }
-        let io = match error.downcast_ref() {
-            // It stands for what it holds, and does not name it as its source.
-            Some(noise::Error::Io(error)) => Some(error),
-            _ => error.downcast_ref::<io::Error>(),
-        };
-        // A node that stops cuts those off that its host has accepted.
-        if io.is_some_and(|error| CUT_OFF.contains(&error.kind())) {
-            return DialFailure::Silent;
-        }
-        next = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    DialFailure::Insecure(error.to_string())
-}
-
-/// The connection ended before anything was agreed.
-const CUT_OFF: [io::ErrorKind; 5] = [
-    io::ErrorKind::UnexpectedEof,
-    io::ErrorKind::ConnectionReset,
-    io::ErrorKind::ConnectionAborted,
-    io::ErrorKind::BrokenPipe,
-    io::ErrorKind::NotConnected,
-];
-
-/// No TCP connection came about.
-#[derive(Debug)]
-struct Unreached(NotReached);
-
-/// Marks errors that say nothing about secrets. It is the source of [`Unreached`], since the
-/// swarm's combined error types show the sources of what they hold and not the errors themselves.
-#[derive(Debug)]
-struct NotReached(io::Error);
-
-impl Unreached {
-    fn new(error: io::Error) -> Self {
-        Self(NotReached(error))
-    }
-}
-
-impl std::fmt::Display for Unreached {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Unreached {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
-
-impl std::fmt::Display for NotReached {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for NotReached {}
-
-/// No connection to any of the addresses that a name stands for.
-fn unreached(error: dns::Error<Unreached>) -> Unreached {
-    match error {
-        dns::Error::Transport(unreached) => unreached,
-        dns::Error::Dial(errors) => {
-            let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let refused = |error| unreached(error).0.0.kind() == io::ErrorKind::ConnectionRefused;
-            let kind = if !errors.is_empty() && errors.into_iter().all(refused) {
-                io::ErrorKind::ConnectionRefused
-            } else {
-                io::ErrorKind::Other
-            };
-            Unreached::new(io::Error::new(kind, text))
-        }
-        other => Unreached::new(io::Error::other(other.to_string())),
-    }
-}
-
-/// The same kind and text, owned.
-fn io_of(error: &(dyn std::error::Error + 'static)) -> io::Error {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return io::Error::new(error.kind(), error.to_string());
-        }
-        next = error.source();
-    }
-    io::Error::other(error.to_string())
 }
 
 struct Driver {
@@ -484,31 +307,4 @@ impl Driver {
             self.tell(CarrierEvent::Incoming(connected));
         }
     }
-}
-
-/// What a failed dial means: of several addresses, what says most about who is there.
-fn failure(error: DialError) -> DialFailure {
-    let errors = match error {
-        DialError::LocalPeerId { .. } => return DialFailure::Itself,
-        DialError::Transport(errors) => errors,
-        error => return DialFailure::Unreachable(error.to_string()),
-    };
-    let failure_of = |(address, error): (Multiaddr, TransportError<io::Error>)| match error {
-        TransportError::Other(error) => match error.downcast::<Unsecured>() {
-            Ok(Unsecured(failure)) => failure,
-            Err(error) => DialFailure::Unreachable(error.to_string()),
-        },
-        TransportError::MultiaddrNotSupported(_) => {
-            DialFailure::Unreachable(format!("{address} is not supported"))
-        }
-    };
-    let rank = |failure: &DialFailure| match failure {
-        DialFailure::Insecure(_) => 3,
-        DialFailure::Silent => 2,
-        DialFailure::Unreachable(_) | DialFailure::Itself => 1,
-        // Only if all of them do.
-        DialFailure::Refused => 0,
-    };
-    let none = || DialFailure::Unreachable("no address".to_owned());
-    errors.into_iter().map(failure_of).max_by_key(rank).unwrap_or_else(none)
 }

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use tokio::sync::mpsc;
 
-use super::{DataPlane, NetConfig, NetError, NetEvent, Network, links};
+use super::{DataPlane, NetConfig, NetError, NetEvent, Network, thread};
 use crate::model::{id::NodeId, member::WIRE_VERSION};
 
 mod behaviour;
+mod cause;
 mod driver;
 mod key;
 mod meter;
+mod transport;
 
 pub use key::{KeyFileError, load_or_create_key, node_id};
 
@@ -47,8 +49,8 @@ pub(super) async fn start_version(
         })?;
     }
     let me = node_id(&config.secret_key);
-    let start = links::Start { me, version, config, events, data };
-    links::start(start, driver::start).await
+    let start = thread::Start { me, version, config, events, data };
+    thread::start(start, driver::start).await
 }
 
 /// Checks a multiaddr to listen on or to dial: `/ip4`, `/ip6`, `/dns`, `/dns4`, `/dns6` with

@@ -1,0 +1,90 @@
+//! Dials within the deadline, a bounded number at a time, and tells what it says of secrets.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    carrier::{Carrier, Connection, DialFailure},
+    teller::Teller,
+};
+use crate::model::id::NodeId;
+
+/// How many dials may be under way; further ones wait for their turn.
+const PENDING_DIALS: usize = 16;
+/// For how many addresses it is counted how often they came to nothing.
+const COUNTED: usize = 1_024;
+/// So many dials in a row that are accepted and come to nothing are told.
+const SILENT_IN_A_ROW: u32 = 3;
+
+/// Dials for one node.
+pub(super) struct Dialler {
+    carrier: Arc<dyn Carrier>,
+    teller: Arc<Teller>,
+    deadline: Duration,
+    turns: Semaphore,
+    /// How often in a row dials to these addresses were accepted and came to nothing.
+    silent: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Dialler {
+    pub(super) fn new(carrier: Arc<dyn Carrier>, teller: Arc<Teller>, deadline: Duration) -> Self {
+        let turns = Semaphore::new(PENDING_DIALS);
+        Self { carrier, teller, deadline, turns, silent: Mutex::default() }
+    }
+
+    /// Dials; one of at most [`PENDING_DIALS`], within the deadline.
+    pub(super) async fn dial(
+        &self,
+        node: Option<NodeId>,
+        addresses: Vec<String>,
+    ) -> Result<Connection, DialFailure> {
+        let _turn = self.turns.acquire().await;
+        let text = addresses.join(" ");
+        let dial = timeout(self.deadline, self.carrier.dial(node, addresses));
+        let outcome = match dial.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(DialFailure::Unreachable("no answer within the deadline".to_owned())),
+        };
+        if let Err(failure) = &outcome {
+            tracing::debug!(address = text, %failure, "dial failed");
+        }
+        let reason = match &outcome {
+            Err(DialFailure::Insecure(_)) => Some(
+                "no secure channel could be agreed: the secrets differ, or it is no node of a hub",
+            ),
+            // Secrets that differ can look like a node that hangs; one that hangs for so long is
+            // worth a word as well.
+            Err(DialFailure::Silent) if self.count_silent(&text) => Some(
+                "it accepts connections and agrees on no secure channel: the secrets differ, or \
+                 it hangs",
+            ),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => self.teller.refused(node, Some(text), reason.to_owned()).await,
+            None if matches!(outcome, Err(DialFailure::Silent)) => {}
+            None => self.forget_silent(&text),
+        }
+        outcome
+    }
+
+    fn forget_silent(&self, addresses: &str) {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(addresses);
+    }
+
+    /// Counts a dial that was accepted and came to nothing. True: it is one of several in a row.
+    fn count_silent(&self, addresses: &str) -> bool {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent.len() >= COUNTED {
+            silent.clear();
+        }
+        let count = silent.entry(addresses.to_owned()).or_default();
+        *count += 1;
+        *count >= SILENT_IN_A_ROW
+    }
+}

@@ -1,0 +1,273 @@
+//! Keeps at most one link to a peer, and at least one if it is wanted.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::AsyncWriteExt,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    NetEvent,
+    backoff::{Backoff, HIGHER_WAITS},
+    carrier::DialFailure,
+    control::{CloseWord, Frame, put_frame},
+    dialler::Dialler,
+    greet::{GreetFailure, Greeted, Greeter, say_and_close},
+    link::{self, LinkContext},
+    outbox::Outbox,
+    peer::{Peer, Wish},
+    peers::Peers,
+    teller::Teller,
+};
+use crate::model::id::NodeId;
+
+/// What a keeper needs of its node.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) me: NodeId,
+    pub(super) peers: Arc<Peers>,
+    pub(super) dialler: Arc<Dialler>,
+    pub(super) greeter: Arc<Greeter>,
+    pub(super) teller: Arc<Teller>,
+    pub(super) context: LinkContext,
+    /// How long an old link may take to show that it is alive.
+    pub(super) patience: Duration,
+    /// Nobody dials or listens any more; what is queued is flushed.
+    pub(super) stop: CancellationToken,
+}
+
+/// A link that stands.
+struct Standing {
+    outbox: Arc<Outbox>,
+    task: JoinHandle<()>,
+}
+
+/// What the keeper waits for.
+enum Wake {
+    Stop,
+    Candidate(Box<Greeted>),
+    LinkEnded,
+    Dialled(Result<(), DialFailure>),
+    Dial,
+    Changed,
+}
+
+struct Keeper {
+    means: Means,
+    peer: Arc<Peer>,
+    link: Option<Standing>,
+    dial: Option<JoinHandle<Result<(), DialFailure>>>,
+    /// When to dial next, if a link is wanted and there is none.
+    next_dial: Instant,
+    backoff: Backoff,
+}
+
+/// Keeps the one link to this peer, until there is nothing left to keep.
+pub(super) async fn keep(means: Means, peer: Arc<Peer>, mut candidates: mpsc::Receiver<Greeted>) {
+    let _finished = peer.finished.clone().drop_guard();
+    let mut keeper = Keeper {
+        means,
+        peer,
+        link: None,
+        dial: None,
+        next_dial: Instant::now(),
+        backoff: Backoff::new(),
+    };
+    keeper.dial_soon();
+    loop {
+        match keeper.next(&mut candidates).await {
+            Wake::Stop => return keeper.stop().await,
+            Wake::Candidate(greeted) => {
+                let stop = keeper.means.stop.clone();
+                tokio::select! {
+                    biased;
+                    () = keeper.judge(*greeted) => {}
+                    () = stop.cancelled() => return keeper.stop().await,
+                }
+            }
+            Wake::LinkEnded => keeper.link_ended(),
+            Wake::Dialled(outcome) => keeper.dialled(outcome).await,
+            Wake::Dial => keeper.start_dial(),
+            Wake::Changed => keeper.changed(),
+        }
+        if keeper.link.is_none() && keeper.dial.is_none() {
+            let peer = &keeper.peer;
+            let is_idle = || candidates.is_empty() && !peer.is_wanted();
+            if keeper.means.peers.forget(peer.node, is_idle) {
+                return;
+            }
+        }
+    }
+}
+
+impl Keeper {
+    async fn next(&mut self, candidates: &mut mpsc::Receiver<Greeted>) -> Wake {
+        let may_dial = self.link.is_none() && self.dial.is_none() && self.peer.can_be_dialled();
+        let link_ended = async {
+            match &mut self.link {
+                Some(link) => drop((&mut link.task).await),
+                None => std::future::pending().await,
+            }
+        };
+        let dialled = async {
+            match &mut self.dial {
+                Some(dial) => dial.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.means.stop.cancelled() => Wake::Stop,
+            () = link_ended => Wake::LinkEnded,
+            Some(greeted) = candidates.recv() => Wake::Candidate(Box::new(greeted)),
+            outcome = dialled => Wake::Dialled(outcome.unwrap_or_else(|error| {
+                Err(DialFailure::Unreachable(error.to_string()))
+            })),
+            () = self.peer.changed() => Wake::Changed,
+            () = sleep_until(self.next_dial), if may_dial => Wake::Dial,
+        }
+    }
+
+    /// The lower id dials at once; the higher one gives the other a moment.
+    fn dial_soon(&mut self) {
+        self.backoff = Backoff::new();
+        self.next_dial = Instant::now();
+        if self.means.me > self.peer.node {
+            self.next_dial += HIGHER_WAITS;
+        }
+    }
+
+    fn start_dial(&mut self) {
+        let Some(addresses) = self.peer.wanted() else {
+            return;
+        };
+        let Means { dialler, greeter, teller, .. } = self.means.clone();
+        let peer = Arc::clone(&self.peer);
+        self.dial = Some(tokio::spawn(async move {
+            let connection = dialler.dial(Some(peer.node), addresses).await?;
+            let address = connection.address.clone();
+            match greeter.greet(connection).await {
+                Ok(greeted) => peer.offer(greeted),
+                Err(failure) => teller.failed(peer.node, &address, &failure).await,
+            }
+            Ok(())
+        }));
+    }
+
+    async fn dialled(&mut self, outcome: Result<(), DialFailure>) {
+        self.dial = None;
+        self.next_dial = Instant::now() + self.backoff.next();
+        if let Err(failure) = outcome {
+            // An older wish may have been withdrawn meanwhile.
+            if self.link.is_none() && self.peer.is_wanted() {
+                let refused = matches!(failure, DialFailure::Refused);
+                let node = self.peer.node;
+                self.means.teller.tell(NetEvent::Unreachable { node, refused }).await;
+            }
+        }
+    }
+
+    fn changed(&mut self) {
+        let Wish { unwanted, hurry } = self.peer.take_wish();
+        if let Some(reason) = unwanted {
+            if let Some(dial) = self.dial.take() {
+                dial.abort();
+            }
+            if let Some(link) = &self.link {
+                link.outbox.close(CloseWord::Closed(reason), false);
+            }
+        }
+        if hurry {
+            self.dial_soon();
+        }
+    }
+
+    fn link_ended(&mut self) {
+        self.link = None;
+        self.peer.set_outbox(None);
+        self.dial_soon();
+        self.means.peers.changed();
+    }
+
+    async fn close_link(&mut self, word: CloseWord, flush: bool) {
+        if let Some(link) = &mut self.link {
+            link.outbox.close(word, flush);
+            let _ = (&mut link.task).await;
+            self.link_ended();
+        }
+    }
+
+    async fn stop(&mut self) {
+        if let Some(dial) = self.dial.take() {
+            dial.abort();
+        }
+        self.close_link(CloseWord::Closed("the node stops".to_owned()), true).await;
+    }
+
+    /// Takes a connection into use, or closes it. What a newer connection replaces must have
+    /// proved dead: an older link that answers stays.
+    async fn judge(&mut self, mut greeted: Greeted) {
+        let run = greeted.hello.me.run();
+        if let Some(link) = &self.link {
+            if link.outbox.probe(self.means.patience).await {
+                let word = if link.outbox.run == run {
+                    CloseWord::Duplicate
+                } else {
+                    CloseWord::Refused(format!(
+                        "another run of {} is linked and answers",
+                        self.peer.node
+                    ))
+                };
+                let failure = GreetFailure::from(word.clone());
+                self.decline(greeted, word, &failure).await;
+                return;
+            }
+            let word = CloseWord::Closed("a newer connection replaces it".to_owned());
+            self.close_link(word, false).await;
+        }
+        if let Err(failure) = self.agree(&mut greeted).await {
+            let word = CloseWord::Closed("not agreed on in time".to_owned());
+            self.decline(greeted, word, &failure).await;
+            return;
+        }
+        let outbox = Arc::new(Outbox::new(run));
+        self.peer.set_outbox(Some(Arc::clone(&outbox)));
+        let context = self.means.context.clone();
+        let task = tokio::spawn(link::run(context, greeted, Arc::clone(&outbox)));
+        self.link = Some(Standing { outbox, task });
+        self.means.peers.changed();
+    }
+
+    /// Closes a connection of which nothing was told yet.
+    async fn decline(&self, greeted: Greeted, word: CloseWord, failure: &GreetFailure) {
+        let Greeted { writer, connection, .. } = greeted;
+        let address = connection.address.clone();
+        tokio::spawn(say_and_close(connection, writer, bytes::BytesMut::new(), word));
+        self.means.teller.failed(self.peer.node, &address, failure).await;
+    }
+
+    /// The lower id chooses, the higher one agrees.
+    async fn agree(&self, greeted: &mut Greeted) -> Result<(), GreetFailure> {
+        let chooses = self.means.me < self.peer.node;
+        let mut frame = bytes::BytesMut::new();
+        put_frame(&mut frame, if chooses { &Frame::Use } else { &Frame::Using });
+        let agreed = async {
+            greeted.writer.write_all(&frame).await?;
+            greeted.writer.flush().await?;
+            if !chooses {
+                return Ok(());
+            }
+            match greeted.reader.next().await? {
+                Frame::Using => Ok(()),
+                Frame::Close(word) => Err(word.into()),
+                _ => Err(GreetFailure::Broken("another word than Using".to_owned())),
+            }
+        };
+        let late = |_| GreetFailure::Broken("not agreed on within the deadline".to_owned());
+        timeout(self.means.greeter.deadline, agreed).await.map_err(late)?
+    }
+}

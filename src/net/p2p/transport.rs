@@ -1,0 +1,61 @@
+//! The transport that the swarm drives: TCP, a pre-shared key where there is a secret, Noise, Yamux.
+
+use std::time::Duration;
+
+use futures_util::future::Either;
+use libp2p::{
+    PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{
+            Boxed,
+            timeout::{TransportTimeout, TransportTimeoutError},
+        },
+        upgrade,
+    },
+    dns,
+    identity::Keypair,
+    noise,
+    pnet::{PnetConfig, PreSharedKey},
+    tcp, yamux,
+};
+
+use super::{
+    cause::{Unreached, Unsecured, Unshielded, cause, io_of, unreached},
+    meter::Meter,
+};
+use crate::net::{NetError, carrier::DialFailure};
+
+/// TCP, names, the pre-shared key if there is one, Noise and Yamux.
+pub(super) fn transport(
+    meter: &Meter,
+    keys: &Keypair,
+    secret: Option<[u8; 32]>,
+    deadline: Duration,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = TransportTimeout::new(tcp, deadline / 2);
+    let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
+    let dns = dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?;
+    let dns = dns.map_err(unreached);
+    let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
+    let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
+    let shielded = dns.and_then(move |socket, _| async move {
+        match secret {
+            Some(secret) => Ok(Either::Left(secret.handshake(socket).await?)),
+            None => Ok::<_, Unshielded>(Either::Right(socket)),
+        }
+    });
+    let secured = shielded
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(deadline * 4 / 5);
+    // TCP has given up well before that: what is out of time was accepted and not agreed on.
+    let secured = Transport::map_err(secured, |error| match &error {
+        TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
+        error => Unsecured(cause(error)),
+    });
+    Ok(meter.boxed(secured))
+}

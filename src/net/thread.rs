@@ -1,0 +1,334 @@
+//! The network's thread, and the handle on it.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    runtime,
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Announcement, BulkDone, DataPlane, LinkTraffic, NetConfig, NetError, NetEvent, Network,
+    SendRefused,
+    carrier::{Carrier, CarrierEvent},
+    dialler::Dialler,
+    greet::Greeter,
+    keeper::Means,
+    link::LinkContext,
+    links::Links,
+    outbox::{Done, Transfer},
+    peers::Peers,
+    seek::seek,
+    teller::Teller,
+};
+use crate::{
+    model::{
+        id::{NodeId, NodeRun},
+        message::{BulkHeader, PeerMessage},
+    },
+    wire,
+};
+
+/// How many accepted connections may be in their greeting; further ones are closed.
+const PENDING_GREETINGS: usize = 128;
+/// How many nodes seen on the LAN are dialled.
+const FOUND: usize = 256;
+/// How many events a carrier may be ahead.
+const CARRIER_EVENTS: usize = 256;
+
+/// What a network thread is started with.
+pub(super) struct Start {
+    pub(super) me: NodeId,
+    /// The wire version; differs from this crate's in tests.
+    pub(super) version: u16,
+    pub(super) config: NetConfig,
+    pub(super) events: mpsc::Sender<NetEvent>,
+    pub(super) data: Arc<dyn DataPlane>,
+}
+
+/// What the thread and its handle share.
+struct Shared {
+    links: Links,
+    carrier: Arc<dyn Carrier>,
+    announcement: watch::Sender<Option<Announcement>>,
+    bulk_limit: usize,
+    /// Nobody dials or listens any more; what is queued is flushed.
+    stop: CancellationToken,
+    /// How long the flushing may take.
+    deadline: Mutex<Duration>,
+}
+
+/// The handle on a running transport.
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is under these locks is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+/// Starts the network's thread; `carrier` is called on it, in its runtime.
+pub(super) async fn start<B, F>(start: Start, carrier: B) -> Result<Arc<dyn Network>, NetError>
+where
+    B: FnOnce(NetConfig, mpsc::Sender<CarrierEvent>) -> F + Send + 'static,
+    F: Future<Output = Result<Arc<dyn Carrier>, NetError>>,
+{
+    let (ready, made) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let name = format!("net-{}", start.me.short());
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            serve_thread(start, carrier, ready);
+            let _ = end.send(());
+        })
+        .map_err(|error| NetError::Start(error.to_string()))?;
+    let died = |_| NetError::Start("the network's thread ended".to_owned());
+    let shared = made.await.map_err(died)??;
+    let (thread, ended) = (Mutex::new(Some(thread)), Mutex::new(Some(ended)));
+    Ok(Arc::new(Handle { shared, thread, ended }))
+}
+
+fn serve_thread<B, F>(
+    start: Start,
+    carrier: B,
+    ready: oneshot::Sender<Result<Arc<Shared>, NetError>>,
+) where
+    B: FnOnce(NetConfig, mpsc::Sender<CarrierEvent>) -> F,
+    F: Future<Output = Result<Arc<dyn Carrier>, NetError>>,
+{
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(NetError::Start(error.to_string())));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let (sender, carrier_events) = mpsc::channel(CARRIER_EVENTS);
+        let carrier = match carrier(start.config.clone(), sender).await {
+            Ok(carrier) => carrier,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let seeds = start.config.seeds.clone();
+        let shared = Arc::new(Shared::new(start, carrier, runtime::Handle::current()));
+        if ready.send(Ok(Arc::clone(&shared))).is_ok() {
+            shared.serve(carrier_events, seeds).await;
+        }
+    });
+    // Whatever is left of tasks ends here, bulk transfers' answers included.
+    drop(runtime);
+}
+
+impl Shared {
+    fn new(start: Start, carrier: Arc<dyn Carrier>, runtime: runtime::Handle) -> Self {
+        let Start { me, version, config, events, data } = start;
+        let deadline = config.answer_deadline();
+        let announcement = watch::Sender::new(None);
+        let stop = CancellationToken::new();
+        let teller = Arc::new(Teller::new(events.clone(), stop.clone()));
+        let means = Means {
+            me,
+            peers: Arc::new(Peers::new()),
+            dialler: Arc::new(Dialler::new(Arc::clone(&carrier), Arc::clone(&teller), deadline)),
+            greeter: Arc::new(Greeter {
+                me,
+                version,
+                hub: config.hub,
+                admission: config.admission,
+                announcement: announcement.subscribe(),
+                deadline,
+            }),
+            teller,
+            context: LinkContext {
+                data,
+                events,
+                frame_limit: config.frame_limit,
+                bulk_limit: config.bulk_limit,
+                deadline,
+            },
+            patience: config.heartbeat.max(Duration::from_millis(500)),
+            stop: stop.clone(),
+        };
+        Self {
+            links: Links::new(means, runtime),
+            carrier,
+            announcement,
+            bulk_limit: config.bulk_limit,
+            stop,
+            deadline: Mutex::new(Duration::ZERO),
+        }
+    }
+
+    /// Serves the carrier's events, until the stop; then closes all links.
+    async fn serve(&self, mut carrier_events: mpsc::Receiver<CarrierEvent>, seeds: Vec<String>) {
+        let mut tasks = JoinSet::new();
+        for seed in seeds {
+            tasks.spawn(seek(self.links.clone(), None, seed));
+        }
+        let greetings = Arc::new(Semaphore::new(PENDING_GREETINGS));
+        let mut found = BTreeMap::new();
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(_) = tasks.join_next() => continue,
+                event = carrier_events.recv() => match event {
+                    Some(event) => event,
+                    None => break,
+                },
+            };
+            match event {
+                CarrierEvent::Listening(address) => {
+                    let teller = Arc::clone(self.links.teller());
+                    tasks.spawn(async move {
+                        teller.tell(NetEvent::Listening { address }).await;
+                    });
+                }
+                CarrierEvent::Incoming(connection) => {
+                    // Without a place it is dropped, which closes it.
+                    let Ok(place) = Arc::clone(&greetings).try_acquire_owned() else {
+                        continue;
+                    };
+                    let links = self.links.clone();
+                    tasks.spawn(async move {
+                        let _ = links.admit(connection).await;
+                        drop(place);
+                    });
+                }
+                CarrierEvent::Found(node, address)
+                    if found.len() < FOUND && node != self.links.me() =>
+                {
+                    found.entry((node, address.clone())).or_insert_with(|| {
+                        tasks.spawn(seek(self.links.clone(), Some(node), address))
+                    });
+                }
+                CarrierEvent::Found(..) => {}
+                CarrierEvent::Lost(node, address) => {
+                    if let Some(task) = found.remove(&(node, address)) {
+                        task.abort();
+                    }
+                }
+            }
+        }
+        self.stop.cancel();
+        tasks.shutdown().await;
+        let deadline = *lock(&self.deadline);
+        let peers = self.links.peers().all();
+        let _ = timeout(deadline, async {
+            for peer in peers {
+                peer.finished.cancelled().await;
+            }
+            self.carrier.stop().await;
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl Network for Handle {
+    fn connect(&self, node: NodeId, addresses: Vec<String>) {
+        if node == self.shared.links.me() || self.shared.stop.is_cancelled() {
+            return;
+        }
+        self.shared.links.want(node, addresses);
+    }
+
+    fn disconnect(&self, node: NodeId, reason: &str) {
+        if let Some(peer) = self.shared.links.peers().get(node) {
+            peer.unwant(reason);
+        }
+    }
+
+    fn announce(&self, announcement: Announcement) {
+        let incarnation = announcement.me.incarnation;
+        let before = self.shared.announcement.send_replace(Some(announcement));
+        if before.is_some_and(|before| before.me.incarnation != incarnation) {
+            // Who refused the old incarnation is asked again at once.
+            self.shared.links.peers().all().iter().for_each(|peer| peer.hurry());
+        }
+    }
+
+    fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendRefused> {
+        let outbox = self.shared.links.peers().outbox(to).ok_or(SendRefused::NoLink)?;
+        let word = wire::encode_message(message).map_err(|error| {
+            tracing::error!(peer = %to.short(), %error, "a word cannot be framed");
+            SendRefused::Unframed
+        })?;
+        outbox.push_word(word)
+    }
+
+    fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes, done: BulkDone) {
+        let (size, limit) = (body.len(), self.shared.bulk_limit);
+        let transfer = Transfer { header, body, done: Done::new(done) };
+        let outbox = self.shared.links.peers().outbox(to.node);
+        let outcome = match outbox.filter(|outbox| outbox.run == to) {
+            _ if size > limit => {
+                Err((transfer.done, format!("the transfer has {size} bytes, the limit is {limit}")))
+            }
+            Some(outbox) => outbox.push_bulk(transfer).map_err(|(d, reason)| (d, reason.into())),
+            None => Err((transfer.done, "no link".to_owned())),
+        };
+        if let Err((done, reason)) = outcome {
+            // Not from inside this call: the caller may hold a lock that the answer takes. If the
+            // runtime has ended, the answer is given as the task is dropped.
+            self.shared.links.spawn(async move { done.call(Err(reason)) });
+        }
+    }
+
+    fn data_ready(&self, to: NodeRun) {
+        let outbox = self.shared.links.peers().outbox(to.node);
+        if let Some(outbox) = outbox.filter(|outbox| outbox.run == to) {
+            outbox.data.notify_one();
+        }
+    }
+
+    fn traffic(&self) -> Vec<LinkTraffic> {
+        let peers = self.shared.links.peers().all();
+        peers.iter().filter_map(|peer| Some(peer.outbox()?.traffic())).collect()
+    }
+
+    fn metrics(&self) -> Option<String> {
+        self.shared.carrier.metrics()
+    }
+
+    /// Cancelled, the shutdown goes on, and nobody joins the thread.
+    async fn shutdown(&self, deadline: Duration) {
+        *lock(&self.shared.deadline) = deadline;
+        self.shared.stop.cancel();
+        let Some(ended) = lock(&self.ended).take() else {
+            return;
+        };
+        // The thread keeps the deadline itself; a data plane that blocks can keep it up.
+        if timeout(deadline + Duration::from_secs(1), ended).await.is_err() {
+            tracing::error!("the network's thread does not end");
+            return;
+        }
+        if let Some(thread) = lock(&self.thread).take() {
+            // It has said that it is done.
+            let _ = thread.join();
+        }
+    }
+}

@@ -7,10 +7,11 @@ use super::{
     redundancy::Redundancy,
 };
 use crate::model::{
+    address::SeedOutcome,
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
-    member::{Hello, SeedOutcome},
+    member::Hello,
     message::{BulkHeader, PeerMessage},
     observe::ObserveWord,
     report::{MigrateOutcome, StartReport, StopReport},
@@ -62,6 +63,21 @@ pub enum Event {
     Linked {
         /// The peer's.
         hello: Hello,
+        /// Whether the other end is on this machine's loopback, or in this process: it alone is
+        /// told addresses on loopback.
+        local: bool,
+    },
+    /// Where this node can be reached changed.
+    Addresses {
+        /// All multiaddrs that should be told, best first.
+        addresses: Vec<String>,
+    },
+    /// What came of a seed changed.
+    Seed {
+        /// The seed.
+        seed: String,
+        /// What came of it.
+        outcome: SeedOutcome,
     },
     /// The link of that run broke.
     Unlinked {
@@ -72,18 +88,6 @@ pub enum Event {
     Fenced {
         /// The life that is over.
         incarnation: Incarnation,
-    },
-    /// What came of the latest attempt to reach a seed.
-    Seed {
-        /// The seed, as it was given.
-        seed: String,
-        /// What came of it.
-        outcome: SeedOutcome,
-    },
-    /// Where this node can be reached changed.
-    Addresses {
-        /// All of them, best first.
-        addresses: Vec<String>,
     },
     /// A dial to a known node failed.
     Unreachable {

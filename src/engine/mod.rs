@@ -22,6 +22,7 @@ mod heal;
 mod homes;
 pub mod io;
 mod leave;
+mod local_links;
 pub(crate) mod membership;
 mod moves;
 pub mod partition;
@@ -43,6 +44,7 @@ use self::{
     homes::Homes,
     io::{ChildReport, Effect, EngineConfig, Event, Request, Way},
     leave::Leave,
+    local_links::LocalLinks,
     membership::{MemberOutput, Membership},
     probation::Probation,
     registry::Registry,
@@ -84,6 +86,8 @@ pub struct Engine {
     ways_changed: bool,
     /// Whose state waits to be merged.
     diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
+    /// Who may be told addresses on loopback.
+    local_links: LocalLinks,
     /// How many ways were named to who looks at the cluster.
     looks: usize,
     dirty: bool,
@@ -114,6 +118,7 @@ impl Engine {
             ways_changed: true,
             looks: 0,
             diverged_from: BTreeMap::new(),
+            local_links: LocalLinks::default(),
             dirty: true,
         };
         engine.adopt_view();
@@ -129,8 +134,9 @@ impl Engine {
         self.timers();
         match event {
             Event::Tick => {}
-            Event::Linked { hello } => {
+            Event::Linked { hello, local } => {
                 let run = hello.me.run();
+                self.local_links.linked(run, local);
                 self.membership.linked(now, hello);
                 // Known before anybody learns that the way has changed: moves look at it.
                 if self.membership.is_linked(run.node) {
@@ -139,6 +145,7 @@ impl Engine {
                 self.ways_changed = true;
             }
             Event::Unlinked { run } => {
+                self.local_links.unlinked(run);
                 self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(run.node);
@@ -180,16 +187,25 @@ impl Engine {
             self.flush();
         }
         while let Some(effect) = self.core.effects.pop_front() {
-            match effect {
+            let effect = match effect {
                 Effect::Send { to, message } => {
                     let me = self.core.me;
-                    let sent = relay::send(&mut self.membership, me, to, message);
-                    if sent.is_some() {
-                        return sent;
+                    match relay::send(&mut self.membership, me, to, message) {
+                        Some(effect) => effect,
+                        None => continue,
                     }
                 }
-                effect => return Some(effect),
-            }
+                effect => effect,
+            };
+            return Some(match effect {
+                Effect::Send { to, message } => {
+                    Effect::Send { to, message: self.local_links.told(to, message) }
+                }
+                Effect::Probe { to, message } => {
+                    Effect::Probe { to, message: self.local_links.told(to, message) }
+                }
+                effect => effect,
+            });
         }
         None
     }

@@ -331,6 +331,7 @@ impl World {
             me: node.me.clone(),
             fenced: node.fenced.iter().find(|(id, _)| *id == peer).map(|(_, life)| *life),
             known: node.known.clone(),
+            dialled: None,
         }
     }
 
@@ -372,7 +373,7 @@ impl World {
         self.links.insert(Self::pair(from, to), link);
         for (a, b) in [(from, to), (to, from)] {
             let hello = self.hello(a, b);
-            self.carry(a, b, Input::Word { link, event: Event::Linked { hello } });
+            self.carry(a, b, Input::Word { link, event: Event::Linked { hello, local: true } });
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     history::History,
     hot_swap::{AutoKind, HotSwap},
     kind::{KindBuilder, Kinds},
+    reach::Reach,
     sweeper,
     system::{Begin, HubSystem},
     trace::TracePropagator,
@@ -35,6 +36,7 @@ use crate::{
     },
     error::StartHubError,
     model::{
+        address::{Endpoint, check_advertised as reachable, is_loopback, is_memory},
         id::{HubName, Incarnation, NodeName},
         settings::{Migration, Settings},
     },
@@ -82,9 +84,9 @@ pub struct HubBuilder {
     kinds: Kinds,
     settings: Settings,
     migration: Option<Migration>,
-    listen: Vec<String>,
-    advertise: Vec<String>,
-    seeds: Vec<String>,
+    listen: Vec<Endpoint>,
+    advertise: Vec<Endpoint>,
+    seeds: Vec<Endpoint>,
     mdns: bool,
     found: bool,
     admission: Option<Admission>,
@@ -176,24 +178,29 @@ impl HubBuilder {
         self
     }
 
-    /// Listens on a multiaddr, `/ip4/0.0.0.0/tcp/4001` for example; port 0 takes a free one. May
-    /// be called more than once. A node that listens nowhere can still dial seeds.
-    pub fn listen(mut self, address: impl Into<String>) -> Self {
+    /// Listens there: `(Ipv4Addr::UNSPECIFIED, 4001)`, `"0.0.0.0:4001"` or `"/ip4/0.0.0.0/tcp/4001"`
+    /// for all interfaces of IPv4, those that come up later included, `"[::]:4001"` for those of
+    /// IPv6; port 0 takes a free one. May be called more than once, also for IPv4 and IPv6 with
+    /// one port. A node that listens nowhere can still dial seeds.
+    pub fn listen(mut self, address: impl Into<Endpoint>) -> Self {
         self.listen.push(address.into());
         self
     }
 
-    /// Tells others this multiaddr instead of those it listens on; for containers and port
-    /// forwarding. May be called more than once.
-    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+    /// Tells others this address instead of those it listens on; for containers and port
+    /// forwarding. May be called more than once. One that nobody can dial is refused by
+    /// [`start`](Self::start): `0.0.0.0`, `::`, and port 0.
+    pub fn advertise(mut self, address: impl Into<Endpoint>) -> Self {
         self.advertise.push(address.into());
         self
     }
 
-    /// A node of the cluster to dial: `/ip4`, `/ip6`, `/dns4`, `/dns6` with `/tcp/<port>`, or
-    /// `/dnsaddr`. Redialled for ever. May be this node itself, so that all nodes can have the
-    /// same list.
-    pub fn seed(mut self, address: impl Into<String>) -> Self {
+    /// Nodes of the cluster to dial: an address, a name (`"hub-0.hub:4001"`, `/dns`, `/dns4`,
+    /// `/dns6` with `/tcp/<port>`, `/dnsaddr`), or the name of an SRV record
+    /// (`"_hub._tcp.example.org"`). A name is resolved again before each round of dialling, and
+    /// all its addresses are dialled, for ever. May be this node itself, or a name that stands
+    /// for it too, so that all nodes can have the same list.
+    pub fn seed(mut self, address: impl Into<Endpoint>) -> Self {
         self.seeds.push(address.into());
         self
     }
@@ -285,8 +292,8 @@ impl HubBuilder {
             self.settings.migration = migration;
         }
         self.settings.check()?;
-        self.check_addresses()?;
-        let admission = self.admit()?;
+        let Places { listen, advertise, seeds } = self.places()?;
+        let admission = self.admit(&listen)?;
         let secret_key = self.key()?;
         let node = p2p::node_id(&secret_key);
         let node_name = NodeName::new(self.node_name.clone().unwrap_or_else(|| node.short()))?;
@@ -300,8 +307,8 @@ impl HubBuilder {
         let config = NetConfig {
             secret_key,
             hub: name.clone(),
-            listen: self.listen.clone(),
-            seeds: self.seeds.clone(),
+            listen: listen.clone(),
+            seeds: seeds.clone(),
             admission,
             mdns: self.mdns,
             heartbeat: settings.heartbeat,
@@ -314,15 +321,17 @@ impl HubBuilder {
             None => p2p::start(config, net_events, plane).await,
         };
         let network = network.map_err(net_error)?;
-        let expected =
-            if self.memory.is_some() { self.listen.len().max(1) } else { self.listen.len() };
-        let listening = listening(&mut received, expected).await;
-        let addresses =
-            if self.advertise.is_empty() { listening.clone() } else { self.advertise.clone() };
+        let mut reach = Reach::new(&listen, advertise, &seeds);
+        let (listening, known) = first_addresses(&mut received).await;
+        let addresses = reach.told(known);
         // The cell is new.
         let _ = doors.network.set(network);
 
-        let founding = self.founding();
+        let founding = match (self.found || seeds.is_empty(), self.mdns) {
+            (_, true) if !self.found => Founding::Discovery(seeds),
+            (true, _) => Founding::Found,
+            (false, _) => Founding::Seeds(seeds),
+        };
         let kinds = self.kinds;
         let engine = EngineConfig {
             node,
@@ -359,36 +368,29 @@ impl HubBuilder {
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
-        run(&hub, workers, engine, received).await;
+        run(&hub, workers, Begin { config: engine, events: received, reach }).await;
         Ok(hub)
     }
 
-    fn founding(&self) -> Founding {
-        match (self.found || self.seeds.is_empty(), self.mdns) {
-            (_, true) if !self.found => Founding::Discovery(self.seeds.clone()),
-            (true, _) => Founding::Found,
-            (false, _) => Founding::Seeds(self.seeds.clone()),
-        }
+    /// The addresses as the network takes them.
+    fn places(&self) -> Result<Places, StartHubError> {
+        let is_memory = self.memory.is_some();
+        let check: Check = if is_memory { memory::check_address } else { p2p::check_address };
+        let check_seed: Check = if is_memory { memory::check_seed } else { p2p::check_seed };
+        let check_advertised = |address: &str| check(address).and_then(|()| reachable(address));
+        Ok(Places {
+            listen: checked(&self.listen, check)?,
+            advertise: checked(&self.advertise, check_advertised)?,
+            seeds: checked(&self.seeds, check_seed)?,
+        })
     }
 
-    fn check_addresses(&self) -> Result<(), StartHubError> {
-        let check: fn(&str) -> Result<(), String> =
-            if self.memory.is_some() { memory::check_address } else { p2p::check_address };
-        for address in self.listen.iter().chain(&self.seeds).chain(&self.advertise) {
-            check(address).map_err(|reason| {
-                let address = address.clone();
-                StartHubError::Address { address, reason }
-            })?;
-        }
-        Ok(())
-    }
-
-    fn admit(&self) -> Result<Admission, StartHubError> {
+    fn admit(&self, listen: &[String]) -> Result<Admission, StartHubError> {
         if let Some(admission) = &self.admission {
             return Ok(admission.clone());
         }
-        let public = self.listen.iter().find(|address| !is_local(address));
-        match public {
+        let is_local = |address: &String| is_memory(address) || is_loopback(address);
+        match listen.iter().find(|address| !is_local(address)) {
             None => Ok(Admission::Open),
             Some(address) => Err(StartHubError::Admission(format!(
                 "{address} can be reached from other machines and nothing says who may join: \
@@ -415,7 +417,7 @@ impl HubBuilder {
 }
 
 /// Starts the arbiters and actors of a hub.
-async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Receiver<NetEvent>) {
+async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let shared = hub.shared();
     let arbiter = Arbiter::new();
     let made = hub.clone();
@@ -438,29 +440,42 @@ async fn run(hub: &Hub, workers: usize, engine: EngineConfig, events: mpsc::Rece
         *kept = arbiters;
     }
     // It cannot fail: the system was started just now.
-    let _ = system.send(Begin { config: engine, events }).await;
+    let _ = system.send(begin).await;
 }
 
-/// Where the network listens, as it says in its first events.
-async fn listening(events: &mut mpsc::Receiver<NetEvent>, expected: usize) -> Vec<String> {
-    let mut addresses = Vec::new();
-    let all = async {
-        while addresses.len() < expected {
-            // Nobody is linked before the first announcement: nothing else can come.
-            match events.recv().await {
-                Some(NetEvent::Listening { address }) => addresses.push(address),
-                Some(_) => {}
-                None => return,
-            }
+/// Where the network listens and what others should be told, as it says in its first event.
+async fn first_addresses(events: &mut mpsc::Receiver<NetEvent>) -> (Vec<String>, Vec<String>) {
+    match tokio::time::timeout(LISTEN, events.recv()).await {
+        Ok(Some(NetEvent::Addresses { listening, told })) => (listening, told),
+        // It tells this before it dials or lets anybody in.
+        Ok(_) => (Vec::new(), Vec::new()),
+        Err(_) => {
+            tracing::warn!("the network does not say where it listens");
+            (Vec::new(), Vec::new())
         }
+    }
+}
+
+/// Where a node listens, what it advertises and whom it dials, as multiaddrs.
+struct Places {
+    listen: Vec<String>,
+    advertise: Vec<String>,
+    seeds: Vec<String>,
+}
+
+type Check = fn(&str) -> Result<(), String>;
+
+fn checked(
+    endpoints: &[Endpoint],
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<Vec<String>, StartHubError> {
+    let one = |endpoint: &Endpoint| {
+        let multiaddr = endpoint.multiaddr().map_err(str::to_owned);
+        let checked = multiaddr.and_then(|text| check(text).map(|()| text.to_owned()));
+        let address = endpoint.to_string();
+        checked.map_err(|reason| StartHubError::Address { address, reason })
     };
-    if tokio::time::timeout(LISTEN, all).await.is_err() {
-        tracing::warn!("the network does not say on how many addresses it listens");
-    }
-    while let Ok(NetEvent::Listening { address }) = events.try_recv() {
-        addresses.push(address);
-    }
-    addresses
+    endpoints.iter().map(one).collect()
 }
 
 fn limits(settings: &Settings) -> Limits {
@@ -484,16 +499,6 @@ fn net_error(error: NetError) -> StartHubError {
         NetError::Listen { address, reason } => StartHubError::Listen { address, reason },
         other => StartHubError::Network(other.to_string()),
     }
-}
-
-/// Whether an address can be reached from this machine only.
-fn is_local(address: &str) -> bool {
-    address.starts_with("/memory/")
-        || address.starts_with("/ip4/127.")
-        || address.starts_with("/ip6/::1/")
-        || ["/dns/", "/dns4/", "/dns6/"]
-            .iter()
-            .any(|prefix| address.strip_prefix(prefix).is_some_and(|a| a.starts_with("localhost/")))
 }
 
 fn secret_of(text: &str) -> Result<[u8; 32], StartHubError> {
@@ -531,11 +536,47 @@ mod tests {
 
     #[test]
     fn only_loopback_needs_no_admission() {
-        let open = |address: &str| HubBuilder::new("hub").listen(address).admit().is_ok();
+        let open = |address: &str| {
+            let builder = HubBuilder::new("hub").listen(address);
+            let places = builder.places().expect("it is valid");
+            builder.admit(&places.listen).is_ok()
+        };
         assert!(open("/ip4/127.0.0.1/tcp/0"));
         assert!(open("/ip6/::1/tcp/0"));
         assert!(!open("/ip4/0.0.0.0/tcp/0"));
         assert!(!open("/ip4/10.0.0.1/tcp/0"));
-        assert!(HubBuilder::new("hub").admit().is_ok());
+        assert!(open("localhost:0") && open("[::1]:0"));
+        assert!(!open("0.0.0.0:0") && !open("[::]:0"));
+        assert!(HubBuilder::new("hub").admit(&[]).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_address_is_named_with_what_is_wrong() {
+        let wrong = |builder: HubBuilder| match builder.places() {
+            Err(StartHubError::Address { address, reason }) => (address, reason),
+            _ => panic!("it is wrong"),
+        };
+        let hub = || HubBuilder::new("hub");
+        for (builder, named, why) in [
+            (hub().listen("hub-0.hub"), "hub-0.hub", "no port"),
+            (hub().listen("/ip4/1.2.3.4/udp/1"), "/ip4/1.2.3.4/udp/1", "/tcp/"),
+            (hub().listen("_hub._tcp.test"), "_hub._tcp.test", "multiaddr"),
+            (hub().seed("10.0.0.300:4001"), "10.0.0.300:4001", "neither"),
+            (hub().advertise("0.0.0.0:4001"), "/ip4/0.0.0.0/tcp/4001", "all interfaces"),
+            (hub().advertise("[::]:4001"), "/ip6/::/tcp/4001", "all interfaces"),
+            (hub().advertise("10.0.0.1:0"), "/ip4/10.0.0.1/tcp/0", "port 0"),
+        ] {
+            let (address, reason) = wrong(builder);
+            assert_eq!(address, named);
+            assert!(reason.contains(why), "{address}: {reason}");
+        }
+        let fine = hub()
+            .listen((std::net::Ipv4Addr::UNSPECIFIED, 4001))
+            .listen("[::]:4001")
+            .advertise("hub-0.hub:4001")
+            .seed("_hub._tcp.example.org")
+            .seed("/dnsaddr/example.org");
+        let places = fine.places().expect("all of it is valid");
+        assert_eq!(places.listen, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]);
     }
 }

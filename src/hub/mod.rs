@@ -25,6 +25,7 @@ pub(crate) mod hot_swap;
 mod instance;
 pub(crate) mod kind;
 pub(crate) mod observe;
+pub(crate) mod reach;
 pub(crate) mod recorder;
 pub(crate) mod requests;
 mod sweeper;
@@ -125,11 +126,9 @@ impl Shared {
         }
     }
 
-    pub(crate) fn listening(&self, address: String) {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
+    /// This node listens there now, and nowhere else.
+    pub(crate) fn listening(&self, addresses: Vec<String>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 }
 
@@ -184,7 +183,8 @@ impl Hub {
         self.0.system.get().expect("set before a hub is given out").clone()
     }
 
-    /// Multiaddrs at which this node listens; what another node needs as a seed.
+    /// Multiaddrs at which this node listens at this moment, best first, loopback last; what another
+    /// node needs as a seed.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()

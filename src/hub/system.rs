@@ -16,6 +16,7 @@ use super::{
     doors::Seek,
     instance::Parcel,
     observe::Open,
+    reach::Reach,
     requests::{
         ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
         Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
@@ -60,6 +61,7 @@ pub(crate) struct Running {
     /// Links over which no word came, and how many bytes had come over them by then.
     pub(crate) silent: BTreeMap<NodeId, (NodeRun, u64)>,
     pub(crate) next_request: u64,
+    reach: Reach,
     timer: Option<(Instant, SpawnHandle)>,
     /// States that arrived and that the engine has not disposed of.
     pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
@@ -122,11 +124,12 @@ impl HubSystem {
 
     fn network(&mut self, event: NetEvent) -> Option<Event> {
         Some(match event {
-            NetEvent::Listening { address } => {
-                self.hub.shared().listening(address);
-                return None;
+            NetEvent::Addresses { listening, told } => {
+                self.hub.shared().listening(listening);
+                let addresses = self.running.as_mut()?.reach.told(told);
+                Event::Addresses { addresses }
             }
-            NetEvent::Linked { hello } => Event::Linked { hello },
+            NetEvent::Linked { hello, local } => Event::Linked { hello, local },
             NetEvent::Unlinked { run, reason } => {
                 tracing::debug!(peer = %run, %reason, "link closed");
                 Event::Unlinked { run }
@@ -134,6 +137,13 @@ impl HubSystem {
             NetEvent::Refused { node, address, reason } => {
                 let peer = node.map(|node| node.to_string()).or(address).unwrap_or_default();
                 tracing::warn!(%peer, %reason, "a peer was not admitted");
+                self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
+                return None;
+            }
+            NetEvent::Seed { seed, outcome } => Event::Seed { seed, outcome },
+            NetEvent::Twin { address } => {
+                let node = Some(self.hub.node_id());
+                let reason = format!("another process at {address} runs with this node's key");
                 self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
                 return None;
             }
@@ -272,18 +282,20 @@ impl Actor for HubSystem {
 pub(crate) struct Begin {
     pub(crate) config: EngineConfig,
     pub(crate) events: mpsc::Receiver<NetEvent>,
+    pub(crate) reach: Reach,
 }
 
 impl Handler<Begin> for HubSystem {
     type Result = ();
 
-    fn handle(&mut self, Begin { config, mut events }: Begin, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Begin { config, mut events, reach }: Begin, ctx: &mut Context<Self>) {
         self.running = Some(Running {
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
             silent: BTreeMap::new(),
             next_request: 0,
+            reach,
             timer: None,
             bulks: BTreeMap::new(),
             bulk_bytes: 0,

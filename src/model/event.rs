@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    address::SeedOutcome,
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
-    member::SeedOutcome,
     words::brief,
 };
 

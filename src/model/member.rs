@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun};
+use super::{
+    address::is_loopback,
+    id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun},
+};
 
 /// The version of the words that nodes exchange. Nodes of another version are not admitted.
 pub const WIRE_VERSION: u16 = 1;
@@ -54,34 +57,15 @@ impl Member {
         Life { node: self.id, incarnation: self.incarnation }
     }
 
+    /// Forgets its addresses on loopback, which lead other machines elsewhere.
+    pub(crate) fn forget_loopback(&mut self) {
+        self.addresses.retain(|address| !is_loopback(address));
+    }
+
     /// Whether children may be placed there.
     #[must_use]
     pub fn takes_children(&self) -> bool {
         self.state != MemberState::Leaving && self.weight > 0
-    }
-}
-
-/// What came of the latest attempt to reach a seed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SeedOutcome {
-    /// It was not tried yet.
-    Untried,
-    /// It leads to this node itself, and to no other.
-    Itself,
-    /// A node answers there.
-    Reached(NodeId),
-    /// Nobody was reached.
-    Failed(String),
-}
-
-impl fmt::Display for SeedOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Untried => f.write_str("not tried yet"),
-            Self::Itself => f.write_str("this node itself"),
-            Self::Reached(node) => write!(f, "reached {node}"),
-            Self::Failed(reason) => f.write_str(reason),
-        }
     }
 }
 
@@ -102,6 +86,9 @@ pub struct Hello {
     pub fenced: Option<Incarnation>,
     /// The members that the sender knows, at most 1,024; a hint to dial, no admission.
     pub known: Vec<Member>,
+    /// The multiaddr at which the sender has reached the receiver, if it dialled: the receiver
+    /// may not know it, behind port forwarding for example.
+    pub dialled: Option<String>,
 }
 
 /// Names a view: equal views have equal ids on every node.

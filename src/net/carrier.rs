@@ -8,7 +8,8 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::model::id::NodeId;
+use super::addresses::Addresses;
+use crate::model::{address, id::NodeId};
 
 /// An ordered byte stream in both directions.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -17,12 +18,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 /// One stream of a connection.
 pub(super) type Stream = Box<dyn ByteStream>;
 
+/// To so many addresses a name is resolved; further ones are not dialled.
+pub(super) const RESOLVED: usize = 64;
 /// How many streams of one connection may wait to be taken; further ones are dropped.
 pub(super) const INCOMING_STREAMS: usize = 16;
+
+/// What a carrier tells and whom; it is made with it.
+pub(super) struct Ears {
+    /// What happens besides the outcome of dials.
+    pub(super) events: mpsc::Sender<CarrierEvent>,
+    /// Where it listens: all that is known by then before it is made, and every change after.
+    pub(super) addresses: Arc<Addresses>,
+}
 
 /// Dials. One for each node, on its network thread.
 #[async_trait]
 pub(super) trait Carrier: Send + Sync + 'static {
+    /// The addresses that a seed stands for, without names, at most [`RESOLVED`]. A text that
+    /// says why there are none.
+    async fn resolve(&self, seed: &str) -> Result<Vec<String>, String>;
     /// Dials all addresses; the first that answers, with the identity `node` if one is given,
     /// wins. The caller bounds the time; a dropped future gives the attempt up or leaves a
     /// connection that closes itself.
@@ -62,6 +76,13 @@ pub(super) struct Connection {
     pub(super) incoming: mpsc::Receiver<Stream>,
 }
 
+impl Connection {
+    /// Whether the other end is on this machine's loopback, or in this process.
+    pub(super) fn is_local(&self) -> bool {
+        address::is_memory(&self.address) || address::is_loopback(&self.address)
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.streams.close();
@@ -69,12 +90,14 @@ impl Drop for Connection {
 }
 
 /// Why a dial failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum DialFailure {
     /// Every address was refused by its host: nobody listens there.
     Refused,
     /// It is this node itself.
     Itself,
+    /// It is another process with this node's key.
+    Twin,
     /// Somebody listens there, but no secure channel could be agreed.
     Insecure(String),
     /// Somebody accepted, and cut it off or agreed on nothing in time: another secret, or a node
@@ -89,6 +112,7 @@ impl std::fmt::Display for DialFailure {
         match self {
             Self::Refused => f.write_str("refused by the host"),
             Self::Itself => f.write_str("it is this node itself"),
+            Self::Twin => f.write_str("it is another process with this node's own key"),
             Self::Insecure(error) => write!(f, "no secure channel: {error}"),
             Self::Silent => f.write_str("accepted, and then no secure channel"),
             Self::Unreachable(error) => f.write_str(error),
@@ -98,8 +122,15 @@ impl std::fmt::Display for DialFailure {
 
 /// What a carrier tells besides the outcome of dials.
 pub(super) enum CarrierEvent {
-    /// It listens there.
-    Listening(String),
+    /// A connection from there came to nothing, for this reason.
+    Rejected {
+        /// The IP address of the other end.
+        from: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Another process with this node's key dialled from there.
+    Twin(String),
     /// A peer has connected.
     Incoming(Connection),
     /// A node was seen on the LAN.

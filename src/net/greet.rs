@@ -21,7 +21,7 @@ use super::{
 use crate::{
     model::{
         id::{HubName, Incarnation, NodeId},
-        member::Hello,
+        member::{Hello, Member},
     },
     wire,
 };
@@ -137,7 +137,7 @@ impl Greeter {
             if let Err(refusal) = self.admits(connection.peer) {
                 return Err(turn_away(connection, writer, out, refusal).await);
             }
-            put_frame(&mut out, &Frame::Hello(self.hello(&mine, connection.peer)?));
+            put_frame(&mut out, &Frame::Hello(self.hello(&mine, &connection)?));
             writer.write_all(&out.split()).await?;
             writer.flush().await?;
         }
@@ -151,24 +151,33 @@ impl Greeter {
             Err(refusal) => return Err(turn_away(connection, writer, out, refusal).await),
         };
         if !dialled {
-            put_frame(&mut out, &Frame::Hello(self.hello(&mine, connection.peer)?));
+            put_frame(&mut out, &Frame::Hello(self.hello(&mine, &connection)?));
             writer.write_all(&out).await?;
             writer.flush().await?;
         }
         Ok(Greeted { reader, writer, connection, hello })
     }
 
-    /// This node's Hello for `peer`, encoded. As many known members as there is room for.
-    fn hello(&self, mine: &Announcement, peer: NodeId) -> Result<bytes::Bytes, GreetFailure> {
-        let fenced = mine.fenced.iter().filter(|(node, _)| *node == peer).map(|(_, i)| *i).max();
-        let known = mine.known.iter().take(1_024).cloned().collect();
+    /// This node's Hello for the other end, encoded. As many known members as there is room for.
+    fn hello(
+        &self,
+        mine: &Announcement,
+        connection: &Connection,
+    ) -> Result<bytes::Bytes, GreetFailure> {
+        let fenced = mine.fenced.iter().filter(|(node, _)| *node == connection.peer);
         let mut hello = Hello {
             version: self.version,
             hub: self.hub.clone(),
             me: mine.me.clone(),
-            fenced,
-            known,
+            fenced: fenced.map(|(_, incarnation)| *incarnation).max(),
+            known: mine.known.iter().take(1_024).cloned().collect(),
+            dialled: connection.dialled.then(|| connection.address.clone()),
         };
+        if !connection.is_local() {
+            // There it would lead to whoever listens on that machine.
+            hello.me.forget_loopback();
+            hello.known.iter_mut().for_each(Member::forget_loopback);
+        }
         loop {
             match wire::encode_hello(&hello) {
                 Ok(bytes) => return Ok(bytes),
@@ -267,4 +276,74 @@ pub(super) async fn say_and_close(
         io::Result::Ok(())
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        model::{id::NodeName, member::MemberState},
+        net::carrier::Streams,
+    };
+
+    struct NoStreams;
+
+    #[async_trait]
+    impl Streams for NoStreams {
+        async fn open(&self) -> io::Result<Stream> {
+            Err(io::ErrorKind::NotConnected.into())
+        }
+        fn close(&self) {}
+    }
+
+    fn member(n: u8) -> Member {
+        Member {
+            id: NodeId::from_key([n; 32]),
+            incarnation: Incarnation { started: 1, nonce: 1 },
+            name: NodeName::new(format!("node-{n}")).expect("a name"),
+            addresses: [format!("/ip4/10.0.0.{n}/tcp/1"), "/ip4/127.0.0.1/tcp/1".to_owned()].into(),
+            weight: 1,
+            state: MemberState::Alive,
+            revision: 0,
+        }
+    }
+
+    #[test]
+    fn a_hello_tells_loopback_over_loopback_alone_and_the_dialled_address_to_who_was_dialled() {
+        let (_, announcement) = watch::channel(None);
+        let greeter = Greeter {
+            me: member(1).id,
+            version: 1,
+            hub: HubName::new("hub").expect("a name"),
+            admission: Admission::Open,
+            announcement,
+            deadline: Duration::from_secs(1),
+        };
+        let mine = Announcement { me: member(1), known: vec![member(2)], fenced: Vec::new() };
+        for (address, dialled, told) in [
+            ("/ip4/127.0.0.1/tcp/5", true, 2),
+            ("/ip6/::1/tcp/5", false, 2),
+            ("/memory/1", false, 2),
+            ("/ip4/10.0.0.3/tcp/5", true, 1),
+            ("/ip6/fd00::3/tcp/5", false, 1),
+        ] {
+            let connection = Connection {
+                peer: member(3).id,
+                address: address.to_owned(),
+                dialled,
+                streams: Arc::new(NoStreams),
+                incoming: mpsc::channel(1).1,
+            };
+            let hello = greeter.hello(&mine, &connection).expect("it fits");
+            let hello = wire::decode_hello(&hello).expect("it is one");
+            assert_eq!(hello.me.addresses, member(1).addresses[..told], "{address}");
+            assert_eq!(hello.known[0].addresses, member(2).addresses[..told], "{address}");
+            assert_eq!(hello.dialled.as_deref(), dialled.then_some(address));
+        }
+    }
 }

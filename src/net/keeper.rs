@@ -92,7 +92,14 @@ pub(super) async fn keep(means: Means, peer: Arc<Peer>, mut candidates: mpsc::Re
             Wake::LinkEnded => keeper.link_ended(),
             Wake::Dialled(outcome) => keeper.dialled(outcome).await,
             Wake::Dial => keeper.start_dial(),
-            Wake::Changed => keeper.changed(),
+            Wake::Changed => {
+                let stop = keeper.means.stop.clone();
+                tokio::select! {
+                    biased;
+                    () = keeper.changed() => {}
+                    () = stop.cancelled() => return keeper.stop().await,
+                }
+            }
         }
         if keeper.link.is_none() && keeper.dial.is_none() {
             let peer = &keeper.peer;
@@ -171,8 +178,8 @@ impl Keeper {
         }
     }
 
-    fn changed(&mut self) {
-        let Wish { unwanted, hurry } = self.peer.take_wish();
+    async fn changed(&mut self) {
+        let Wish { unwanted, hurry, doubt } = self.peer.take_wish();
         if let Some(reason) = unwanted {
             if let Some(dial) = self.dial.take() {
                 dial.abort();
@@ -180,6 +187,13 @@ impl Keeper {
             if let Some(link) = &self.link {
                 link.outbox.close(CloseWord::Closed(reason), false);
             }
+        }
+        if doubt
+            && let Some(link) = &self.link
+            && !link.outbox.probe(self.means.patience).await
+        {
+            let reason = "an address of this node is gone, and the peer does not answer";
+            self.close_link(CloseWord::Closed(reason.to_owned()), false).await;
         }
         if hurry {
             self.dial_soon();

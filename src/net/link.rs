@@ -78,7 +78,8 @@ pub(super) async fn run(context: LinkContext, greeted: Greeted, outbox: Arc<Outb
     let Greeted { reader, writer, connection, hello } = greeted;
     context.data.linked(run);
     tracing::info!(peer = %run.node.short(), address = %connection.address, "linked");
-    let reason = if context.events.send(NetEvent::Linked { hello }).await.is_err() {
+    let local = connection.is_local();
+    let reason = if context.events.send(NetEvent::Linked { hello, local }).await.is_err() {
         "the hub has stopped".to_owned()
     } else {
         let mut link = Link {

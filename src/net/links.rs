@@ -1,12 +1,13 @@
 //! All links of one node: who is dialled and who has connected is greeted and handed to the keeper
 //! of its peer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::runtime;
 
 use super::{
-    carrier::{Connection, DialFailure},
+    addresses::Addresses,
+    carrier::{Carrier, Connection, DialFailure},
     greet::GreetFailure,
     keeper::{self, Means},
     peer::Peer,
@@ -19,12 +20,19 @@ use crate::model::id::NodeId;
 #[derive(Clone)]
 pub(super) struct Links {
     means: Means,
+    addresses: Arc<Addresses>,
+    carrier: Arc<dyn Carrier>,
     runtime: runtime::Handle,
 }
 
 impl Links {
-    pub(super) fn new(means: Means, runtime: runtime::Handle) -> Self {
-        Self { means, runtime }
+    pub(super) fn new(
+        means: Means,
+        addresses: Arc<Addresses>,
+        carrier: Arc<dyn Carrier>,
+        runtime: runtime::Handle,
+    ) -> Self {
+        Self { means, addresses, carrier, runtime }
     }
 
     pub(super) fn me(&self) -> NodeId {
@@ -37,6 +45,19 @@ impl Links {
 
     pub(super) fn teller(&self) -> &Arc<Teller> {
         &self.means.teller
+    }
+
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    pub(super) fn carrier(&self) -> &dyn Carrier {
+        &*self.carrier
+    }
+
+    /// How long an answer of a peer's network, or of a name server, may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.means.greeter.deadline
     }
 
     /// Runs a task on the network thread.
@@ -59,17 +80,22 @@ impl Links {
     }
 
     /// Greets the other end of a connection and hands it to the peer's keeper.
-    pub(super) async fn admit(&self, connection: Connection) -> Result<NodeId, ()> {
+    pub(super) async fn admit(&self, connection: Connection) -> Result<NodeId, GreetFailure> {
         let (node, address) = (connection.peer, connection.address.clone());
         match self.means.greeter.greet(connection).await {
             Ok(greeted) => {
+                if let Some(address) = &greeted.hello.dialled
+                    && !greeted.connection.dialled
+                {
+                    self.addresses.reached(address);
+                }
                 self.with_peer(node, |peer| peer.offer(greeted));
                 Ok(node)
             }
             Err(GreetFailure::Duplicate) => Ok(node),
             Err(failure) => {
                 self.means.teller.failed(node, &address, &failure).await;
-                Err(())
+                Err(failure)
             }
         }
     }

@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use crate::model::{
+    address::SeedOutcome,
     id::{HubName, Incarnation, NodeId, NodeRun},
     member::{Hello, Member},
     message::{BulkHeader, PeerMessage},
 };
 
+mod addresses;
 mod backoff;
 mod bulk;
 mod carrier;
@@ -21,6 +23,7 @@ mod control;
 mod dialler;
 mod greet;
 mod keeper;
+mod lan;
 mod link;
 mod links;
 pub mod memory;
@@ -28,7 +31,7 @@ mod outbox;
 pub mod p2p;
 mod peer;
 mod peers;
-mod seek;
+mod seeds;
 mod teller;
 mod thread;
 
@@ -58,7 +61,9 @@ pub struct NetConfig {
     pub hub: HubName,
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
-    /// Multiaddrs dialled for ever, with backoff, until a node answers there.
+    /// Multiaddrs, or names of SRV records, whose nodes are dialled for ever, with backoff. One
+    /// that is a name is resolved again each time, to at most 64 addresses, and all are dialled
+    /// but this node's own.
     pub seeds: Vec<String>,
     /// Who may join.
     pub admission: Admission,
@@ -94,15 +99,20 @@ pub struct Announcement {
 /// What a transport tells, in order for each link.
 #[derive(Debug)]
 pub enum NetEvent {
-    /// It listens there.
-    Listening {
-        /// The multiaddr, without peer id.
-        address: String,
+    /// Where this node can be reached now, whenever that changes; the first thing that is told.
+    Addresses {
+        /// The multiaddrs on which it listens, best first, loopback last.
+        listening: Vec<String>,
+        /// What others should be told: these, and those at which others have reached it; best
+        /// first, at most 16. What is on loopback among them is told over loopback alone.
+        told: Vec<String>,
     },
     /// The one link to a peer stands. Comes before anything else of it.
     Linked {
         /// The peer's Hello.
         hello: Hello,
+        /// Whether the other end is on this machine's loopback, or in this process.
+        local: bool,
     },
     /// The link is closed. Comes after everything else of it.
     Unlinked {
@@ -120,6 +130,18 @@ pub enum NetEvent {
         address: Option<String>,
         /// Why.
         reason: String,
+    },
+    /// What came of a seed; told when it changes.
+    Seed {
+        /// As in [`NetConfig::seeds`].
+        seed: String,
+        /// What came of it.
+        outcome: SeedOutcome,
+    },
+    /// Another process runs with this node's key. Told once for each address.
+    Twin {
+        /// Where it was met: the address that was dialled, or the one it dialled from.
+        address: String,
     },
     /// This node's incarnation is fenced at a peer: it must come with a higher one.
     Fenced {

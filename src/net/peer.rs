@@ -19,6 +19,8 @@ struct State {
     unwanted: Option<String>,
     /// Forget the backoff.
     hurry: bool,
+    /// Ask whether the link still works.
+    doubt: bool,
     /// The link that stands.
     outbox: Option<Arc<Outbox>>,
 }
@@ -29,6 +31,8 @@ pub(super) struct Wish {
     pub(super) unwanted: Option<String>,
     /// Dial at once.
     pub(super) hurry: bool,
+    /// Ask whether the link still works.
+    pub(super) doubt: bool,
 }
 
 /// One peer, as all threads see it.
@@ -96,6 +100,12 @@ impl Peer {
         self.changed.notify_one();
     }
 
+    /// Ask whether the link still works, and dial anew if it does not.
+    pub(super) fn doubt(&self) {
+        self.state().doubt = true;
+        self.changed.notify_one();
+    }
+
     /// Where to dial it, if a link is wanted.
     pub(super) fn wanted(&self) -> Option<Vec<String>> {
         self.state().wanted.clone()
@@ -120,7 +130,8 @@ impl Peer {
         let mut state = self.state();
         let unwanted = state.unwanted.take();
         let hurry = std::mem::take(&mut state.hurry) && state.wanted.is_some();
-        Wish { unwanted, hurry }
+        let doubt = std::mem::take(&mut state.doubt);
+        Wish { unwanted, hurry, doubt }
     }
 
     /// What waits to be sent, if a link stands.

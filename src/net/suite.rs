@@ -2,7 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +21,7 @@ use super::{
 };
 use crate::{
     model::{
+        address::SeedOutcome,
         child::Epoch,
         id::{ChildId, HubName, Incarnation, NodeId, NodeName, NodeRun},
         member::{Member, MemberState, ViewId, WIRE_VERSION},
@@ -31,6 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[async_trait]
 trait Transport: Send + Sync {
     fn listen(&self) -> &'static str;
+    /// The address of the `n`-th place that the seed can stand for.
+    fn place(&self, n: usize) -> String;
+    /// A seed that is a name.
+    fn seed(&self) -> String;
+    /// Lets the seed stand for these places, in this order.
+    fn point_seed(&self, places: &[usize]);
     async fn start(
         &self,
         version: u16,
@@ -47,6 +58,16 @@ impl Transport for OverMemory {
     fn listen(&self) -> &'static str {
         "/memory/0"
     }
+    fn place(&self, n: usize) -> String {
+        // Free ones are taken from above.
+        format!("/memory/{}", 1_000 - n)
+    }
+    fn seed(&self) -> String {
+        "/memory/all".to_owned()
+    }
+    fn point_seed(&self, places: &[usize]) {
+        self.0.name("all", places.iter().map(|n| self.place(*n)));
+    }
     async fn start(
         &self,
         version: u16,
@@ -58,12 +79,51 @@ impl Transport for OverMemory {
     }
 }
 
-struct OverLibp2p;
+/// The places are addresses of loopback with one port, the seed's name is in a hosts file.
+struct OverLibp2p {
+    hosts: PathBuf,
+    port: OnceLock<u16>,
+}
+
+impl OverLibp2p {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = format!("actix-hub-hosts-{}-{count}", std::process::id());
+        Self { hosts: std::env::temp_dir().join(file), port: OnceLock::new() }
+    }
+
+    fn port(&self) -> u16 {
+        *self.port.get_or_init(free_port)
+    }
+}
+
+impl Drop for OverLibp2p {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.hosts);
+    }
+}
+
+/// A port that nobody has on any address.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
 
 #[async_trait]
 impl Transport for OverLibp2p {
     fn listen(&self) -> &'static str {
         "/ip4/127.0.0.1/tcp/0"
+    }
+    fn place(&self, n: usize) -> String {
+        format!("/ip4/127.0.0.{n}/tcp/{}", self.port())
+    }
+    fn seed(&self) -> String {
+        format!("/dns4/all.test/tcp/{}", self.port())
+    }
+    fn point_seed(&self, places: &[usize]) {
+        let lines: String = places.iter().map(|n| format!("127.0.0.{n} all.test\n")).collect();
+        std::fs::write(&self.hosts, lines).expect("it is written");
     }
     async fn start(
         &self,
@@ -72,7 +132,8 @@ impl Transport for OverLibp2p {
         events: mpsc::Sender<NetEvent>,
         data: Arc<dyn DataPlane>,
     ) -> Result<Arc<dyn Network>, NetError> {
-        p2p::start_version(version, config, events, data).await
+        let resolver = p2p::Resolver::with_hosts(self.hosts.clone());
+        p2p::start_with(version, resolver, config, events, data).await
     }
 }
 
@@ -165,6 +226,7 @@ struct Options {
     fenced: Vec<(NodeId, Incarnation)>,
     bulk_limit: usize,
     seeds: Vec<String>,
+    listen: Option<String>,
 }
 
 /// The options of the node with the `rank`-th lowest id.
@@ -180,6 +242,7 @@ fn options(rank: usize) -> Options {
         fenced: Vec::new(),
         bulk_limit: 16 * 1024 * 1024,
         seeds: Vec::new(),
+        listen: None,
     }
 }
 
@@ -204,7 +267,7 @@ async fn start(transport: &dyn Transport, options: Options) -> Node {
     let config = NetConfig {
         secret_key: [options.key; 32],
         hub: HubName::new(options.hub).expect("a name"),
-        listen: vec![transport.listen().to_owned()],
+        listen: vec![options.listen.clone().unwrap_or_else(|| transport.listen().to_owned())],
         seeds: options.seeds.clone(),
         admission: options.admission.clone(),
         mdns: false,
@@ -217,7 +280,8 @@ async fn start(transport: &dyn Transport, options: Options) -> Node {
     let data: Arc<dyn DataPlane> = plane.clone();
     let network = transport.start(options.version, config, sender, data).await.expect("it starts");
     let listening = timeout(PATIENCE, events.recv()).await.expect("in time").expect("an event");
-    let NetEvent::Listening { address } = listening else { panic!("{listening:?}") };
+    let NetEvent::Addresses { listening, .. } = listening else { panic!("{listening:?}") };
+    let address = listening.first().expect("it listens").clone();
     network.announce(announcement(&options, &address));
     let (id, incarnation) = (id_of(&options), options.incarnation);
     Node { id, incarnation, network, events, plane, address }
@@ -236,11 +300,11 @@ impl Node {
         timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("an event")
     }
 
-    /// The next event but failed dials.
+    /// The next event but failed dials and what came of seeds.
     async fn notable(&mut self) -> NetEvent {
         loop {
             match self.next().await {
-                NetEvent::Unreachable { .. } => {}
+                NetEvent::Unreachable { .. } | NetEvent::Seed { .. } => {}
                 event => return event,
             }
         }
@@ -248,8 +312,25 @@ impl Node {
 
     async fn linked(&mut self) -> NodeRun {
         match self.notable().await {
-            NetEvent::Linked { hello } => hello.me.run(),
+            NetEvent::Linked { hello, .. } => hello.me.run(),
             other => panic!("{other:?} instead of Linked"),
+        }
+    }
+
+    /// What came of a seed, when that is told next.
+    async fn outcome(&mut self) -> SeedOutcome {
+        loop {
+            if let NetEvent::Seed { outcome, .. } = self.next().await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Waits until a process with the same key is met.
+    async fn twin(&mut self) -> String {
+        match self.notable().await {
+            NetEvent::Twin { address } => address,
+            other => panic!("{other:?} instead of Twin"),
         }
     }
 
@@ -317,7 +398,7 @@ macro_rules! both {
         mod over_libp2p {
             use super::*;
             $(#[tokio::test] async fn $name() {
-                super::$name(&OverLibp2p).await;
+                super::$name(&OverLibp2p::new()).await;
             })*
         }
     };
@@ -328,7 +409,7 @@ both! {
     simultaneous_dials_leave_one_link_on_both_ends,
     a_wrong_hub_name_is_refused_with_the_reason_on_both_sides,
     a_wrong_version_is_refused_with_the_reason_on_both_sides,
-    a_wrong_secret_gives_no_link_and_is_told_to_the_dialler,
+    a_wrong_secret_gives_no_link_and_is_told_to_both,
     the_right_secret_gives_a_link,
     a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides,
     a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one,
@@ -342,7 +423,13 @@ both! {
     a_data_frame_above_the_limit_closes_the_link,
     a_link_that_is_closed_is_told_once_and_dialled_again,
     a_seed_is_dialled_until_it_answers_and_again_after_a_break,
-    a_seed_that_is_this_node_is_dropped,
+    a_seed_that_is_this_node_is_told_to_be,
+    a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them,
+    a_name_is_resolved_again_before_each_round,
+    a_node_of_a_name_is_dialled_on_while_another_one_has_a_link,
+    what_came_of_a_seed_is_told_when_it_changes,
+    another_process_with_the_same_key_is_told_on_both_sides,
+    the_dialler_says_where_it_has_reached_the_other_end,
     words_that_were_queued_at_shutdown_arrive_before_the_link_closes,
     a_bulk_to_nobody_is_answered,
     a_dial_to_a_node_that_is_gone_is_refused_by_its_host,
@@ -472,10 +559,10 @@ async fn a_wrong_version_is_refused_with_the_reason_on_both_sides(transport: &dy
     other.stop().await;
 }
 
-async fn a_wrong_secret_gives_no_link_and_is_told_to_the_dialler(transport: &dyn Transport) {
+async fn a_wrong_secret_gives_no_link_and_is_told_to_both(transport: &dyn Transport) {
     let mut of_one = options(0);
     of_one.admission = Admission::Secret([1; 32]);
-    let one = start(transport, of_one).await;
+    let mut one = start(transport, of_one).await;
     for admission in [Admission::Secret([2; 32]), Admission::Open] {
         let mut of_dialler = options(1);
         of_dialler.admission = admission;
@@ -487,6 +574,13 @@ async fn a_wrong_secret_gives_no_link_and_is_told_to_the_dialler(transport: &dyn
         dialler.stop().await;
     }
     assert_eq!(one.plane.log(), [""; 0]);
+    // Once, as both came from one address.
+    let NetEvent::Refused { node: None, address, reason } = one.notable().await else {
+        panic!("it says nothing");
+    };
+    assert!(["127.0.0.1", "/memory"].contains(&address.expect("it is known").as_str()));
+    assert!(reason.contains("secret"), "{reason}");
+    assert!(one.events.try_recv().is_err());
     one.stop().await;
 }
 
@@ -777,20 +871,128 @@ async fn a_seed_is_dialled_until_it_answers_and_again_after_a_break(transport: &
     other.stop().await;
 }
 
-async fn a_seed_that_is_this_node_is_dropped(transport: &dyn Transport) {
-    // Its address is only known once it listens: another life of the same node dials it.
-    let first = start(transport, options(0)).await;
-    let mut of_second = options(0);
-    of_second.seeds = vec![first.address.clone()];
-    let mut second = start(transport, of_second).await;
+async fn a_seed_that_is_this_node_is_told_to_be(transport: &dyn Transport) {
+    let mut of_node = options(0);
+    of_node.listen = Some(transport.place(1));
+    of_node.seeds = vec![transport.place(1)];
+    let mut node = start(transport, of_node).await;
+    assert_eq!(node.outcome().await, SeedOutcome::Itself);
     let mut peer = start(transport, options(1)).await;
-    peer.connect(&second);
-    // Nothing is told before this of the seed.
-    assert!(matches!(second.next().await, NetEvent::Linked { .. }));
+    peer.connect(&node);
+    // Nothing else is told of the seed.
+    assert!(matches!(node.next().await, NetEvent::Linked { .. }));
     peer.linked().await;
-    for node in [first, second, peer] {
+    node.stop().await;
+    peer.stop().await;
+}
+
+async fn a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them(
+    transport: &dyn Transport,
+) {
+    transport.point_seed(&[1, 2, 3]);
+    let mut nodes = Vec::new();
+    for n in 1..=3 {
+        let mut of_node = options(n);
+        of_node.listen = Some(transport.place(n));
+        of_node.seeds = vec![transport.seed()];
+        nodes.push(start(transport, of_node).await);
+    }
+    let all: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+    for node in &mut nodes {
+        let (mut linked, mut outcome) = (BTreeSet::from([node.id]), None);
+        while linked != all || outcome != Some(SeedOutcome::Itself) {
+            match node.next().await {
+                NetEvent::Linked { hello, .. } => assert!(linked.insert(hello.me.id)),
+                NetEvent::Seed { outcome: told, .. } => outcome = Some(told),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    for node in nodes {
         node.stop().await;
     }
+}
+
+async fn a_name_is_resolved_again_before_each_round(transport: &dyn Transport) {
+    transport.point_seed(&[]);
+    let mut of_node = options(0);
+    of_node.seeds = vec![transport.seed()];
+    let mut node = start(transport, of_node).await;
+    assert!(matches!(node.outcome().await, SeedOutcome::Failed(_)));
+    let mut of_late = options(1);
+    of_late.listen = Some(transport.place(1));
+    let late = start(transport, of_late).await;
+    transport.point_seed(&[2, 1]);
+    assert_eq!(node.linked().await, late.run());
+    node.stop().await;
+    late.stop().await;
+}
+
+async fn a_node_of_a_name_is_dialled_on_while_another_one_has_a_link(transport: &dyn Transport) {
+    transport.point_seed(&[1, 2]);
+    let mut of_first = options(1);
+    of_first.listen = Some(transport.place(1));
+    let first = start(transport, of_first).await;
+    let mut of_node = options(0);
+    of_node.seeds = vec![transport.seed()];
+    let mut node = start(transport, of_node).await;
+    assert_eq!(node.linked().await, first.run());
+    let mut of_second = options(2);
+    of_second.listen = Some(transport.place(2));
+    let second = start(transport, of_second).await;
+    assert_eq!(node.linked().await, second.run());
+    for node in [node, first, second] {
+        node.stop().await;
+    }
+}
+
+async fn what_came_of_a_seed_is_told_when_it_changes(transport: &dyn Transport) {
+    let mut of_node = options(0);
+    of_node.seeds = vec![transport.place(1)];
+    let mut node = start(transport, of_node).await;
+    let SeedOutcome::Failed(reason) = node.outcome().await else { panic!("nobody is there") };
+    assert!(reason.contains(&transport.place(1)) && reason.contains("refused"), "{reason}");
+    let mut of_seed = options(1);
+    of_seed.listen = Some(transport.place(1));
+    of_seed.hub = "another";
+    let seed = start(transport, of_seed.clone()).await;
+    let SeedOutcome::Failed(reason) = node.outcome().await else { panic!("it is another hub") };
+    assert!(reason.contains("of hub another"), "{reason}");
+    seed.stop().await;
+    of_seed.hub = "hub";
+    of_seed.incarnation.nonce = 77;
+    let mut seed = start(transport, of_seed).await;
+    while node.outcome().await != SeedOutcome::Reached(seed.id) {}
+    seed.linked().await;
+    seed.stop().await;
+    let SeedOutcome::Failed(_) = node.outcome().await else { panic!("it is gone") };
+    node.stop().await;
+}
+
+async fn another_process_with_the_same_key_is_told_on_both_sides(transport: &dyn Transport) {
+    let mut first = start(transport, options(0)).await;
+    let mut of_second = options(0);
+    of_second.incarnation.nonce = 77;
+    of_second.seeds = vec![first.address.clone()];
+    let mut second = start(transport, of_second).await;
+    assert_eq!(second.twin().await, first.address);
+    first.twin().await;
+    let SeedOutcome::Failed(reason) = second.outcome().await else { panic!("it is not itself") };
+    assert!(reason.contains("another process with this node's own key"), "{reason}");
+    first.stop().await;
+    second.stop().await;
+}
+
+async fn the_dialler_says_where_it_has_reached_the_other_end(transport: &dyn Transport) {
+    let mut low = start(transport, options(0)).await;
+    let mut high = start(transport, options(1)).await;
+    low.connect(&high);
+    let NetEvent::Linked { hello, local } = high.notable().await else { panic!("no link") };
+    assert_eq!((hello.dialled, local), (Some(high.address.clone()), true));
+    let NetEvent::Linked { hello, local } = low.notable().await else { panic!("no link") };
+    assert_eq!((hello.dialled, local), (None, true));
+    low.stop().await;
+    high.stop().await;
 }
 
 async fn words_that_were_queued_at_shutdown_arrive_before_the_link_closes(
@@ -917,8 +1119,8 @@ async fn a_killed_node_is_seen_to_be_gone_and_its_next_run_links() {
 
 #[tokio::test]
 async fn garbage_on_the_port_is_harmless() {
-    let mut low = start(&OverLibp2p, options(0)).await;
-    let mut high = start(&OverLibp2p, options(1)).await;
+    let mut low = start(&OverLibp2p::new(), options(0)).await;
+    let mut high = start(&OverLibp2p::new(), options(1)).await;
     let port = low.address.rsplit('/').next().expect("a port");
     for garbage in [vec![0_u8; 100_000], vec![255; 100_000], b"GET / HTTP/1.1\r\n\r\n".to_vec()] {
         let stream = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("it listens");
@@ -930,14 +1132,23 @@ async fn garbage_on_the_port_is_harmless() {
     }
     high.connect(&low);
     high.linked().await;
-    low.linked().await;
+    // It is told once, as it came from one address.
+    let (mut refused, mut linked) = (0, 0);
+    while refused + linked < 2 {
+        match low.notable().await {
+            NetEvent::Refused { node: None, .. } => refused += 1,
+            NetEvent::Linked { .. } => linked += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((refused, linked), (1, 1));
     low.stop().await;
     high.stop().await;
 }
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_named_in_the_error() {
-    for transport in [&OverLibp2p as &dyn Transport, &OverMemory(MemoryNetwork::new())] {
+    for transport in [&OverLibp2p::new() as &dyn Transport, &OverMemory(MemoryNetwork::new())] {
         let node = start(transport, options(0)).await;
         let config = NetConfig {
             secret_key: [77; 32],
@@ -956,4 +1167,72 @@ async fn an_address_that_is_taken_is_named_in_the_error() {
         assert_eq!(address, node.address);
         node.stop().await;
     }
+}
+
+fn config(listen: &[String]) -> NetConfig {
+    NetConfig {
+        secret_key: [78; 32],
+        hub: HubName::new("hub").expect("a name"),
+        listen: listen.to_vec(),
+        seeds: Vec::new(),
+        admission: Admission::Open,
+        mdns: false,
+        heartbeat: Duration::from_millis(100),
+        frame_limit: 1,
+        bulk_limit: 1,
+    }
+}
+
+/// Where a node listens, as it says first.
+async fn first_addresses(listen: &[String]) -> Vec<String> {
+    let (sender, mut events) = mpsc::channel(16);
+    let plane = Arc::new(Plane::default());
+    let started = OverLibp2p::new().start(WIRE_VERSION, config(listen), sender, plane).await;
+    let network = started.expect("it starts");
+    let first = timeout(PATIENCE, events.recv()).await.expect("in time").expect("an event");
+    let NetEvent::Addresses { listening, .. } = first else { panic!("{first:?}") };
+    network.shutdown(Duration::from_secs(5)).await;
+    listening
+}
+
+#[tokio::test]
+async fn a_wildcard_listener_tells_all_interfaces_at_once() {
+    // Nothing is sent: the system only says by which address it would be.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    let outward = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    for _ in 0..10 {
+        let port = free_port();
+        let listening = first_addresses(&[format!("/ip4/0.0.0.0/tcp/{port}")]).await;
+        let loopback = format!("/ip4/127.0.0.1/tcp/{port}");
+        assert_eq!(listening.last(), Some(&loopback));
+        if let Ok(outward) = &outward {
+            let outward = format!("/ip4/{}/tcp/{port}", outward.ip());
+            assert!(listening.contains(&outward), "{outward} is not among {listening:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_families_listen_on_one_port_in_either_order() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // This machine has no IPv6.
+        return;
+    }
+    for turn in 0..2 {
+        let port = free_port();
+        let mut listen = [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip6/::/tcp/{port}")];
+        listen.rotate_left(turn);
+        let listening = first_addresses(&listen).await;
+        for address in ["/ip4/127.0.0.1", "/ip6/::1"] {
+            let address = format!("{address}/tcp/{port}");
+            assert!(listening.contains(&address), "{address} is not among {listening:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_to_listen_on_stands_for_its_addresses() {
+    let port = free_port();
+    let listening = first_addresses(&[format!("/dns4/localhost/tcp/{port}")]).await;
+    assert_eq!(listening, [format!("/ip4/127.0.0.1/tcp/{port}")]);
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -13,6 +14,8 @@ use crate::model::id::NodeId;
 
 /// How many refusals are remembered, so that each is told once.
 const TOLD: usize = 1_024;
+/// For so long at least they are remembered: strangers cannot make a node tell more of them.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A refusal that was told: of a node if it is known, else of an address.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -22,16 +25,36 @@ struct Told {
     reason: String,
 }
 
+/// The refusals that were told.
+struct Memory {
+    told: BTreeSet<Told>,
+    since: Instant,
+}
+
+impl Memory {
+    fn new(now: Instant) -> Self {
+        Self { told: BTreeSet::new(), since: now }
+    }
+
+    /// Whether this is to be told: it was not, and there is room to remember it.
+    fn is_news(&mut self, refusal: Told, now: Instant) -> bool {
+        if self.told.len() >= TOLD && now.saturating_duration_since(self.since) >= REMEMBERED {
+            *self = Self::new(now);
+        }
+        self.told.len() < TOLD && self.told.insert(refusal)
+    }
+}
+
 /// Tells the hub, until this node stops.
 pub(super) struct Teller {
     events: mpsc::Sender<NetEvent>,
     stop: CancellationToken,
-    told: Mutex<BTreeSet<Told>>,
+    memory: Mutex<Memory>,
 }
 
 impl Teller {
     pub(super) fn new(events: mpsc::Sender<NetEvent>, stop: CancellationToken) -> Self {
-        Self { events, stop, told: Mutex::default() }
+        Self { events, stop, memory: Mutex::new(Memory::new(Instant::now())) }
     }
 
     /// Tells the hub, unless this node stops first.
@@ -51,19 +74,27 @@ impl Teller {
         reason: String,
     ) {
         let known_as = if node.is_some() { None } else { address.clone() };
-        let is_new = {
-            // The set is whole after every statement.
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.len() >= TOLD {
-                told.clear();
-            }
-            told.insert(Told { node, address: known_as, reason: reason.clone() })
-        };
-        if is_new {
+        if self.is_news(Told { node, address: known_as, reason: reason.clone() }) {
             let peer = node.map(|node| node.short());
             tracing::warn!(peer, address, reason, "not admitted");
             self.tell(NetEvent::Refused { node, address, reason }).await;
         }
+    }
+
+    /// Tells that another process runs with this node's key, once for each address.
+    pub(super) async fn twin(&self, address: &str) {
+        let address = address.to_owned();
+        let reason = "it has this node's own key".to_owned();
+        if self.is_news(Told { node: None, address: Some(address.clone()), reason }) {
+            tracing::error!(address, "another process runs with this node's key");
+            self.tell(NetEvent::Twin { address }).await;
+        }
+    }
+
+    fn is_news(&self, refusal: Told) -> bool {
+        // The memory is whole after every statement.
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.is_news(refusal, Instant::now())
     }
 
     /// Tells of a greeting that failed.
@@ -83,5 +114,29 @@ impl Teller {
                 tracing::debug!(peer = %node.short(), address, reason, "no link");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_once_and_strangers_cannot_make_it_many() {
+        let now = Instant::now();
+        let mut memory = Memory::new(now);
+        let refusal = |n: usize| Told {
+            node: None,
+            address: Some(format!("10.0.{}.{}", n / 256, n % 256)),
+            reason: "the secrets differ".to_owned(),
+        };
+        assert!(memory.is_news(refusal(0), now));
+        assert!(!memory.is_news(refusal(0), now));
+        let told = (0..10_000).filter(|n| memory.is_news(refusal(*n), now)).count();
+        assert_eq!(told, TOLD - 1);
+        // Later there is room again, and nothing is forgotten before it is needed.
+        let later = now + REMEMBERED;
+        assert!(memory.is_news(refusal(9_999), later));
+        assert!(memory.is_news(refusal(0), later));
     }
 }

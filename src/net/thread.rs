@@ -20,15 +20,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Announcement, BulkDone, DataPlane, LinkTraffic, NetConfig, NetError, NetEvent, Network,
     SendRefused,
-    carrier::{Carrier, CarrierEvent},
+    addresses::Addresses,
+    carrier::{Carrier, CarrierEvent, Ears},
     dialler::Dialler,
     greet::Greeter,
     keeper::Means,
+    lan,
     link::LinkContext,
     links::Links,
     outbox::{Done, Transfer},
     peers::Peers,
-    seek::seek,
+    seeds,
     teller::Teller,
 };
 use crate::{
@@ -89,7 +91,7 @@ impl Drop for Handle {
 /// Starts the network's thread; `carrier` is called on it, in its runtime.
 pub(super) async fn start<B, F>(start: Start, carrier: B) -> Result<Arc<dyn Network>, NetError>
 where
-    B: FnOnce(NetConfig, mpsc::Sender<CarrierEvent>) -> F + Send + 'static,
+    B: FnOnce(NetConfig, Ears) -> F + Send + 'static,
     F: Future<Output = Result<Arc<dyn Carrier>, NetError>>,
 {
     let (ready, made) = oneshot::channel();
@@ -113,7 +115,7 @@ fn serve_thread<B, F>(
     carrier: B,
     ready: oneshot::Sender<Result<Arc<Shared>, NetError>>,
 ) where
-    B: FnOnce(NetConfig, mpsc::Sender<CarrierEvent>) -> F,
+    B: FnOnce(NetConfig, Ears) -> F,
     F: Future<Output = Result<Arc<dyn Carrier>, NetError>>,
 {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
@@ -124,8 +126,10 @@ fn serve_thread<B, F>(
         }
     };
     runtime.block_on(async {
-        let (sender, carrier_events) = mpsc::channel(CARRIER_EVENTS);
-        let carrier = match carrier(start.config.clone(), sender).await {
+        let (events, carrier_events) = mpsc::channel(CARRIER_EVENTS);
+        let addresses = Arc::new(Addresses::default());
+        let ears = Ears { events, addresses: Arc::clone(&addresses) };
+        let carrier = match carrier(start.config.clone(), ears).await {
             Ok(carrier) => carrier,
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -133,7 +137,7 @@ fn serve_thread<B, F>(
             }
         };
         let seeds = start.config.seeds.clone();
-        let shared = Arc::new(Shared::new(start, carrier, runtime::Handle::current()));
+        let shared = Arc::new(Shared::new(start, addresses, carrier, runtime::Handle::current()));
         if ready.send(Ok(Arc::clone(&shared))).is_ok() {
             shared.serve(carrier_events, seeds).await;
         }
@@ -143,7 +147,12 @@ fn serve_thread<B, F>(
 }
 
 impl Shared {
-    fn new(start: Start, carrier: Arc<dyn Carrier>, runtime: runtime::Handle) -> Self {
+    fn new(
+        start: Start,
+        addresses: Arc<Addresses>,
+        carrier: Arc<dyn Carrier>,
+        runtime: runtime::Handle,
+    ) -> Self {
         let Start { me, version, config, events, data } = start;
         let deadline = config.answer_deadline();
         let announcement = watch::Sender::new(None);
@@ -173,7 +182,7 @@ impl Shared {
             stop: stop.clone(),
         };
         Self {
-            links: Links::new(means, runtime),
+            links: Links::new(means, addresses, Arc::clone(&carrier), runtime),
             carrier,
             announcement,
             bulk_limit: config.bulk_limit,
@@ -185,8 +194,9 @@ impl Shared {
     /// Serves the carrier's events, until the stop; then closes all links.
     async fn serve(&self, mut carrier_events: mpsc::Receiver<CarrierEvent>, seeds: Vec<String>) {
         let mut tasks = JoinSet::new();
+        tasks.spawn(tell_addresses(self.links.clone()));
         for seed in seeds {
-            tasks.spawn(seek(self.links.clone(), None, seed));
+            tasks.spawn(seeds::seek(self.links.clone(), seed));
         }
         let greetings = Arc::new(Semaphore::new(PENDING_GREETINGS));
         let mut found = BTreeMap::new();
@@ -201,11 +211,13 @@ impl Shared {
                 },
             };
             match event {
-                CarrierEvent::Listening(address) => {
+                CarrierEvent::Rejected { from, reason } => {
                     let teller = Arc::clone(self.links.teller());
-                    tasks.spawn(async move {
-                        teller.tell(NetEvent::Listening { address }).await;
-                    });
+                    tasks.spawn(async move { teller.refused(None, Some(from), reason).await });
+                }
+                CarrierEvent::Twin(address) => {
+                    let teller = Arc::clone(self.links.teller());
+                    tasks.spawn(async move { teller.twin(&address).await });
                 }
                 CarrierEvent::Incoming(connection) => {
                     // Without a place it is dropped, which closes it.
@@ -222,7 +234,7 @@ impl Shared {
                     if found.len() < FOUND && node != self.links.me() =>
                 {
                     found.entry((node, address.clone())).or_insert_with(|| {
-                        tasks.spawn(seek(self.links.clone(), Some(node), address))
+                        tasks.spawn(lan::dial(self.links.clone(), node, address))
                     });
                 }
                 CarrierEvent::Found(..) => {}
@@ -244,6 +256,26 @@ impl Shared {
             self.carrier.stop().await;
         })
         .await;
+    }
+}
+
+/// Tells where this node can be reached, at once and whenever it changes. When an address is gone,
+/// so are the connections that came by it, and nobody says so: all links are asked then.
+async fn tell_addresses(links: Links) {
+    let mut changes = links.addresses().watch();
+    let mut before = Vec::new();
+    loop {
+        let known = changes.borrow_and_update().clone();
+        let (listening, told) = (known.listening(), known.told());
+        let is_gone = before.iter().any(|address| !listening.contains(address));
+        before.clone_from(&listening);
+        links.teller().tell(NetEvent::Addresses { listening, told }).await;
+        if is_gone {
+            links.peers().all().iter().for_each(|peer| peer.doubt());
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{id::NodeId, member::SeedOutcome};
+use crate::model::{address::SeedOutcome, id::NodeId};
 
 /// How often a node that waits says so.
 const TELL: Duration = Duration::from_secs(10);

@@ -53,10 +53,11 @@ use self::{
 };
 use super::io::EngineConfig;
 use crate::model::{
+    address::SeedOutcome,
     child::Epoch,
     event::HubEvent,
     id::{Incarnation, Life, NodeId, NodeRun},
-    member::{Hello, Member, MemberState, SeedOutcome, View, ViewId},
+    member::{Hello, Member, MemberState, View, ViewId},
     message::{MemberWord, Status},
     settings::Settings,
 };

@@ -12,9 +12,10 @@ use std::{
 use super::{MemberOutput, Membership, founding::Founding};
 use crate::engine::{chance::Chance, io::Effect, relay};
 use crate::model::{
+    address::SeedOutcome,
     event::HubEvent,
     id::{HubName, Incarnation, NodeId, NodeName, NodeRun},
-    member::{Hello, Member, MemberState, SeedOutcome, WIRE_VERSION},
+    member::{Hello, Member, MemberState, WIRE_VERSION},
     message::PeerMessage,
     settings::Settings,
 };
@@ -378,6 +379,7 @@ impl World {
             me: me.clone(),
             fenced: fenced.get(&self.nodes[to].id).copied(),
             known: known.clone(),
+            dialled: None,
         }
     }
 

@@ -40,7 +40,7 @@ fn member(n: u8) -> Member {
 
 fn hello(me: Member, known: Vec<Member>) -> Hello {
     let hub = HubName::new("test").expect("a plain word");
-    Hello { version: WIRE_VERSION, hub, me, fenced: None, known }
+    Hello { version: WIRE_VERSION, hub, me, fenced: None, known, dialled: None }
 }
 
 fn send(to: u8, word: MemberWord) -> MemberOutput {
@@ -769,4 +769,26 @@ fn heartbeats_measure_the_round_trip_by_each_end_s_own_clock() {
     assert_eq!(bench.membership.round_trip(id(2)), Some(Duration::from_millis(100)));
     bench.unlink(2);
     assert_eq!(bench.membership.round_trip(id(2)), None, "a link that is gone has none");
+}
+
+#[test]
+fn addresses_that_change_are_announced_and_told_to_all_members_once() {
+    let mut bench = Bench::with(&[2, 3]);
+    let moved = Member { addresses: vec!["/ip4/10.0.0.1/tcp/1".to_owned()], ..member(1) };
+    for told in [true, false] {
+        bench.membership.set_addresses(bench.now, moved.addresses.clone());
+        let announce = MemberOutput::Announce {
+            me: moved.clone(),
+            known: vec![member(2), member(3)],
+            fenced: Vec::new(),
+        };
+        let word = MemberWord::Members { members: vec![moved.clone()] };
+        let expected = [announce, send(2, word.clone()), send(3, word)];
+        assert_eq!(bench.all(), if told { &expected[..] } else { &[] });
+    }
+    assert_eq!(bench.membership.me(), &moved);
+    // No more than a node may have, and none that is absurd.
+    let many = (0..20).map(|n| format!("/memory/{n}")).chain(["x".repeat(1_000)]);
+    bench.membership.set_addresses(bench.now, many.collect());
+    assert_eq!(bench.membership.me().addresses.len(), 16);
 }

@@ -12,7 +12,7 @@ use crate::{
     model::id::NodeId,
     net::{
         NetError,
-        carrier::{CarrierEvent, Connection, DialFailure},
+        carrier::{CarrierEvent, Connection, DialFailure, Ears},
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Board {
 #[derive(Default)]
 struct BoardState {
     listeners: BTreeMap<u64, Listener>,
+    /// What names stand for.
+    names: BTreeMap<String, Vec<String>>,
     /// From, to.
     cuts: BTreeSet<(NodeId, NodeId)>,
     wires: Vec<Weak<Wire>>,
@@ -42,6 +44,10 @@ struct Listener {
     secret: Option<[u8; 32]>,
     events: Option<mpsc::Sender<CarrierEvent>>,
 }
+
+/// What the end that was dialled is told of a stranger.
+const DIFFERENT: &str = "no secure channel could be agreed: the secrets differ, or it is no node \
+                         of a hub";
 
 /// One start of a node on a switchboard.
 #[derive(Clone, Copy)]
@@ -117,6 +123,18 @@ impl Board {
         });
     }
 
+    pub(super) fn set_name(&self, name: String, addresses: Vec<String>) {
+        self.state().names.insert(name, addresses);
+    }
+
+    /// What a seed stands for: itself, unless it is a name.
+    pub(super) fn resolve(&self, seed: &str) -> Result<Vec<String>, String> {
+        if port(seed).is_ok() {
+            return Ok(vec![seed.to_owned()]);
+        }
+        self.state().names.get(seed).cloned().ok_or_else(|| "there is no such name".to_owned())
+    }
+
     /// Ends all lives of a node, and breaks its connections.
     pub(super) fn kill(&self, node: NodeId) {
         self.change(|state| {
@@ -136,7 +154,7 @@ impl Board {
         node: NodeId,
         secret: Option<[u8; 32]>,
         ports: &[u64],
-        events: &mpsc::Sender<CarrierEvent>,
+        ears: &Ears,
     ) -> Result<Life, usize> {
         self.change(|state| {
             state.lives += 1;
@@ -152,13 +170,12 @@ impl Board {
                     return Err(index);
                 }
                 let listener =
-                    Listener { node, life: number, secret, events: Some(events.clone()) };
+                    Listener { node, life: number, secret, events: Some(ears.events.clone()) };
                 state.listeners.insert(port, listener);
                 taken.push(port);
             }
             for port in taken {
-                // The channel is new and holds more than a node has addresses.
-                let _ = events.try_send(CarrierEvent::Listening(format!("/memory/{port}")));
+                ears.addresses.listens(format!("/memory/{port}"));
             }
             state.live.insert(number, node);
             Ok(Life { node, number, secret })
@@ -193,8 +210,15 @@ impl Board {
             return Attempt::Failed(DialFailure::Refused);
         };
         let peer = listener.node;
-        if peer == life.node {
-            return Attempt::Failed(DialFailure::Itself);
+        if peer == life.node && listener.events.is_some() {
+            if listener.life == life.number {
+                return Attempt::Failed(DialFailure::Itself);
+            }
+            if let Some(events) = &listener.events {
+                // Without room it is told by this end alone.
+                let _ = events.try_send(CarrierEvent::Twin("/memory".to_owned()));
+            }
+            return Attempt::Failed(DialFailure::Twin);
         }
         if state.is_cut(life.node, peer) {
             return Attempt::Held;
@@ -203,6 +227,8 @@ impl Board {
             return Attempt::Failed(DialFailure::Refused);
         };
         if listener.secret != life.secret {
+            let reason = DIFFERENT.to_owned();
+            let _ = events.try_send(CarrierEvent::Rejected { from: "/memory".to_owned(), reason });
             return Attempt::Failed(DialFailure::Insecure("the secrets differ".to_owned()));
         }
         if node.is_some_and(|node| node != peer) {
@@ -234,7 +260,7 @@ pub(super) fn listen(
     node: NodeId,
     secret: Option<[u8; 32]>,
     addresses: &[String],
-    events: &mpsc::Sender<CarrierEvent>,
+    ears: &Ears,
 ) -> Result<Life, NetError> {
     let ports: Result<Vec<u64>, NetError> = addresses
         .iter()
@@ -246,7 +272,7 @@ pub(super) fn listen(
     if ports.is_empty() {
         ports.push(0);
     }
-    board.begin(node, secret, &ports, events).map_err(|index| NetError::Listen {
+    board.begin(node, secret, &ports, ears).map_err(|index| NetError::Listen {
         address: addresses.get(index).cloned().unwrap_or_default(),
         reason: "the address is in use".to_owned(),
     })

@@ -54,6 +54,10 @@ impl Carrier for Dialler {
         }
     }
 
+    async fn resolve(&self, seed: &str) -> Result<Vec<String>, String> {
+        self.board.resolve(seed)
+    }
+
     async fn stop(&self) {
         self.board.end(self.life);
     }

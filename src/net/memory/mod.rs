@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use self::{board::Board, dialler::Dialler};
 use super::{
     Admission, DataPlane, NetConfig, NetError, NetEvent, Network,
-    carrier::{Carrier, CarrierEvent},
+    carrier::{Carrier, Ears},
     p2p, thread,
 };
 use crate::model::{id::NodeId, member::WIRE_VERSION};
@@ -67,6 +67,12 @@ impl MemoryNetwork {
         self.board.reset(|ends| ends == [a, b] || ends == [b, a]);
     }
 
+    /// What the seed `/memory/<name>` stands for from now on, like a name in the DNS: as many
+    /// addresses as one likes, of nodes that are there or not.
+    pub fn name(&self, name: &str, addresses: impl IntoIterator<Item = String>) {
+        self.board.set_name(format!("/memory/{name}"), addresses.into_iter().collect());
+    }
+
     /// As if the node's process died: its connections break, its addresses refuse, and it reaches
     /// nobody, until a node with its key is started anew.
     pub fn kill(&self, node: NodeId) {
@@ -80,6 +86,16 @@ impl MemoryNetwork {
 /// What is wrong with it, in words.
 pub fn check_address(address: &str) -> Result<(), String> {
     board::port(address).map(drop)
+}
+
+/// Checks a seed on this network: an address, or `/memory/<name>` for
+/// [`MemoryNetwork::name`].
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_seed(seed: &str) -> Result<(), String> {
+    let name = seed.strip_prefix("/memory/").filter(|name| !name.is_empty());
+    name.map(drop).ok_or_else(|| "it must be /memory/<number> or /memory/<name>".to_owned())
 }
 
 /// Starts a node on a switchboard, on a thread of its own. Without an address to listen on it
@@ -107,26 +123,25 @@ pub(super) async fn start_version(
     let me = p2p::node_id(&config.secret_key);
     let board = Arc::clone(&network.board);
     let start = thread::Start { me, version, config, events, data };
-    thread::start(start, move |config, events| async move { listen(board, me, &config, &events) })
-        .await
+    thread::start(start, move |config, ears| async move { listen(board, me, &config, &ears) }).await
 }
 
 fn listen(
     board: Arc<Board>,
     me: NodeId,
     config: &NetConfig,
-    events: &mpsc::Sender<CarrierEvent>,
+    ears: &Ears,
 ) -> Result<Arc<dyn Carrier>, NetError> {
     let secret = match config.admission {
         Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
         Admission::Open | Admission::Allow(_) => None,
     };
     for address in &config.seeds {
-        check_address(address).map_err(|reason| {
+        check_seed(address).map_err(|reason| {
             let address = address.clone();
             NetError::Address { address, reason }
         })?;
     }
-    let life = board::listen(&board, me, secret, &config.listen, events)?;
+    let life = board::listen(&board, me, secret, &config.listen, ears)?;
     Ok(Arc::new(Dialler::new(board, life)))
 }

@@ -3,9 +3,14 @@
 use std::io;
 
 use libp2p::{
-    Multiaddr, core::transport::TransportError, dns, noise, pnet::PnetError, swarm::DialError,
+    Multiaddr,
+    core::transport::TransportError,
+    noise,
+    pnet::PnetError,
+    swarm::{DialError, ListenError},
 };
 
+use super::same_key::SameKey;
 use crate::net::carrier::DialFailure;
 
 /// What a failed dial means: of several addresses, what says most about who is there.
@@ -25,6 +30,7 @@ pub(super) fn failure(error: DialError) -> DialFailure {
         }
     };
     let rank = |failure: &DialFailure| match failure {
+        DialFailure::Twin => 4,
         DialFailure::Insecure(_) => 3,
         DialFailure::Silent => 2,
         DialFailure::Unreachable(_) | DialFailure::Itself => 1,
@@ -33,6 +39,15 @@ pub(super) fn failure(error: DialError) -> DialFailure {
     };
     let none = || DialFailure::Unreachable("no address".to_owned());
     errors.into_iter().map(failure_of).max_by_key(rank).unwrap_or_else(none)
+}
+
+/// Why a connection that came in was not accepted; `None` if that says nothing of who dialled.
+pub(super) fn rejection(error: &ListenError) -> Option<DialFailure> {
+    let ListenError::Transport(TransportError::Other(error)) = error else {
+        return None;
+    };
+    let Unsecured(failure) = error.get_ref()?.downcast_ref()?;
+    Some(failure.clone())
 }
 
 /// The exchange before the pre-shared key is in use failed. Shows its cause, which the error of
@@ -76,6 +91,11 @@ impl std::error::Error for Unsecured {}
 pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> DialFailure {
     let mut next = Some(error);
     while let Some(error) = next {
+        match error.downcast_ref() {
+            Some(SameKey::Itself) => return DialFailure::Itself,
+            Some(SameKey::Twin) => return DialFailure::Twin,
+            None => {}
+        }
         if let Some(NotReached(error)) = error.downcast_ref() {
             return match error.kind() {
                 io::ErrorKind::ConnectionRefused => DialFailure::Refused,
@@ -142,24 +162,6 @@ impl std::fmt::Display for NotReached {
 }
 
 impl std::error::Error for NotReached {}
-
-/// No connection to any of the addresses that a name stands for.
-pub(super) fn unreached(error: dns::Error<Unreached>) -> Unreached {
-    match error {
-        dns::Error::Transport(unreached) => unreached,
-        dns::Error::Dial(errors) => {
-            let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let refused = |error| unreached(error).0.0.kind() == io::ErrorKind::ConnectionRefused;
-            let kind = if !errors.is_empty() && errors.into_iter().all(refused) {
-                io::ErrorKind::ConnectionRefused
-            } else {
-                io::ErrorKind::Other
-            };
-            Unreached::new(io::Error::new(kind, text))
-        }
-        other => Unreached::new(io::Error::other(other.to_string())),
-    }
-}
 
 /// The same kind and text, owned.
 pub(super) fn io_of(error: &(dyn std::error::Error + 'static)) -> io::Error {

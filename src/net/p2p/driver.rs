@@ -1,41 +1,63 @@
 //! Drives the swarm: dials, listens, and hands connections on. It never waits for anybody.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    core::{ConnectedPoint, transport::TransportError, upgrade},
+    core::{
+        ConnectedPoint,
+        transport::{ListenerId, TransportError},
+        upgrade,
+    },
     mdns,
     multiaddr::Protocol,
     swarm::{
-        self, ConnectionId, NetworkBehaviour, SwarmEvent,
+        self, ConnectionId, ListenError, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     behaviour::RawStreams,
-    cause::failure,
+    cause::{failure, rejection},
     key::{from_peer_id, to_peer_id},
     key_pair,
     meter::{Meter, Reading},
     parse_address,
+    resolver::Resolver,
     transport::transport,
 };
 use crate::{
-    model::id::NodeId,
+    model::{address::ip_of, id::NodeId},
     net::{
         Admission, NetConfig, NetError,
-        carrier::{Carrier, CarrierEvent, Connection, DialFailure},
+        addresses::Addresses,
+        carrier::{Carrier, CarrierEvent, Connection, DialFailure, Ears},
     },
 };
 
 /// How many orders wait for the swarm; whoever orders more waits.
 const ORDERS: usize = 64;
+
+/// How long a listener may take to tell its first address.
+const INTERFACES: Duration = Duration::from_secs(1);
+/// What is told of a stranger who dialled.
+const INSECURE: &str = "no secure channel could be agreed: the secrets differ, or it is no node of \
+                        a hub";
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -57,6 +79,7 @@ enum Order {
 /// The way to the swarm.
 struct Handle {
     orders: mpsc::Sender<Order>,
+    resolver: Resolver,
     reading: Reading,
 }
 
@@ -74,7 +97,14 @@ impl Carrier for Handle {
         let mut node = node;
         let mut parsed = Vec::new();
         let mut wrong = String::new();
-        for address in addresses {
+        let mut resolved = Vec::new();
+        for address in &addresses {
+            match self.resolver.resolve(address).await {
+                Ok(addresses) => resolved.extend(addresses),
+                Err(reason) => wrong = reason,
+            }
+        }
+        for address in resolved {
             match parse_address(&address) {
                 // An address that names another node than the one that is looked for is no use.
                 Ok((address, named)) if node.is_none() || named.is_none() || named == node => {
@@ -94,6 +124,10 @@ impl Carrier for Handle {
         outcome.await.map_err(|_| swarm_ended())?
     }
 
+    async fn resolve(&self, seed: &str) -> Result<Vec<String>, String> {
+        self.resolver.resolve(seed).await
+    }
+
     fn metrics(&self) -> Option<String> {
         self.reading.text()
     }
@@ -109,8 +143,10 @@ impl Carrier for Handle {
 /// Listens, and drives the swarm on a task of its own.
 pub(super) async fn start(
     config: NetConfig,
-    events: mpsc::Sender<CarrierEvent>,
+    ears: Ears,
+    resolver: Resolver,
 ) -> Result<Arc<dyn Carrier>, NetError> {
+    let deadline = config.answer_deadline();
     let keys = key_pair(&config.secret_key);
     let secret = match config.admission {
         Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
@@ -118,7 +154,7 @@ pub(super) async fn start(
     };
     let meter = Meter::new();
     let reading = meter.reading();
-    let transport = transport(&meter, &keys, secret, config.answer_deadline())?;
+    let transport = transport(&meter, &keys, secret, deadline)?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -130,47 +166,108 @@ pub(super) async fn start(
         .with_idle_connection_timeout(Duration::ZERO)
         .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
     let mut swarm = Swarm::new(transport, behaviour, me, swarm_config);
+    let mut listeners = HashSet::new();
     for address in &config.listen {
-        let (parsed, _) = parse_address(address)
-            .map_err(|reason| NetError::Address { address: address.clone(), reason })?;
         let refused = |reason| NetError::Listen { address: address.clone(), reason };
-        is_free(&parsed).map_err(|error| refused(error.to_string()))?;
-        swarm.listen_on(parsed).map_err(|error| match error {
-            TransportError::Other(error) => refused(error.to_string()),
-            error => refused(error.to_string()),
-        })?;
+        for resolved in listen_addresses(&resolver, address, deadline).await? {
+            is_free(&resolved).map_err(|error| refused(error.to_string()))?;
+            let listener = swarm.listen_on(resolved).map_err(|error| match error {
+                TransportError::Other(error) => refused(error.to_string()),
+                error => refused(error.to_string()),
+            })?;
+            listeners.insert(listener);
+        }
     }
     let (orders, taken) = mpsc::channel(ORDERS);
-    let driver = Driver { swarm, events, dials: HashMap::new(), meter };
+    let Ears { events, addresses } = ears;
+    let mut driver = Driver { swarm, events, addresses, dials: HashMap::new(), meter };
+    driver.find_interfaces(listeners).await;
     tokio::spawn(driver.run(taken, closed));
-    Ok(Arc::new(Handle { orders, reading }))
+    Ok(Arc::new(Handle { orders, resolver, reading }))
+}
+
+/// The addresses to listen on: a name stands for all that it resolves to.
+async fn listen_addresses(
+    resolver: &Resolver,
+    address: &str,
+    deadline: Duration,
+) -> Result<Vec<Multiaddr>, NetError> {
+    let refused = |reason| NetError::Listen { address: address.to_owned(), reason };
+    let late = |_| refused("its name was not resolved within the deadline".to_owned());
+    let resolved = timeout(deadline, resolver.resolve(address)).await.map_err(late)?;
+    let parse = |text: String| match parse_address(&text) {
+        Ok((address, _)) => Ok(address),
+        Err(reason) => Err(NetError::Address { address: address.to_owned(), reason }),
+    };
+    resolved.map_err(refused)?.into_iter().map(parse).collect()
 }
 
 /// Whether nobody listens there. libp2p shares a port (`SO_REUSEPORT`), so that a second process
 /// on it would not fail, and would silently get half of the connections.
 fn is_free(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
-    let address: Option<IpAddr> = match parts.next() {
-        Some(Protocol::Ip4(address)) => Some(address.into()),
-        Some(Protocol::Ip6(address)) => Some(address.into()),
-        _ => None,
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
     };
-    match (address, parts.next()) {
-        (Some(address), Some(Protocol::Tcp(port))) if port != 0 => {
-            std::net::TcpListener::bind((address, port)).map(drop)
-        }
-        _ => Ok(()),
+    let Some(Protocol::Tcp(port @ 1..)) = parts.next() else {
+        return Ok(());
+    };
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if ip.is_ipv6() {
+        // As libp2p listens: without it `::` would stand for all addresses of IPv4 as well, and a
+        // node that listens on both could listen on one only.
+        socket.set_only_v6(true)?;
     }
+    // What is left of connections that ended is no listener. Elsewhere it means something else.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 struct Driver {
     swarm: Swarm<Behaviour>,
     events: mpsc::Sender<CarrierEvent>,
+    addresses: Arc<Addresses>,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
     meter: Meter,
 }
 
 impl Driver {
+    /// Waits until each listener has told where it listens, and one on all interfaces all of them;
+    /// on no more than [`INTERFACES`], as there may be none of its family. Those that come later
+    /// are told when they come.
+    async fn find_interfaces(&mut self, mut listeners: HashSet<ListenerId>) {
+        let until = Instant::now() + INTERFACES;
+        while !listeners.is_empty() {
+            match timeout_at(until, self.swarm.select_next_some()).await {
+                Ok(event) => {
+                    if let SwarmEvent::NewListenAddr { listener_id, .. } = &event {
+                        listeners.remove(listener_id);
+                    }
+                    self.meter.record(&event);
+                    self.handle(event);
+                }
+                Err(_) => {
+                    tracing::warn!("a listener has no address yet; others are told when it has");
+                    return;
+                }
+            }
+        }
+        // The kernel has handed out the list as a whole: what follows the first is there already,
+        // unless this task has had its share of the runtime. Then it has a second turn.
+        for _ in 0..2 {
+            while let Some(event) = self.swarm.select_next_some().now_or_never() {
+                self.meter.record(&event);
+                self.handle(event);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn run(
         mut self,
         mut orders: mpsc::Receiver<Order>,
@@ -242,7 +339,12 @@ impl Driver {
     fn handle(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
-                self.tell(CarrierEvent::Listening(address.to_string()));
+                tracing::info!(%address, "listening");
+                self.addresses.listens(address.to_string());
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                tracing::info!(%address, "no longer listening");
+                self.addresses.expired(&address.to_string());
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.established(peer_id, connection_id, &endpoint);
@@ -254,12 +356,14 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(address = %send_back_addr, %error, "a connection was not accepted");
+                self.rejected(&send_back_addr, &error);
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed");
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::error!(?addresses, ?reason, "a listener ended");
+                addresses.iter().for_each(|address| self.addresses.expired(&address.to_string()));
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => {
                 let (nodes, is_found) = match event {
@@ -284,6 +388,20 @@ impl Driver {
         }
     }
 
+    /// Tells of a connection that was not accepted, if that says something of who dialled: a port
+    /// that is only looked at is none of that.
+    fn rejected(&self, from: &Multiaddr, error: &ListenError) {
+        let ip = ip_of(&from.to_string()).map_or_else(|| from.to_string(), |ip| ip.to_string());
+        match rejection(error) {
+            Some(DialFailure::Twin) => self.tell(CarrierEvent::Twin(from.to_string())),
+            Some(DialFailure::Insecure(_)) => {
+                let reason = INSECURE.to_owned();
+                self.tell(CarrierEvent::Rejected { from: ip, reason });
+            }
+            _ => {}
+        }
+    }
+
     fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         let ends = self.swarm.behaviour_mut().streams.take(connection);
         let (Some(ends), Some(node)) = (ends, from_peer_id(&peer)) else {
@@ -291,9 +409,13 @@ impl Driver {
             self.swarm.behaviour_mut().streams.drop_connection(connection);
             return;
         };
+        let mut address = endpoint.get_remote_address().clone();
+        if let Some(Protocol::P2p(_)) = address.iter().last() {
+            address.pop();
+        }
         let connected = Connection {
             peer: node,
-            address: endpoint.get_remote_address().to_string(),
+            address: address.to_string(),
             dialled: endpoint.is_dialer(),
             streams: ends.streams.into(),
             incoming: ends.incoming,

@@ -9,14 +9,18 @@ use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use tokio::sync::mpsc;
 
 use super::{DataPlane, NetConfig, NetError, NetEvent, Network, thread};
-use crate::model::{id::NodeId, member::WIRE_VERSION};
+use crate::model::{address::is_service, id::NodeId, member::WIRE_VERSION};
 
 mod behaviour;
 mod cause;
 mod driver;
 mod key;
 mod meter;
+mod resolver;
+mod same_key;
 mod transport;
+
+pub(super) use resolver::Resolver;
 
 pub use key::{KeyFileError, load_or_create_key, node_id};
 
@@ -32,25 +36,27 @@ pub async fn start(
     events: mpsc::Sender<NetEvent>,
     data: Arc<dyn DataPlane>,
 ) -> Result<Arc<dyn Network>, NetError> {
-    start_version(WIRE_VERSION, config, events, data).await
+    start_with(WIRE_VERSION, Resolver::default(), config, events, data).await
 }
 
-/// The same, with another wire version, for tests.
-pub(super) async fn start_version(
+/// The same, with another wire version or resolver, for tests.
+pub(super) async fn start_with(
     version: u16,
+    resolver: Resolver,
     config: NetConfig,
     events: mpsc::Sender<NetEvent>,
     data: Arc<dyn DataPlane>,
 ) -> Result<Arc<dyn Network>, NetError> {
-    for address in config.listen.iter().chain(&config.seeds) {
-        check_address(address).map_err(|reason| {
-            let address = address.clone();
-            NetError::Address { address, reason }
-        })?;
+    let invalid = |address: &String, reason| NetError::Address { address: address.clone(), reason };
+    for address in &config.listen {
+        check_address(address).map_err(|reason| invalid(address, reason))?;
+    }
+    for seed in &config.seeds {
+        check_seed(seed).map_err(|reason| invalid(seed, reason))?;
     }
     let me = node_id(&config.secret_key);
     let start = thread::Start { me, version, config, events, data };
-    thread::start(start, driver::start).await
+    thread::start(start, |config, ears| driver::start(config, ears, resolver)).await
 }
 
 /// Checks a multiaddr to listen on or to dial: `/ip4`, `/ip6`, `/dns`, `/dns4`, `/dns6` with
@@ -60,6 +66,14 @@ pub(super) async fn start_version(
 /// What is wrong with it, in words.
 pub fn check_address(address: &str) -> Result<(), String> {
     parse_address(address).map(drop)
+}
+
+/// Checks a seed: such a multiaddr, or the name of an SRV record.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_seed(seed: &str) -> Result<(), String> {
+    if is_service(seed) { Ok(()) } else { check_address(seed) }
 }
 
 /// The address and the node that is expected there, if the address names one.
@@ -82,8 +96,8 @@ fn parse_address(text: &str) -> Result<(Multiaddr, Option<NodeId>), String> {
             Protocol::Tcp(_),
         ]
         | [Protocol::Dnsaddr(_)] => Ok((address, node)),
-        _ => Err("it must be /ip4, /ip6, /dns4 or /dns6 with /tcp/<port>, or /dnsaddr, and \
-                  nothing else but a trailing /p2p/<peer id>"
+        _ => Err("it must be /ip4, /ip6, /dns, /dns4 or /dns6 with /tcp/<port>, or /dnsaddr, \
+                  and nothing else but a trailing /p2p/<peer id>"
             .to_owned()),
     }
 }

@@ -13,20 +13,20 @@ use libp2p::{
         },
         upgrade,
     },
-    dns,
     identity::Keypair,
     noise,
     pnet::{PnetConfig, PreSharedKey},
-    tcp, yamux,
+    tcp,
 };
 
 use super::{
-    cause::{Unreached, Unsecured, Unshielded, cause, io_of, unreached},
+    cause::{Unreached, Unsecured, Unshielded, cause, io_of},
     meter::Meter,
+    same_key::Multiplexing,
 };
 use crate::net::{NetError, carrier::DialFailure};
 
-/// TCP, names, the pre-shared key if there is one, Noise and Yamux.
+/// TCP, the pre-shared key if there is one, Noise and Yamux.
 pub(super) fn transport(
     meter: &Meter,
     keys: &Keypair,
@@ -37,11 +37,12 @@ pub(super) fn transport(
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let tcp = TransportTimeout::new(tcp, deadline / 2);
     let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
-    let dns = dns::tokio::Transport::system(tcp).map_err(|error| failed(&error))?;
-    let dns = dns.map_err(unreached);
+    let me = keys.public().to_peer_id();
+    let mut run = [0; 16];
+    getrandom::fill(&mut run).map_err(|error| failed(&error))?;
     let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
     let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
-    let shielded = dns.and_then(move |socket, _| async move {
+    let shielded = tcp.and_then(move |socket, _| async move {
         match secret {
             Some(secret) => Ok(Either::Left(secret.handshake(socket).await?)),
             None => Ok::<_, Unshielded>(Either::Right(socket)),
@@ -50,7 +51,7 @@ pub(super) fn transport(
     let secured = shielded
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex_ext(move |peer, _| Multiplexing::new(*peer == me, run))
         .timeout(deadline * 4 / 5);
     // TCP has given up well before that: what is out of time was accepted and not agreed on.
     let secured = Transport::map_err(secured, |error| match &error {

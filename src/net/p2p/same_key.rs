@@ -1,0 +1,109 @@
+//! Tells a node that meets itself from two processes with one key.
+//!
+//! libp2p refuses every connection whose other end has this node's own key, and says no more. So
+//! before that, where others agree on a multiplexer, the two ends exchange a number that differs
+//! for each run: equal numbers mean that a node has dialled itself.
+
+use std::io;
+
+use futures_util::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future::BoxFuture};
+use libp2p::{
+    core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
+    yamux,
+};
+
+/// What follows once a connection is authenticated.
+#[derive(Clone)]
+pub(super) enum Multiplexing {
+    /// The other end has a key of its own.
+    Yamux(Box<yamux::Config>),
+    /// The other end has this node's key; this is the number of this run.
+    SameKey([u8; 16]),
+}
+
+/// The other end has this node's key: no connection is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SameKey {
+    /// It is this node itself.
+    Itself,
+    /// It is another process.
+    Twin,
+}
+
+impl std::fmt::Display for SameKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Itself => "it is this node itself",
+            Self::Twin => "it is another process with this node's own key",
+        })
+    }
+}
+
+impl std::error::Error for SameKey {}
+
+impl Multiplexing {
+    /// With the other end, which has this node's key or not. `run` is random and the same for all
+    /// connections of one run.
+    pub(super) fn new(is_own_key: bool, run: [u8; 16]) -> Self {
+        if is_own_key { Self::SameKey(run) } else { Self::Yamux(Box::default()) }
+    }
+}
+
+impl UpgradeInfo for Multiplexing {
+    type Info = &'static str;
+    type InfoIter = std::iter::Once<Self::Info>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        match self {
+            Self::Yamux(config) => config.protocol_info(),
+            Self::SameKey(_) => std::iter::once("/actix-hub/same-key"),
+        }
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Multiplexing
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = yamux::Muxer<C>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
+        match self {
+            Self::Yamux(config) => Box::pin(config.upgrade_inbound(socket, info)),
+            Self::SameKey(run) => Box::pin(async move { Err(compare(socket, run).await) }),
+        }
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Multiplexing
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = yamux::Muxer<C>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
+        match self {
+            Self::Yamux(config) => Box::pin(config.upgrade_outbound(socket, info)),
+            Self::SameKey(run) => Box::pin(async move { Err(compare(socket, run).await) }),
+        }
+    }
+}
+
+/// Which of the two it is. Bounded by the deadline of the whole upgrade.
+async fn compare<C: AsyncRead + AsyncWrite + Unpin>(mut socket: C, run: [u8; 16]) -> io::Error {
+    let exchange = async {
+        socket.write_all(&run).await?;
+        socket.flush().await?;
+        let mut theirs = [0; 16];
+        socket.read_exact(&mut theirs).await?;
+        io::Result::Ok(if theirs == run { SameKey::Itself } else { SameKey::Twin })
+    };
+    match exchange.await {
+        Ok(which) => io::Error::other(which),
+        Err(error) => error,
+    }
+}

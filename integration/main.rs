@@ -2,6 +2,7 @@
 
 mod admin;
 mod children;
+mod detours;
 mod layers;
 mod moves;
 mod processes;

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::{
     child::{Epoch, Route},
-    frame::{DataFrame, Refusal, ReplyFailure},
+    frame::{DataFrame, PathClosed, PathId, PathStream, PathWord, Refusal, ReplyFailure},
     id::{ChildId, KindName, LaneId, NodeId, NodeRun},
     member::Hello,
     message::{BulkHeader, PeerMessage},
@@ -170,6 +170,8 @@ const REFUSED: u8 = 6;
 const LAST: u8 = 7;
 const LAST_HEARD: u8 = 8;
 const BUDGET: u8 = 9;
+const DIRECT: u8 = 10;
+const PATH: u8 = 11;
 
 const WANTS_REPLY: u8 = 1;
 const HAS_BUDGET: u8 = 2;
@@ -267,8 +269,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             match why {
                 Refusal::Moved(Route { owner, epoch }) => {
                     buffer.put_u8(0);
-                    buffer.put_slice(owner.node.key());
-                    buffer.put_u64_le(owner.nonce);
+                    put_run(buffer, *owner);
                     put_epoch(buffer, *epoch);
                 }
                 Refusal::Stale(epoch) => {
@@ -281,9 +282,57 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
         }
         DataFrame::Last => buffer.put_u8(LAST),
         DataFrame::LastHeard => buffer.put_u8(LAST_HEARD),
+        DataFrame::Direct { number } => {
+            buffer.put_u8(DIRECT);
+            buffer.put_u64_le(*number);
+        }
+        DataFrame::Path { path, word } => {
+            buffer.put_u8(PATH);
+            put_run(buffer, path.origin);
+            buffer.put_u64_le(path.number);
+            put_path_word(buffer, word);
+        }
     }
     let length = u32::try_from(buffer.len() - at - 4).expect("a frame is far below 4 GiB");
     buffer[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn put_path_word(buffer: &mut BytesMut, word: &PathWord) {
+    let stream_of = |stream| match stream {
+        PathStream::Messages => 0,
+        PathStream::States => 1,
+    };
+    match word {
+        PathWord::Open { to } => {
+            buffer.put_u8(0);
+            put_run(buffer, *to);
+        }
+        PathWord::Bytes { stream, bytes } => {
+            buffer.put_u8(1);
+            buffer.put_u8(stream_of(*stream));
+            buffer.put_slice(bytes);
+        }
+        PathWord::Credit { stream, bytes } => {
+            buffer.put_u8(2);
+            buffer.put_u8(stream_of(*stream));
+            buffer.put_u32_le(*bytes);
+        }
+        PathWord::Closed { why } => {
+            buffer.put_u8(3);
+            buffer.put_u8(match why {
+                PathClosed::Replaced => 0,
+                PathClosed::Stranger => 1,
+                PathClosed::NoLink => 2,
+                PathClosed::TooMany => 3,
+                PathClosed::Protocol => 4,
+            });
+        }
+    }
+}
+
+fn put_run(buffer: &mut BytesMut, run: NodeRun) {
+    buffer.put_slice(run.node.key());
+    buffer.put_u64_le(run.nonce);
 }
 
 fn put_epoch(buffer: &mut BytesMut, epoch: Epoch) {
@@ -291,11 +340,11 @@ fn put_epoch(buffer: &mut BytesMut, epoch: Epoch) {
     buffer.put_u64_le(epoch.attempt);
 }
 
-/// A text of at most 65,535 bytes; a longer one is cut at a character.
 fn put_budget(buffer: &mut BytesMut, budget: Duration) {
     buffer.put_u32_le(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
 }
 
+/// A text of at most 65,535 bytes; a longer one is cut at a character.
 fn put_text(buffer: &mut BytesMut, text: &str) {
     let mut end = text.len().min(usize::from(u16::MAX));
     while !text.is_char_boundary(end) {
@@ -364,12 +413,49 @@ impl Reader {
         String::from_utf8(self.0.split_to(length).into()).map_err(|_| malformed("text is no UTF-8"))
     }
 
-    fn route(&mut self) -> Result<Route, WireError> {
+    fn run(&mut self) -> Result<NodeRun, WireError> {
         self.need(32)?;
         let mut key = [0; 32];
         self.0.copy_to_slice(&mut key);
-        let owner = NodeRun { node: NodeId::from_key(key), nonce: self.u64()? };
-        Ok(Route { owner, epoch: self.epoch()? })
+        Ok(NodeRun { node: NodeId::from_key(key), nonce: self.u64()? })
+    }
+
+    fn route(&mut self) -> Result<Route, WireError> {
+        Ok(Route { owner: self.run()?, epoch: self.epoch()? })
+    }
+
+    fn stream(&mut self) -> Result<PathStream, WireError> {
+        match self.u8()? {
+            0 => Ok(PathStream::Messages),
+            1 => Ok(PathStream::States),
+            _ => Err(malformed("unknown stream")),
+        }
+    }
+
+    fn path_word(&mut self) -> Result<PathWord, WireError> {
+        Ok(match self.u8()? {
+            0 => PathWord::Open { to: self.run()? },
+            1 => {
+                let stream = self.stream()?;
+                let bytes = std::mem::take(&mut self.0);
+                if bytes.len() > PathWord::LONGEST {
+                    return Err(malformed("too many bytes of a path at once"));
+                }
+                PathWord::Bytes { stream, bytes }
+            }
+            2 => PathWord::Credit { stream: self.stream()?, bytes: self.u32()? },
+            3 => PathWord::Closed {
+                why: match self.u8()? {
+                    0 => PathClosed::Replaced,
+                    1 => PathClosed::Stranger,
+                    2 => PathClosed::NoLink,
+                    3 => PathClosed::TooMany,
+                    4 => PathClosed::Protocol,
+                    _ => return Err(malformed("unknown reason")),
+                },
+            },
+            _ => return Err(malformed("unknown word of a path")),
+        })
     }
 
     fn rest(self) -> Bytes {
@@ -461,6 +547,15 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
         }
         LAST => reader.end(DataFrame::Last),
         LAST_HEARD => reader.end(DataFrame::LastHeard),
+        DIRECT => {
+            let frame = DataFrame::Direct { number: reader.u64()? };
+            reader.end(frame)
+        }
+        PATH => {
+            let path = PathId { origin: reader.run()?, number: reader.u64()? };
+            let frame = DataFrame::Path { path, word: reader.path_word()? };
+            reader.end(frame)
+        }
         _ => Err(malformed("unknown tag")),
     }
 }
@@ -480,11 +575,30 @@ mod tests {
         (0..=Epoch::LIMIT, 0..=Epoch::LIMIT).prop_map(|(term, attempt)| Epoch { term, attempt })
     }
 
+    fn run() -> impl Strategy<Value = NodeRun> {
+        (any::<[u8; 32]>(), any::<u64>())
+            .prop_map(|(key, nonce)| NodeRun { node: NodeId::from_key(key), nonce })
+    }
+
     fn route() -> impl Strategy<Value = Route> {
-        (any::<[u8; 32]>(), any::<u64>(), epoch()).prop_map(|(key, nonce, epoch)| Route {
-            owner: NodeRun { node: NodeId::from_key(key), nonce },
-            epoch,
-        })
+        (run(), epoch()).prop_map(|(owner, epoch)| Route { owner, epoch })
+    }
+
+    fn path_word() -> impl Strategy<Value = PathWord> {
+        let stream = || prop_oneof![Just(PathStream::Messages), Just(PathStream::States)];
+        let why = prop_oneof![
+            Just(PathClosed::Replaced),
+            Just(PathClosed::Stranger),
+            Just(PathClosed::NoLink),
+            Just(PathClosed::TooMany),
+            Just(PathClosed::Protocol),
+        ];
+        prop_oneof![
+            run().prop_map(|to| PathWord::Open { to }),
+            (stream(), body()).prop_map(|(stream, bytes)| PathWord::Bytes { stream, bytes }),
+            (stream(), any::<u32>()).prop_map(|(stream, bytes)| PathWord::Credit { stream, bytes }),
+            why.prop_map(|why| PathWord::Closed { why }),
+        ]
     }
 
     fn body() -> impl Strategy<Value = Bytes> {
@@ -573,6 +687,11 @@ mod tests {
                 }),
             Just(DataFrame::Last),
             Just(DataFrame::LastHeard),
+            any::<u64>().prop_map(|number| DataFrame::Direct { number }),
+            (run(), any::<u64>(), path_word()).prop_map(|(origin, number, word)| DataFrame::Path {
+                path: PathId { origin, number },
+                word
+            }),
         ]
     }
 
@@ -602,7 +721,10 @@ mod tests {
             append_frame(&mut buffer, &frame);
             let bytes = buffer.freeze().slice(4..);
             let has_rest = matches!(
-                frame, DataFrame::Message { .. } | DataFrame::Reply { outcome: Ok(_), .. }
+                frame,
+                DataFrame::Message { .. }
+                    | DataFrame::Reply { outcome: Ok(_), .. }
+                    | DataFrame::Path { word: PathWord::Bytes { .. }, .. }
             );
             if !has_rest && cut < bytes.len() {
                 prop_assert!(decode_frame(bytes.slice(..bytes.len() - cut)).is_err());

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    How, Limits, Payload, SendFailure, Violation,
+    How, Limits, Payload, SendFailure, Side, Violation,
     gate::{Gate, GateState, Queued, Ticket},
     lane::{Answered, Lane},
 };
@@ -66,7 +66,7 @@ pub(crate) enum Signal<P> {
     /// The child has messages to handle.
     Wake,
     /// There are frames for this peer: call [`Door::write`].
-    Ready(NodeRun),
+    Ready(Side, NodeRun),
     /// [`Door::sweep`] has something to do at that time. Said for what the door times itself; who
     /// lets a message in knows its deadline.
     Sweep(Instant),
@@ -98,7 +98,7 @@ pub(crate) struct Door<P> {
     hearsay: bool,
     /// The owner that a refusal named did not have the child.
     doubt: bool,
-    ready: BTreeSet<NodeRun>,
+    ready: BTreeSet<(Side, NodeRun)>,
     signals: VecDeque<Signal<P>>,
 }
 
@@ -405,20 +405,26 @@ impl<P: Payload> Door<P> {
         }
     }
 
-    /// A link to this peer stands.
-    pub(crate) fn linked(&mut self, run: NodeRun) {
-        // What was ready for the link before was never asked for.
-        self.ready.remove(&run);
-        self.lane.linked(run);
-        self.gate.linked(run);
+    /// The messages of this node's lane for that peer, or the answers to that peer's lanes, go by
+    /// this path from now on: what was on another is void. Numbers rise; a lower one is ignored.
+    pub(crate) fn linked(&mut self, side: Side, run: NodeRun, path: u64) {
+        // What was ready for the path before was never asked for.
+        self.ready.remove(&(side, run));
+        match side {
+            Side::Calls => self.lane.linked(run, path),
+            Side::Answers => self.gate.linked(run, path),
+        }
         self.finish();
     }
 
-    /// The link to this peer broke.
-    pub(crate) fn unlinked(&mut self, run: NodeRun) {
-        self.gate.unlinked(run);
-        self.lane.unlinked(run);
-        self.ready.remove(&run);
+    /// A path to this peer, or of its lanes, is over.
+    pub(crate) fn unlinked(&mut self, side: Side, run: NodeRun, path: u64) {
+        match side {
+            Side::Calls if self.lane.goes_by(run, path) => self.lane.unlinked(run, path),
+            Side::Answers if self.gate.comes_by(run, path) => self.gate.unlinked(run, path),
+            _ => return,
+        }
+        self.ready.remove(&(side, run));
         self.follow();
         self.finish();
     }
@@ -426,22 +432,32 @@ impl<P: Payload> Door<P> {
     /// This run is out: it went down, or left in order.
     pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, left: bool) {
         self.lane.gone(run, left);
-        self.gate.gone(now, run, left, |run| self.lane.is_linked(run));
-        self.ready.remove(&run);
+        self.gate.gone(now, run, left);
+        self.ready.remove(&(Side::Calls, run));
+        self.ready.remove(&(Side::Answers, run));
         self.follow();
         self.finish();
     }
 
-    /// A frame of this peer, of its lane to the child or about this node's.
+    /// A frame of this peer, of its lane to the child or about this node's. What comes by a path
+    /// that is not the current one is ignored: it was sent again, or will be.
     ///
     /// # Errors
     /// The peer broke the protocol; its link must be closed.
     pub(crate) fn frame(
         &mut self,
         now: Instant,
-        from: NodeRun,
+        (from, path): (NodeRun, u64),
         frame: DataFrame,
     ) -> Result<(), Violation> {
+        let current = match Side::of(&frame) {
+            Some(Side::Calls) => self.gate.comes_by(from, path),
+            Some(Side::Answers) => self.lane.goes_by(from, path),
+            None => false,
+        };
+        if !current {
+            return Ok(());
+        }
         let outcome = match frame {
             DataFrame::Open { .. }
             | DataFrame::Message { .. }
@@ -475,26 +491,34 @@ impl<P: Payload> Door<P> {
                 }
                 Ok(())
             }
-            DataFrame::Last | DataFrame::LastHeard => Ok(()),
+            _ => Ok(()),
         };
         self.finish();
         outcome
     }
 
-    /// Gives the frames that this peer is to have, of about `budget` bytes. Tells whether there are
-    /// more; if not, [`Signal::Ready`] says when there are again.
+    /// Gives the frames that this peer is to have by this path, of about `budget` bytes. Tells
+    /// whether there are more; if not, [`Signal::Ready`] says when there are again.
     pub(crate) fn write(
         &mut self,
         now: Instant,
-        to: NodeRun,
+        side: Side,
+        (to, path): (NodeRun, u64),
         mut budget: usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
-        let more = self.gate.write(to, &mut budget, out)
-            || budget == 0
-            || self.lane.write(now, &self.child, to, &mut budget, out);
+        let more = match side {
+            Side::Calls if self.lane.goes_by(to, path) => {
+                self.lane.write(now, &self.child, (to, path), &mut budget, out)
+            }
+            Side::Answers if self.gate.comes_by(to, path) => {
+                self.gate.write((to, path), &mut budget, out)
+            }
+            // It is ready for another path, where it will be asked.
+            _ => return false,
+        };
         if !more {
-            self.ready.remove(&to);
+            self.ready.remove(&(side, to));
         }
         self.finish();
         more
@@ -507,8 +531,8 @@ impl<P: Payload> Door<P> {
         self.time_out(expired);
         self.lane.sweep(now);
         for run in self.lane.thanks(now) {
-            if self.ready.insert(run) {
-                self.signals.push_back(Signal::Ready(run));
+            if self.ready.insert((Side::Calls, run)) {
+                self.signals.push_back(Signal::Ready(Side::Calls, run));
             }
         }
         self.follow();
@@ -529,8 +553,8 @@ impl<P: Payload> Door<P> {
 
     fn spread_news(&mut self) {
         for run in self.gate.take_news() {
-            if self.ready.insert(run) {
-                self.signals.push_back(Signal::Ready(run));
+            if self.ready.insert((Side::Answers, run)) {
+                self.signals.push_back(Signal::Ready(Side::Answers, run));
             }
         }
     }
@@ -546,11 +570,11 @@ impl<P: Payload> Door<P> {
         }
         self.spread_news();
         if let Some(target) = self.lane.target()
-            && !self.ready.contains(&target.owner)
+            && !self.ready.contains(&(Side::Calls, target.owner))
             && self.lane.has_news_for(target.owner)
         {
-            self.ready.insert(target.owner);
-            self.signals.push_back(Signal::Ready(target.owner));
+            self.ready.insert((Side::Calls, target.owner));
+            self.signals.push_back(Signal::Ready(Side::Calls, target.owner));
         }
         if self.gate.has_work() {
             self.signals.push_back(Signal::Wake);

@@ -91,7 +91,7 @@ struct LaneIn {
     /// Everything below has its reply.
     settled: u64,
     refusal: Option<Refusal>,
-    /// Since when its node is known to be unlinked while others went.
+    /// Since when its node is known to have no path here while others went.
     absent: Option<Instant>,
     /// Its node is out: no reply is kept for it until it is heard of again.
     gone: bool,
@@ -165,6 +165,8 @@ pub(crate) struct Gate<P> {
     ended: Option<Epoch>,
     pub(crate) queue: VecDeque<Queued<P>>,
     lanes: BTreeMap<(NodeRun, LaneId), LaneIn>,
+    /// The number of the path by which the lanes of each run come.
+    paths: BTreeMap<NodeRun, u64>,
     started: BTreeMap<Ticket, Started>,
     tickets: u64,
     /// Runs for which there is something to write.
@@ -182,6 +184,7 @@ impl<P: Payload> Gate<P> {
             ended: None,
             queue: VecDeque::new(),
             lanes: BTreeMap::new(),
+            paths: BTreeMap::new(),
             started: BTreeMap::new(),
             tickets: 0,
             news: BTreeSet::new(),
@@ -574,9 +577,20 @@ impl<P: Payload> Gate<P> {
         Ok(())
     }
 
-    /// A link to this run stands: replies that may have been lost with the one before go again,
-    /// whether the child is still here or not.
-    pub(crate) fn linked(&mut self, run: NodeRun) {
+    /// Whether the lanes of that run come by this path.
+    pub(crate) fn comes_by(&self, run: NodeRun, path: u64) -> bool {
+        self.paths.get(&run) == Some(&path)
+    }
+
+    /// The lanes of this run come by this path from now on, and are answered there: replies that may
+    /// have been lost with the one before go again, whether the child is still here or not. A path
+    /// with a lower number than is known is ignored.
+    pub(crate) fn linked(&mut self, run: NodeRun, path: u64) {
+        if self.paths.get(&run).is_some_and(|known| *known >= path) {
+            return;
+        }
+        self.lose(run);
+        self.paths.insert(run, path);
         for ((at, _), lane) in &mut self.lanes {
             if *at == run {
                 lane.gone = false;
@@ -588,8 +602,18 @@ impl<P: Payload> Gate<P> {
         }
     }
 
-    /// The link of this run broke: its sessions are over.
-    pub(crate) fn unlinked(&mut self, run: NodeRun) {
+    /// This path is over.
+    pub(crate) fn unlinked(&mut self, run: NodeRun, path: u64) {
+        if self.comes_by(run, path) {
+            self.lose(run);
+        }
+    }
+
+    /// The sessions of this run are over, as the path is on which they were opened.
+    fn lose(&mut self, run: NodeRun) {
+        if self.paths.remove(&run).is_none() {
+            return;
+        }
         for ((at, _), lane) in &mut self.lanes {
             if *at == run {
                 lane.ok = false;
@@ -607,17 +631,12 @@ impl<P: Payload> Gate<P> {
 
     /// This run is out: its replies are not kept any longer. If it went down it may come back as
     /// the same run, as one that only seemed dead does, and send again what was accepted: its marks
-    /// are kept for [`FORGET_AFTER`], counted from the first that is out after it lost its link.
-    pub(crate) fn gone(
-        &mut self,
-        now: Instant,
-        run: NodeRun,
-        left: bool,
-        is_linked: impl Fn(NodeRun) -> bool,
-    ) {
-        self.unlinked(run);
+    /// are kept for [`FORGET_AFTER`], counted from the first that is out after it lost its path.
+    pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, left: bool) {
+        self.lose(run);
+        let paths = &self.paths;
         self.lanes.retain(|(at, _), lane| {
-            if is_linked(*at) {
+            if paths.contains_key(at) {
                 lane.absent = None;
                 return true;
             }
@@ -636,13 +655,17 @@ impl<P: Payload> Gate<P> {
         std::mem::take(&mut self.news)
     }
 
-    /// Writes what this run is to be told. Tells whether there is more.
+    /// Writes what this run is to be told, if its lanes come by this path. Tells whether there is
+    /// more.
     pub(crate) fn write(
         &mut self,
-        to: NodeRun,
+        (to, path): (NodeRun, u64),
         budget: &mut usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
+        if !self.comes_by(to, path) {
+            return false;
+        }
         for ((_, id), lane) in self.lanes.range_mut((to, LaneId(0))..=(to, LaneId(u64::MAX))) {
             let id = *id;
             if let Some(upto) = lane.owed.take() {

@@ -6,7 +6,7 @@
 //! their owner refuses them or is gone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -68,7 +68,8 @@ pub(crate) struct Lane<P> {
     awaiting: BTreeMap<u64, Awaiting<P>>,
     /// The owner as this lane believes.
     target: Option<Route>,
-    linked: BTreeSet<NodeRun>,
+    /// The number of the path to each run that can be reached.
+    paths: BTreeMap<NodeRun, u64>,
     session: u64,
     /// Whether the session's `Open` was written.
     opened: bool,
@@ -98,7 +99,7 @@ impl<P: Payload> Lane<P> {
             held: VecDeque::new(),
             awaiting: BTreeMap::new(),
             target: None,
-            linked: BTreeSet::new(),
+            paths: BTreeMap::new(),
             session: 0,
             opened: false,
             cursor: 0,
@@ -146,7 +147,7 @@ impl<P: Payload> Lane<P> {
 
     /// Whether no owner is known that might take what is held.
     pub(crate) fn is_astray(&self) -> bool {
-        self.target.is_none_or(|target| !self.linked.contains(&target.owner))
+        self.target.is_none_or(|target| !self.paths.contains_key(&target.owner))
             || self.retry.is_some()
     }
 
@@ -179,7 +180,7 @@ impl<P: Payload> Lane<P> {
     /// Whether something can be written to this run.
     pub(crate) fn has_news_for(&self, run: NodeRun) -> bool {
         self.target.is_some_and(|target| target.owner == run)
-            && self.linked.contains(&run)
+            && self.paths.contains_key(&run)
             && self.retry.is_none()
             && (self.redated && self.cursor > 0 || self.cursor < self.held.len() && self.has_room())
     }
@@ -247,16 +248,33 @@ impl<P: Payload> Lane<P> {
         }
     }
 
-    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
-        self.linked.contains(&run)
+    /// Whether this is the path to that run.
+    pub(crate) fn goes_by(&self, run: NodeRun, path: u64) -> bool {
+        self.paths.get(&run) == Some(&path)
     }
 
-    pub(crate) fn linked(&mut self, run: NodeRun) {
-        self.linked.insert(run);
+    /// Messages for this run go by this path from now on. One with a lower number than is known is
+    /// ignored: the threads that tell may overtake each other.
+    pub(crate) fn linked(&mut self, run: NodeRun, path: u64) {
+        if self.paths.get(&run).is_some_and(|known| *known >= path) {
+            return;
+        }
+        self.lose(run);
+        self.paths.insert(run, path);
     }
 
-    pub(crate) fn unlinked(&mut self, run: NodeRun) {
-        self.linked.remove(&run);
+    /// This path is over.
+    pub(crate) fn unlinked(&mut self, run: NodeRun, path: u64) {
+        if self.goes_by(run, path) {
+            self.lose(run);
+        }
+    }
+
+    /// What is on its way to this run is lost, or will be ignored there.
+    fn lose(&mut self, run: NodeRun) {
+        if self.paths.remove(&run).is_none() {
+            return;
+        }
         self.thank.remove(&run);
         if self.target.is_some_and(|target| target.owner == run) {
             self.drop_ghosts();
@@ -266,7 +284,7 @@ impl<P: Payload> Lane<P> {
 
     /// This run is out. What it may have had ends here; the rest may take another way.
     pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
-        self.unlinked(run);
+        self.lose(run);
         let owner_gone = self.target.is_some_and(|target| target.owner == run);
         let down = || Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown));
         let lost: Vec<u64> = self
@@ -392,18 +410,22 @@ impl<P: Payload> Lane<P> {
         awaiting.into_iter().chain(held).min().unwrap_or(self.next)
     }
 
-    /// Writes what this run is to have. Tells whether there is more.
+    /// Writes what this run is to have, if this is the path to it. Tells whether there is more.
     pub(crate) fn write(
         &mut self,
         now: Instant,
         child: &ChildId,
-        to: NodeRun,
+        (to, path): (NodeRun, u64),
         budget: &mut usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
+        // Another thread may have gone over to another path since it was asked to write.
+        if !self.goes_by(to, path) {
+            return false;
+        }
         let (lane, session) = (self.id, self.session);
         let mut said = false;
-        if self.redated && self.target.is_some_and(|t| t.owner == to) && self.linked.contains(&to) {
+        if self.redated && self.target.is_some_and(|t| t.owner == to) {
             self.redated = false;
             for held in self.held.iter_mut().take(self.cursor) {
                 let deadline = held.deadline();
@@ -422,7 +444,7 @@ impl<P: Payload> Lane<P> {
             }
         }
         while *budget > 0 && self.target.is_some_and(|t| t.owner == to) && self.has_news_for(to) {
-            if self.cursor >= self.held.len() || !self.has_room() || !self.linked.contains(&to) {
+            if self.cursor >= self.held.len() || !self.has_room() {
                 break;
             }
             let settled = self.settled();

@@ -6,12 +6,15 @@
 //! network.
 
 pub(crate) mod door;
+pub(crate) mod forward;
 pub(crate) mod gate;
 pub(crate) mod lane;
 #[cfg(test)]
 mod model_test;
+pub(crate) mod path;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transfer;
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,7 +22,10 @@ use bytes::Bytes;
 
 use crate::{
     error::{MaybeHandled, NotHandled},
-    model::{frame::ReplyFailure, trace::TraceContext},
+    model::{
+        frame::{DataFrame, ReplyFailure},
+        trace::TraceContext,
+    },
 };
 
 /// A message as a lane holds it.
@@ -49,6 +55,34 @@ pub(crate) enum How {
     Send,
     /// It does not: `do_send`, `try_send`.
     Try,
+}
+
+/// Which frames of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// Those of its lanes to another's children.
+    Calls,
+    /// Those of its gates to another's lanes.
+    Answers,
+}
+
+impl Side {
+    /// The side of a frame that is about one lane.
+    pub(crate) fn of(frame: &DataFrame) -> Option<Self> {
+        match frame {
+            DataFrame::Open { .. }
+            | DataFrame::Message { .. }
+            | DataFrame::Budget { .. }
+            | DataFrame::Settled { .. } => Some(Self::Calls),
+            DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
+                Some(Self::Answers)
+            }
+            DataFrame::Last
+            | DataFrame::LastHeard
+            | DataFrame::Direct { .. }
+            | DataFrame::Path { .. } => None,
+        }
+    }
 }
 
 /// The bounds of one door.

@@ -1,5 +1,5 @@
 //! Doors of three nodes for one child on a model network: random interleavings of calls, frames,
-//! broken links, moves, aborts and crashes. Messages are numbers, so that loss, doubling and a
+//! broken links, detours, moves, aborts and crashes. Messages are numbers, so that loss, doubling and a
 //! broken order show. A door is asked to write, to handle and to sweep only when it has said that
 //! it wants to be.
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    Body, How, Limits, Payload, SendFailure,
+    Body, How, Limits, Payload, SendFailure, Side,
     door::{Door, Item, Signal},
     gate::Ticket,
 };
@@ -66,9 +66,18 @@ enum Step {
     /// The oldest asynchronous handler is resolved.
     Resolve,
     Write(usize, usize),
-    Deliver(usize, usize),
+    /// The first frame from one node to another that is on this one of the pipes between them.
+    Deliver(usize, usize, usize),
     Break(usize, usize),
     Link(usize, usize),
+    /// A node's messages for another go by a path of their own from now on, or over the link again.
+    Detour(usize, usize, bool),
+    /// A path is over at the end of its origin, and what the other end has sent is lost.
+    LoseNear(usize, usize),
+    /// A path is over at the other end, and what the origin has sent is lost.
+    LoseFar(usize, usize),
+    /// What is on a path that is not used any more is lost.
+    Forget(usize, usize),
     Freeze(usize),
     /// The successor is built and says so.
     Ready,
@@ -105,9 +114,13 @@ fn calm_step() -> impl Strategy<Value = Step> {
         14 => Just(Step::Handle),
         4 => Just(Step::Resolve),
         16 => pair.clone().prop_map(|(a, b)| Step::Write(a, b)),
-        16 => pair.clone().prop_map(|(a, b)| Step::Deliver(a, b)),
+        16 => (0..NODES, 0..NODES, 0..3_usize).prop_map(|(a, b, n)| Step::Deliver(a, b, n)),
         1 => pair.clone().prop_map(|(a, b)| Step::Break(a, b)),
-        2 => pair.prop_map(|(a, b)| Step::Link(a, b)),
+        2 => pair.clone().prop_map(|(a, b)| Step::Link(a, b)),
+        3 => (0..NODES, 0..NODES, any::<bool>()).prop_map(|(a, b, l)| Step::Detour(a, b, l)),
+        1 => pair.clone().prop_map(|(a, b)| Step::LoseNear(a, b)),
+        1 => pair.clone().prop_map(|(a, b)| Step::LoseFar(a, b)),
+        1 => pair.prop_map(|(a, b)| Step::Forget(a, b)),
         2 => node.clone().prop_map(Step::Freeze),
         3 => Just(Step::Ready),
         1 => Just(Step::Abort),
@@ -151,6 +164,28 @@ enum From {
     Nothing,
 }
 
+/// What travels between two ends.
+#[derive(Clone, Debug)]
+enum Piece {
+    Frame(DataFrame),
+    /// The origin's lanes come this way from here on.
+    Begin(u64),
+    /// The path is over.
+    End,
+}
+
+/// One way of the frames of a node's lanes to another, and of the answers back.
+#[derive(Debug, Default)]
+struct Pipe {
+    /// The number of a path by a third node; `None`: the link, on which each `Begin` has its own.
+    path: Option<u64>,
+    forth: VecDeque<Piece>,
+    back: VecDeque<Piece>,
+}
+
+/// The number of a path, and whether it is the link.
+type Used = (u64, bool);
+
 struct Model {
     now: Instant,
     rough: bool,
@@ -159,11 +194,17 @@ struct Model {
     alive: BTreeSet<usize>,
     lanes: u64,
     links: BTreeSet<(usize, usize)>,
-    wires: BTreeMap<(usize, usize), VecDeque<DataFrame>>,
-    /// Where a session was opened on the link that stands.
+    /// Between the origin and the target of calls.
+    pipes: BTreeMap<(usize, usize), Vec<Pipe>>,
+    paths: u64,
+    /// By which path each origin sends to each target.
+    used: BTreeMap<(usize, usize), Used>,
+    /// By which path each target takes the calls of each origin, as it has heard.
+    heard: BTreeMap<(usize, usize), Used>,
+    /// Where a session was opened on the path that is used.
     opened: BTreeSet<(usize, usize)>,
     /// What the doors have asked for.
-    ready: BTreeSet<(usize, usize)>,
+    ready: BTreeSet<(Side, usize, usize)>,
     woken: BTreeSet<usize>,
     sweeps: BTreeMap<usize, Instant>,
     /// Who has asked where the child is.
@@ -213,7 +254,10 @@ impl Model {
             alive: (0..NODES).collect(),
             lanes: 0,
             links: BTreeSet::new(),
-            wires: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            paths: 0,
+            used: BTreeMap::new(),
+            heard: BTreeMap::new(),
             opened: BTreeSet::new(),
             ready: BTreeSet::new(),
             woken: BTreeSet::new(),
@@ -260,25 +304,128 @@ impl Model {
         self.links.contains(&(a.min(b), a.max(b)))
     }
 
+    fn knows(&self, a: usize, b: usize) -> bool {
+        self.alive.contains(&a) && !self.unheard.contains_key(&(a, b))
+    }
+
     fn link(&mut self, a: usize, b: usize) {
-        let known = |a, b| self.alive.contains(&a) && !self.unheard.contains_key(&(a, b));
-        if a != b && known(a, b) && known(b, a) && self.links.insert((a.min(b), a.max(b))) {
-            self.doors[a].linked(run_of(b));
-            self.doors[b].linked(run_of(a));
+        if a == b || !self.knows(a, b) || !self.knows(b, a) {
+            return;
+        }
+        self.links.insert((a.min(b), a.max(b)));
+        for (origin, target) in [(a, b), (b, a)] {
+            if !self.used.contains_key(&(origin, target)) {
+                self.detour(origin, target, true);
+            }
+        }
+    }
+
+    /// The origin's messages for the target go by a new path, or over the link.
+    fn detour(&mut self, origin: usize, target: usize, link: bool) {
+        let known = self.knows(origin, target) && self.knows(target, origin);
+        if origin == target || !known || link && !self.is_linked(origin, target) {
+            return;
+        }
+        self.paths += 1;
+        let number = self.paths;
+        let pipes = self.pipes.entry((origin, target)).or_default();
+        let pipe = match pipes.iter_mut().find(|pipe| link && pipe.path.is_none()) {
+            Some(pipe) => pipe,
+            None => {
+                let path = (!link).then_some(number);
+                pipes.push(Pipe { path, ..Pipe::default() });
+                pipes.last_mut().expect("pushed above")
+            }
+        };
+        pipe.forth.push_back(Piece::Begin(number));
+        self.used.insert((origin, target), (number, link));
+        self.ready.remove(&(Side::Calls, origin, target));
+        self.doors[origin].linked(Side::Calls, run_of(target), number);
+        self.settle();
+    }
+
+    /// The origin has no path to the target any more.
+    fn lose_calls(&mut self, origin: usize, target: usize) {
+        if let Some((number, _)) = self.used.remove(&(origin, target)) {
+            self.ready.remove(&(Side::Calls, origin, target));
+            self.doors[origin].unlinked(Side::Calls, run_of(target), number);
+        }
+    }
+
+    /// The target has no path of the origin's calls any more.
+    fn lose_answers(&mut self, origin: usize, target: usize) {
+        if let Some((number, _)) = self.heard.remove(&(origin, target)) {
+            self.opened.remove(&(origin, target));
+            self.ready.remove(&(Side::Answers, target, origin));
+            self.doors[target].unlinked(Side::Answers, run_of(origin), number);
+        }
+    }
+
+    fn pipe(&mut self, origin: usize, target: usize, (number, link): Used) -> Option<&mut Pipe> {
+        let path = (!link).then_some(number);
+        self.pipes.get_mut(&(origin, target))?.iter_mut().find(|pipe| pipe.path == path)
+    }
+
+    fn lose_near(&mut self, origin: usize, target: usize) {
+        if let Some(used @ (_, false)) = self.used.get(&(origin, target)).copied() {
+            self.lose_calls(origin, target);
+            if let Some(pipe) = self.pipe(origin, target, used) {
+                pipe.back.clear();
+                pipe.forth.push_back(Piece::End);
+            }
             self.settle();
         }
     }
 
-    fn cut(&mut self, a: usize, b: usize) {
-        if self.links.remove(&(a.min(b), a.max(b))) {
-            for (from, to) in [(a, b), (b, a)] {
-                self.wires.remove(&(from, to));
-                self.ready.remove(&(from, to));
-                self.opened.remove(&(from, to));
-                self.doors[from].unlinked(run_of(to));
+    fn lose_far(&mut self, origin: usize, target: usize) {
+        if let Some(heard @ (_, false)) = self.heard.get(&(origin, target)).copied() {
+            self.lose_answers(origin, target);
+            if let Some(pipe) = self.pipe(origin, target, heard) {
+                pipe.forth.clear();
+                pipe.back.push_back(Piece::End);
             }
             self.settle();
         }
+    }
+
+    fn forget(&mut self, origin: usize, target: usize) {
+        let used = self.used.get(&(origin, target)).copied();
+        if let Some(pipes) = self.pipes.get_mut(&(origin, target)) {
+            pipes.retain(|pipe| match pipe.path {
+                None => true,
+                Some(path) => used == Some((path, false)),
+            });
+        }
+    }
+
+    /// Everything between two nodes breaks.
+    fn cut(&mut self, a: usize, b: usize) {
+        self.links.remove(&(a.min(b), a.max(b)));
+        for (origin, target) in [(a, b), (b, a)] {
+            self.pipes.remove(&(origin, target));
+            self.lose_calls(origin, target);
+            self.lose_answers(origin, target);
+        }
+        self.settle();
+    }
+
+    /// The link between two nodes breaks; their paths by others stand.
+    fn break_link(&mut self, a: usize, b: usize) {
+        if !self.links.remove(&(a.min(b), a.max(b))) {
+            return;
+        }
+        for (origin, target) in [(a, b), (b, a)] {
+            if let Some(pipes) = self.pipes.get_mut(&(origin, target)) {
+                pipes.retain(|pipe| pipe.path.is_some());
+            }
+            if matches!(self.used.get(&(origin, target)), Some((_, true))) {
+                self.lose_calls(origin, target);
+            }
+            if matches!(self.heard.get(&(origin, target)), Some((_, true))) {
+                self.lose_answers(origin, target);
+            }
+        }
+        self.settle();
     }
 
     fn tell_route(&mut self, node: usize) {
@@ -294,10 +441,14 @@ impl Model {
                     Signal::Wake => {
                         self.woken.insert(node);
                     }
-                    Signal::Ready(run) => {
+                    Signal::Ready(side, run) => {
                         let to = (0..NODES).find(|n| run_of(*n) == run).expect("a known node");
-                        if self.is_linked(node, to) {
-                            self.ready.insert((node, to));
+                        let has_path = match side {
+                            Side::Calls => self.used.contains_key(&(node, to)),
+                            Side::Answers => self.heard.contains_key(&(to, node)),
+                        };
+                        if has_path {
+                            self.ready.insert((side, node, to));
                         }
                     }
                     Signal::Sweep(at) => {
@@ -394,27 +545,120 @@ impl Model {
     }
 
     fn write(&mut self, from: usize, to: usize) {
-        if !self.ready.contains(&(from, to)) {
-            return;
+        for side in [Side::Answers, Side::Calls] {
+            if !self.ready.contains(&(side, from, to)) {
+                continue;
+            }
+            let used = match side {
+                Side::Calls => self.used.get(&(from, to)),
+                Side::Answers => self.heard.get(&(to, from)),
+            };
+            let used = *used.expect("nothing is ready without a path");
+            let mut frames = VecDeque::new();
+            let more =
+                self.doors[from].write(self.now, side, (run_of(to), used.0), 200, &mut |frame| {
+                    frames.push_back(Piece::Frame(frame));
+                });
+            if !more {
+                self.ready.remove(&(side, from, to));
+            }
+            // Without a pipe they are lost.
+            match side {
+                Side::Calls => {
+                    if let Some(pipe) = self.pipe(from, to, used) {
+                        pipe.forth.extend(frames);
+                    }
+                }
+                Side::Answers => {
+                    if let Some(pipe) = self.pipe(to, from, used) {
+                        pipe.back.extend(frames);
+                    }
+                }
+            }
+            self.settle();
         }
-        let wire = self.wires.entry((from, to)).or_default();
-        let more =
-            self.doors[from].write(self.now, run_of(to), 200, &mut |frame| wire.push_back(frame));
-        if !more {
-            self.ready.remove(&(from, to));
-        }
-        self.settle();
     }
 
-    fn deliver(&mut self, from: usize, to: usize) {
-        let Some(frame) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else {
+    /// Whether something is on its way from one node to another.
+    fn carries(&self, from: usize, to: usize) -> bool {
+        let forth = self.pipes.get(&(from, to)).into_iter().flatten().map(|pipe| &pipe.forth);
+        let back = self.pipes.get(&(to, from)).into_iter().flatten().map(|pipe| &pipe.back);
+        forth.chain(back).any(|wire| !wire.is_empty())
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, pick: usize) {
+        let mut wires: Vec<(Side, Option<u64>, &mut VecDeque<Piece>)> = Vec::new();
+        if from == to {
             return;
+        }
+        for (ends, pipes) in &mut self.pipes {
+            for pipe in pipes {
+                let path = pipe.path;
+                if *ends == (from, to) {
+                    wires.push((Side::Calls, path, &mut pipe.forth));
+                } else if *ends == (to, from) {
+                    wires.push((Side::Answers, path, &mut pipe.back));
+                }
+            }
+        }
+        wires.retain(|(_, _, wire)| !wire.is_empty());
+        if wires.is_empty() {
+            return;
+        }
+        let pick = pick % wires.len();
+        let (side, path, wire) = wires.swap_remove(pick);
+        let Some(piece) = wire.pop_front() else { return };
+        let frame = match piece {
+            Piece::Begin(number) => {
+                // It travels with what is behind it.
+                let is_last = wire.is_empty();
+                let known = self.heard.get(&(from, to));
+                if known.is_none_or(|(known, _)| *known < number) {
+                    self.heard.insert((from, to), (number, path.is_none()));
+                    self.opened.remove(&(from, to));
+                    self.ready.remove(&(Side::Answers, to, from));
+                    self.doors[to].linked(Side::Answers, run_of(from), number);
+                    self.settle();
+                }
+                if !is_last {
+                    self.deliver(from, to, pick);
+                }
+                return;
+            }
+            Piece::End => {
+                match (side, path) {
+                    (Side::Calls, Some(path))
+                        if self.heard.get(&(from, to)) == Some(&(path, false)) =>
+                    {
+                        self.lose_answers(from, to);
+                    }
+                    (Side::Answers, Some(path))
+                        if self.used.get(&(to, from)) == Some(&(path, false)) =>
+                    {
+                        self.lose_calls(to, from);
+                    }
+                    _ => {}
+                }
+                return self.settle();
+            }
+            Piece::Frame(frame) => frame,
         };
-        if matches!(frame, DataFrame::Open { .. }) {
+        let current = match side {
+            Side::Calls => self.heard.get(&(from, to)),
+            Side::Answers => self.used.get(&(to, from)),
+        };
+        // A path names itself. What comes over the link is taken if the link is used.
+        let number = match (path, current) {
+            (Some(path), _) => path,
+            (None, Some((number, true))) => *number,
+            (None, _) => return,
+        };
+        let is_current = current.is_some_and(|(current, _)| *current == number);
+        if is_current && matches!(frame, DataFrame::Open { .. }) {
             self.opened.insert((from, to));
         }
         self.doors[to]
-            .frame(self.now, run_of(from), frame)
+            .frame(self.now, (run_of(from), number), frame)
             .expect("doors keep to the protocol with each other");
         self.settle();
     }
@@ -522,23 +766,19 @@ impl Model {
             return;
         }
         // What is on its way to its lane finds nobody.
-        for from in 0..NODES {
-            if let Some(wire) = self.wires.get_mut(&(from, node)) {
-                wire.retain(|frame| {
-                    !matches!(
-                        frame,
-                        DataFrame::Accepted { .. }
-                            | DataFrame::Reply { .. }
-                            | DataFrame::Refused { .. }
-                    )
-                });
+        for target in 0..NODES {
+            for pipe in self.pipes.get_mut(&(node, target)).into_iter().flatten() {
+                pipe.back.retain(|piece| !matches!(piece, Piece::Frame(_)));
             }
         }
-        self.ready.retain(|(from, _)| *from != node);
+        self.ready.retain(|(_, from, _)| *from != node);
         self.doors[node] = self.door(node);
         for other in 0..NODES {
-            if self.is_linked(node, other) {
-                self.doors[node].linked(run_of(other));
+            if let Some((number, _)) = self.used.get(&(node, other)) {
+                self.doors[node].linked(Side::Calls, run_of(other), *number);
+            }
+            if let Some((number, _)) = self.heard.get(&(other, node)) {
+                self.doors[node].linked(Side::Answers, run_of(other), *number);
             }
         }
         self.tell_route(node);
@@ -597,17 +837,21 @@ impl Model {
         // It answers everything before it goes.
         for _ in 0..50 {
             for other in 0..NODES {
-                while self.wires.get(&(other, node)).is_some_and(|wire| !wire.is_empty()) {
-                    self.deliver(other, node);
+                while self.carries(other, node) {
+                    self.deliver(other, node, 0);
                 }
                 self.write(node, other);
-                while self.wires.get(&(node, other)).is_some_and(|wire| !wire.is_empty()) {
-                    self.deliver(node, other);
+                while self.carries(node, other) {
+                    self.deliver(node, other, 0);
                 }
             }
         }
-        // Who has no link to it does not know that it has answered.
-        let left: Vec<usize> = (0..NODES).filter(|n| self.is_linked(*n, node)).collect();
+        // Who has no path to it does not know that it has answered.
+        let answered = |n: &usize| {
+            let used = self.used.get(&(*n, node));
+            used.is_some() && used == self.heard.get(&(*n, node))
+        };
+        let left: Vec<usize> = (0..NODES).filter(answered).collect();
         self.out(node, false);
         for other in left {
             self.unheard.insert((other, node), true);
@@ -678,9 +922,13 @@ impl Model {
             Step::Handle => self.handle(),
             Step::Resolve => self.resolve_one(),
             Step::Write(a, b) => self.write(a, b),
-            Step::Deliver(a, b) => self.deliver(a, b),
-            Step::Break(a, b) => self.cut(a, b),
+            Step::Deliver(a, b, pick) => self.deliver(a, b, pick),
+            Step::Break(a, b) => self.break_link(a, b),
             Step::Link(a, b) => self.link(a, b),
+            Step::Detour(a, b, link) => self.detour(a, b, link),
+            Step::LoseNear(a, b) => self.lose_near(a, b),
+            Step::LoseFar(a, b) => self.lose_far(a, b),
+            Step::Forget(a, b) => self.forget(a, b),
             Step::Freeze(to) => self.freeze(to),
             Step::Ready => self.build(),
             Step::Abort => self.abort(),
@@ -713,12 +961,13 @@ impl Model {
                 self.hear(node);
             }
         }
-        for a in 0..NODES {
-            for b in 0..a {
-                self.link(a, b);
-            }
-        }
         for round in 0..120 {
+            // A path that is lost is replaced when its origin hears of it.
+            for a in 0..NODES {
+                for b in 0..a {
+                    self.link(a, b);
+                }
+            }
             for node in 0..NODES {
                 self.tell_route(node);
                 self.sought(node);
@@ -726,8 +975,8 @@ impl Model {
             for a in 0..NODES {
                 for b in 0..NODES {
                     self.write(a, b);
-                    while self.wires.get(&(a, b)).is_some_and(|wire| !wire.is_empty()) {
-                        self.deliver(a, b);
+                    while self.carries(a, b) {
+                        self.deliver(a, b, 0);
                     }
                 }
             }
@@ -799,8 +1048,8 @@ fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
             Step::Ask(1),
             Step::Sought(1),
             Step::Write(1, 0),
-            Step::Deliver(1, 0),
-            Step::Deliver(1, 0),
+            Step::Deliver(1, 0, 0),
+            Step::Deliver(1, 0, 0),
             Step::Handle,
             Step::Freeze(2),
             Step::Ready,
@@ -809,7 +1058,7 @@ fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
             Step::Open,
             Step::Break(0, 1),
             Step::Write(2, 1),
-            Step::Deliver(2, 1),
+            Step::Deliver(2, 1, 0),
             Step::Tells(1),
         ],
     );
@@ -823,8 +1072,8 @@ fn what_was_accepted_is_told_though_the_child_is_already_on_its_way_back() {
             Step::Tell(2),
             Step::Tells(2),
             Step::Write(2, 0),
-            Step::Deliver(2, 0),
-            Step::Deliver(2, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Deliver(2, 0, 0),
             Step::Handle,
             Step::Freeze(2),
             Step::Ready,
@@ -844,13 +1093,13 @@ fn a_door_that_owes_an_owner_word_of_its_replies_is_not_dropped() {
             Step::Ask(2),
             Step::Sought(2),
             Step::Write(2, 0),
-            Step::Deliver(2, 0),
-            Step::Deliver(2, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Deliver(2, 0, 0),
             Step::Handle,
             Step::Write(0, 2),
-            Step::Deliver(0, 2),
+            Step::Deliver(0, 2, 0),
             Step::Freeze(1),
-            Step::Deliver(0, 2),
+            Step::Deliver(0, 2, 0),
             Step::Prune(2),
             Step::Ready,
             Step::Commit,
@@ -867,8 +1116,8 @@ fn what_an_owner_before_accepted_and_then_forgot_is_not_handled_by_a_successor_h
             Step::Sought(1),
             Step::Write(1, 0),
             Step::Tell(1),
-            Step::Deliver(1, 0),
-            Step::Deliver(1, 0),
+            Step::Deliver(1, 0, 0),
+            Step::Deliver(1, 0, 0),
             Step::Handle,
             Step::Freeze(1),
             Step::Ready,

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Body, How, Limits, Payload, SendFailure,
+    Body, How, Limits, Payload, SendFailure, Side,
     door::{Door, Item, Signal},
 };
 use crate::{
@@ -61,6 +61,22 @@ fn owned_by(node: u8, attempt: u64) -> Option<Route> {
     Some(Route { owner: run_of(node), epoch: epoch(attempt) })
 }
 
+const SIDES: [Side; 2] = [Side::Answers, Side::Calls];
+/// The number of every path: one link at a time.
+const PATH: u64 = 1;
+
+fn link(door: &mut Door<Call>, node: u8) {
+    for side in SIDES {
+        door.linked(side, run_of(node), PATH);
+    }
+}
+
+fn unlink(door: &mut Door<Call>, node: u8) {
+    for side in SIDES {
+        door.unlinked(side, run_of(node), PATH);
+    }
+}
+
 /// What the door wants, but for wake-ups and readiness.
 fn wants(door: &mut Door<Call>) -> Vec<String> {
     let mut wants = Vec::new();
@@ -74,7 +90,7 @@ fn wants(door: &mut Door<Call>) -> Vec<String> {
                     Err(SendFailure::MaybeHandled(why)) => format!("{}: maybe: {why:?}", payload.0),
                 });
             }
-            Signal::Wake | Signal::Ready(_) | Signal::Sweep(_) => {}
+            Signal::Wake | Signal::Ready(..) | Signal::Sweep(_) => {}
         }
     }
     wants
@@ -82,13 +98,15 @@ fn wants(door: &mut Door<Call>) -> Vec<String> {
 
 fn written(from: &mut Door<Call>, now: Instant, to: u8) -> Vec<DataFrame> {
     let mut frames = Vec::new();
-    from.write(now, run_of(to), 10_000, &mut |frame| frames.push(frame));
+    for side in SIDES {
+        from.write(now, side, (run_of(to), PATH), 10_000, &mut |frame| frames.push(frame));
+    }
     frames
 }
 
 fn carry(from: &mut Door<Call>, now: Instant, pair: (u8, u8), to: &mut Door<Call>) {
     for frame in written(from, now, pair.1) {
-        to.frame(now, run_of(pair.0), frame).expect("the protocol is kept");
+        to.frame(now, (run_of(pair.0), PATH), frame).expect("the protocol is kept");
     }
 }
 
@@ -133,8 +151,8 @@ fn an_answer_says_nothing_of_messages_that_came_after_the_question() {
 fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadline() {
     let now = Instant::now();
     let (mut caller, mut owner) = (door(1), door(2));
-    caller.linked(run_of(2));
-    owner.linked(run_of(1));
+    link(&mut caller, 2);
+    link(&mut owner, 1);
     caller.route(owned_by(2, 0));
     caller.enter(call(1), true, How::Send).expect("it is taken");
     // The owner has stopped the child and forgotten that it ever had it.
@@ -150,7 +168,7 @@ fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadli
 fn messages_for_a_stopped_child_do_not_wait_for_a_dead_node_that_once_had_it() {
     let now = Instant::now();
     let mut door = door(1);
-    door.linked(run_of(2));
+    link(&mut door, 2);
     // It was here, went to another node, and was stopped there; then that node died.
     door.open(epoch(0), &[]);
     door.close();
@@ -178,10 +196,10 @@ fn messages_do_not_wait_for_a_child_that_was_started_and_stopped_while_its_home_
 /// A caller whose message was refused by an owner before, which names one that knows nothing.
 fn sent_on_to_nobody(now: Instant) -> (Door<Call>, Door<Call>) {
     let (mut caller, mut old, mut new) = (door(1), door(2), door(3));
-    caller.linked(run_of(2));
-    caller.linked(run_of(3));
-    old.linked(run_of(1));
-    new.linked(run_of(1));
+    link(&mut caller, 2);
+    link(&mut caller, 3);
+    link(&mut old, 1);
+    link(&mut new, 1);
     old.open(epoch(0), &[]);
     caller.route(owned_by(2, 0));
     caller.enter(call(1), true, How::Send).expect("it is taken");
@@ -233,8 +251,8 @@ fn a_child_that_its_home_knows_is_waited_for_where_a_refusal_says_that_it_comes(
 fn a_longer_wait_is_told_to_the_owner_after_the_message_has_gone() {
     let began = Instant::now();
     let (mut caller, mut owner) = (door(1), door(2));
-    caller.linked(run_of(2));
-    owner.linked(run_of(1));
+    link(&mut caller, 2);
+    link(&mut owner, 1);
     owner.open(epoch(0), &[]);
     caller.route(owned_by(2, 0));
     let second = Duration::from_secs(1);
@@ -264,10 +282,10 @@ fn a_longer_wait_is_told_to_the_owner_after_the_message_has_gone() {
 fn what_the_owner_before_has_handled_is_not_handled_again_by_its_successor() {
     let now = Instant::now();
     let (mut caller, mut old, mut new) = (door(1), door(2), door(3));
-    caller.linked(run_of(2));
-    caller.linked(run_of(3));
-    old.linked(run_of(1));
-    new.linked(run_of(1));
+    link(&mut caller, 2);
+    link(&mut caller, 3);
+    link(&mut old, 1);
+    link(&mut new, 1);
     old.open(epoch(0), &[]);
     caller.route(owned_by(2, 0));
     caller.enter(call(1), false, How::Try).expect("it is taken");
@@ -297,8 +315,8 @@ fn a_node_that_seemed_dead_sends_again_and_is_not_handled_twice() {
     let now = Instant::now();
     let (mut caller, mut owner) = (door(1), door(2));
     for _ in 0..2 {
-        caller.linked(run_of(2));
-        owner.linked(run_of(1));
+        link(&mut caller, 2);
+        link(&mut owner, 1);
         owner.open(epoch(0), &[]);
         caller.route(owned_by(2, 0));
         if caller.queued() == 0 {
@@ -306,7 +324,7 @@ fn a_node_that_seemed_dead_sends_again_and_is_not_handled_twice() {
         }
         carry(&mut caller, now, (1, 2), &mut owner);
         // What the owner says is lost: it takes the caller for dead.
-        caller.unlinked(run_of(2));
+        unlink(&mut caller, 2);
         let handled = handle(&mut owner, now);
         owner.gone(now, run_of(1), false);
         assert!(handled.is_none_or(|number| number == 1));
@@ -328,4 +346,83 @@ fn a_full_queue_refuses_a_message_and_keeps_its_order() {
     let now = Instant::now();
     let handled: Vec<u8> = std::iter::from_fn(|| handle(&mut door, now)).collect();
     assert_eq!(handled, [0, 1, 2, 3, 4, 5, 6, 7, 9]);
+}
+
+#[test]
+fn frames_of_a_path_that_is_not_the_current_one_are_ignored_at_both_ends() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    link(&mut caller, 2);
+    link(&mut owner, 1);
+    owner.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    let old = written(&mut caller, now, 2);
+    assert_eq!(old.len(), 2);
+    // The caller goes over to another path before anything has arrived.
+    let path = PATH + 1;
+    caller.linked(Side::Calls, run_of(2), path);
+    assert_eq!(written(&mut caller, now, 2), [], "the old path is not written to any more");
+    let mut new = Vec::new();
+    caller.write(now, Side::Calls, (run_of(2), path), 10_000, &mut |frame| new.push(frame));
+    assert_eq!(new.len(), 2);
+    owner.linked(Side::Answers, run_of(1), path);
+    for frame in new {
+        owner.frame(now, (run_of(1), path), frame).expect("the protocol is kept");
+    }
+    // What was on the old one arrives late, and once more by what is no path at all.
+    for (path, frame) in old.iter().flat_map(|frame| [(PATH, frame), (9, frame)]) {
+        owner.frame(now, (run_of(1), path), frame.clone()).expect("it is ignored");
+    }
+    assert_eq!(handle(&mut owner, now), Some(1));
+    assert_eq!(handle(&mut owner, now), None);
+    let mut answers = Vec::new();
+    owner.write(now, Side::Answers, (run_of(1), path), 10_000, &mut |f| answers.push(f));
+    for frame in &answers {
+        caller.frame(now, (run_of(2), PATH), frame.clone()).expect("it is ignored");
+    }
+    assert_eq!(wants(&mut caller), [""; 0]);
+    for frame in answers {
+        caller.frame(now, (run_of(2), path), frame).expect("the protocol is kept");
+    }
+    assert_eq!(wants(&mut caller), ["1: ok"]);
+}
+
+#[test]
+fn a_path_that_is_told_late_does_not_replace_a_newer_one() {
+    let now = Instant::now();
+    let mut caller = door(1);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    caller.linked(Side::Calls, run_of(2), 7);
+    caller.linked(Side::Calls, run_of(2), 6);
+    caller.unlinked(Side::Calls, run_of(2), 6);
+    let mut frames = 0;
+    caller.write(now, Side::Calls, (run_of(2), 6), 10_000, &mut |_| frames += 1);
+    assert_eq!(frames, 0);
+    caller.write(now, Side::Calls, (run_of(2), 7), 10_000, &mut |_| frames += 1);
+    assert_eq!(frames, 2);
+}
+
+#[test]
+fn a_reply_that_was_lost_with_a_path_is_sent_again_on_the_next() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    link(&mut caller, 2);
+    link(&mut owner, 1);
+    owner.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    carry(&mut caller, now, (1, 2), &mut owner);
+    assert_eq!(handle(&mut owner, now), Some(1));
+    assert!(!written(&mut owner, now, 1).is_empty(), "it is lost");
+    owner.linked(Side::Answers, run_of(1), 2);
+    caller.linked(Side::Calls, run_of(2), 2);
+    let mut answers = Vec::new();
+    owner.write(now, Side::Answers, (run_of(1), 2), 10_000, &mut |f| answers.push(f));
+    for frame in answers {
+        caller.frame(now, (run_of(2), 2), frame).expect("the protocol is kept");
+    }
+    assert_eq!(wants(&mut caller), ["1: ok"]);
+    assert_eq!(handle(&mut owner, now), None);
 }

@@ -83,6 +83,8 @@ pub(crate) struct Core {
     pub(crate) leaving: bool,
     /// Runs that this node has a link to.
     pub(crate) linked: BTreeSet<NodeRun>,
+    /// Members to which messages and states can go: over their link, or by another one.
+    pub(crate) reachable: BTreeSet<NodeRun>,
     pub(crate) registry: Registry,
     /// Where messages go, as was told last.
     routes: BTreeMap<ChildId, Route>,
@@ -111,6 +113,7 @@ impl Core {
             synced: false,
             leaving: false,
             linked: BTreeSet::new(),
+            reachable: BTreeSet::new(),
             registry: Registry::new(me),
             routes: BTreeMap::new(),
             hints: BTreeMap::new(),
@@ -128,6 +131,11 @@ impl Core {
         self.view_id = view.id();
         self.placeable =
             view.members.values().filter(|member| member.takes_children()).cloned().collect();
+        let runs = |view: &View| view.members.values().map(Member::run).collect::<BTreeSet<_>>();
+        let members = runs(&view);
+        if members != runs(&self.view) {
+            self.effects.push_back(Effect::Members { runs: members });
+        }
         self.view = view;
         self.kinds.retain(|run, _| self.view.is_live(*run) || *run == self.me);
         self.sort_kinds();
@@ -264,6 +272,11 @@ impl Core {
 
     pub(crate) fn is_live(&self, run: NodeRun) -> bool {
         self.view.is_live(run)
+    }
+
+    /// Whether states can go to this run: over its link, or by another member.
+    pub(crate) fn reaches(&self, run: NodeRun) -> bool {
+        self.reachable.contains(&run)
     }
 
     /// The home of a child: where its starts, stops and takeovers are serialised.

@@ -1,6 +1,10 @@
 //! What goes into an engine and what comes out of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     distribution::Distribution, membership::founding::Founding, partition::PartitionTolerance,
@@ -127,6 +131,14 @@ pub enum Event {
         id: RequestId,
         /// What is asked.
         request: Request,
+    },
+    /// Messages and states for that run cannot go by the member that [`Effect::Path`] named: it
+    /// refused, or a link on the way broke. They go nowhere until another `Path` says how.
+    PathLost {
+        /// The run that they are for.
+        to: NodeRun,
+        /// The member between.
+        by: NodeRun,
     },
     /// Messages of this node wait for a child that it has not heard of: answered with
     /// [`Effect::Sought`].
@@ -396,6 +408,20 @@ pub enum Effect {
         run: NodeRun,
         /// Whether it said Bye.
         left: bool,
+    },
+    /// User messages and states of this node for that run go by this member from now on, and not
+    /// over its link even if there is one; [`Event::PathLost`] tells if they cannot. How the run's
+    /// own messages come here is decided there.
+    Path {
+        /// The run that they are for.
+        to: NodeRun,
+        /// A member with a link to this node and to that run. `None`: its link, if there is one.
+        by: Option<NodeRun>,
+    },
+    /// The runs that are in, this node's included. Paths of others are taken only if all three are.
+    Members {
+        /// All of them.
+        runs: BTreeSet<NodeRun>,
     },
     /// Whether gates may start handlers and let replies out; a pause makes them invalid until
     /// peers confirm that this incarnation still counts.

@@ -48,7 +48,7 @@ use self::{
     membership::{MemberOutput, Membership},
     probation::Probation,
     registry::Registry,
-    relay::Reached,
+    relay::{Detours, Reached},
     settle::{Missing, Said, Settle},
     sync::Sync,
     takeover::Rolls,
@@ -82,6 +82,7 @@ pub struct Engine {
     leave: Leave,
     probation: Probation,
     reached: Reached,
+    detours: Detours,
     /// Somebody may be reached in another way.
     ways_changed: bool,
     /// Whose state waits to be merged.
@@ -103,6 +104,7 @@ impl Engine {
     #[must_use]
     pub fn new(config: EngineConfig, now: Instant) -> Self {
         let membership = Membership::new(&config, now);
+        let detours = Detours::new(config.settings.heartbeat);
         let sync = Sync::new(config.settings.digest, config.seed);
         let mut engine = Self {
             core: Core::new(config, now),
@@ -115,6 +117,7 @@ impl Engine {
             leave: Leave::default(),
             probation: Probation::default(),
             reached: Reached::default(),
+            detours,
             ways_changed: true,
             looks: 0,
             diverged_from: BTreeMap::new(),
@@ -131,6 +134,7 @@ impl Engine {
         self.core.now = self.core.now.max(now);
         let now = self.core.now;
         self.membership.tick(now);
+        self.ways_changed |= self.detours.deadline().is_some_and(|at| at <= now);
         self.timers();
         match event {
             Event::Tick => {}
@@ -149,6 +153,10 @@ impl Engine {
                 self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(run.node);
+                self.ways_changed = true;
+            }
+            Event::PathLost { to, by } => {
+                self.detours.lost(now, to, by);
                 self.ways_changed = true;
             }
             Event::Seed { seed, outcome } => self.membership.seed(now, seed, outcome),
@@ -263,7 +271,8 @@ impl Engine {
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let deadlines = [self.core.next_timer(), self.membership.deadline(), self.sync.deadline()];
+        let own = [self.core.next_timer(), self.detours.deadline()];
+        let deadlines = own.into_iter().chain([self.membership.deadline(), self.sync.deadline()]);
         deadlines.into_iter().flatten().min()
     }
 
@@ -576,10 +585,14 @@ impl Engine {
 
     /// Who is reached in another way than before is told again what may have been lost.
     fn look_at_ways(&mut self) {
-        let core = &mut self.core;
-        let now = core.now;
-        let me = core.me.node;
-        for (run, way) in self.reached.look(&mut self.membership, &core.view, me) {
+        let (core, members) = (&mut self.core, &mut self.membership);
+        let (me, now) = (core.me, core.now);
+        let changed = self.reached.look(members, &core.view, me.node);
+        for (to, by) in self.detours.look(now, members, &core.view, me.node) {
+            core.effects.push_back(Effect::Path { to, by });
+        }
+        core.reachable = self.detours.runs().chain(self.reached.linked()).collect();
+        for (run, way) in changed {
             self.children.link_lost(core, run);
             if way.is_some() {
                 self.sync.reached(now, run.node, &core.registry);

@@ -107,8 +107,8 @@ impl Children {
             (None, None) => return,
         };
         let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
-        if to.is_some_and(|to| to != core.me && !core.linked.contains(&to)) {
-            // The state could not go there. It is offered when the link stands.
+        if to.is_some_and(|to| to != core.me && !core.reaches(to)) {
+            // The state could not go there. It is offered when it can.
             return;
         }
         let wanted = instance.wanted.take();
@@ -781,7 +781,7 @@ impl Children {
         }
     }
 
-    /// A link to this run stands: what belongs there goes.
+    /// This run is reached: what belongs there goes.
     pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
         let children: Vec<ChildId> = self
             .instances

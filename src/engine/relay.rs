@@ -1,11 +1,15 @@
-//! Words by way of others: who is reached how, and what is passed on.
+//! Words, messages and states by way of others: who is reached how, and what is passed on.
 //!
 //! A word goes over the link to its node if that works, else to a neighbour that is nearer to it.
 //! Each node on the way chooses the next one by what it knows itself; the hops are counted, so that
 //! no word goes round for ever. Words may be lost where the way changes: whoever said something over
-//! the way before says it again.
+//! the way before says it again. Messages and states have one member between, with a link that works
+//! to both: they are many, and their path is one of acknowledged order.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     io::Effect,
@@ -60,9 +64,80 @@ impl Reached {
         changed
     }
 
-    /// How a member is reached.
-    pub(crate) fn way(&self, run: NodeRun) -> Option<Reach> {
-        self.ways.get(&run).copied()
+    /// Members whose link works.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = NodeRun> + '_ {
+        self.ways.iter().filter(|(_, way)| **way == Reach::Link).map(|(run, _)| *run)
+    }
+}
+
+/// For how many heartbeats a member is passed over by whom another could not be reached.
+const PASSED_OVER: u32 = 2;
+
+/// By whom messages and states go to members without a link that works.
+#[derive(Clone, Debug)]
+pub(crate) struct Detours {
+    heartbeat: Duration,
+    /// As it was told last; `None`: nobody, as the last one could not.
+    by: BTreeMap<NodeRun, Option<NodeRun>>,
+    /// Who could not reach whom, and until when it is passed over.
+    lost: BTreeMap<(NodeRun, NodeRun), Instant>,
+}
+
+impl Detours {
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        Self { heartbeat, by: BTreeMap::new(), lost: BTreeMap::new() }
+    }
+
+    /// By whom this member is reached.
+    pub(crate) fn by(&self, to: NodeRun) -> Option<NodeRun> {
+        self.by.get(&to).copied().flatten()
+    }
+
+    /// Members that are reached by another one.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = NodeRun> + '_ {
+        self.by.iter().filter(|(_, by)| by.is_some()).map(|(to, _)| *to)
+    }
+
+    /// A member could not be reached by that one. Of a way that is not used any more this is no news.
+    pub(crate) fn lost(&mut self, now: Instant, to: NodeRun, by: NodeRun) {
+        if self.by(to) == Some(by) {
+            self.by.insert(to, None);
+            self.lost.insert((to, by), now + self.heartbeat * PASSED_OVER);
+        }
+    }
+
+    /// When somebody is passed over no longer.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.lost.values().min().copied()
+    }
+
+    /// Decides anew. Gives whose messages go otherwise from now on: by whom, or over its link again.
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        membership: &Membership,
+        view: &View,
+        me: NodeId,
+    ) -> Vec<(NodeRun, Option<NodeRun>)> {
+        self.lost.retain(|(to, _), until| *until > now && view.is_live(*to));
+        let mut by = BTreeMap::new();
+        for to in view.members.values().map(|member| member.run()).filter(|to| to.node != me) {
+            if membership.link_works(to.node) {
+                continue;
+            }
+            let others = membership.go_betweens(to.node);
+            let can = |by: &NodeRun| view.is_live(*by) && !self.lost.contains_key(&(to, *by));
+            let others: Vec<NodeRun> = others.filter(can).collect();
+            // One that works is not changed for another.
+            let kept = self.by(to).filter(|by| others.contains(by));
+            if let Some(run) = kept.or_else(|| others.first().copied()) {
+                by.insert(to, Some(run));
+            }
+        }
+        let before = std::mem::replace(&mut self.by, by);
+        let gone = before.keys().filter(|to| !self.by.contains_key(*to)).map(|to| (*to, None));
+        let new = self.by.iter().filter(|(to, by)| before.get(*to) != Some(*by));
+        gone.chain(new.map(|(to, by)| (*to, *by))).collect()
     }
 }
 

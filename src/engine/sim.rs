@@ -63,6 +63,8 @@ struct Node {
     engine: Engine,
     runtime: Runtime,
     routes: BTreeMap<ChildId, Route>,
+    /// By whom states for others go.
+    paths: BTreeMap<NodeRun, NodeRun>,
     seeking: BTreeSet<ChildId>,
     alive: bool,
     paused_until: Option<Instant>,
@@ -228,6 +230,7 @@ impl World {
             engine: Engine::new(config, self.now),
             runtime: Runtime::default(),
             routes: BTreeMap::new(),
+            paths: BTreeMap::new(),
             seeking: BTreeSet::new(),
             alive: true,
             paused_until: None,
@@ -318,6 +321,28 @@ impl World {
                 if self.nodes[at].wanted.contains(&self.nodes[other].me.id) {
                     self.dial(at, other, Duration::from_millis(50));
                 }
+            }
+        }
+        for index in 0..self.nodes.len() {
+            self.check_paths(index);
+        }
+    }
+
+    /// The link to a node and the link from there to another, if both stand.
+    fn path(&self, index: usize, to: NodeRun, by: NodeRun) -> Option<[(usize, usize); 2]> {
+        let (to, by) = (self.index_of(to.node)?, self.index_of(by.node)?);
+        let hops = [(index, by), (by, to)];
+        hops.iter().all(|(a, b)| self.links.contains_key(&Self::pair(*a, *b))).then_some(hops)
+    }
+
+    /// Tells a node which of its paths are no more.
+    fn check_paths(&mut self, index: usize) {
+        let paths = self.nodes[index].paths.clone();
+        for (to, by) in paths {
+            if self.path(index, to, by).is_none() {
+                self.nodes[index].paths.remove(&to);
+                let event = Event::PathLost { to, by };
+                self.push(Duration::from_millis(2), index, Input::Event(event));
             }
         }
     }
@@ -503,7 +528,14 @@ impl World {
             Effect::Observed { from, way, word } => {
                 self.nodes[index].observed.push((from, way, word));
             }
-            Effect::Gone { .. } | Effect::Emit(_) => {}
+            Effect::Path { to, by: None } => {
+                self.nodes[index].paths.remove(&to);
+            }
+            Effect::Path { to, by: Some(by) } => {
+                self.nodes[index].paths.insert(to, by);
+                self.check_paths(index);
+            }
+            Effect::Gone { .. } | Effect::Members { .. } | Effect::Emit(_) => {}
         }
     }
 
@@ -515,11 +547,16 @@ impl World {
     fn send_state(&mut self, index: usize, header: BulkHeader, to: NodeRun, state: State) {
         let from = self.nodes[index].me.run();
         let target = self.index_of(to.node);
-        let link = target.and_then(|to| self.links.get(&Self::pair(index, to)).copied());
-        match (target, link) {
+        let hops = match self.nodes[index].paths.get(&to) {
+            Some(by) => self.path(index, to, *by).map(Vec::from),
+            None => target.map(|to| vec![(index, to)]),
+        };
+        let link = |(a, b): &(usize, usize)| self.links.get(&Self::pair(*a, *b)).copied();
+        let last = hops.as_ref().and_then(|hops| hops.last()).and_then(link);
+        match (target, last) {
             (Some(to), Some(link)) => {
                 // A bulk transfer is not in order with words: it goes by a clock of its own.
-                if !self.is_cut(index, to) {
+                if !hops.iter().flatten().any(|(a, b)| self.is_cut(*a, *b)) {
                     let wait = self.dice.ms(1, 30);
                     self.push(wait, to, Input::Bulk { link, header, from, state });
                 }

@@ -26,7 +26,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    delivery::Limits,
+    delivery::{Limits, path::PathLimits, transfer::TransferLimits},
     engine::{
         distribution::{ConsistentHashing, Distribution},
         io::EngineConfig,
@@ -37,6 +37,7 @@ use crate::{
     error::StartHubError,
     model::{
         address::{Endpoint, check_advertised as reachable, is_loopback, is_memory},
+        frame::PathWord,
         id::{HubName, Incarnation, NodeName},
         settings::{Migration, Settings},
     },
@@ -45,7 +46,7 @@ use crate::{
         memory::{self, MemoryNetwork},
         p2p::{self, KeyFileError},
     },
-    wire::FRAME_OVERHEAD,
+    wire::{BULK_HEADER_LIMIT, FRAME_OVERHEAD},
 };
 
 /// Events of the network that may wait for the hub; the network's readers wait when it is full.
@@ -301,7 +302,7 @@ impl HubBuilder {
         let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let incarnation = Incarnation { started, nonce: random()? };
         let settings = self.settings.clone();
-        let doors = Doors::new(incarnation.run_of(node), limits(&settings));
+        let doors = Doors::new(incarnation.run_of(node), limits(&settings), path_limits(&settings));
 
         let (net_events, mut received) = mpsc::channel(NET_EVENTS);
         let config = NetConfig {
@@ -312,7 +313,7 @@ impl HubBuilder {
             admission,
             mdns: self.mdns,
             heartbeat: settings.heartbeat,
-            frame_limit: settings.message_limit + FRAME_OVERHEAD,
+            frame_limit: path_limits(&settings).frame,
             bulk_limit: settings.state_limit,
         };
         let plane = Arc::new(Plane(Arc::downgrade(&doors)));
@@ -435,6 +436,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     // The cells are new.
     let _ = shared.system.set(system.clone());
     let _ = shared.doors.system.set(system.clone().recipient());
+    let _ = shared.doors.reports.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
     if let Ok(mut kept) = shared.arbiters.lock() {
         *kept = arbiters;
@@ -486,6 +488,14 @@ fn limits(settings: &Settings) -> Limits {
         window_bytes: settings.window_bytes,
         reply_cache: REPLIES.max(settings.window_messages),
         reply_cache_bytes: settings.window_bytes.max(settings.message_limit),
+    }
+}
+
+fn path_limits(settings: &Settings) -> PathLimits {
+    PathLimits {
+        // Part of a path is a frame, too.
+        frame: settings.message_limit.max(PathWord::LONGEST) + FRAME_OVERHEAD,
+        transfer: TransferLimits { header: BULK_HEADER_LIMIT, body: settings.state_limit },
     }
 }
 

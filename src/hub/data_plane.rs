@@ -1,28 +1,32 @@
 //! The doors as the network sees them: frames in, frames out, on the network's thread.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::doors::{Barrier, Doors};
+use super::{
+    doors::{DoorCell, Doors, PathReport},
+    exchange::{Exchange, OutOfBounds, Way},
+    paths::PathNews,
+};
 use crate::{
+    delivery::Side,
     model::{
-        frame::{DataFrame, Refusal},
+        frame::{DataFrame, PathId, Refusal},
         id::NodeRun,
     },
     net::DataPlane,
     wire::{self, WireError},
 };
 
-/// What one door may write before the next one has its turn.
-const TURN: usize = 16 << 10;
-/// Answers of no door that may wait for one peer.
-const OUTBOX: usize = 65_536;
-/// Lanes that one peer may have.
-const LANES: usize = 1 << 20;
-
 fn broken(reason: impl Into<String>) -> WireError {
     WireError::Protocol(reason.into())
+}
+
+impl From<OutOfBounds> for WireError {
+    fn from(bound: OutOfBounds) -> Self {
+        broken(bound.to_string())
+    }
 }
 
 /// [`Doors`] for a network; not kept alive by it, as they hold it.
@@ -46,100 +50,135 @@ impl DataPlane for Plane {
         let Some(doors) = self.0.upgrade() else {
             return Ok(());
         };
-        let Some(peer) = doors.peer(from) else {
-            return Ok(());
-        };
-        let answer = |frame| {
-            let mut outbox = peer.outbox.lock().map_err(|_| broken("the outbox is lost"))?;
-            if outbox.len() >= OUTBOX {
-                return Err(broken("it asks and does not read the answers"));
+        match frame {
+            DataFrame::Direct { number } => {
+                doors.came(from, number, Way::Link);
+                Ok(())
             }
-            outbox.push_back(frame);
-            drop(outbox);
-            doors.data_ready(from);
-            Ok(())
-        };
-        let cell = match &frame {
-            DataFrame::Open { lane, session, child, .. } => {
-                // A door is made by who runs a child or sends to it, never by a peer.
-                let Some(cell) = doors.known(child) else {
-                    let (lane, session) = (*lane, *session);
-                    let why = Refusal::NotHere;
-                    return answer(DataFrame::Refused { lane, session, why });
-                };
-                let mut lanes = peer.lanes.lock().map_err(|_| broken("the lanes are lost"))?;
-                if lanes.len() >= LANES && !lanes.contains_key(lane) {
-                    return Err(broken("it has too many lanes"));
-                }
-                lanes.insert(*lane, cell.clone());
-                cell
+            DataFrame::Path { path, word } => {
+                let is_linked = |run| doors.is_linked(run);
+                let (news, neighbours) = doors.paths.word(from, path, word, is_linked)?;
+                doors.wake(neighbours);
+                carry_out(&doors, news)
             }
-            DataFrame::Message { lane, .. }
-            | DataFrame::Budget { lane, .. }
-            | DataFrame::Settled { lane, .. } => {
-                let lanes = peer.lanes.lock().map_err(|_| broken("the lanes are lost"))?;
-                match lanes.get(lane) {
-                    Some(cell) => cell.clone(),
-                    // Its Open was refused; the lane says it again when it knows better.
-                    None => return Ok(()),
+            frame => {
+                // What comes over a link that the peer does not use any more, or this node does
+                // not, was sent again by another path.
+                let side = side_of(&frame);
+                match side.and_then(|side| doors.over_link(side, from)) {
+                    Some(exchange) => take(&doors, &exchange, frame),
+                    None => Ok(()),
                 }
             }
-            DataFrame::Accepted { lane, .. }
-            | DataFrame::Reply { lane, .. }
-            | DataFrame::Refused { lane, .. } => match doors.own_lane(*lane) {
-                Some(cell) => cell,
-                None => return Ok(()),
-            },
-            DataFrame::Last => return answer(DataFrame::LastHeard),
-            DataFrame::LastHeard => {
-                let mut last = peer.last.lock().map_err(|_| broken("the barrier is lost"))?;
-                if *last == Barrier::Sent {
-                    *last = Barrier::Heard;
-                }
-                drop(last);
-                doors.drained.notify_waiters();
-                return Ok(());
-            }
-        };
-        let now = Instant::now();
-        cell.with(|door| door.frame(now, from, frame)).map_err(|violation| broken(violation.0))
+        }
     }
 
     fn fill(&self, to: NodeRun, buffer: &mut BytesMut, target: usize) -> bool {
         let Some(doors) = self.0.upgrade() else {
             return false;
         };
-        let Some(peer) = doors.peer(to) else {
-            return false;
-        };
-        if let Ok(mut outbox) = peer.outbox.lock() {
-            while let Some(frame) = outbox.pop_front() {
-                wire::append_frame(buffer, &frame);
-                if buffer.len() >= target {
-                    return true;
+        let now = Instant::now();
+        let mut more = false;
+        for side in [Side::Answers, Side::Calls] {
+            if let Some(exchange) = doors.over_link(side, to) {
+                let end = if side == Side::Calls { target.max(buffer.len() + 1) } else { target };
+                more |= exchange.write(now, buffer, end);
+            }
+        }
+        // Beyond the target: the messages of others are not kept waiting by one's own.
+        doors.paths.fill(now, to, buffer) || more
+    }
+}
+
+/// The side of a frame as its receiver sees it. `None`: it is about no exchange.
+fn side_of(frame: &DataFrame) -> Option<Side> {
+    match frame {
+        DataFrame::Last => Some(Side::Calls),
+        DataFrame::LastHeard => Some(Side::Answers),
+        frame => Side::of(frame).map(|side| match side {
+            Side::Calls => Side::Answers,
+            Side::Answers => Side::Calls,
+        }),
+    }
+}
+
+/// Takes a frame of an exchange.
+fn take(
+    doors: &Doors,
+    exchange: &Arc<Exchange<DoorCell>>,
+    frame: DataFrame,
+) -> Result<(), WireError> {
+    let answer = |frame| {
+        exchange.say(frame)?;
+        doors.data_ready(exchange.next_hop());
+        Ok(())
+    };
+    let cell = match &frame {
+        DataFrame::Open { lane, session, child, .. } => {
+            // A door is made by who runs a child or sends to it, never by a peer.
+            let Some(cell) = doors.known(child) else {
+                let (lane, session) = (*lane, *session);
+                return answer(DataFrame::Refused { lane, session, why: Refusal::NotHere });
+            };
+            exchange.lead(*lane, &cell)?;
+            Some(cell)
+        }
+        DataFrame::Message { lane, .. }
+        | DataFrame::Budget { lane, .. }
+        | DataFrame::Settled { lane, .. } => exchange.door(*lane),
+        DataFrame::Accepted { lane, .. }
+        | DataFrame::Reply { lane, .. }
+        | DataFrame::Refused { lane, .. } => doors.own_lane(*lane),
+        DataFrame::Last => return answer(DataFrame::LastHeard),
+        DataFrame::LastHeard => {
+            exchange.last_heard();
+            doors.drained.notify_waiters();
+            return Ok(());
+        }
+        DataFrame::Direct { .. } | DataFrame::Path { .. } => None,
+    };
+    let Some(cell) = cell else { return Ok(()) };
+    let from = (exchange.peer, exchange.number);
+    cell.with(|door| door.frame(Instant::now(), from, frame))
+        .map_err(|violation| broken(violation.0))
+}
+
+/// Does what follows from words of paths. An error is the neighbour's.
+fn carry_out(doors: &Doors, news: Vec<PathNews<DoorCell>>) -> Result<(), WireError> {
+    for one in news {
+        match one {
+            PathNews::Came { by, path } => {
+                if !doors.came(path.origin, path.number, Way::By(by)) {
+                    doors.wake(doors.paths.refuse(by, path)?);
                 }
             }
-        }
-        let now = Instant::now();
-        while let Some(cell) = peer.next_ready() {
-            let before = buffer.len();
-            let budget = TURN.min(target.saturating_sub(before)).max(1);
-            let more = cell.with(|door| {
-                door.write(now, to, budget, &mut |frame| wire::append_frame(buffer, &frame))
-            });
-            if more {
-                peer.again(cell);
+            PathNews::Frame { exchange, frame } => {
+                let taken = wire::decode_frame(frame).and_then(|frame| {
+                    if side_of(&frame) != Some(exchange.side) {
+                        return Err(broken("a frame that has no place on a path"));
+                    }
+                    take(doors, &exchange, frame)
+                });
+                if let Err(error) = taken {
+                    let (peer, by) = (exchange.peer, exchange.next_hop());
+                    tracing::warn!(%peer, %by, %error, "a path is closed");
+                    doors.fail_path(exchange);
+                }
             }
-            if buffer.len() >= target || more && buffer.len() == before {
-                return peer.has_ready();
+            PathNews::State { path, arrived } => {
+                doors.report(PathReport::State { from: path.origin, path, arrived });
             }
+            PathNews::Answered(done, outcome) => done(outcome),
+            PathNews::Over(over) => doors.path_over(over),
         }
-        if let Ok(mut last) = peer.last.lock()
-            && *last == Barrier::Wanted
-        {
-            *last = Barrier::Sent;
-            wire::append_frame(buffer, &DataFrame::Last);
-        }
-        false
     }
+    Ok(())
+}
+
+/// What became of a state that arrived by a path.
+pub(crate) fn state_taken(doors: &Doors, path: PathId, outcome: Result<(), &str>) {
+    let (news, neighbours) = doors.paths.state_taken(path, outcome);
+    doors.wake(neighbours);
+    // Only words of a neighbour can be its fault.
+    let _ = carry_out(doors, news);
 }

@@ -4,7 +4,7 @@
 //! wake, a peer to write to) is done after the lock is released.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,19 +16,28 @@ use actix::prelude::*;
 use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
-use super::envelope::{Envelope, Waiter};
+use super::{
+    envelope::{Envelope, Waiter},
+    exchange::{Exchange, Way, Writes},
+    paths::{Neighbours, Over, Paths},
+    peers::{Change, Peers},
+};
 use crate::{
     delivery::{
-        How, Limits, SendFailure,
+        How, Limits, SendFailure, Side,
         door::{Door, Signal},
+        path::PathLimits,
+        transfer::Arrived,
     },
     error::{MaybeHandled, NotHandled},
     model::{
         child::Route,
-        frame::DataFrame,
+        frame::{DataFrame, PathClosed, PathId},
         id::{ChildId, LaneId, NodeRun},
+        message::BulkHeader,
     },
-    net::Network,
+    net::{BulkDone, Network},
+    wire,
 };
 
 /// The longest time that a caller may wait.
@@ -54,6 +63,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Seek(pub(crate) ChildId);
+
+/// What paths by a third member have to tell.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum PathReport {
+    /// Messages for `to` cannot go by this member any more, or not at all.
+    Lost { to: NodeRun, by: NodeRun },
+    /// A state arrived by this path. Nothing more arrives by it until it was taken.
+    State { from: NodeRun, path: PathId, arrived: Arrived },
+}
 
 /// One door with what surrounds it.
 pub(crate) struct DoorCell {
@@ -123,9 +142,9 @@ impl DoorCell {
         for signal in wants {
             match signal {
                 Signal::Wake => {}
-                Signal::Ready(run) => {
+                Signal::Ready(side, run) => {
                     if let Some(doors) = self.doors.upgrade() {
-                        doors.ready(self, run);
+                        doors.ready(self, side, run);
                     }
                     self.watch(0);
                 }
@@ -297,39 +316,23 @@ impl DoorCell {
     }
 }
 
-/// What is written to one peer.
-#[derive(Default)]
-pub(crate) struct PeerDoors {
-    /// Doors that have frames for it, each once.
-    ready: Mutex<VecDeque<Arc<DoorCell>>>,
-    /// Answers of no door.
-    pub(crate) outbox: Mutex<VecDeque<DataFrame>>,
-    /// Its lanes, by the doors they lead to.
-    pub(crate) lanes: Mutex<HashMap<LaneId, Arc<DoorCell>>>,
-    pub(crate) last: Mutex<Barrier>,
+impl Writes for DoorCell {
+    fn write(
+        self: &Arc<Self>,
+        now: Instant,
+        side: Side,
+        to: (NodeRun, u64),
+        budget: usize,
+        out: &mut dyn FnMut(DataFrame),
+    ) -> bool {
+        self.with(|door| door.write(now, side, to, budget, out))
+    }
 }
 
-/// How far the barrier with a peer is; see [`Doors::drain`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Barrier {
-    #[default]
-    None,
-    Wanted,
-    Sent,
-    Heard,
-}
-
-impl PeerDoors {
-    pub(crate) fn next_ready(&self) -> Option<Arc<DoorCell>> {
-        lock(&self.ready).pop_front()
-    }
-
-    pub(crate) fn again(&self, cell: Arc<DoorCell>) {
-        lock(&self.ready).push_back(cell);
-    }
-
-    pub(crate) fn has_ready(&self) -> bool {
-        !lock(&self.ready).is_empty()
+/// Transfers that nobody will answer any more.
+fn fail(transfers: Vec<BulkDone>, why: PathClosed) {
+    for done in transfers {
+        done(Err(format!("the path is over: {why}")));
     }
 }
 
@@ -337,7 +340,7 @@ impl PeerDoors {
 struct Map {
     cells: HashMap<ChildId, Arc<DoorCell>>,
     routes: HashMap<ChildId, Route>,
-    peers: BTreeMap<NodeRun, Arc<PeerDoors>>,
+    peers: Peers<DoorCell>,
 }
 
 /// Messages that wait.
@@ -357,12 +360,17 @@ pub(crate) struct Doors {
     pub(crate) began: Instant,
     limits: Limits,
     map: RwLock<Map>,
+    /// Held while a peer is reached another way, so that all doors hear of it in one order.
+    changes: Mutex<()>,
+    pub(crate) paths: Paths<DoorCell>,
     /// This node's lanes.
     lanes: RwLock<HashMap<LaneId, Weak<DoorCell>>>,
     next_lane: AtomicU64,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
     /// Who asks where children are.
     pub(crate) system: OnceLock<Recipient<Seek>>,
+    /// Who is told what paths by a third member have to tell.
+    pub(crate) reports: OnceLock<Recipient<PathReport>>,
     sweeping: Mutex<Vec<Arc<DoorCell>>>,
     pub(crate) sweep_wanted: tokio::sync::Notify,
     pub(crate) stopped: AtomicBool,
@@ -374,16 +382,19 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn new(me: NodeRun, limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(me: NodeRun, limits: Limits, paths: PathLimits) -> Arc<Self> {
         Arc::new(Self {
             me,
             began: Instant::now(),
             limits,
             map: RwLock::default(),
+            changes: Mutex::default(),
+            paths: Paths::new(me, paths),
             lanes: RwLock::default(),
             next_lane: AtomicU64::new(1),
             network: OnceLock::new(),
             system: OnceLock::new(),
+            reports: OnceLock::new(),
             sweeping: Mutex::default(),
             sweep_wanted: tokio::sync::Notify::new(),
             stopped: AtomicBool::new(false),
@@ -417,8 +428,8 @@ impl Doors {
         }
         let lane = LaneId(self.next_lane.fetch_add(1, Ordering::Relaxed));
         let mut door = Door::new(self.me, child.clone(), lane, self.limits);
-        for run in map.peers.keys() {
-            door.linked(*run);
+        for exchange in map.peers.exchanges() {
+            door.linked(exchange.side, exchange.peer, exchange.number);
         }
         let route = map.routes.get(child).copied();
         door.route(route);
@@ -474,8 +485,19 @@ impl Doors {
         waiting
     }
 
-    pub(crate) fn peer(&self, run: NodeRun) -> Option<Arc<PeerDoors>> {
-        self.read().peers.get(&run).cloned()
+    /// What is exchanged with a peer on one side, by whatever path.
+    pub(crate) fn exchange(&self, side: Side, run: NodeRun) -> Option<Arc<Exchange<DoorCell>>> {
+        self.read().peers.get(side, run)
+    }
+
+    /// What is exchanged with a peer on one side over its link.
+    pub(crate) fn over_link(&self, side: Side, run: NodeRun) -> Option<Arc<Exchange<DoorCell>>> {
+        self.exchange(side, run).filter(|exchange| exchange.way == Way::Link)
+    }
+
+    /// Whether there is a link to this run.
+    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
+        self.read().peers.is_linked(run)
     }
 
     fn all(&self) -> Vec<Arc<DoorCell>> {
@@ -483,11 +505,18 @@ impl Doors {
     }
 
     /// A door has frames for a peer.
-    fn ready(&self, cell: &Arc<DoorCell>, run: NodeRun) {
-        // Without a link there is nobody to write to; a new link begins anew.
-        let Some(peer) = self.peer(run) else { return };
-        peer.again(cell.clone());
-        self.data_ready(run);
+    fn ready(&self, cell: &Arc<DoorCell>, side: Side, run: NodeRun) {
+        // Without a path there is nobody to write to; a new one begins anew.
+        let Some(exchange) = self.exchange(side, run) else { return };
+        exchange.again(cell.clone());
+        self.data_ready(exchange.next_hop());
+    }
+
+    /// There is something to be written to these neighbours.
+    pub(crate) fn wake(&self, neighbours: Neighbours) {
+        for run in neighbours {
+            self.data_ready(run);
+        }
     }
 
     pub(crate) fn data_ready(&self, run: NodeRun) {
@@ -522,35 +551,142 @@ impl Doors {
         }
     }
 
-    pub(crate) fn linked(&self, run: NodeRun) {
-        let cells: Vec<_> = {
+    /// Changes how a peer is reached, and tells all doors.
+    fn change<R>(&self, act: impl FnOnce(&mut Peers<DoorCell>) -> (Vec<Change<DoorCell>>, R)) -> R {
+        let guard = lock(&self.changes);
+        let (changes, cells, result) = {
             let mut map = self.edit();
-            if map.peers.insert(run, Arc::default()).is_some() {
-                return;
-            }
-            map.cells.values().cloned().collect()
+            let (changes, result) = act(&mut map.peers);
+            let cells = match &*changes {
+                [] => Vec::new(),
+                _ => map.cells.values().cloned().collect(),
+            };
+            (changes, cells, result)
         };
-        for cell in cells {
-            cell.with(|door| door.linked(run));
+        let mut unanswered = Vec::new();
+        for Change { old, new } in changes {
+            // Before any door may have something for it.
+            if let Some(new) = &new {
+                self.wake(self.paths.begin(new));
+            }
+            for cell in &cells {
+                cell.with(|door| match (&old, &new) {
+                    (_, Some(new)) => door.linked(new.side, new.peer, new.number),
+                    (Some(old), None) => door.unlinked(old.side, old.peer, old.number),
+                    (None, None) => {}
+                });
+            }
+            if let Some(old) = old {
+                let (transfers, neighbours) = self.paths.end(&old, PathClosed::Replaced);
+                unanswered.extend(transfers);
+                self.wake(neighbours);
+            }
+            if let Some(new) = new {
+                self.data_ready(new.next_hop());
+            }
         }
+        drop(guard);
+        fail(unanswered, PathClosed::Replaced);
+        self.drained.notify_waiters();
+        result
+    }
+
+    pub(crate) fn linked(&self, run: NodeRun) {
+        self.change(|peers| (peers.linked(run).into_iter().collect(), ()));
     }
 
     pub(crate) fn unlinked(&self, run: NodeRun) {
-        let cells: Vec<_> = {
-            let mut map = self.edit();
-            if map.peers.remove(&run).is_none() {
-                return;
-            }
-            map.cells.values().cloned().collect()
-        };
-        for cell in cells {
-            cell.with(|door| door.unlinked(run));
+        self.change(|peers| (peers.unlinked(run), ()));
+        let (over, neighbours) = self.paths.link_lost(run);
+        self.wake(neighbours);
+        for over in over {
+            self.path_over(over);
         }
-        self.drained.notify_waiters();
+    }
+
+    /// Messages and states for this run go by that member from now on, or over its link if it has
+    /// one.
+    pub(crate) fn detour(&self, to: NodeRun, by: Option<NodeRun>) {
+        let outcome = self.change(|peers| {
+            let (change, outcome) = peers.detour(to, by);
+            (change.into_iter().collect(), outcome)
+        });
+        if let Err(by) = outcome {
+            self.report(PathReport::Lost { to, by });
+        }
+    }
+
+    /// The runs that are in.
+    pub(crate) fn members(&self, members: BTreeSet<NodeRun>) {
+        self.wake(self.paths.members(members));
+    }
+
+    /// A peer's lanes come by this path from now on. `false`: by a later one already.
+    pub(crate) fn came(&self, run: NodeRun, number: u64, way: Way) -> bool {
+        self.change(|peers| {
+            let change = peers.came(run, number, way);
+            let taken = change.is_some();
+            (change.into_iter().collect(), taken)
+        })
+    }
+
+    /// A path is over, at the other end or between.
+    pub(crate) fn path_over(&self, over: Over<DoorCell>) {
+        let Over { exchange, why, unanswered } = over;
+        let was_current = self.change(|peers| {
+            let change = peers.over(&exchange);
+            let current = change.is_some();
+            (change.into_iter().collect(), current)
+        });
+        fail(unanswered, why);
+        if let (true, Side::Calls, Way::By(by)) = (was_current, exchange.side, exchange.way) {
+            tracing::debug!(peer = %exchange.peer, by = %by, %why, "a path is over");
+            self.report(PathReport::Lost { to: exchange.peer, by });
+        }
+    }
+
+    /// A peer broke the protocol on a path.
+    pub(crate) fn fail_path(&self, exchange: Arc<Exchange<DoorCell>>) {
+        let why = PathClosed::Protocol;
+        let (unanswered, neighbours) = self.paths.end(&exchange, why);
+        self.wake(neighbours);
+        self.path_over(Over { exchange, why, unanswered });
+    }
+
+    pub(crate) fn report(&self, report: PathReport) {
+        if let Some(reports) = self.reports.get() {
+            reports.do_send(report);
+        }
+    }
+
+    /// Sends a state on the way of the messages for that run.
+    pub(crate) fn send_bulk(
+        &self,
+        to: NodeRun,
+        header: BulkHeader,
+        body: bytes::Bytes,
+        done: BulkDone,
+    ) {
+        let exchange = self.exchange(Side::Calls, to);
+        let Some(exchange) = exchange.filter(|exchange| exchange.way != Way::Link) else {
+            if let Some(network) = self.network.get() {
+                network.send_bulk(to, header, body, done);
+            }
+            return;
+        };
+        let header = match wire::encode_bulk_header(&header) {
+            Ok(header) => header,
+            Err(error) => return done(Err(error.to_string())),
+        };
+        match self.paths.send(&exchange, header, body, done) {
+            Ok(()) => self.data_ready(exchange.next_hop()),
+            Err((done, reason)) => done(Err(reason)),
+        }
     }
 
     pub(crate) fn gone(&self, run: NodeRun, left: bool) {
         let now = Instant::now();
+        self.change(|peers| (peers.gone(run), ()));
         for cell in self.all() {
             cell.with(|door| door.gone(now, run, left));
         }
@@ -581,24 +717,25 @@ impl Doors {
         }
     }
 
-    /// Waits until every peer has heard every answer, or has gone.
+    /// Waits until every peer has heard every answer, or has gone. A peer whose lanes come by another
+    /// path meanwhile is to hear them there.
     pub(crate) async fn drain(&self) {
-        let peers: Vec<(NodeRun, Arc<PeerDoors>)> =
-            self.read().peers.iter().map(|(run, peer)| (*run, peer.clone())).collect();
-        for (run, peer) in &peers {
-            *lock(&peer.last) = Barrier::Wanted;
-            self.data_ready(*run);
-        }
         loop {
             let heard = self.drained.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            let waiting = peers.iter().any(|(run, peer)| {
-                *lock(&peer.last) != Barrier::Heard
-                    && self.peer(*run).is_some_and(|known| Arc::ptr_eq(&known, peer))
-            });
-            if !waiting {
+            let waiting: Vec<_> = {
+                let map = self.read();
+                let answers = map.peers.exchanges().filter(|one| one.side == Side::Answers);
+                answers.filter(|one| !one.is_drained()).cloned().collect()
+            };
+            if waiting.is_empty() {
                 return;
+            }
+            for exchange in waiting {
+                if exchange.want_last() {
+                    self.data_ready(exchange.next_hop());
+                }
             }
             heard.await;
         }

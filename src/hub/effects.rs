@@ -54,6 +54,8 @@ impl HubSystem {
                     shared.doors.gone(run, left);
                 }
                 Effect::Observed { from, way, word } => self.observed(from, way, word, ctx),
+                Effect::Path { to, by } => shared.doors.detour(to, by),
+                Effect::Members { runs } => shared.doors.members(runs),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
                 Effect::DrainLinks => {

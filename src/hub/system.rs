@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Hub,
     builder::HubBuilder,
-    doors::Seek,
+    data_plane::state_taken,
+    doors::{PathReport, Seek},
     instance::Parcel,
     observe::Open,
     reach::Reach,
@@ -36,6 +37,7 @@ use crate::{
         report::{MigrateOutcome, StartReport, StopReport},
     },
     net::NetEvent,
+    wire,
 };
 
 /// How long bytes that arrived may wait for the engine to want them.
@@ -374,6 +376,29 @@ impl Handler<Seek> for HubSystem {
 
     fn handle(&mut self, Seek(child): Seek, ctx: &mut Context<Self>) {
         self.take([Event::Seek { child }], ctx);
+    }
+}
+
+impl Handler<PathReport> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, report: PathReport, ctx: &mut Context<Self>) {
+        match report {
+            PathReport::Lost { to, by } => self.take([Event::PathLost { to, by }], ctx),
+            PathReport::State { from, path, arrived } => {
+                let outcome = match wire::decode_bulk_header(&arrived.header) {
+                    Ok(header) => {
+                        let body = arrived.body;
+                        let event = self.network(NetEvent::Bulk { from, header, body });
+                        self.take(event, ctx);
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                let doors = &self.hub.shared().doors;
+                state_taken(doors, path, outcome.as_ref().map(|()| ()).map_err(String::as_str));
+            }
+        }
     }
 }
 

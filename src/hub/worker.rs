@@ -68,15 +68,12 @@ impl Bench {
     pub(crate) fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes) {
         let (child, epoch) = (header.child().clone(), header.epoch());
         let system = self.reports.0.system.clone();
-        let Some(network) = self.hub.shared().doors.network.get() else {
-            return;
-        };
         let done = Box::new(move |outcome: Result<(), String>| {
             if let Err(reason) = outcome {
                 system.do_send(Outcome(vec![Event::BulkFailed { child, epoch, reason }]));
             }
         });
-        network.send_bulk(to, header, body, done);
+        self.hub.shared().doors.send_bulk(to, header, body, done);
     }
 }
 

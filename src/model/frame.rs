@@ -1,8 +1,13 @@
 //! The frames of user messages between two nodes.
 //!
 //! A *lane* is one node's ordered way to one child; its numbers start at 1 and rise for ever. A
-//! *session* is the lane's use of one link to one owner: it begins with `Open`, and a later one
+//! *session* is the lane's use of one path to one owner: it begins with `Open`, and a later one
 //! voids the frames of those before it.
+//!
+//! A *path* is the ordered way of the frames of one node's lanes to another node, and of the answers
+//! back: the link between the two, or two links with a member between that forwards. Each node
+//! numbers the paths of its own lanes; the other end answers on the highest number that it has heard
+//! of, and takes frames from that one alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     child::{Epoch, Route},
-    id::{ChildId, KindName, LaneId},
+    id::{ChildId, KindName, LaneId, NodeRun},
     trace::TraceContext,
 };
 
@@ -96,6 +101,102 @@ pub enum DataFrame {
     Last,
     /// `Last` was received, and with it everything before it.
     LastHeard,
+    /// The frames of the sender's lanes come by this link from here on.
+    Direct {
+        /// The number of the path that this begins.
+        number: u64,
+    },
+    /// Part of a path by a third member; never inside another path.
+    Path {
+        /// The path.
+        path: PathId,
+        /// What is said on it.
+        word: PathWord,
+    },
+}
+
+/// The name of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathId {
+    /// The node whose lanes use it.
+    pub origin: NodeRun,
+    /// Above that of every earlier path of that node.
+    pub number: u64,
+}
+
+/// What is said on a path. Both ends may send at once: [`PathStream::window`] bytes of each stream,
+/// then as many as the other end gives credit for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathWord {
+    /// From the origin: the path begins. It is used at once; who does not take it says `Closed`.
+    Open {
+        /// The other end.
+        to: NodeRun,
+    },
+    /// The next bytes of a stream, at most [`PathWord::LONGEST`].
+    Bytes {
+        /// The stream.
+        stream: PathStream,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// So many more bytes may be sent.
+    Credit {
+        /// The stream.
+        stream: PathStream,
+        /// How many.
+        bytes: u32,
+    },
+    /// The path is over; what is still on it is lost.
+    Closed {
+        /// Why.
+        why: PathClosed,
+    },
+}
+
+impl PathWord {
+    /// The most bytes in one `Bytes`.
+    pub const LONGEST: usize = 16 << 10;
+}
+
+/// The streams of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathStream {
+    /// Data frames, each behind its length.
+    Messages,
+    /// From the origin: bulk transfers. From the other end: their answers.
+    States,
+}
+
+impl PathStream {
+    /// The bytes that may be on their way in one direction: 512 KiB of messages, 256 KiB of states.
+    #[must_use]
+    pub const fn window(self) -> usize {
+        match self {
+            Self::Messages => 512 << 10,
+            Self::States => 256 << 10,
+        }
+    }
+}
+
+/// Why a path is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathClosed {
+    /// Its origin has another one.
+    #[error("another path is used")]
+    Replaced,
+    /// One of its ends, or the member between, is no member where this was said.
+    #[error("not all three are members there")]
+    Stranger,
+    /// The member between has no link to the other end, or has lost one.
+    #[error("a link on the way is missing")]
+    NoLink,
+    /// The member between forwards as many paths of this origin as it may.
+    #[error("it forwards too many paths")]
+    TooMany,
+    /// An end sent what it must not.
+    #[error("an end broke the protocol")]
+    Protocol,
 }
 
 /// Why a gate does not take a lane's messages.

@@ -291,6 +291,19 @@ impl Membership {
         self.routes.next_hop(self.now, &self.timing, &self.contacts, to)
     }
 
+    /// Nodes with a link that works to this one and, as they say, to that one; those come first that
+    /// it shares out as the target's hash says, so that not all pairs take the same.
+    pub(crate) fn go_betweens(&self, to: NodeId) -> impl Iterator<Item = NodeRun> + '_ {
+        let mut others: Vec<&Contact> = self
+            .contacts
+            .values()
+            .filter(|other| other.life().node != to && other.links_to(to))
+            .filter(|other| other.link_works(self.now, &self.timing))
+            .collect();
+        others.sort_by_key(|other| std::cmp::Reverse(routes::rank(other.life().node, to)));
+        others.into_iter().map(Contact::run)
+    }
+
     /// Whether something came from this member lately, by whatever path.
     #[must_use]
     pub fn is_heard(&self, node: NodeId) -> bool {

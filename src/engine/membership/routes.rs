@@ -76,7 +76,8 @@ fn search(
     None
 }
 
-fn rank(node: NodeId, to: NodeId) -> u64 {
+/// Shares targets out among the nodes that could be between.
+pub(super) fn rank(node: NodeId, to: NodeId) -> u64 {
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(node.key());
     bytes[32..].copy_from_slice(to.key());

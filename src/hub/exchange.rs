@@ -1,0 +1,302 @@
+//! What is exchanged with one peer on one side over one path: the doors that have something for it,
+//! and what is said beside them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+
+use crate::{
+    delivery::Side,
+    model::{
+        frame::DataFrame,
+        id::{LaneId, NodeRun},
+    },
+    wire,
+};
+
+/// What one door may write before the next one has its turn.
+const TURN: usize = 16 << 10;
+/// Frames of no door that may wait for one peer.
+const OUTBOX: usize = 65_536;
+/// Lanes that one peer may have.
+const LANES: usize = 1 << 20;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under a lock is a defect of ours; the others go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A door, as far as an exchange needs it.
+pub(crate) trait Writes: Send + Sync + 'static {
+    /// Gives the frames of one side for a peer; see [`Door::write`](crate::delivery::door::Door::write).
+    fn write(
+        self: &Arc<Self>,
+        now: Instant,
+        side: Side,
+        to: (NodeRun, u64),
+        budget: usize,
+        out: &mut dyn FnMut(DataFrame),
+    ) -> bool;
+}
+
+/// How the frames of an exchange go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Over the link to the peer.
+    Link,
+    /// By a member that has links to both.
+    By(NodeRun),
+}
+
+/// How far the barrier with a peer is: its lanes have all their answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Barrier {
+    #[default]
+    None,
+    Wanted,
+    Sent,
+    Heard,
+}
+
+/// A peer does not keep to a bound; its link is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct OutOfBounds(&'static str);
+
+/// What is exchanged with one peer on one side over one path. Another path is another exchange.
+pub(crate) struct Exchange<C> {
+    /// [`Side::Calls`]: this node's lanes to the peer; [`Side::Answers`]: the peer's lanes here.
+    pub(crate) side: Side,
+    pub(crate) peer: NodeRun,
+    /// The path's number, given by whose lanes use it.
+    pub(crate) number: u64,
+    pub(crate) way: Way,
+    /// Doors that have frames for it, each once.
+    ready: Mutex<VecDeque<Arc<C>>>,
+    /// Frames of no door.
+    outbox: Mutex<VecDeque<DataFrame>>,
+    /// The peer's lanes, by the doors they lead to.
+    lanes: Mutex<HashMap<LaneId, Arc<C>>>,
+    last: Mutex<Barrier>,
+}
+
+impl<C: Writes> Exchange<C> {
+    pub(crate) fn new(side: Side, peer: NodeRun, number: u64, way: Way) -> Arc<Self> {
+        let mut outbox = VecDeque::new();
+        if side == Side::Calls && way == Way::Link {
+            // Before all frames of lanes: the peer answers where it has read this.
+            outbox.push_back(DataFrame::Direct { number });
+        }
+        Arc::new(Self {
+            side,
+            peer,
+            number,
+            way,
+            ready: Mutex::default(),
+            outbox: Mutex::new(outbox),
+            lanes: Mutex::default(),
+            last: Mutex::default(),
+        })
+    }
+
+    /// The neighbour that its frames are written to.
+    pub(crate) fn next_hop(&self) -> NodeRun {
+        match self.way {
+            Way::Link => self.peer,
+            Way::By(member) => member,
+        }
+    }
+
+    /// A door has frames for it.
+    pub(crate) fn again(&self, cell: Arc<C>) {
+        lock(&self.ready).push_back(cell);
+    }
+
+    /// Queues a frame of no door.
+    pub(crate) fn say(&self, frame: DataFrame) -> Result<(), OutOfBounds> {
+        let mut outbox = lock(&self.outbox);
+        if outbox.len() >= OUTBOX {
+            return Err(OutOfBounds("it asks and does not read the answers"));
+        }
+        outbox.push_back(frame);
+        Ok(())
+    }
+
+    /// A lane of the peer leads to this door.
+    pub(crate) fn lead(&self, lane: LaneId, cell: &Arc<C>) -> Result<(), OutOfBounds> {
+        let mut lanes = lock(&self.lanes);
+        if lanes.len() >= LANES && !lanes.contains_key(&lane) {
+            return Err(OutOfBounds("it has too many lanes"));
+        }
+        lanes.insert(lane, cell.clone());
+        Ok(())
+    }
+
+    /// The door that a lane of the peer leads to. `None`: its `Open` was refused; the lane says it
+    /// again when it knows better.
+    pub(crate) fn door(&self, lane: LaneId) -> Option<Arc<C>> {
+        lock(&self.lanes).get(&lane).cloned()
+    }
+
+    /// Wants `Last` said after everything else. Tells whether it was not wanted before.
+    pub(crate) fn want_last(&self) -> bool {
+        let mut last = lock(&self.last);
+        let new = *last == Barrier::None;
+        if new {
+            *last = Barrier::Wanted;
+        }
+        new
+    }
+
+    /// The peer has read `Last`.
+    pub(crate) fn last_heard(&self) {
+        let mut last = lock(&self.last);
+        if *last == Barrier::Sent {
+            *last = Barrier::Heard;
+        }
+    }
+
+    /// Whether the peer has read everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        *lock(&self.last) == Barrier::Heard
+    }
+
+    fn next_ready(&self) -> Option<Arc<C>> {
+        lock(&self.ready).pop_front()
+    }
+
+    fn has_ready(&self) -> bool {
+        !lock(&self.ready).is_empty()
+    }
+
+    /// Appends frames, each behind its length, until the buffer holds about `target` bytes. Tells
+    /// whether there is more.
+    pub(crate) fn write(&self, now: Instant, buffer: &mut BytesMut, target: usize) -> bool {
+        {
+            let mut outbox = lock(&self.outbox);
+            while let Some(frame) = outbox.pop_front() {
+                wire::append_frame(buffer, &frame);
+                if buffer.len() >= target {
+                    return true;
+                }
+            }
+        }
+        while let Some(cell) = self.next_ready() {
+            let before = buffer.len();
+            let budget = TURN.min(target.saturating_sub(before)).max(1);
+            let to = (self.peer, self.number);
+            let more = cell.write(now, self.side, to, budget, &mut |frame| {
+                wire::append_frame(buffer, &frame);
+            });
+            if more {
+                self.again(cell);
+            }
+            if buffer.len() >= target || more && buffer.len() == before {
+                return self.has_ready();
+            }
+        }
+        let mut last = lock(&self.last);
+        if *last == Barrier::Wanted {
+            *last = Barrier::Sent;
+            wire::append_frame(buffer, &DataFrame::Last);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::NodeId;
+
+    /// A door with so many frames, each of 100 bytes or so.
+    struct Cell(Mutex<usize>);
+
+    impl Writes for Cell {
+        fn write(
+            self: &Arc<Self>,
+            _: Instant,
+            _: Side,
+            _: (NodeRun, u64),
+            budget: usize,
+            out: &mut dyn FnMut(DataFrame),
+        ) -> bool {
+            let mut left = lock(&self.0);
+            for _ in 0..budget.div_ceil(100) {
+                if *left == 0 {
+                    return false;
+                }
+                *left -= 1;
+                out(DataFrame::Direct { number: 9 });
+            }
+            *left > 0
+        }
+    }
+
+    fn frames(mut bytes: &[u8]) -> Vec<DataFrame> {
+        let mut frames = Vec::new();
+        while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
+            let (frame, rest) = rest.split_at(u32::from_le_bytes(*head) as usize);
+            frames.push(wire::decode_frame(frame.to_vec().into()).expect("it decodes"));
+            bytes = rest;
+        }
+        frames
+    }
+
+    fn exchange(side: Side, way: Way) -> Arc<Exchange<Cell>> {
+        let peer = NodeRun { node: NodeId::from_key([1; 32]), nonce: 1 };
+        Exchange::new(side, peer, 7, way)
+    }
+
+    #[test]
+    fn a_link_begins_with_its_number_and_a_path_by_a_member_does_not() {
+        let by = Way::By(NodeRun { node: NodeId::from_key([2; 32]), nonce: 2 });
+        for (side, way, first) in [
+            (Side::Calls, Way::Link, Some(DataFrame::Direct { number: 7 })),
+            (Side::Answers, Way::Link, None),
+            (Side::Calls, by, None),
+        ] {
+            let mut buffer = BytesMut::new();
+            exchange(side, way).write(Instant::now(), &mut buffer, 1_000);
+            assert_eq!(frames(&buffer).first(), first.as_ref());
+        }
+    }
+
+    #[test]
+    fn the_barrier_comes_after_everything_that_is_ready_and_is_said_once() {
+        let exchange = exchange(Side::Answers, Way::Link);
+        exchange.again(Arc::new(Cell(Mutex::new(500))));
+        assert!(exchange.want_last());
+        exchange.last_heard();
+        assert!(!exchange.is_drained(), "it was not said yet");
+        let (mut buffer, mut turns) = (BytesMut::new(), 0);
+        loop {
+            let before = buffer.len();
+            turns += 1;
+            if !exchange.write(Instant::now(), &mut buffer, before + 1_000) {
+                break;
+            }
+        }
+        assert!(turns > 1);
+        assert!(!exchange.want_last());
+        exchange.write(Instant::now(), &mut buffer, usize::MAX);
+        let frames = frames(&buffer);
+        assert_eq!(frames.len(), 501);
+        assert_eq!(frames.last(), Some(&DataFrame::Last));
+        exchange.last_heard();
+        assert!(exchange.is_drained());
+    }
+
+    #[test]
+    fn who_asks_without_reading_is_found_out() {
+        let exchange = exchange(Side::Answers, Way::Link);
+        for _ in 0..OUTBOX {
+            exchange.say(DataFrame::LastHeard).expect("there is room");
+        }
+        exchange.say(DataFrame::LastHeard).expect_err("it does not read");
+    }
+}

@@ -397,7 +397,7 @@ mod tests {
         forwarder.word(run(1), path(1, 1), bytes(1)).expect_err("one more is not");
         assert_eq!(forwarder.held(), 0);
         let closed = (path(1, 1), PathWord::Closed { why: PathClosed::Protocol });
-        assert_eq!(written(&mut forwarder, 1), [closed.clone()]);
+        assert_eq!(written(&mut forwarder, 1), std::slice::from_ref(&closed));
         assert_eq!(written(&mut forwarder, 2), [closed]);
         assert!(forwarder.is_idle());
         // What was on its way by then finds no path.
@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(written(&mut forwarder, 1), []);
         forwarder.keep(&[run(1)].into());
         let closed = (path(1, 1), PathWord::Closed { why: PathClosed::Stranger });
-        assert_eq!(written(&mut forwarder, 1), [closed.clone()]);
+        assert_eq!(written(&mut forwarder, 1), std::slice::from_ref(&closed));
         assert_eq!(written(&mut forwarder, 2), [closed]);
     }
 }

@@ -19,6 +19,9 @@ const REASON: usize = 512;
 /// Memory for a body that is taken before any of it has arrived; from there on it doubles.
 const FIRST: usize = 64 << 10;
 
+/// A transfer with its answer.
+pub(crate) type Answered<T> = (T, Result<(), String>);
+
 /// One transfer that waits or is being sent. `T` is what its answer is told to.
 #[derive(Debug)]
 struct Outgoing<T> {
@@ -83,10 +86,7 @@ impl<T> Sender<T> {
     }
 
     /// Takes bytes of answers in; gives the transfers that are answered by them.
-    pub(crate) fn answered(
-        &mut self,
-        bytes: &[u8],
-    ) -> Result<Vec<(T, Result<(), String>)>, Violation> {
+    pub(crate) fn answered(&mut self, bytes: &[u8]) -> Result<Vec<Answered<T>>, Violation> {
         self.answer.extend_from_slice(bytes);
         let mut answered = Vec::new();
         loop {
@@ -356,7 +356,7 @@ mod tests {
         arrived
     }
 
-    fn answers(receiver: &mut Receiver, sender: &mut Sender<u8>) -> Vec<(u8, Result<(), String>)> {
+    fn answers(receiver: &mut Receiver, sender: &mut Sender<u8>) -> Vec<Answered<u8>> {
         let mut all = Vec::new();
         while let Some(bytes) = receiver.next_answer(2) {
             all.extend(sender.answered(&bytes).expect("the protocol is kept"));

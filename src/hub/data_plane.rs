@@ -19,6 +19,9 @@ use crate::{
     wire::{self, WireError},
 };
 
+/// What calls may write after answers have filled the buffer.
+const SHARE: usize = 16 << 10;
+
 fn broken(reason: impl Into<String>) -> WireError {
     WireError::Protocol(reason.into())
 }
@@ -81,8 +84,9 @@ impl DataPlane for Plane {
         let mut more = false;
         for side in [Side::Answers, Side::Calls] {
             if let Some(exchange) = doors.over_link(side, to) {
-                let end = if side == Side::Calls { target.max(buffer.len() + 1) } else { target };
-                more |= exchange.write(now, buffer, end);
+                // Calls are not kept waiting by answers without end.
+                let least = if side == Side::Calls { buffer.len() + SHARE } else { 0 };
+                more |= exchange.write(now, buffer, target.max(least));
             }
         }
         // Beyond the target: the messages of others are not kept waiting by one's own.

@@ -667,13 +667,15 @@ impl Doors {
         body: bytes::Bytes,
         done: BulkDone,
     ) {
-        let exchange = self.exchange(Side::Calls, to);
-        let Some(exchange) = exchange.filter(|exchange| exchange.way != Way::Link) else {
+        let Some(exchange) = self.exchange(Side::Calls, to) else {
+            return done(Err("no path".to_owned()));
+        };
+        if exchange.way == Way::Link {
             if let Some(network) = self.network.get() {
                 network.send_bulk(to, header, body, done);
             }
             return;
-        };
+        }
         let header = match wire::encode_bulk_header(&header) {
             Ok(header) => header,
             Err(error) => return done(Err(error.to_string())),

@@ -37,6 +37,8 @@ pub(crate) mod trace;
 mod worker;
 
 #[cfg(test)]
+mod plane_tests;
+#[cfg(test)]
 mod tests;
 
 use self::{

@@ -386,17 +386,17 @@ impl Handler<PathReport> for HubSystem {
         match report {
             PathReport::Lost { to, by } => self.take([Event::PathLost { to, by }], ctx),
             PathReport::State { from, path, arrived } => {
-                let outcome = match wire::decode_bulk_header(&arrived.header) {
+                let refused = match wire::decode_bulk_header(&arrived.header) {
                     Ok(header) => {
                         let body = arrived.body;
                         let event = self.network(NetEvent::Bulk { from, header, body });
                         self.take(event, ctx);
-                        Ok(())
+                        None
                     }
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => Some(error.to_string()),
                 };
-                let doors = &self.hub.shared().doors;
-                state_taken(doors, path, outcome.as_ref().map(|()| ()).map_err(String::as_str));
+                let outcome = refused.as_deref().map_or(Ok(()), Err);
+                state_taken(&self.hub.shared().doors, path, outcome);
             }
         }
     }

@@ -386,6 +386,7 @@ impl Engine {
         match message {
             PeerMessage::Sync(SyncWord::In { view, adopted, echo, version, wanted, kinds }) => {
                 core.learn_kinds(from, kinds);
+                self.sync.expect(now, from, version, &core.registry);
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
             }
             PeerMessage::Sync(word) => {

@@ -1043,6 +1043,17 @@ fn a_join_loses_nothing() {
 }
 
 #[test]
+fn a_newcomer_has_the_registry_at_once() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 24);
+        let joiner = world.join();
+        // Less than the digests would need that find what was not sent.
+        world.run_for(Duration::from_millis(200));
+        assert!(world.nodes[joiner].engine.is_settled(), "seed {seed}");
+    }
+}
+
+#[test]
 fn links_that_break_while_children_move_lose_nothing_and_hold_nothing_up() {
     for seed in seeds(40) {
         let mut world = cluster(seed, 2, 20);

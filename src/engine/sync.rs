@@ -19,6 +19,8 @@ use crate::model::{
 
 /// Bytes of one log that may be on their way to one peer; one part is always let through.
 const WINDOW: usize = 1 << 20;
+/// What a member has said it will send, and what may be on its way, is not asked for before that.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
 /// Logs that are asked for at the same time.
 const MOST_WANTS: usize = 4_096;
 /// How often one peer is asked for a log before the next digest has to name it again.
@@ -99,6 +101,14 @@ impl Sync {
         let me = registry.me();
         let known = registry.acked(peer, me).min(registry.version());
         self.begin(now, peer, me, known, registry);
+    }
+
+    /// A member says where its own log stands. What was said before this node had taken it in was
+    /// dropped, so it is asked for soon.
+    pub(crate) fn expect(&mut self, now: Instant, log: NodeRun, version: u64, registry: &Registry) {
+        if registry.watermark(log) < version {
+            self.want(log, version, log.node, now + ON_ITS_WAY.min(self.every));
+        }
     }
 
     /// The link broke: what was asked may never be answered.

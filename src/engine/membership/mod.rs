@@ -1329,6 +1329,8 @@ impl Membership {
         self.announce_due = true;
         self.is_news = true;
         self.voice.has_news();
+        // How a member describes itself may have changed without a change of the view.
+        self.regarded = true;
         self.view_changed |= self.voice.set_view(&self.view);
     }
 

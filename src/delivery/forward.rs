@@ -247,6 +247,15 @@ impl Forwarder {
         self.news.remove(&run);
     }
 
+    /// The link to this neighbour stands, and is not to be used: something swallows what it carries.
+    pub(crate) fn link_unfit(&mut self, run: NodeRun) {
+        for (path, target) in self.ends() {
+            if path.origin == run || target == run {
+                self.close(path, PathClosed::NoLink, &[path.origin, target]);
+            }
+        }
+    }
+
     /// Ends the paths of which an end is no member.
     pub(crate) fn keep(&mut self, members: &BTreeSet<NodeRun>) {
         for (path, target) in self.ends() {
@@ -427,6 +436,19 @@ mod tests {
             assert_eq!(written(&mut forwarder, other), [(path(1, 1), closed)]);
             assert_eq!(written(&mut forwarder, lost), []);
             assert!(forwarder.is_idle());
+        }
+    }
+
+    #[test]
+    fn an_unfit_link_closes_the_path_at_both_ends() {
+        for unfit in [1, 2] {
+            let mut forwarder = open();
+            forwarder.link_unfit(run(3));
+            assert_eq!(written(&mut forwarder, 1), []);
+            forwarder.link_unfit(run(unfit));
+            let closed = (path(1, 1), PathWord::Closed { why: PathClosed::NoLink });
+            assert_eq!(written(&mut forwarder, 1), std::slice::from_ref(&closed));
+            assert_eq!(written(&mut forwarder, 2), [closed]);
         }
     }
 

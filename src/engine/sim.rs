@@ -1103,6 +1103,44 @@ fn children_whose_link_to_their_place_is_broken_wait_for_it_and_then_go_at_once(
     }
 }
 
+#[test]
+fn children_move_and_nodes_leave_by_a_third_member_while_a_link_is_broken() {
+    for seed in seeds(30) {
+        let mut world = cluster(seed, 3, 6);
+        world.cuts.extend([(0, 1), (1, 0)]);
+        // Bytes are held or the connection is gone.
+        if world.dice.one_in(2) {
+            world.unlink(0, 1);
+        }
+        // Until nothing has come for so long that the link is passed by.
+        world.run_for(2 * SECOND);
+        let mut asked = Vec::new();
+        for n in 0..6 {
+            let child = world.children[n].clone();
+            let to = world.nodes[n % 2].me.id;
+            let timeout = Duration::from_secs(10);
+            let from = world.dice.below(2) as usize;
+            let id = world.request(from, Request::Migrate { child, to, forced: false, timeout });
+            asked.push((from, id));
+        }
+        world.run_for(3 * SECOND);
+        for (from, id) in asked {
+            let reply = world.nodes[from].replies.get(&id);
+            assert!(
+                matches!(reply, Some(Reply::Migrated(MigrateOutcome::Moved { .. }))),
+                "seed {seed}: {reply:?}"
+            );
+        }
+        let leave = world.request(0, Request::Leave { timeout: Duration::from_secs(10) });
+        world.run_for(8 * SECOND);
+        let reply = world.nodes[0].replies.get(&leave);
+        assert_eq!(reply, Some(&Reply::Left(Ok(()))), "seed {seed}");
+        world.heal();
+        world.run_for(3 * SECOND);
+        world.check_end(true);
+    }
+}
+
 /// Asks on all ways, like the hub; how often the question came.
 fn look(world: &mut World, asker: usize, asked: usize, request: u64) -> usize {
     let to = world.nodes[asked].me.run();

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     delivery::Side,
     model::{
-        frame::{DataFrame, PathId, Refusal},
+        frame::{DataFrame, PathClosed, PathId, Refusal},
         id::NodeRun,
     },
     net::DataPlane,
@@ -55,11 +55,11 @@ impl DataPlane for Plane {
         };
         match frame {
             DataFrame::Direct { number } => {
-                doors.came(from, number, Way::Link);
+                doors.came(from, number, Way::Link).map_err(|error| broken(error.to_string()))?;
                 Ok(())
             }
             DataFrame::Path { path, word } => {
-                let is_linked = |run| doors.is_linked(run);
+                let is_linked = |run| doors.over_link(Side::Calls, run).is_some();
                 let (news, neighbours) = doors.paths.word(from, path, word, is_linked)?;
                 doors.wake(neighbours);
                 carry_out(&doors, news)
@@ -152,9 +152,13 @@ fn carry_out(doors: &Doors, news: Vec<PathNews<DoorCell>>) -> Result<(), WireErr
     for one in news {
         match one {
             PathNews::Came { by, path } => {
-                if !doors.came(path.origin, path.number, Way::By(by)) {
-                    doors.wake(doors.paths.refuse(by, path)?);
-                }
+                // That it comes too often is not the fault of the member between.
+                let why = match doors.came(path.origin, path.number, Way::By(by)) {
+                    Ok(true) => continue,
+                    Ok(false) => PathClosed::Replaced,
+                    Err(_) => PathClosed::TooMany,
+                };
+                doors.wake(doors.paths.refuse(by, path, why)?);
             }
             PathNews::Frame { exchange, frame } => {
                 let taken = wire::decode_frame(frame).and_then(|frame| {

@@ -20,7 +20,7 @@ use super::{
     envelope::{Envelope, Waiter},
     exchange::{Exchange, Way, Writes},
     paths::{Neighbours, Over, Paths},
-    peers::{Change, Peers},
+    peers::{Change, Peers, TooOften},
 };
 use crate::{
     delivery::{
@@ -495,11 +495,6 @@ impl Doors {
         self.exchange(side, run).filter(|exchange| exchange.way == Way::Link)
     }
 
-    /// Whether there is a link to this run.
-    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
-        self.read().peers.is_linked(run)
-    }
-
     fn all(&self) -> Vec<Arc<DoorCell>> {
         self.read().cells.values().cloned().collect()
     }
@@ -611,6 +606,10 @@ impl Doors {
             let (change, outcome) = peers.detour(to, by);
             (change.into_iter().collect(), outcome)
         });
+        if by.is_some() {
+            // What this node does not use for itself it does not forward by.
+            self.wake(self.paths.link_unfit(to));
+        }
         if let Err(by) = outcome {
             self.report(PathReport::Lost { to, by });
         }
@@ -622,11 +621,17 @@ impl Doors {
     }
 
     /// A peer's lanes come by this path from now on. `false`: by a later one already.
-    pub(crate) fn came(&self, run: NodeRun, number: u64, way: Way) -> bool {
-        self.change(|peers| {
-            let change = peers.came(run, number, way);
-            let taken = change.is_some();
-            (change.into_iter().collect(), taken)
+    ///
+    /// # Errors
+    /// They do so too often.
+    pub(crate) fn came(&self, run: NodeRun, number: u64, way: Way) -> Result<bool, TooOften> {
+        let now = Instant::now();
+        self.change(|peers| match peers.came(now, run, number, way) {
+            Ok(change) => {
+                let taken = change.is_some();
+                (change.into_iter().collect(), Ok(taken))
+            }
+            Err(error) => (Vec::new(), Err(error)),
         })
     }
 

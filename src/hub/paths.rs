@@ -161,6 +161,13 @@ impl<C: Writes> Paths<C> {
         (over, state.forwarder.take_news())
     }
 
+    /// The link to a neighbour is not to be used, though it stands.
+    pub(crate) fn link_unfit(&self, run: NodeRun) -> Neighbours {
+        let mut state = self.lock();
+        state.forwarder.link_unfit(run);
+        state.forwarder.take_news()
+    }
+
     /// Sends a state by a path.
     pub(crate) fn send(
         &self,
@@ -209,7 +216,7 @@ impl<C: Writes> Paths<C> {
         (news, neighbours)
     }
 
-    /// A neighbour says something about a path. `is_linked` tells to whom this node has a link.
+    /// A neighbour says something about a path. `is_linked` tells to whom this node has a fit link.
     ///
     /// # Errors
     /// The neighbour broke the protocol; its link must be closed.
@@ -268,10 +275,15 @@ impl<C: Writes> Paths<C> {
         Ok((told, neighbours))
     }
 
-    /// A path of a peer's that came is not taken: another one has come since.
-    pub(crate) fn refuse(&self, by: NodeRun, path: PathId) -> Result<Neighbours, WireError> {
+    /// A path of a peer's that came is not taken.
+    pub(crate) fn refuse(
+        &self,
+        by: NodeRun,
+        path: PathId,
+        why: PathClosed,
+    ) -> Result<Neighbours, WireError> {
         let mut state = self.lock();
-        let refused = state.forwarder.refuse(by, path, PathClosed::Replaced);
+        let refused = state.forwarder.refuse(by, path, why);
         refused.map_err(|violation| WireError::Protocol(violation.0))?;
         Ok(state.forwarder.take_news())
     }

@@ -5,10 +5,24 @@
 //! its lanes here, and each answers where the other's lanes come from. So both need not see a broken
 //! link at once, and may go by different members.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::exchange::{Exchange, Way, Writes};
 use crate::{delivery::Side, model::id::NodeRun};
+
+/// How often a peer's lanes may come by another path: so many times at once, and one more each
+/// [`ONE_MORE`]. All doors hear of each.
+const CHANGES: u32 = 100;
+const ONE_MORE: Duration = Duration::from_millis(100);
+
+/// A peer's lanes come by another path too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its lanes come by another path too often")]
+pub(crate) struct TooOften;
 
 struct Peer<C> {
     linked: bool,
@@ -47,11 +61,13 @@ pub(crate) struct Change<C> {
 pub(crate) struct Peers<C> {
     map: BTreeMap<NodeRun, Peer<C>>,
     numbers: u64,
+    /// How many changes each peer has made lately, as of when. Kept longer than the peer.
+    changes: BTreeMap<NodeRun, (u32, Instant)>,
 }
 
 impl<C> Default for Peers<C> {
     fn default() -> Self {
-        Self { map: BTreeMap::new(), numbers: 0 }
+        Self { map: BTreeMap::new(), numbers: 0, changes: BTreeMap::new() }
     }
 }
 
@@ -71,7 +87,7 @@ impl<C: Writes> Peers<C> {
     }
 
     /// Whether there is a link to this run.
-    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
+    fn is_linked(&self, run: NodeRun) -> bool {
         self.map.get(&run).is_some_and(|peer| peer.linked)
     }
 
@@ -148,18 +164,45 @@ impl<C: Writes> Peers<C> {
 
     /// The peer's lanes come by this path from now on. `None`: it had come to another one since, or
     /// the link is no more.
-    pub(crate) fn came(&mut self, run: NodeRun, number: u64, way: Way) -> Option<Change<C>> {
+    ///
+    /// # Errors
+    /// It does so too often.
+    pub(crate) fn came(
+        &mut self,
+        now: Instant,
+        run: NodeRun,
+        number: u64,
+        way: Way,
+    ) -> Result<Option<Change<C>>, TooOften> {
         let known = self.map.get(&run).and_then(|peer| peer.answers.as_ref());
-        if known.is_some_and(|known| known.number >= number) {
-            return None;
-        }
-        if !self.is_linked(match way {
+        let neighbour = match way {
             Way::Link => run,
             Way::By(by) => by,
-        }) {
-            return None;
+        };
+        if known.is_some_and(|known| known.number >= number) || !self.is_linked(neighbour) {
+            return Ok(None);
         }
-        self.set(Side::Answers, run, Some(Exchange::new(Side::Answers, run, number, way)))
+        self.count_change(now, run)?;
+        let exchange = Exchange::new(Side::Answers, run, number, way);
+        Ok(self.set(Side::Answers, run, Some(exchange)))
+    }
+
+    fn count_change(&mut self, now: Instant, run: NodeRun) -> Result<(), TooOften> {
+        let forgiven = |since: Instant| {
+            let intervals = now.saturating_duration_since(since).as_millis() / ONE_MORE.as_millis();
+            u32::try_from(intervals).unwrap_or(u32::MAX)
+        };
+        self.changes.retain(|_, (count, at)| forgiven(*at) < *count);
+        let (count, at) = self.changes.entry(run).or_insert((0, now));
+        let less = forgiven(*at);
+        if less > 0 {
+            (*count, *at) = (count.saturating_sub(less), *at + ONE_MORE * less);
+        }
+        if *count >= CHANGES {
+            return Err(TooOften);
+        }
+        *count += 1;
+        Ok(())
     }
 
     /// This exchange is over.
@@ -296,13 +339,15 @@ mod tests {
         peers.linked(run(2));
         peers.linked(run(3));
         let by = Way::By(run(3));
-        assert_eq!(seen(peers.came(run(2), 5, by)), Some((None, Some((5, by)))));
-        assert!(peers.came(run(2), 4, Way::Link).is_none(), "it was sent before");
-        assert_eq!(
-            seen(peers.came(run(2), 6, Way::Link)),
-            Some((Some((5, by)), Some((6, Way::Link))))
-        );
-        assert!(peers.came(run(2), 7, Way::By(run(4))).is_none(), "there is no such link");
+        let now = Instant::now();
+        let came = |peers: &mut Peers<Cell>, number, way| {
+            seen(peers.came(now, run(2), number, way).expect("not too often"))
+        };
+        assert_eq!(came(&mut peers, 5, by), Some((None, Some((5, by)))));
+        assert_eq!(came(&mut peers, 4, Way::Link), None, "it was sent before");
+        let over = Some((Some((5, by)), Some((6, Way::Link))));
+        assert_eq!(came(&mut peers, 6, Way::Link), over);
+        assert_eq!(came(&mut peers, 7, Way::By(run(4))), None, "there is no such link");
         // Its lanes come over the link, ours may still take a detour.
         peers.detour(run(2), Some(run(3))).1.expect("there is a link");
         let changes = peers.unlinked(run(2));
@@ -312,11 +357,33 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_changes_its_path_over_and_over_is_found_out() {
+        let mut peers = peers();
+        peers.linked(run(2));
+        let mut now = Instant::now();
+        let often = |peers: &mut Peers<Cell>, now, numbers: std::ops::Range<u64>| {
+            numbers.take_while(|n| peers.came(now, run(2), *n, Way::Link).is_ok()).count()
+        };
+        assert_eq!(often(&mut peers, now, 1..500), CHANGES as usize);
+        // A new link is no new beginning.
+        peers.unlinked(run(2));
+        peers.linked(run(2));
+        now += 7 * ONE_MORE;
+        assert_eq!(often(&mut peers, now, 500..600), 7);
+        now += CHANGES * ONE_MORE;
+        assert_eq!(often(&mut peers, now, 600..650), 50);
+        now += CHANGES * ONE_MORE;
+        assert_eq!(often(&mut peers, now, 650..651), 1);
+        assert_eq!(peers.changes[&run(2)].0, 1);
+    }
+
+    #[test]
     fn nothing_is_kept_of_a_peer_that_is_gone() {
         let mut peers = peers();
         peers.linked(run(3));
         peers.detour(run(2), Some(run(3))).1.expect("there is a link");
-        peers.came(run(2), 9, Way::By(run(3))).expect("it is new");
+        let came = peers.came(Instant::now(), run(2), 9, Way::By(run(3))).expect("not too often");
+        assert!(came.is_some());
         assert_eq!(peers.gone(run(2)).len(), 2);
         assert!(!peers.map.contains_key(&run(2)));
         assert_eq!(peers.detour(run(4), None).1, Ok(()));

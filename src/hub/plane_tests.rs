@@ -382,6 +382,26 @@ async fn a_member_that_cannot_reach_the_other_or_does_not_know_it_refuses() {
 }
 
 #[actix::test]
+async fn a_member_between_that_passes_by_its_own_link_does_not_forward_over_it() {
+    let mut net = Net::new(4);
+    net.cut(0, 1);
+    net.cut(2, 1);
+    net.detour(0, 1, Some(2));
+    net.ask(0, 1, 1);
+    net.carry();
+    assert_eq!(net.lost(0).await, [], "it does not know yet");
+    net.detour(2, 1, Some(3));
+    net.carry();
+    assert_eq!(net.lost(0).await, [(run_of(1), run_of(2))]);
+    net.detour(0, 1, Some(2));
+    net.carry();
+    assert_eq!(net.lost(0).await, [(run_of(1), run_of(2))], "and knows now");
+    net.detour(0, 1, Some(3));
+    net.carry();
+    assert!(net.is_answered(0, 1));
+}
+
+#[actix::test]
 async fn the_barrier_before_a_node_leaves_comes_down_by_a_path_too() {
     let mut net = Net::new(3);
     net.cut(0, 1);

@@ -188,11 +188,12 @@ pub enum PathClosed {
     /// One of its ends, or the member between, is no member where this was said.
     #[error("not all three are members there")]
     Stranger,
-    /// The member between has no link to the other end, or has lost one.
+    /// The member between has no fit link to the other end, or has lost one.
     #[error("a link on the way is missing")]
     NoLink,
-    /// The member between forwards as many paths of this origin as it may.
-    #[error("it forwards too many paths")]
+    /// The member between forwards as many paths of this origin as it may, or the other end takes
+    /// no more so soon.
+    #[error("there are too many paths of this origin")]
     TooMany,
     /// An end sent what it must not.
     #[error("an end broke the protocol")]

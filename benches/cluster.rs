@@ -13,10 +13,12 @@
 //! changed; `move_ms`: from the event until the last of them runs at its new owner; `detect_ms`:
 //! from the kill until a survivor declares the node down.
 
+#[path = "support/ledger.rs"]
+mod ledger;
 mod support;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,10 +26,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::prelude::*;
 use actix_hub::prelude::*;
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
+use ledger::{Add, Checked, Counter, Fill, Written, check};
 use serde_json::{Value, json};
 use support::{Options, Process, answer, commands, percentile};
 
@@ -43,101 +44,8 @@ cargo bench --bench cluster -- [options]
   --runs R          how many runs in a row; the counts are summed (default 1)
   --json            only the JSON object on the last line";
 
-/// What one child knows of one client.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct Seen {
-    last: u64,
-    /// Numbers below `last` that never came: they failed.
-    missing: BTreeSet<u64>,
-    count: u64,
-    duplicated: u64,
-    reordered: u64,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Counter {
-    seen: BTreeMap<u32, Seen>,
-    #[serde(with = "serde_bytes")]
-    ballast: Vec<u8>,
-}
-
-impl Actor for Counter {
-    type Context = Context<Self>;
-}
-
-#[derive(Message, Serialize, Deserialize)]
-#[rtype(result = "()")]
-struct Fill(u64);
-
-#[derive(Message, Serialize, Deserialize)]
-#[rtype(result = "u64")]
-struct Add {
-    client: u32,
-    number: u64,
-}
-
-#[derive(Message, Serialize, Deserialize)]
-#[rtype(result = "SeenReply")]
-struct Report {
-    client: u32,
-}
-
-#[derive(Serialize, Deserialize, MessageResponse)]
-struct SeenReply(Seen);
-
-impl HubMessage for Fill {
-    const NAME: &'static str = "fill";
-}
-impl HubMessage for Add {
-    const NAME: &'static str = "add";
-}
-impl HubMessage for Report {
-    const NAME: &'static str = "report";
-}
-
-impl Handler<Fill> for Counter {
-    type Result = ();
-    fn handle(&mut self, Fill(bytes): Fill, _: &mut Self::Context) {
-        self.ballast = vec![0x5a; bytes as usize];
-    }
-}
-
-impl Handler<Add> for Counter {
-    type Result = u64;
-    fn handle(&mut self, Add { client, number }: Add, _: &mut Self::Context) -> u64 {
-        let seen = self.seen.entry(client).or_default();
-        if number > seen.last {
-            seen.missing.extend(seen.last + 1..number);
-            seen.last = number;
-        } else if seen.missing.remove(&number) {
-            seen.reordered += 1;
-        } else {
-            seen.duplicated += 1;
-        }
-        seen.count += 1;
-        seen.count
-    }
-}
-
-impl Handler<Report> for Counter {
-    type Result = SeenReply;
-    fn handle(&mut self, Report { client }: Report, _: &mut Self::Context) -> SeenReply {
-        SeenReply(self.seen.get(&client).cloned().unwrap_or_default())
-    }
-}
-
-hot_swap!(Counter, kind = "counter", messages = [Fill, Add, Report]);
-
 fn child_name(n: u64) -> String {
     format!("counter-{n}")
-}
-
-/// What one client did to one child.
-#[derive(Default, Serialize, Deserialize)]
-struct Written {
-    next: u64,
-    /// Numbers that were not acknowledged.
-    unacked: BTreeSet<u64>,
 }
 
 #[derive(Default)]
@@ -169,8 +77,7 @@ async fn client(
             let mut sends = Vec::with_capacity(in_flight * 2);
             for n in chunk {
                 for _ in 0..2 {
-                    written[n].next += 1;
-                    let number = written[n].next;
+                    let number = written[n].next();
                     let request =
                         refs[n].send(Add { client: id, number }).timeout(Duration::from_secs(30));
                     let began = Instant::now();
@@ -198,42 +105,6 @@ async fn client(
         }
     }
     (written, totals)
-}
-
-/// What the final state says of one client's updates.
-async fn check(id: u32, refs: &[ChildRef<Counter>], written: &[Written]) -> Value {
-    let (mut lost, mut duplicated, mut reordered, mut counted, mut silent) = (0, 0, 0, 0, 0);
-    for at in (0..refs.len()).step_by(64) {
-        let chunk = at..(at + 64).min(refs.len());
-        let asks = chunk.map(|n| async move {
-            for _ in 0..20 {
-                if let Ok(SeenReply(seen)) =
-                    refs[n].send(Report { client: id }).timeout(Duration::from_secs(20)).await
-                {
-                    return (n, Some(seen));
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            (n, None)
-        });
-        for (n, seen) in join_all(asks).await {
-            let Some(seen) = seen else {
-                silent += 1;
-                continue;
-            };
-            let handled = |number: &u64| *number <= seen.last && !seen.missing.contains(number);
-            lost += (1..=written[n].next)
-                .filter(|number| !written[n].unacked.contains(number) && !handled(number))
-                .count() as u64;
-            duplicated += seen.duplicated;
-            reordered += seen.reordered;
-            counted += seen.count;
-        }
-    }
-    json!({
-        "lost": lost, "duplicated": duplicated, "reordered": reordered, "final": counted,
-        "silent": silent,
-    })
 }
 
 type Client = actix_rt::task::JoinHandle<(Vec<Written>, Totals)>;
@@ -342,14 +213,11 @@ async fn node(options: &Options) {
                 answer(&json!({}));
             }
             "check" => {
-                let mut sums = BTreeMap::<String, u64>::new();
+                let mut all = Checked::default();
                 for (id, written) in checked.drain(..) {
-                    let part = check(id, &refs, &written).await;
-                    for (key, value) in part.as_object().expect("an object") {
-                        *sums.entry(key.clone()).or_default() += value.as_u64().unwrap_or_default();
-                    }
+                    all.add(check(id, &refs, &written, 20, Duration::from_secs(20)).await);
                 }
-                answer(&json!(sums));
+                answer(&serde_json::to_value(&all).expect("plain data"));
             }
             "owners" => {
                 let mut owners = BTreeMap::<String, u64>::new();
@@ -597,7 +465,7 @@ fn run(options: &Options) -> Value {
     }
     json!({
         "event": event, "children": children, "state_bytes": bytes, "clients": clients,
-        "moved": moved, "acked": sum(&totals, "acked"), "final": sum(&checks, "final"),
+        "moved": moved, "acked": sum(&totals, "acked"), "final": sum(&checks, "counted"),
         "lost": sum(&checks, "lost"), "duplicated": sum(&checks, "duplicated"),
         "reordered": sum(&checks, "reordered"), "failed": sum(&totals, "failed"),
         "may_have_been_handled": sum(&totals, "maybe"), "move_ms": move_ms,

@@ -1,0 +1,376 @@
+"""The scenarios, each a function of a `Scenario`; its first line says what is wanted."""
+import json
+import os
+import subprocess
+import sys
+import time
+
+from node import PORT, Unanswered, Watch
+from scenario import HEARTBEAT, SLACK, UNANSWERED, WINDOW, Broken
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ANY = "0.0.0.0"
+# How many milliseconds after its start a crashing node is killed.
+LIVES_MS = (5, 20, 40, 60, 90, 120, 160, 220, 300, 450)
+
+
+def number(name, default):
+    return int(os.environ.get(name, default))
+
+
+def wildcard(s):
+    """Three nodes that listen on 0.0.0.0 with one seed form at every start; none tells loopback."""
+    starts, worst, failed = number("STARTS", 3), 0, []
+    for n in range(1, starts + 1):
+        nodes = []
+        for at in (1, 2, 3):
+            nodes.append(s.node(at, key=False, listen=ANY, log=f"start-{n}-n{at}"))
+            s.pause((0, 0.05, 0.3)[n % 3])
+        try:
+            for node in nodes:
+                node.started()
+            worst = max(worst, s.settled(nodes, 15, f"start {n} of {starts} has formed"))
+            for node in nodes:
+                others = [other for other in nodes if other is not node]
+                s.until(f"{node.name}'s address is known to others", 5,
+                        all_know(s, others, node, node.host.ip))
+        except (Broken, Unanswered) as error:
+            failed.append(f"start {n}: {error}")
+            s.say(failed[-1])
+        for node in nodes:
+            node.kill()
+            if not failed:
+                os.unlink(node.log)
+    s.numbers["settled_ms"] = worst
+    s.more["formed"] = f"{starts - len(failed)} of {starts}"
+    s.expect(not failed, f"{len(failed)} of {starts} starts failed, {failed[:1]}")
+
+
+def name_server(s, host, addresses):
+    """Serves one list of addresses in a namespace; the function that is given back changes it."""
+    path = os.path.join(s.folder, f"{host.name}.names")
+
+    def change(addresses):
+        with open(path + ".new", "w") as file:
+            json.dump(addresses, file)
+        os.replace(path + ".new", path)
+
+    change(addresses)
+    server = host.spawn([sys.executable, os.path.join(HERE, "names.py"), path],
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    s.helpers.append(server)
+    if server.stdout.readline().strip() != "ready":
+        raise Broken("the name server did not start")
+    return change
+
+
+def headless(s):
+    """A name with the addresses of all, the own one first: one cluster; later addresses are found."""
+    seed = [f"/dns4/hub.cluster.test/tcp/{PORT}"]
+    hosts = [s.host(n) for n in (1, 2, 3, 4)]
+    ips = [host.ip for host in hosts]
+    for host in hosts[:3]:
+        name_server(s, host, [host.ip] + [ip for ip in ips[:3] if ip != host.ip])
+    nodes = [s.node(n, seeds=seed, listen=ANY) for n in (1, 2, 3)]
+    for node in nodes:
+        node.started()
+    s.numbers["settled_ms"] = s.settled(nodes, 15, "all three are one cluster")
+    # As a name of Kubernetes at first: there is no other yet.
+    change = name_server(s, hosts[3], [hosts[3].ip])
+    nodes.append(s.node(4, seeds=seed, listen=ANY).started())
+    s.pause(3)
+    change([hosts[3].ip] + ips[:3])
+    s.more["later_name_ms"] = s.settled(nodes, 20, "the fourth has found what the name says later")
+
+
+def late(s):
+    """An interface that comes up later and an address that changes are followed, and told to others."""
+    late_host = s.host(3, up=False)
+    nodes = [s.node(1, listen=ANY).started(), s.node(2, listen=ANY).started()]
+    s.settled(nodes, 15, "two nodes have formed")
+    third = s.node(3, listen=ANY)
+    s.pause(2)
+    late_host.up()
+    third.started()
+    nodes.append(third)
+    s.numbers["settled_ms"] = s.settled(nodes, 15, "the late one is in")
+    children = s.children(nodes[0])
+    s.answered(nodes, children, 15, "all children answer all nodes")
+    known = all_know(s, nodes[:2], third, late_host.ip)
+    s.tried(s.until, "the late address is known to others", 5, known)
+    fourth = s.node(4, seeds=[s.seed(3)], listen=ANY).started()
+    nodes.append(fourth)
+    s.settled(nodes, 15, "a fourth has joined by the late one")
+
+    s.load(nodes[:2], children)
+    s.pause(1)
+    old = late_host.ip
+    late_host.change_address("10.77.0.33")
+    s.say(f"{old} is now {late_host.ip}")
+    s.tried(s.until, "the new address is known to others", 20, all_know(s, nodes[:2], third, late_host.ip, old))
+    s.more["changed_ms"] = s.settled(nodes, 20, "all are in with the new address")
+    s.answered(nodes, children, 15, "all children answer all nodes")
+    fourth.kill()
+    fourth = s.node(4, seeds=[s.seed(33)], listen=ANY).started()
+    nodes[3] = fourth
+    s.settled(nodes, 15, "the fourth came back by the new address")
+    # A node that cannot be reached for longer than the window is replaced, as any other.
+    s.more["failed_over"] = len(s.events(nodes[:2], "Recovered"))
+    for count in [node.ask("stop", 40) for node in nodes[:2]]:
+        s.take(count)
+
+
+def all_know(s, nodes, of, ip, old=None):
+    def missing():
+        for node in nodes:
+            told = s.addresses(node, of)
+            if not any(f"/{ip}/" in address for address in told):
+                return f"{node.name} has {told} of {of.name}"
+            if old and any(f"/{old}/" in address for address in told):
+                return f"{node.name} still has {told} of {of.name}"
+            if any("/127." in address for address in told):
+                return f"{node.name} was told loopback, {told}"
+        return None
+    return missing
+
+
+def partial(s):
+    """A node that reaches one of three only holds nobody up: starts, failover and a leave go on."""
+    nodes = one, two, three = s.cluster()
+    children = s.children(one)
+    fourth = s.host(4)
+    fourth.drop_to_and_from(two.host)
+    fourth.drop_to_and_from(three.host)
+    s.load([one, two], children)
+    watch = Watch(nodes)
+    watch.start()
+    s.node(4).started()
+    for node in nodes:
+        s.start(node, [f"by-{node.name}-{n}" for n in range(8)], 5)
+        children += [f"by-{node.name}-{n}" for n in range(8)]
+        # At once, and when the joiner has been there for longer than the window.
+        s.pause((WINDOW + HEARTBEAT) / 2)
+    s.answered(nodes, children, 10, "all children answer the three")
+    watch.stop()
+    s.more["unsettled_ms"] = round(watch.longest * 1e3)
+    s.expect(watch.longest <= WINDOW + SLACK,
+             f"a node was not settled for {watch.longest:.1f} s while the fourth tried to join")
+    s.more["joined"] = any(member["name"] == "n4" for member in s.status(one)["nodes"])
+
+    victims = owned_by(s, one, "n3")
+    three.kill()
+    s.say(f"n3 is killed with {len(victims)} children")
+    s.tried(s.answered, [one, two], children, 15, "the children of the killed node run again")
+    three = s.node(3).started()
+    s.numbers["settled_ms"] = s.tried(s.until, "n3 is back", 15, lambda: is_in(s, [one, two, three], "n3"))
+
+    victims |= owned_by(s, one, "n3")
+    leave(s, two, [one, three], victims)
+
+
+def owned_by(s, node, owner):
+    return {child for child, name in s.owners(node).items() if name == owner}
+
+
+def is_in(s, nodes, name):
+    """Nothing if these nodes are settled with this one among them."""
+    for node in nodes:
+        told = s.status(node)
+        if not told["settled"]:
+            return f"{node.name} is not settled"
+        if not any(member["name"] == name for member in told["nodes"]):
+            return f"{node.name} does not see {name}"
+    return None
+
+
+def leave(s, leaver, others, may_lose=(), within=20):
+    """A node with load leaves; what it wrote is checked by the first of the others."""
+    s.say(f"{leaver.name} leaves")
+    try:
+        told = leaver.ask("leave", 75)
+    except Unanswered as error:
+        s.expect(False, f"leave: {error}")
+        told = None
+    if told:
+        s.expect(told["left"], f"{leaver.name} did not leave: {told['failed']}")
+        s.more["leave_ms"] = told["ms"]
+        s.expect(told["ms"] <= within * 1e3, f"the leave took {told['ms']} ms, allowed {within * 1e3:.0f}")
+        s.take(told["count"])
+        others[0].ask("adopt", 20, ledger=told["ledger"])
+        if told["left"]:
+            s.expect(leaver.end_of_process(15) == 0, "the process of the node that left did not end well")
+            children = s.owners(others[0])
+            there = [child for child, owner in children.items() if owner == leaver.name]
+            s.expect(not there, f"{len(there)} children are still at {leaver.name}")
+    s.check([node for node in others if node.name in ("n1", "n2") or not may_lose], may_lose,
+            may_fail=bool(may_lose))
+
+
+def crash_loop(s):
+    """A node that is killed some milliseconds after each start holds the others up for a window at most."""
+    nodes = one, two, three = s.cluster()
+    children = s.children(one, 12)
+    s.load(nodes, children, pause_ms=100)
+    watch = Watch(nodes)
+    watch.start()
+    began = time.monotonic()
+    lives, late_lives, worst, crashed = number("LIVES", 20), 0, 0, None
+    for life in range(lives):
+        crashed = s.node(4)
+        s.pause(LIVES_MS[life % len(LIVES_MS)] / 1e3)
+        crashed.kill()
+        s.start(two, [f"life-{life}"], WINDOW + SLACK)
+        try:
+            worst = max(worst, s.until(f"life {life + 1} of {lives}: the others are settled",
+                                       WINDOW + SLACK, lambda: all_settled(s, nodes)))
+        except Broken as error:
+            late_lives += 1
+            s.say(str(error))
+    whole = time.monotonic() - began
+    watch.stop()
+    s.numbers["settled_ms"] = worst
+    s.more["unsettled_share"] = round(watch.sum / whole, 2)
+    s.expect(late_lives == 0, f"after {late_lives} of {lives} lives the others were not settled within a window")
+    s.expect(watch.longest <= WINDOW + SLACK, f"a node was not settled for {watch.longest:.1f} s")
+    s.tried(s.settled, nodes, 3 * WINDOW, "the others are settled without it")
+    downs = s.events(nodes, "Rejoined")
+    s.expect(not downs, f"a node that lived was declared down: {downs[:2]}")
+    went = went_to(nodes, {member for node in nodes for member in node.named("n4")})
+    s.more["went"] = len(went)
+    s.check(nodes, may_lose=went, may_fail=bool(went))
+
+
+def went_to(nodes, ids):
+    """Children that may have been at these nodes: a move there began and is not known to have failed."""
+    open_moves = {}
+    for node in nodes:
+        for told in node.seen("HandoverStarted", "HandoverFailed"):
+            if told["node"] in ids:
+                step = 1 if told["event"] == "HandoverStarted" else -1
+                open_moves[told["child"]] = open_moves.get(told["child"], 0) + step
+    return {child for child, count in open_moves.items() if count > 0}
+
+
+def all_settled(s, nodes):
+    """Nothing if all are settled on the same lives."""
+    lives = set()
+    for node in nodes:
+        told = s.status(node)
+        if not told["settled"]:
+            return f"{node.name} is not settled"
+        lives.add(tuple(sorted((member["id"], member["life"]) for member in told["nodes"])))
+    return "they see different lives" if len(lives) > 1 else None
+
+
+def cut_link(s, one_way):
+    nodes = one, two, three = s.cluster()
+    children = s.children(one)
+    before = s.owners(one)
+    s.load(nodes, children)
+    s.pause(3)
+    if one_way:
+        two.host.drop_from(one.host)
+    else:
+        one.host.drop_to_and_from(two.host)
+    s.say("n1 -> n2 is cut" if one_way else "n1 <-> n2 is cut")
+    s.pause(UNANSWERED)
+    for node in nodes:
+        s.start(node, [f"by-{node.name}-{n}" for n in range(4)], 5)
+    s.tried(s.answered, nodes, children + [f"by-n{n}-{m}" for n in (1, 2, 3) for m in range(4)], 5,
+                   "all children answer all nodes while the link is cut")
+    s.pause(number("CUT", 6))
+    (two if one_way else one).host.heal()
+    s.say("the link is healed")
+    s.numbers["settled_ms"] = s.tried(s.settled, nodes, 15, "all are settled after the cut")
+    s.pause(3)
+    downs = s.events(nodes, "NodeDown", "Rejoined", "NodeLeft")
+    s.expect(not downs, f"there was a failover: {downs[:3]}")
+    recovered = s.events(nodes, "Recovered", "DivergenceYielded", "DivergenceMerged", "StateParked")
+    s.expect(not recovered, f"children were started again: {len(recovered)}, {recovered[:2]}")
+    after = s.owners(one)
+    moved = [child for child in children if after.get(child) != before.get(child)]
+    s.expect(not moved, f"{len(moved)} children have another owner, {moved[:3]}")
+    s.check(nodes)
+
+
+def broken_link(s):
+    """A link of three that is dropped both ways: no failover, calls go by the third node."""
+    cut_link(s, one_way=False)
+
+
+def one_way(s):
+    """A link of three that is dropped in one direction: no failover, calls go by the third node."""
+    cut_link(s, one_way=True)
+
+
+def comes_back(s, one, two):
+    """Starts the third node again; it must be in again in time."""
+    three = s.node(3, seeds=[s.seed(1), s.seed(2)]).started()
+    return s.settled([one, two, three], 10, "the killed node is in again")
+
+
+def flood(s):
+    """Silent connections of strangers do not keep a killed node from coming back."""
+    nodes = one, two, three = s.cluster()
+    children = s.children(one)
+    s.load([one, two], children)
+    stranger = s.host(100)
+    sources = [stranger.ip]
+    for n in range(101, 110):
+        stranger.add_address(f"10.77.0.{n}")
+        sources.append(f"10.77.0.{n}")
+    targets = ",".join(f"{node.host.ip}:{PORT}" for node in nodes)
+    flooding = stranger.spawn(
+        [sys.executable, os.path.join(HERE, "flood.py"), "60", "300", ",".join(sources), targets],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    s.helpers.append(flooding)
+    s.pause(3)
+    s.expect(flooding.poll() is None, "the flood has ended")
+    victims = owned_by(s, one, "n3")
+    three.kill()
+    s.say(f"n3 is killed with {len(victims)} children and started again")
+    worst = [s.tried(comes_back, s, one, two)]
+    # As in a cloud: nobody knows where to dial it.
+    victims |= owned_by(s, one, "n3")
+    s.nodes["n3"].kill()
+    three.host.change_address("10.77.0.33")
+    s.say("n3 is killed and started again with another address")
+    worst.append(s.tried(comes_back, s, one, two))
+    s.numbers["settled_ms"] = None if None in worst else max(worst)
+    flooding.stdin.close()
+    s.more["flood"] = (flooding.stdout.read().strip().splitlines() or [""])[-1]
+    s.expect("opened" in s.more["flood"], "the flood did not run")
+    s.check([one, two], may_lose=victims, may_fail=True)
+
+
+def leave_broken(s):
+    """A node leaves while its link to one of two others is dropped: all its children go elsewhere."""
+    nodes = one, two, three = s.cluster()
+    children = s.children(one)
+    s.load(nodes, children)
+    s.pause(2)
+    one.host.drop_to_and_from(two.host)
+    s.say("n1 <-> n2 is cut")
+    s.pause(WINDOW + 2 * HEARTBEAT)
+    leave(s, one, [two, three])
+    s.numbers["settled_ms"] = s.settled([two, three], 10, "the others are settled without it")
+
+
+def kill(s):
+    """A node is killed under load: its children run again, and only they may have lost anything."""
+    nodes = one, two, three = s.cluster()
+    children = s.children(one)
+    s.load(nodes, children)
+    s.pause(3)
+    victims = owned_by(s, one, "n2")
+    s.expect(victims, "the victim has no children")
+    two.kill()
+    s.say(f"n2 is killed with {len(victims)} children")
+    s.numbers["settled_ms"] = s.settled([one, three], 10, "the others are settled without it")
+    s.more["again_ms"] = s.answered([one, three], children, 10, "all children answer again")
+    s.pause(2)
+    s.more["killed"] = len(victims)
+    s.check([one, three], may_lose=victims, may_fail=True)
+
+
+ALL = (wildcard, headless, late, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill)

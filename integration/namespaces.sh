@@ -51,7 +51,10 @@ child=
 clean() {
   trap - EXIT
   # First the driver, which ends its nodes; then whatever it could not.
-  [ -n "$child" ] && kill "$child" 2>/dev/null && wait "$child" 2>/dev/null
+  if [ -n "$child" ]; then
+    kill "$child" 2>/dev/null || true
+    wait "$child" 2>/dev/null || true
+  fi
   python3 "$here/run.py" --clean $$
 }
 trap clean EXIT

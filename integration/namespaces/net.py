@@ -42,6 +42,10 @@ class Host:
         sh("ip", "-n", self.namespace, "addr", "add", f"{self.ip}/24", "dev", "eth0")
         sh("ip", "-n", self.namespace, "link", "set", "eth0", "up")
 
+    def down(self):
+        """Nothing comes out of it or gets in any more."""
+        sh("ip", "-n", self.namespace, "link", "set", "eth0", "down")
+
     def add_address(self, ip):
         sh("ip", "-n", self.namespace, "addr", "add", f"{ip}/24", "dev", "eth0")
 

@@ -15,6 +15,8 @@ from node import Unanswered
 from scenario import Broken, Scenario
 from scenarios import ALL
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def play(scenario, run, binary, folder):
     """One scenario; its line goes to stdout."""
@@ -32,6 +34,13 @@ def play(scenario, run, binary, folder):
         s.show_logs()
     print(s.outcome(), flush=True)
     return not s.why
+
+
+def end(*_):
+    """Ends the run, whose scenario cleans up; that is not interrupted again."""
+    for sign in SIGNALS:
+        signal.signal(sign, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def clean_what_is_left():
@@ -63,8 +72,8 @@ def main():
     if unknown:
         print(f"unknown scenario {unknown[0]}; there are {', '.join(known)}", file=sys.stderr)
         return 2
-    for sign in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, lambda *_: sys.exit(1))
+    for sign in SIGNALS:
+        signal.signal(sign, end)
     clean_what_is_left()
     wanted = [known[name] for name in options.scenarios] or ALL
     played = [play(scenario, options.run, options.binary, options.folder) for scenario in wanted]

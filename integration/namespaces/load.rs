@@ -164,7 +164,8 @@ async fn write(
                 writer.failed += 1;
             }
             let mut errors = errors.borrow_mut();
-            let text = error.to_string();
+            // One line for all children.
+            let text = error.to_string().replace(child.id().as_str(), "a child");
             if errors.len() < MOST_ERRORS || errors.contains_key(&text) {
                 *errors.entry(text).or_default() += 1;
             }

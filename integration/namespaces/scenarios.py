@@ -10,8 +10,8 @@ from scenario import HEARTBEAT, SLACK, UNANSWERED, WINDOW, Broken
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ANY = "0.0.0.0"
-# How many milliseconds after its start a crashing node is killed.
-LIVES_MS = (5, 20, 40, 60, 90, 120, 160, 220, 300, 450)
+# When a crashing node is killed, as parts of the time that it takes to be in.
+MOMENTS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.2)
 
 
 def number(name, default):
@@ -213,10 +213,14 @@ def crash_loop(s):
     watch = Watch(nodes)
     watch.start()
     began = time.monotonic()
-    lives, late_lives, worst, crashed = number("LIVES", 20), 0, 0, None
+    lives, late_lives, worst = number("LIVES", 20), 0, 0
+    s.deadline += lives * 2 * WINDOW
+    whole_join = s.until("a first life is in", 15, first_life(s, nodes)) / 1e3
+    s.nodes["n4"].kill()
+    s.settled(nodes, 3 * WINDOW, "it is out")
     for life in range(lives):
         crashed = s.node(4)
-        s.pause(LIVES_MS[life % len(LIVES_MS)] / 1e3)
+        s.pause(whole_join * MOMENTS[life % len(MOMENTS)])
         crashed.kill()
         s.start(two, [f"life-{life}"], WINDOW + SLACK)
         try:
@@ -237,6 +241,11 @@ def crash_loop(s):
     went = went_to(nodes, {member for node in nodes for member in node.named("n4")})
     s.more["went"] = len(went)
     s.check(nodes, may_lose=went, may_fail=bool(went))
+
+
+def first_life(s, nodes):
+    node = s.node(4)
+    return lambda: is_in(s, nodes + [node.started()], "n4")
 
 
 def went_to(nodes, ids):

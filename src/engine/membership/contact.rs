@@ -12,6 +12,9 @@ use crate::model::{
     message::{Heard, Pulse, Status},
 };
 
+/// Of a view that a node tells no more lives are kept.
+const LIVES_LIMIT: usize = 1_024;
+
 /// Who is in a view, in which life.
 pub(super) type Lives = BTreeMap<NodeId, Incarnation>;
 
@@ -323,7 +326,7 @@ impl Contact {
         Heartbeat { is_late: false, is_news, is_unknown }
     }
 
-    /// It says who is in its view. `false`: the base is not known, it has to be asked.
+    /// It says who is in its view, as a difference to `base`.
     pub(super) fn take_view(
         &mut self,
         view: ViewId,
@@ -336,6 +339,9 @@ impl Contact {
             lives.remove(node);
         }
         lives.extend(changed.into_iter().map(|life| (life.node, life.incarnation)));
+        while lives.len() > LIVES_LIMIT {
+            lives.pop_last();
+        }
         self.view = Some((view, Some(Arc::new(lives))));
     }
 
@@ -374,6 +380,15 @@ impl Contact {
     /// Whether it says that it does not hear this life.
     pub(super) fn votes_against(&self, life: Life) -> bool {
         self.status.as_ref().is_some_and(|status| status.silent.binary_search(&life).is_ok())
+    }
+
+    /// Whom it asks about: members of its view, as far as that is known, that it does not hear. What
+    /// it votes on for others' sake is no question of its own: two would repeat each other for ever.
+    pub(super) fn asks_about(&self) -> impl Iterator<Item = Life> + '_ {
+        let is_member = |life: &Life| {
+            self.view().is_none_or(|lives| lives.get(&life.node) == Some(&life.incarnation))
+        };
+        self.status.iter().flat_map(|status| &status.silent).copied().filter(is_member)
     }
 
     /// Whether it has a link to that node that works, as it says.
@@ -535,4 +550,194 @@ fn since(now: Instant, at: Instant) -> Duration {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::bench::*, *};
+
+    fn met(now: Instant) -> Contact {
+        Contact::met(now, member(2), true)
+    }
+
+    fn beat(
+        contact: &mut Contact,
+        now: Instant,
+        number: u64,
+        hears: Option<Heard>,
+        status: Option<Status>,
+    ) -> Heartbeat {
+        let view = contact.view_id().unwrap_or(ViewId(1));
+        let mine = member(1).incarnation;
+        contact.take_heartbeat(now, &TIMING, mine, number, view, hears, status, |_| None)
+    }
+
+    fn heard(straight: bool) -> Option<Heard> {
+        Some(Heard { incarnation: member(1).incarnation, straight })
+    }
+
+    #[test]
+    fn hearing_and_being_heard_each_last_for_a_window() {
+        let now = Instant::now();
+        let (window, moment) = (TIMING.window, Duration::from_millis(1));
+        let mut contact = met(now);
+        assert!(contact.is_heard(now + window - moment, &TIMING));
+        assert!(!contact.is_heard(now + window, &TIMING));
+        assert_eq!(contact.deadline(now, &TIMING), Some(now + window * 2 / 3));
+        // Its words come on, and none says that it hears this node.
+        beat(&mut contact, now + SECOND, 1, None, None);
+        assert!(contact.is_heard(now + window, &TIMING));
+        assert!(!contact.is_suspicious(now + window - moment, &TIMING));
+        assert!(contact.is_suspicious(now + window, &TIMING));
+        assert_eq!(contact.mutual_at(), now);
+        // Or that it hears an earlier life.
+        let earlier = Incarnation { started: 99, nonce: 1 };
+        let hears = Some(Heard { incarnation: earlier, straight: true });
+        beat(&mut contact, now + window, 2, hears, None);
+        assert!(contact.is_suspicious(now + window, &TIMING));
+        beat(&mut contact, now + window, 3, heard(false), None);
+        assert!(!contact.is_suspicious(now + window, &TIMING));
+    }
+
+    #[test]
+    fn a_link_works_while_both_ends_hear_each_other_over_it() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        assert!(contact.link_works(now, &TIMING));
+        // What the other says may be older than the link.
+        beat(&mut contact, now + SECOND, 1, heard(false), None);
+        contact.heard_straight(now + SECOND, &TIMING);
+        assert!(contact.link_works(now + SECOND, &TIMING));
+        let later = now + 2 * SECOND;
+        assert!(!contact.heard_straight(later, &TIMING), "that is no news");
+        beat(&mut contact, later, 2, heard(false), None);
+        assert!(!contact.link_works(later, &TIMING), "it hears nothing over it");
+        beat(&mut contact, later, 3, heard(true), None);
+        assert!(contact.link_works(later, &TIMING));
+        contact.unlinked(later);
+        assert!(!contact.link_works(later, &TIMING) && !contact.is_suspicious(later, &TIMING));
+        assert!(!contact.heard_straight(later, &TIMING), "nothing comes over a link that is gone");
+    }
+
+    #[test]
+    fn a_refused_redial_silences_a_node_until_a_word_of_it_comes() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        assert!(!contact.refused(), "its link stands");
+        contact.unlinked(now);
+        assert!(contact.refused() && !contact.is_heard(now, &TIMING));
+        assert_eq!(contact.refused_since(), Some(now));
+        beat(&mut contact, now, 1, heard(false), None);
+        assert!(contact.is_heard(now, &TIMING) && contact.refused_since().is_none());
+    }
+
+    #[test]
+    fn what_is_not_known_is_asked_for_twice_a_heartbeat_at_most() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        assert!(beat(&mut contact, now, 1, None, None).is_unknown);
+        assert!(contact.may_ask(now, &TIMING) && !contact.may_ask(now, &TIMING));
+        assert!(contact.may_ask(now + TIMING.heartbeat / 2, &TIMING));
+        contact.take_view(ViewId(1), None, vec![], &[]);
+        let told = status(member(2));
+        let first = beat(&mut contact, now, 2, None, Some(told.clone()));
+        assert!(first.is_news && !first.is_unknown);
+        assert_eq!(beat(&mut contact, now, 3, None, Some(told)), Heartbeat::default());
+        assert!(beat(&mut contact, now, 3, None, None).is_late);
+    }
+
+    #[test]
+    fn what_was_told_over_a_link_is_told_again_over_the_next_one_and_by_others_each_time() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        assert!(contact.tell_status(1, true) && !contact.tell_status(1, true));
+        assert!(contact.tell_status(1, false) && contact.tell_status(1, false));
+        assert_eq!(contact.tell_view(ViewId(5)), None);
+        contact.linked(now);
+        assert!(contact.tell_status(1, true) && contact.tell_view(ViewId(6)).is_none());
+        assert_eq!(contact.tell_view(ViewId(7)), Some(ViewId(6)));
+        contact.tell_anew();
+        assert!(contact.tell_status(1, true) && contact.tell_view(ViewId(7)).is_none());
+    }
+
+    #[test]
+    fn a_later_life_voids_what_the_one_before_said_and_an_earlier_one_is_not_believed() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        let told = Status { silent: lives(&[3]), ..status(member(2)) };
+        beat(&mut contact, now, 1, None, Some(told));
+        assert!(contact.votes_against(member(3).life()));
+        let renewed = Incarnation { started: 101, nonce: 2 };
+        let later = Member { incarnation: renewed, ..member(2) };
+        assert!(contact.describe(&later).is_some());
+        assert!(!contact.votes_against(member(3).life()) && contact.view().is_none());
+        assert!(contact.describe(&member(2)).is_none());
+        let other = Member { incarnation: Incarnation { started: 200, nonce: 9 }, ..member(2) };
+        assert!(contact.describe(&other).is_none(), "another run is another contact");
+        let revised = Member { revision: 1, weight: 7, ..later };
+        assert!(contact.describe(&revised).is_some() && contact.describe(&revised).is_none());
+    }
+
+    #[test]
+    fn forgotten_words_are_void_and_the_link_stands() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        contact.take_view(ViewId(1), None, lives(&[1, 2]), &[]);
+        beat(&mut contact, now, 1, heard(true), Some(status(member(2))));
+        contact.forget_words();
+        assert!(!contact.is_heard(now, &TIMING) && contact.is_linked());
+        assert!(contact.view().is_none() && contact.status().is_none());
+        assert!(contact.tell_status(1, true));
+    }
+
+    #[test]
+    fn a_silent_link_is_probed_and_a_missing_one_told_only_of_who_is_heard() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        let (mut silent, mut missing) = (vec![], vec![]);
+        for second in 1..=40_u32 {
+            let now = now + SECOND * second;
+            if second < 30 {
+                beat(&mut contact, now, u64::from(second), heard(false), None);
+            }
+            let news = contact.look_at_link(now, &TIMING);
+            silent.extend(news.is_silent.then_some(second));
+            missing.extend(news.is_missing.then_some(second));
+        }
+        assert_eq!(silent[..3], [3, 6, 9], "once a window");
+        assert!(silent.iter().all(|second| *second < 33), "then it is dead: {silent:?}");
+        assert_eq!(missing, [17], "once, after the time to join");
+        contact.linked(now + 41 * SECOND);
+        assert!(contact.look_at_link(now + 41 * SECOND, &TIMING).is_restored);
+    }
+
+    #[test]
+    fn only_members_of_its_own_view_are_asked_about() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        let told = Status { silent: lives(&[3, 4]), ..status(member(2)) };
+        beat(&mut contact, now, 1, None, Some(told));
+        assert_eq!(contact.asks_about().count(), 2, "its view is not known yet");
+        contact.take_view(ViewId(1), None, lives(&[1, 2, 3]), &[]);
+        assert_eq!(contact.asks_about().collect::<Vec<_>>(), lives(&[3]));
+        assert!(contact.votes_against(member(4).life()), "it votes on both");
+    }
+
+    #[test]
+    fn of_a_view_so_many_lives_are_kept_and_no_more() {
+        let mut contact = met(Instant::now());
+        for block in 0..4_u8 {
+            let many = (0..=255_u8).flat_map(|n| {
+                (0..2_u8).map(move |m| {
+                    let mut key = [block; 32];
+                    (key[0], key[1]) = (n, m);
+                    let node = NodeId::from_key(key);
+                    Life { node, incarnation: member(1).incarnation }
+                })
+            });
+            let base = contact.view().cloned();
+            contact.take_view(ViewId(u64::from(block)), base, many.collect(), &[]);
+        }
+        assert_eq!(contact.view().map(|lives| lives.len()), Some(LIVES_LIMIT));
+    }
 }

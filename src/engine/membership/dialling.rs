@@ -83,6 +83,11 @@ impl Dialling {
         takes
     }
 
+    /// Whether the node is dialled.
+    pub(super) fn holds(&self, node: NodeId) -> bool {
+        self.named.contains_key(&node) || self.lost.contains_key(&node)
+    }
+
     /// It was met. Where it was dialled.
     pub(super) fn met(&mut self, node: NodeId) -> Option<Vec<String>> {
         let lost = self.lost.remove(&node);
@@ -154,4 +159,89 @@ fn take_older(dialled: &mut BTreeMap<NodeId, Dialled>, now: Instant, age: Durati
         keep
     });
     old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::bench::{SECOND, id, member},
+        *,
+    };
+
+    const WINDOW: Duration = Duration::from_secs(3);
+
+    fn dialling() -> Dialling {
+        Dialling::new(WINDOW, 100 * SECOND)
+    }
+
+    #[test]
+    fn a_named_node_is_dialled_at_each_new_address_until_it_is_met_or_forgotten() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        assert!(dialling.name(now, &member(2)) && !dialling.name(now, &member(2)));
+        let moved = Member { addresses: vec!["/memory/9".to_owned()], ..member(2) };
+        assert!(dialling.name(now, &moved) && dialling.holds(id(2)));
+        assert_eq!(dialling.deadline(), Some(now + WINDOW * NAMED_WINDOWS));
+        let mut met = dialling.clone();
+        assert_eq!(met.met(id(2)), Some(moved.addresses));
+        assert!(!met.holds(id(2)) && met.deadline().is_none());
+        assert!(dialling.forget_old(now + WINDOW).is_empty());
+        assert_eq!(dialling.forget_old(now + WINDOW * NAMED_WINDOWS), [id(2)]);
+        let nowhere = Member { addresses: vec![], ..member(3) };
+        assert!(!dialling.name(now, &nowhere) && !dialling.holds(id(3)));
+    }
+
+    #[test]
+    fn a_lost_node_is_dialled_for_long_also_when_it_was_named_too() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        let lost = member(2);
+        assert!(dialling.lose(now, lost.id, lost.incarnation, lost.addresses.clone()));
+        dialling.name(now, &lost);
+        assert!(dialling.forget_old(now + WINDOW * NAMED_WINDOWS).is_empty());
+        assert_eq!(dialling.forget_old(now + 100 * SECOND), [id(2)]);
+        assert!(!dialling.lose(now, id(3), lost.incarnation, vec![]));
+    }
+
+    #[test]
+    fn who_was_named_and_not_met_in_time_is_greeted_in_the_run_that_was_named() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        dialling.name(now, &member(2));
+        assert_eq!(dialling.unmet(now, SECOND).count(), 0);
+        let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
+        assert_eq!(greeted, [member(2).run()]);
+    }
+
+    #[test]
+    fn two_crashes_in_ten_windows_make_a_node_unsteady_and_ten_quiet_ones_steady() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        dialling.note_crash(now, id(2));
+        assert!(!dialling.is_unsteady(now, id(2)));
+        dialling.note_crash(now + SECOND, id(2));
+        assert!(dialling.is_unsteady(now + SECOND, id(2)) && !dialling.is_unsteady(now, id(3)));
+        let later = now + SECOND + WINDOW * STEADY_WINDOWS;
+        assert!(!dialling.is_unsteady(later, id(2)));
+        dialling.note_crash(later, id(2));
+        assert!(!dialling.is_unsteady(later, id(2)), "it counts from the beginning");
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_kept() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        for n in 0..2_000_u32 {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let told = Member { id: NodeId::from_key(key), ..member(2) };
+            dialling.name(now, &told);
+            dialling.lose(now, told.id, told.incarnation, told.addresses);
+            dialling.note_crash(now, told.id);
+        }
+        let kept = (dialling.named.len(), dialling.lost.len(), dialling.crashes.len());
+        assert_eq!(kept, (LIMIT, LIMIT, LIMIT));
+        dialling.note_crash(now + WINDOW * STEADY_WINDOWS, id(2));
+        assert_eq!(dialling.crashes.len(), 1, "old ones give way");
+    }
 }

@@ -3,10 +3,14 @@
 //! Membership is agreed, links are transport. A life that is heard and in no view is *joining*: it
 //! is in nobody's way. It comes in when all who would be members hear each other.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{
     contact::{Contact, Lives, Timing},
+    dialling::Dialling,
     fences::Fences,
 };
 use crate::model::id::{Incarnation, Life, NodeId};
@@ -21,6 +25,7 @@ pub(super) struct Known<'a> {
     pub(super) view: &'a Lives,
     pub(super) contacts: &'a BTreeMap<NodeId, Contact>,
     pub(super) fences: &'a Fences,
+    pub(super) dialling: &'a Dialling,
 }
 
 impl Known<'_> {
@@ -39,6 +44,18 @@ impl Known<'_> {
         })
     }
 
+    /// Those of them that this node tells others.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Contact> {
+        self.joining().filter(|contact| self.is_ripe(contact))
+    }
+
+    /// Who went down again and again has to show that it lives on: a node that crashes as soon as
+    /// it starts would else be taken in each time.
+    fn is_ripe(&self, contact: &Contact) -> bool {
+        !self.dialling.is_unsteady(self.now, contact.life().node)
+            || self.now.saturating_duration_since(contact.since()) >= self.timing.heartbeat
+    }
+
     fn view_of(&self, life: Life) -> Option<&Lives> {
         if life == self.me {
             return Some(self.view);
@@ -49,7 +66,8 @@ impl Known<'_> {
     /// Whether `p` says that it hears `q`, a life outside its view.
     fn lists(&self, p: Life, q: Life) -> bool {
         if p == self.me {
-            return self.hears(q);
+            let known = self.contacts.get(&q.node).filter(|contact| contact.life() == q);
+            return self.hears(q) && known.is_some_and(|contact| self.is_ripe(contact));
         }
         self.contacts.get(&p.node).is_some_and(|contact| contact.lists_joining(q))
     }
@@ -99,6 +117,10 @@ impl Known<'_> {
     /// two conclusions at once meet as each [follows](Self::follow) the other.
     pub(super) fn conclude(&self) -> Lives {
         let mut view = self.view.clone();
+        // What a member said before it fell silent is no consent: the dead are out first.
+        if self.unheard().next().is_some() {
+            return view;
+        }
         for contact in self.joining() {
             if view.contains_key(&contact.life().node) {
                 continue;
@@ -134,20 +156,38 @@ impl Known<'_> {
         view
     }
 
+    /// Members that are not heard.
+    fn unheard(&self) -> impl Iterator<Item = Life> + '_ {
+        lives(self.view).filter(|life| !self.hears(*life))
+    }
+
     /// Why a life is not in: who does not hear whom.
     pub(super) fn missing(&self, life: Life) -> Vec<(NodeId, NodeId)> {
         /// So many pairs are enough to see what is wrong.
         const MOST: usize = 16;
         match self.group(life) {
             Some(group) => {
-                self.deaf(self.view, &group).take(MOST).map(|(p, q)| (p.node, q.node)).collect()
+                let unheard = self.unheard().map(|other| (self.me, other));
+                let deaf = unheard.chain(self.deaf(self.view, &group));
+                deaf.take(MOST).map(|(p, q)| (p.node, q.node)).collect()
             }
             None => {
-                let theirs = self.view_of(life).into_iter().flat_map(lives);
-                let unheard = theirs.filter(|other| !self.hears(*other));
+                let unheard = self.around(life).into_iter().filter(|other| !self.hears(*other));
                 unheard.take(MOST).map(|other| (self.me.node, other.node)).collect()
             }
         }
+    }
+
+    /// The life, who is in its view, who is in theirs, as far as that is known.
+    fn around(&self, life: Life) -> BTreeSet<Life> {
+        let mut around = BTreeSet::new();
+        let mut open = vec![life];
+        while let Some(life) = open.pop() {
+            if around.insert(life) {
+                open.extend(self.view_of(life).into_iter().flat_map(lives));
+            }
+        }
+        around
     }
 }
 
@@ -157,4 +197,143 @@ fn lives(lives: &Lives) -> impl Iterator<Item = Life> + '_ {
 
 fn life(node: NodeId, incarnation: Incarnation) -> Life {
     Life { node, incarnation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::bench::{Told, contacts, id, life_map, member},
+        *,
+    };
+    use std::time::Duration;
+
+    /// What node 1 makes of what others have said; some time ago.
+    struct Case {
+        view: Lives,
+        contacts: BTreeMap<NodeId, Contact>,
+        fences: Fences,
+        dialling: Dialling,
+        now: Instant,
+    }
+
+    fn case(view: &[u8], told: &[Told<'_>]) -> Case {
+        let now = Instant::now();
+        Case {
+            view: life_map(view),
+            contacts: contacts(now, told),
+            fences: Fences::default(),
+            dialling: Dialling::new(super::super::bench::TIMING.window, Duration::from_secs(60)),
+            now,
+        }
+    }
+
+    impl Case {
+        fn known(&self) -> Known<'_> {
+            Known {
+                now: self.now,
+                timing: &super::super::bench::TIMING,
+                me: member(1).life(),
+                view: &self.view,
+                contacts: &self.contacts,
+                fences: &self.fences,
+                dialling: &self.dialling,
+            }
+        }
+
+        fn concluded(&self) -> Vec<u8> {
+            self.known().conclude().keys().map(|node| node.key()[0]).collect()
+        }
+
+        fn followed(&self) -> Vec<u8> {
+            self.known().follow().keys().map(|node| node.key()[0]).collect()
+        }
+    }
+
+    fn joiner<'a>(node: u8, alone: &'a [u8], joining: &'a [u8]) -> Told<'a> {
+        Told { joining, ..Told::of(node, alone) }
+    }
+
+    #[test]
+    fn each_pair_of_the_would_be_members_has_to_hear_each_other() {
+        let all = |lists: [&[u8]; 2]| {
+            let told = [joiner(2, &[1, 2], lists[0]), joiner(3, &[3], lists[1])];
+            case(&[1, 2], &told).concluded()
+        };
+        assert_eq!(all([&[3], &[1, 2]]), [1, 2, 3]);
+        assert_eq!(all([&[], &[1, 2]]), [1, 2], "a member does not hear it");
+        assert_eq!(all([&[3], &[1]]), [1, 2], "it does not hear a member");
+        assert_eq!(all([&[3], &[2]]), [1, 2], "it does not hear this node");
+    }
+
+    #[test]
+    fn nobody_comes_in_past_silence_or_a_fence() {
+        let told = [joiner(2, &[1, 2], &[3]), joiner(3, &[3], &[1, 2])];
+        let mut case = case(&[1, 2], &told);
+        case.fences.raise(id(3), member(3).incarnation);
+        assert_eq!(case.concluded(), [1, 2]);
+        case.fences = Fences::default();
+        case.now += Duration::from_secs(3);
+        assert_eq!(case.concluded(), [1, 2], "nothing was heard for a window");
+        // Of the joiner there is a word, of the member none.
+        case.contacts.insert(
+            id(3),
+            contacts(case.now, &[joiner(3, &[3], &[1, 2])]).remove(&id(3)).expect("it is there"),
+        );
+        assert_eq!(case.concluded(), [1, 2]);
+        assert_eq!(case.known().missing(member(3).life()), [(id(1), id(2))]);
+    }
+
+    #[test]
+    fn whole_clusters_come_in_with_their_members_and_theirs() {
+        let mut told = [
+            joiner(2, &[1, 2], &[3, 4, 5]),
+            joiner(3, &[3, 4], &[1, 2, 5]),
+            joiner(4, &[3, 4, 5], &[1, 2]),
+            joiner(5, &[3, 4, 5], &[1, 2]),
+        ];
+        assert_eq!(case(&[1, 2], &told).concluded(), [1, 2, 3, 4, 5]);
+        told[3].joining = &[1];
+        assert_eq!(case(&[1, 2], &told).concluded(), [1, 2]);
+        let missing = case(&[1, 2], &told).known().missing(member(3).life());
+        assert_eq!(missing, [(id(5), id(2))]);
+        let missing = case(&[1, 2], &told[..3]).known().missing(member(3).life());
+        assert_eq!(missing, [(id(1), id(5))], "it is not heard here at all");
+    }
+
+    #[test]
+    fn two_that_come_at_once_come_together_or_one_after_the_other() {
+        let told = [joiner(2, &[2], &[1, 3]), joiner(3, &[3], &[1, 2])];
+        assert_eq!(case(&[1], &told).concluded(), [1, 2, 3]);
+        let told = [joiner(2, &[2], &[1]), joiner(3, &[3], &[1, 2])];
+        assert_eq!(case(&[1], &told).concluded(), [1, 2], "node 2 does not hear node 3 yet");
+    }
+
+    #[test]
+    fn followed_is_who_holds_this_life_and_only_to_whom_is_heard_here() {
+        let told = [joiner(2, &[1, 2, 3, 4], &[]), joiner(3, &[3], &[])];
+        let mut case = case(&[1, 2], &told);
+        assert_eq!(case.followed(), [1, 2, 3], "node 4 is not heard");
+        case.fences.raise(id(3), member(3).incarnation);
+        assert_eq!(case.followed(), [1, 2]);
+        case.fences = Fences::default();
+        let told = [joiner(2, &[2, 3], &[]), joiner(3, &[3], &[])];
+        case.contacts = contacts(case.now, &told);
+        assert_eq!(case.followed(), [1, 2], "it has put this node out");
+        let told = [joiner(2, &[1, 2, 3], &[]), joiner(3, &[3], &[])];
+        case.contacts = contacts(case.now - Duration::from_secs(3), &told[..1]);
+        case.contacts.extend(contacts(case.now, &told[1..]));
+        assert_eq!(case.followed(), [1, 2], "who is not heard is not followed");
+    }
+
+    #[test]
+    fn who_crashed_again_and_again_is_listed_after_a_heartbeat_and_taken_in_after_it() {
+        let mut case = case(&[1], &[joiner(2, &[2], &[1])]);
+        case.dialling.note_crash(case.now, id(2));
+        assert_eq!((case.known().listed().count(), case.concluded()), (1, vec![1, 2]));
+        case.dialling.note_crash(case.now, id(2));
+        assert_eq!((case.known().listed().count(), case.concluded()), (0, vec![1]));
+        assert_eq!(case.known().joining().count(), 1, "it is heard all the same");
+        case.now += Duration::from_secs(1);
+        assert_eq!((case.known().listed().count(), case.concluded()), (1, vec![1, 2]));
+    }
 }

@@ -18,6 +18,8 @@
 //! | [`dialling`] | who is dialled that was not met |
 //! | [`pause`] | whether a node that did not run for a while still counts |
 
+#[cfg(test)]
+mod bench;
 mod contact;
 mod dialling;
 mod fences;
@@ -28,6 +30,8 @@ mod rivals;
 mod routes;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod voice;
 mod votes;
@@ -625,6 +629,7 @@ impl Membership {
             view: self.voice.lives(),
             contacts: &self.contacts,
             fences: &self.fences,
+            dialling: &self.dialling,
         }
     }
 
@@ -650,12 +655,12 @@ impl Membership {
         let verdict = verdict::lonely_deadline(now, &self.timing, &self.view, &self.contacts);
         let joining =
             || self.contacts.values().filter(|c| !self.view.members.contains_key(&c.life().node));
-        let delayed = joining().map(|contact| contact.delay_told_at(&self.timing)).min();
+        let delayed = joining().map(|contact| contact.delay_told_at(&self.timing));
         let steady = joining().map(|contact| contact.since() + self.timing.heartbeat);
         [
             contacts,
             verdict,
-            delayed.filter(|at| *at > now),
+            delayed.filter(|at| *at > now).min(),
             steady.filter(|at| *at > now).min(),
             self.rivals.deadline(),
             self.dialling.deadline(),
@@ -1087,7 +1092,10 @@ impl Membership {
         tracing::warn!(node = %self.me, "this node was cut off before it had settled, and waits again");
         let me = self.me;
         self.view.members.retain(|node, _| *node == me);
-        self.contacts.retain(|_, contact| contact.is_linked());
+        let unlinked = self.contacts.iter().filter(|(_, contact)| !contact.is_linked());
+        for node in unlinked.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.lose_sight(now, node);
+        }
         self.contacts.values_mut().for_each(Contact::forget_words);
         self.founder.reset(now, self.timing.join_timeout);
         self.view_changed = true;
@@ -1189,12 +1197,16 @@ impl Membership {
             })
             .map(|(node, _)| *node)
             .collect();
-        for node in silent {
-            // It is dialled on for a while, and met again when it answers.
-            if let Some(contact) = self.contacts.remove(&node) {
-                self.dialling.name(now, contact.member());
-                self.routes.changed();
-            }
+        silent.into_iter().for_each(|node| self.lose_sight(now, node));
+    }
+
+    /// It is no contact any more, is dialled on for a while, and met again when it answers.
+    fn lose_sight(&mut self, now: Instant, node: NodeId) {
+        let Some(contact) = self.contacts.remove(&node) else { return };
+        self.routes.changed();
+        self.dialling.name(now, contact.member());
+        if !self.dialling.holds(node) {
+            self.disconnect(node, "there is no room for so many nodes");
         }
     }
 
@@ -1254,14 +1266,7 @@ impl Membership {
 
     fn update_status(&mut self, now: Instant) {
         let known = self.known();
-        // Who went down again and again has to show that it lives on: a node that crashes as soon as
-        // it starts would else be taken in each time.
-        let patience = self.timing.heartbeat;
-        let is_ripe = |contact: &&Contact| {
-            !self.dialling.is_unsteady(now, contact.life().node)
-                || now.saturating_duration_since(contact.since()) >= patience
-        };
-        let mut joining: Vec<Life> = known.joining().filter(is_ripe).map(Contact::life).collect();
+        let mut joining: Vec<Life> = known.listed().map(Contact::life).collect();
         joining.sort_unstable();
         let unlinked: Vec<NodeId> = self
             .contacts
@@ -1273,7 +1278,6 @@ impl Membership {
         let mut silent = verdict::unheard(now, &self.timing, &known);
         let votes = &mut self.votes;
         silent.retain(|life| votes.give(*life));
-        silent.truncate(LISTED);
         let view = &self.view;
         let about: BTreeSet<NodeId> = silent.iter().map(|life| life.node).collect();
         self.votes.keep(|node| view.members.contains_key(&node) || about.contains(&node));

@@ -102,3 +102,74 @@ impl Rivals {
         self.held.values().map(|rival| rival.until).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::bench::{SECOND, id, member},
+        *,
+    };
+    use crate::model::{
+        id::HubName,
+        member::{Member, WIRE_VERSION},
+    };
+
+    fn hello(me: Member) -> Hello {
+        let hub = HubName::new("test").expect("a plain word");
+        Hello {
+            version: WIRE_VERSION,
+            hub,
+            me,
+            fenced: None,
+            known: Vec::new(),
+            dialled: None,
+        }
+    }
+
+    #[test]
+    fn a_rival_is_due_when_its_time_has_come_and_an_excuse_gives_the_known_run_its_time_anew() {
+        let now = Instant::now();
+        let mut rivals = Rivals::default();
+        rivals.hold(now, hello(member(2)), SECOND);
+        assert_eq!(rivals.deadline(), Some(now + SECOND));
+        assert!(rivals.due(now + SECOND / 2).is_empty());
+        rivals.excuse(now + SECOND / 2, SECOND);
+        assert!(rivals.due(now + SECOND).is_empty());
+        let due = rivals.due(now + 2 * SECOND);
+        assert_eq!((due.len(), due[0].since), (1, now + SECOND / 2));
+        assert!(rivals.deadline().is_none() && rivals.take(id(2)).is_none());
+    }
+
+    #[test]
+    fn a_rival_whose_own_link_is_gone_is_no_rival() {
+        let now = Instant::now();
+        let mut rivals = Rivals::default();
+        rivals.hold(now, hello(member(2)), SECOND);
+        assert!(!rivals.unlinked(NodeRun { node: id(2), nonce: 77 }));
+        assert!(rivals.unlinked(member(2).run()) && rivals.take(id(2)).is_none());
+    }
+
+    #[test]
+    fn a_run_that_was_refused_is_remembered_until_the_known_one_is_back() {
+        let mut rivals = Rivals::default();
+        rivals.refuse(member(2).run());
+        assert!(rivals.was_refused(member(2).run()));
+        assert!(!rivals.was_refused(NodeRun { node: id(2), nonce: 77 }));
+        rivals.forgive(id(2));
+        assert!(!rivals.was_refused(member(2).run()));
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_held_or_remembered() {
+        let now = Instant::now();
+        let mut rivals = Rivals::default();
+        for n in 0..2_000_u32 {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let me = Member { id: NodeId::from_key(key), ..member(2) };
+            rivals.refuse(me.run());
+            rivals.hold(now, hello(me), SECOND);
+        }
+        assert!(rivals.held.len() == LIMIT && rivals.refused.len() <= LIMIT);
+    }
+}

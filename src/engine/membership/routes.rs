@@ -83,3 +83,88 @@ pub(super) fn rank(node: NodeId, to: NodeId) -> u64 {
     bytes[32..].copy_from_slice(to.key());
     xxh3_64(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::bench::{SECOND, TIMING, Told, contacts, id},
+        *,
+    };
+
+    /// A node of the line 1 - 2 - ... - 7, all in one view, as it tells its links.
+    fn on_the_line(node: u8) -> ([u8; 7], Vec<u8>) {
+        let far = (1..=7).filter(|other| *other != node && other.abs_diff(node) > 1);
+        ([1, 2, 3, 4, 5, 6, 7], far.collect())
+    }
+
+    fn line(now: Instant) -> BTreeMap<NodeId, Contact> {
+        let lines: Vec<_> = (2..=7).map(|node| (node, on_the_line(node))).collect();
+        let told: Vec<Told<'_>> = lines
+            .iter()
+            .map(|(node, (view, unlinked))| Told {
+                is_linked: *node == 2,
+                unlinked,
+                ..Told::of(*node, view)
+            })
+            .collect();
+        contacts(now, &told)
+    }
+
+    #[test]
+    fn in_a_line_the_next_one_is_the_way_as_far_as_words_may_go() {
+        let now = Instant::now();
+        let (mut routes, line) = (Routes::default(), line(now));
+        let hops: Vec<Option<NodeId>> =
+            (3..=7).map(|to| routes.next_hop(now, &TIMING, &line, id(to))).collect();
+        let by = Some(id(2));
+        assert_eq!(hops, [by, by, by, by, None], "four between, not five");
+        assert_eq!(routes.next_hop(now, &TIMING, &line, id(99)), None);
+    }
+
+    #[test]
+    fn a_way_is_kept_until_something_changes() {
+        let now = Instant::now();
+        let (mut routes, mut line) = (Routes::default(), line(now));
+        assert_eq!(routes.next_hop(now, &TIMING, &line, id(4)), Some(id(2)));
+        line.remove(&id(3));
+        assert_eq!(routes.next_hop(now, &TIMING, &line, id(4)), Some(id(2)));
+        routes.changed();
+        assert_eq!(routes.next_hop(now, &TIMING, &line, id(4)), None);
+    }
+
+    #[test]
+    fn the_shortest_way_is_taken_by_a_link_that_works_and_different_ones_by_different_pairs() {
+        let now = Instant::now();
+        let view: Vec<u8> = (1..=40).collect();
+        let far: Vec<u8> = (11..=40).collect();
+        let mut told: Vec<Told<'_>> = (2..=9).map(|node| Told::of(node, &view)).collect();
+        told.push(Told { unlinked: &far, ..Told::of(10, &view) });
+        let mut known = contacts(now, &told);
+        let mut routes = Routes::default();
+        let used: BTreeSet<Option<NodeId>> =
+            (11..=40).map(|to| routes.next_hop(now, &TIMING, &known, id(to))).collect();
+        assert!(used.len() > 3 && !used.contains(&None), "{used:?}");
+        assert!(!used.contains(&Some(id(10))), "it has no link to them");
+        for node in 2..=9 {
+            known.get_mut(&id(node)).expect("it is there").unlinked(now);
+        }
+        routes.changed();
+        // On a longer one now: by node 10 and one of the others.
+        assert_eq!(routes.next_hop(now, &TIMING, &known, id(11)), Some(id(10)));
+        routes.changed();
+        assert_eq!(routes.next_hop(now + 2 * SECOND, &TIMING, &known, id(11)), None);
+    }
+
+    #[test]
+    fn nobody_is_a_way_to_whom_it_does_not_know_or_does_not_hear() {
+        let now = Instant::now();
+        let hop = |told: Told<'_>| {
+            Routes::default().next_hop(now, &TIMING, &contacts(now, &[told]), id(3))
+        };
+        assert_eq!(hop(Told::of(2, &[1, 2, 3])), Some(id(2)));
+        assert_eq!(hop(Told::of(2, &[1, 2])), None);
+        assert_eq!(hop(Told { joining: &[3], ..Told::of(2, &[1, 2]) }), Some(id(2)));
+        assert_eq!(hop(Told { silent: &[3], ..Told::of(2, &[1, 2, 3]) }), None);
+        assert_eq!(hop(Told { unlinked: &[3], ..Told::of(2, &[1, 2, 3]) }), None);
+    }
+}

@@ -4,11 +4,15 @@
 //! against it. Nobody is skipped: a member answers by its status, or is suspect itself. Without
 //! anybody to ask, patience is twice as long, once.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{
     contact::{Contact, Timing},
     joining::Known,
+    voice::LISTED,
 };
 use crate::model::{
     id::{Life, NodeId},
@@ -86,7 +90,7 @@ fn split<'a>(
 
 /// The lives that this node votes against: members that it does not hear, and lives that others do
 /// not hear and it does not either, known to it or not. There is no wait of its own before that
-/// vote: two waits of one length would race each other for ever.
+/// vote: two waits of one length would race each other for ever. Sorted, at most [`LISTED`].
 pub(super) fn unheard(now: Instant, timing: &Timing, known: &Known<'_>) -> Vec<Life> {
     let is_heard = |life: Life| {
         life == known.me
@@ -99,11 +103,99 @@ pub(super) fn unheard(now: Instant, timing: &Timing, known: &Known<'_>) -> Vec<L
         .view
         .iter()
         .map(|(node, incarnation)| Life { node: *node, incarnation: *incarnation });
-    let asked = known.contacts.values().filter_map(Contact::status).flat_map(|s| &s.silent);
     // Of this node itself everybody else may judge.
-    let asked = asked.copied().filter(|life| life.node != known.me.node);
-    let mut silent: Vec<Life> = members.chain(asked).filter(|life| !is_heard(*life)).collect();
-    silent.sort_unstable();
-    silent.dedup();
-    silent
+    let asked = known.contacts.values().flat_map(Contact::asks_about);
+    let asked = asked.filter(|life| life.node != known.me.node);
+    let mut silent = BTreeSet::new();
+    // Members first: nobody's questions may leave them without a vote.
+    for life in members.chain(asked).filter(|life| !is_heard(*life)) {
+        if silent.len() < LISTED {
+            silent.insert(life);
+        }
+    }
+    silent.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            bench::{SECOND, TIMING, Told, contacts, id, life_map, lives, member, view},
+            dialling::Dialling,
+            fences::Fences,
+        },
+        *,
+    };
+
+    /// Who is declared down by node 1, whose view is {1, 2, 3, 4}: nodes 2 and 3 have said this now,
+    /// nothing came of node 4 for a window.
+    fn declared(second: &[u8], third: &[u8]) -> Vec<Verdict> {
+        let now = Instant::now() + 10 * SECOND;
+        let all = [1, 2, 3, 4];
+        let told = [
+            Told { silent: second, ..Told::of(2, &all) },
+            Told { silent: third, ..Told::of(3, &all) },
+        ];
+        let mut known = contacts(now, &told);
+        known.extend(contacts(now - 3 * SECOND, &[Told::of(4, &all)]));
+        due(now, &TIMING, id(1), &view(&all), &known)
+    }
+
+    #[test]
+    fn all_who_are_trusted_have_to_vote_against_it() {
+        assert_eq!(declared(&[], &[]), []);
+        assert_eq!(declared(&[4], &[]), []);
+        let verdict = Verdict { life: member(4).life(), voters: vec![id(2), id(3)] };
+        assert_eq!(declared(&[4], &[4]), [verdict]);
+        assert_eq!(declared(&[3], &[2]), [], "who is heard here is no suspect");
+    }
+
+    #[test]
+    fn with_nobody_to_ask_it_takes_two_windows_since_both_heard_each_other() {
+        let start = Instant::now();
+        let known = contacts(start, &[Told::of(2, &[1, 2])]);
+        let view = view(&[1, 2]);
+        let end = start + 6 * SECOND;
+        let at = |now| due(now, &TIMING, id(1), &view, &known).len();
+        assert_eq!(at(end - SECOND / 1_000), 0);
+        assert_eq!(at(end), 1);
+        assert_eq!(lonely_deadline(start, &TIMING, &view, &known), None, "nobody is suspect");
+        assert_eq!(lonely_deadline(start + 3 * SECOND, &TIMING, &view, &known), Some(end));
+    }
+
+    #[test]
+    fn a_refused_redial_is_an_answer() {
+        let start = Instant::now();
+        let mut known = contacts(start, &[Told::of(2, &[1, 2])]);
+        let contact = known.get_mut(&id(2)).expect("it is there");
+        contact.unlinked(start + SECOND);
+        contact.refused();
+        let view = view(&[1, 2]);
+        let at = lonely_deadline(start + SECOND, &TIMING, &view, &known);
+        assert_eq!(at, Some(start + SECOND + SECOND / 2));
+    }
+
+    #[test]
+    fn votes_are_given_on_members_and_on_whom_members_of_others_are_asked_about() {
+        let now = Instant::now() + 10 * SECOND;
+        let told =
+            [Told { silent: &[1, 3, 5, 6, 7], ..Told::of(2, &[1, 2, 3, 5, 6]) }, Told::of(5, &[5])];
+        let mut contacts = contacts(now, &told);
+        contacts.extend(super::super::bench::contacts(
+            now - 3 * SECOND,
+            &[Told::of(3, &[1, 2, 3]), Told::of(4, &[1, 2, 3, 4])],
+        ));
+        let (fences, dialling) = (Fences::default(), Dialling::new(TIMING.window, SECOND));
+        let known = Known {
+            now,
+            timing: &TIMING,
+            me: member(1).life(),
+            view: &life_map(&[1, 2, 3, 4]),
+            contacts: &contacts,
+            fences: &fences,
+            dialling: &dialling,
+        };
+        // Not itself, not node 5 that it hears, not node 7 that is in nobody's view.
+        assert_eq!(unheard(now, &TIMING, &known), lives(&[3, 4, 6]));
+    }
 }

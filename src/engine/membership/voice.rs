@@ -261,3 +261,132 @@ impl Voice {
 fn lives(view: &View) -> Lives {
     view.members.values().map(|member| (member.id, member.incarnation)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::bench::{SECOND, TIMING, Told, contacts, id, member, status, view},
+        *,
+    };
+
+    fn voice(now: Instant) -> Voice {
+        Voice::new(now, TIMING.heartbeat, &member(1), &view(&[1]))
+    }
+
+    fn speak(
+        voice: &mut Voice,
+        now: Instant,
+        members: &View,
+        contacts: &mut BTreeMap<NodeId, Contact>,
+    ) -> Vec<Said> {
+        voice.speak(now, &TIMING, &members.members, contacts, &Fences::default())
+    }
+
+    fn views(said: &[Said]) -> Vec<(NodeId, Option<ViewId>, usize, usize)> {
+        let view = |said: &Said| match &said.word {
+            MemberWord::View { base, members, gone, .. } => {
+                Some((said.to, *base, members.len(), gone.len()))
+            }
+            _ => None,
+        };
+        said.iter().filter_map(view).collect()
+    }
+
+    #[test]
+    fn a_view_is_told_whole_first_and_then_as_what_changed() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let mut contacts = contacts(now, &[Told::of(2, &[2])]);
+        let (first, second) = (view(&[1, 2, 3]), view(&[1, 2, 4]));
+        assert!(voice.set_view(&first) && !voice.set_view(&first));
+        let said = speak(&mut voice, now, &first, &mut contacts);
+        assert_eq!(views(&said), [(id(2), None, 3, 0)]);
+        assert_eq!(views(&speak(&mut voice, now, &first, &mut contacts)), [], "it was told");
+        assert!(voice.set_view(&second));
+        let said = speak(&mut voice, now, &second, &mut contacts);
+        assert_eq!(views(&said), [(id(2), Some(first.id()), 1, 1)]);
+        // It asks: the base may be lost.
+        contacts.get_mut(&id(2)).expect("it is there").tell_anew();
+        let said = speak(&mut voice, now, &second, &mut contacts);
+        assert_eq!(views(&said), [(id(2), None, 3, 0)]);
+    }
+
+    #[test]
+    fn by_others_a_view_is_told_whole_and_to_who_has_the_same_it_is_not_told() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let told = [Told { is_linked: false, ..Told::of(2, &[1, 2]) }];
+        let mut contacts = contacts(now, &told);
+        for members in [view(&[1, 2]), view(&[1, 2, 3])] {
+            voice.set_view(&members);
+            let said = speak(&mut voice, now, &members, &mut contacts);
+            assert_eq!(views(&said), [(id(2), None, members.members.len(), 0)]);
+        }
+        let contact = contacts.get_mut(&id(2)).expect("it is there");
+        contact.take_view(view(&[1]).id(), None, vec![], &[]);
+        voice.set_view(&view(&[1]));
+        assert_eq!(views(&speak(&mut voice, now, &view(&[1]), &mut contacts)), []);
+    }
+
+    #[test]
+    fn a_base_that_is_forgotten_here_is_no_base() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let mut contacts = contacts(now, &[Told::of(2, &[2])]);
+        voice.set_view(&view(&[1, 2]));
+        speak(&mut voice, now, &view(&[1, 2]), &mut contacts);
+        for n in 3..3 + HISTORY as u8 + 1 {
+            voice.set_view(&view(&[1, 2, n]));
+        }
+        assert!(voice.lives_of(view(&[1, 2]).id()).is_none());
+        assert!(voice.lives_of(view(&[1, 2, 4]).id()).is_some());
+        let members = view(&[1, 2, 3 + HISTORY as u8]);
+        let said = speak(&mut voice, now, &members, &mut contacts);
+        assert_eq!(views(&said), [(id(2), None, 3, 0)]);
+    }
+
+    #[test]
+    fn the_status_goes_with_each_change_and_by_others_each_time() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let told = [Told::of(2, &[2]), Told { is_linked: false, ..Told::of(3, &[3]) }];
+        let mut contacts = contacts(now, &told);
+        let told = |said: Vec<Said>| -> Vec<(NodeId, bool, bool)> {
+            let beat = |said: Said| match said.word {
+                MemberWord::Heartbeat { status, .. } => {
+                    Some((said.to, said.is_probe, status.is_some()))
+                }
+                _ => None,
+            };
+            said.into_iter().filter_map(beat).collect()
+        };
+        let first = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
+        assert_eq!(first, [(id(2), false, true), (id(3), false, true)]);
+        let now = now + TIMING.heartbeat;
+        contacts.get_mut(&id(2)).expect("it is there").heard_straight(now, &TIMING);
+        let second = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
+        assert_eq!(second, [(id(2), false, false), (id(3), false, true)]);
+        assert!(!voice.set_status(status(member(1))), "nothing has changed");
+        assert!(voice.set_status(Status { waiting: Some(true), ..status(member(1)) }));
+        let third = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
+        assert_eq!(third, [(id(2), false, true), (id(3), false, true)]);
+        // Over a link that does not work, to try it, and by others.
+        let now = now + TIMING.window;
+        let fourth = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
+        assert_eq!(fourth, [(id(2), true, true), (id(2), false, true), (id(3), false, true)]);
+    }
+
+    #[test]
+    fn news_are_told_at_once_and_the_next_ones_later_the_more_there_are_to_be_told() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let mut contacts = contacts(now, &[Told::of(2, &[2])]);
+        assert_eq!(voice.due(&TIMING, 1), now);
+        speak(&mut voice, now, &view(&[1]), &mut contacts);
+        assert_eq!(voice.due(&TIMING, 1), now + TIMING.heartbeat, "there is no news");
+        voice.has_news();
+        assert_eq!(voice.due(&TIMING, 1), now + SECOND / 500);
+        assert_eq!(voice.due(&TIMING, 100), now + SECOND / 5);
+        assert_eq!(voice.due(&TIMING, 100_000), now + TIMING.heartbeat / 2);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the tests of the single machines begin with.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::contact::{Contact, Lives, Timing};
+use crate::model::{
+    id::{Incarnation, Life, NodeId, NodeName},
+    member::{Member, MemberState, View, ViewId},
+    message::{Heard, Status},
+};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const TIMING: Timing = Timing {
+    heartbeat: SECOND,
+    window: Duration::from_secs(3),
+    join_timeout: Duration::from_secs(15),
+};
+
+pub(super) fn id(n: u8) -> NodeId {
+    NodeId::from_key([n; 32])
+}
+
+pub(super) fn member(n: u8) -> Member {
+    Member {
+        id: id(n),
+        incarnation: Incarnation { started: 100, nonce: u64::from(n) },
+        name: NodeName::new(format!("node-{n}")).expect("a plain word"),
+        addresses: vec![format!("/memory/{n}")],
+        weight: 1,
+        state: MemberState::Alive,
+        revision: 0,
+    }
+}
+
+pub(super) fn lives(nodes: &[u8]) -> Vec<Life> {
+    nodes.iter().map(|n| member(*n).life()).collect()
+}
+
+pub(super) fn life_map(nodes: &[u8]) -> Lives {
+    lives(nodes).into_iter().map(|life| (life.node, life.incarnation)).collect()
+}
+
+pub(super) fn view(nodes: &[u8]) -> View {
+    View { members: nodes.iter().map(|n| (id(*n), member(*n))).collect() }
+}
+
+pub(super) fn status(me: Member) -> Status {
+    Status { me, waiting: None, silent: vec![], joining: vec![], unlinked: vec![] }
+}
+
+/// What a node has said of itself.
+pub(super) struct Told<'a> {
+    pub(super) node: u8,
+    pub(super) is_linked: bool,
+    pub(super) view: &'a [u8],
+    pub(super) joining: &'a [u8],
+    pub(super) silent: &'a [u8],
+    pub(super) unlinked: &'a [u8],
+}
+
+impl Told<'_> {
+    /// One with a link, and a view that holds these.
+    pub(super) fn of(node: u8, view: &[u8]) -> Told<'_> {
+        Told { node, is_linked: true, view, joining: &[], silent: &[], unlinked: &[] }
+    }
+}
+
+/// What node 1 knows of others that have spoken at `now`, and hear it.
+pub(super) fn contacts(now: Instant, told: &[Told<'_>]) -> BTreeMap<NodeId, Contact> {
+    let contact = |told: &Told<'_>| {
+        let mut contact = Contact::met(now, member(told.node), told.is_linked);
+        let mut unlinked: Vec<NodeId> = told.unlinked.iter().map(|n| id(*n)).collect();
+        unlinked.sort_unstable();
+        let status = Status {
+            silent: lives(told.silent),
+            joining: lives(told.joining),
+            unlinked,
+            ..status(member(told.node))
+        };
+        let hears = Heard { incarnation: member(1).incarnation, straight: told.is_linked };
+        let lives = Arc::new(life_map(told.view));
+        let mine = member(1).incarnation;
+        contact.take_heartbeat(
+            now,
+            &TIMING,
+            mine,
+            1,
+            ViewId(u64::MAX),
+            Some(hears),
+            Some(status),
+            |_| Some(lives),
+        );
+        (id(told.node), contact)
+    };
+    told.iter().map(contact).collect()
+}

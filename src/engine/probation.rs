@@ -70,3 +70,84 @@ fn size(message: &PeerMessage) -> usize {
     };
     OVERHEAD + spec.map_or(0, |spec| spec.size())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{
+        child::{ChildSpec, Epoch},
+        id::{ChildId, KindName, NodeId},
+        message::SyncWord,
+    };
+
+    fn run(n: u8) -> NodeRun {
+        NodeRun { node: NodeId::from_key([n; 32]), nonce: 1 }
+    }
+
+    fn order(child: &str, arguments: usize) -> PeerMessage {
+        let id = ChildId::new(child).expect("a valid id");
+        let kind = KindName::new("kind").expect("a valid name");
+        let spec = ChildSpec::from_parts(id, kind, Bytes::from(vec![0; arguments]));
+        PeerMessage::Home(HomeWord::Run {
+            spec: Arc::new(spec),
+            epoch: Epoch { term: 1, attempt: 0 },
+        })
+    }
+
+    #[test]
+    fn orders_wait_and_come_in_their_order_unless_this_node_is_cut_off() {
+        let mut probation = Probation::default();
+        let orders = [(run(1), order("a", 1)), (run(2), order("b", 2)), (run(1), order("c", 3))];
+        for (from, order) in orders.clone() {
+            assert!(Probation::concerns(&order));
+            probation.hold(from, order);
+        }
+        let released: Vec<_> = std::iter::from_fn(|| probation.release()).collect();
+        assert_eq!(released, orders);
+        assert_eq!(probation.bytes, 0);
+        probation.hold(run(1), order("a", 1));
+        probation.clear();
+        assert!(probation.release().is_none() && probation.bytes == 0);
+    }
+
+    #[test]
+    fn what_is_no_order_does_not_wait() {
+        let found = HomeWord::Found {
+            child: ChildId::new("a").expect("a valid id"),
+            question: 1,
+            route: None,
+        };
+        assert!(!Probation::concerns(&PeerMessage::Home(found)));
+        let word = SyncWord::In {
+            view: crate::model::member::ViewId(1),
+            adopted: 1,
+            echo: 1,
+            version: 1,
+            wanted: true,
+            kinds: Vec::new(),
+        };
+        assert!(!Probation::concerns(&PeerMessage::Sync(word)));
+    }
+
+    #[test]
+    fn no_more_bytes_wait_than_the_limit_and_room_is_given_back() {
+        let mut probation = Probation::default();
+        for _ in 0..40 {
+            probation.hold(run(1), order("a", 1 << 20));
+        }
+        assert!(probation.bytes <= LIMIT && probation.held.len() < 16);
+        // What costs little still goes in, up to the limit.
+        for _ in 0..100_000 {
+            probation.hold(run(1), order("b", 0));
+        }
+        assert!(probation.bytes <= LIMIT && probation.held.len() <= LIMIT / OVERHEAD);
+        let before = probation.held.len();
+        probation.release();
+        probation.hold(run(1), order("a", 1 << 20));
+        assert_eq!(probation.held.len(), before);
+    }
+}

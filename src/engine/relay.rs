@@ -195,3 +195,98 @@ fn wrap(me: NodeRun, to: NodeRun, hops: u8, hop: NodeId, message: PeerMessage) -
     let message = PeerMessage::Relay { from: me, to, hops, message: Box::new(message) };
     Effect::Send { to: hop, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::membership::tests::Bench, model::message::MemberWord};
+
+    fn word() -> PeerMessage {
+        PeerMessage::Member(MemberWord::Ask)
+    }
+
+    fn relayed(from: u8, to: u8, hops: u8) -> PeerMessage {
+        let (from, to) = (Bench::run(from), Bench::run(to));
+        PeerMessage::Relay { from, to, hops, message: Box::new(word()) }
+    }
+
+    fn sent(to: u8, message: PeerMessage) -> Option<Effect> {
+        Some(Effect::Send { to: Bench::run(to).node, message })
+    }
+
+    /// Node 1 in a view of four, with a link to node 2 alone, which has links to all.
+    fn at_the_end() -> Membership {
+        let mut bench = Bench::with(&[2, 3, 4]);
+        bench.unlink(3);
+        bench.unlink(4);
+        bench.membership
+    }
+
+    #[test]
+    fn a_word_goes_over_its_link_or_by_a_neighbour_that_is_nearer() {
+        let mut membership = at_the_end();
+        let me = Bench::run(1);
+        let node = |n: u8| Bench::run(n).node;
+        assert_eq!(send(&mut membership, me, node(2), word()), sent(2, word()));
+        let expected = sent(2, relayed(1, 3, HOPS));
+        assert_eq!(send(&mut membership, me, node(3), word()), expected);
+        assert_eq!(greet(&mut membership, me, Bench::run(4), word()), sent(2, relayed(1, 4, HOPS)));
+        // What is relayed already goes as it is.
+        let message = relayed(1, 4, 1);
+        assert_eq!(send(&mut membership, me, node(2), message.clone()), sent(2, message));
+        assert_eq!(greet(&mut membership, me, Bench::run(9), word()), None, "nobody knows it");
+    }
+
+    #[test]
+    fn without_any_way_a_word_is_tried_over_a_link_that_seems_not_to_work_or_lost() {
+        let mut bench = Bench::with(&[2, 3]);
+        bench.unlink(3);
+        bench.pass(Bench::WINDOW, &[]);
+        let (me, second, third) = (Bench::run(1), Bench::run(2).node, Bench::run(3).node);
+        let membership = &mut bench.membership;
+        assert_eq!(send(membership, me, second, word()), sent(2, word()));
+        assert_eq!(send(membership, me, third, word()), None);
+    }
+
+    #[test]
+    fn what_is_passed_on_goes_nearer_and_never_back_nor_further_than_it_may() {
+        let mut bench = Bench::with(&[2, 3, 4]);
+        bench.unlink(4);
+        let membership = &mut bench.membership;
+        let node = |n: u8| Bench::run(n).node;
+        let mut pass = |by: u8, from: u8, to: u8, hops: u8| {
+            let message = Box::new(word());
+            pass_on(membership, node(by), Bench::run(from), Bench::run(to), hops, message)
+        };
+        assert_eq!(pass(2, 2, 3, 4), sent(3, relayed(2, 3, 3)));
+        assert_eq!(pass(2, 2, 3, 1), sent(3, relayed(2, 3, 0)), "the last one");
+        assert_eq!(pass(2, 2, 3, 0), None);
+        assert_eq!(pass(2, 2, 3, 255), sent(3, relayed(2, 3, HOPS - 1)), "whatever it claims");
+        let hop = pass(9, 9, 4, 4);
+        assert!(matches!(hop, Some(Effect::Send { .. })), "{hop:?}");
+        assert_eq!(pass(9, 9, 4, 1), None, "the next one could not pass it on");
+        let Some(Effect::Send { to, .. }) = hop else { return };
+        let by = to.key()[0];
+        assert_eq!(pass(by, by, 4, 4), None, "it came from there");
+        assert_eq!(pass(9, by, 4, 4), None, "and so did this");
+    }
+
+    #[test]
+    fn a_member_that_is_reached_in_another_way_is_told_again() {
+        let mut bench = Bench::with(&[2, 3]);
+        let (view, me) = (bench.membership.view().clone(), Bench::run(1).node);
+        let (second, third) = (Bench::run(2), Bench::run(3));
+        let mut reached = Reached::default();
+        let first = reached.look(&mut bench.membership, &view, me);
+        assert_eq!(first, [(second, Some(Reach::Link)), (third, Some(Reach::Link))]);
+        assert_eq!(reached.look(&mut bench.membership, &view, me), []);
+        bench.unlink(3);
+        let by = Some(Reach::By(second.node));
+        assert_eq!(reached.look(&mut bench.membership, &view, me), [(third, by)]);
+        assert_eq!(reached.way(third), by);
+        bench.unlink(2);
+        let lost = reached.look(&mut bench.membership, &view, me);
+        assert_eq!(lost, [(second, None), (third, None)]);
+        assert_eq!(reached.way(third), None);
+    }
+}

@@ -163,3 +163,180 @@ fn others(core: &Core) -> impl Iterator<Item = NodeRun> + use<> {
         core.view.members.values().map(|m| m.run()).filter(|run| *run != core.me).collect();
     runs.into_iter()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::{super::io::Effect, *};
+    use crate::{
+        engine::{
+            distribution::ConsistentHashing, io::EngineConfig, membership::founding::Founding,
+            partition::Divergence, redundancy::Singularity,
+        },
+        model::{
+            id::{Incarnation, NodeName},
+            member::{Member, MemberState, View},
+            settings::Settings,
+        },
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn member(n: u8) -> Member {
+        Member {
+            id: NodeId::from_key([n; 32]),
+            incarnation: Incarnation { started: 100, nonce: u64::from(n) },
+            name: NodeName::new(format!("node-{n}")).expect("a plain word"),
+            addresses: Vec::new(),
+            weight: 1,
+            state: MemberState::Alive,
+            revision: 0,
+        }
+    }
+
+    fn run(n: u8) -> NodeRun {
+        member(n).run()
+    }
+
+    fn view(nodes: &[u8]) -> View {
+        View { members: nodes.iter().map(|n| (member(*n).id, member(*n))).collect() }
+    }
+
+    /// Node 1, and what it says.
+    struct Bench {
+        core: Core,
+        settle: Settle,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let config = EngineConfig {
+                node: member(1).id,
+                incarnation: member(1).incarnation,
+                name: member(1).name,
+                addresses: Vec::new(),
+                settings: Settings::default(),
+                kinds: BTreeMap::new(),
+                founding: Founding::Found,
+                seed: 1,
+                distribution: Arc::new(ConsistentHashing),
+                redundancy: Arc::new(Singularity),
+                partition: Arc::new(Divergence),
+            };
+            Self { core: Core::new(config, Instant::now()), settle: Settle::default() }
+        }
+
+        fn adopt(&mut self, nodes: &[u8]) -> Vec<(NodeId, u64, u64, bool)> {
+            self.core.adopt(view(nodes));
+            self.core.settled = false;
+            self.settle.adopted(&mut self.core);
+            self.said()
+        }
+
+        /// To whom it has said In: its own count, the one it answers to, whether it wants an answer.
+        fn said(&mut self) -> Vec<(NodeId, u64, u64, bool)> {
+            let said = std::mem::take(&mut self.core.effects).into_iter();
+            let word = |effect| match effect {
+                Effect::Send {
+                    to,
+                    message: PeerMessage::Sync(SyncWord::In { adopted, echo, wanted, .. }),
+                } => Some((to, adopted, echo, wanted)),
+                _ => None,
+            };
+            said.filter_map(word).collect()
+        }
+
+        fn hears(
+            &mut self,
+            from: u8,
+            nodes: &[u8],
+            (adopted, echo): (u64, u64),
+            wanted: bool,
+        ) -> Vec<(NodeId, u64, u64, bool)> {
+            let said = Said { view: view(nodes).id(), adopted, echo, version: 0 };
+            self.settle.heard(&mut self.core, run(from), said, wanted);
+            self.said()
+        }
+
+        fn is_complete(&self) -> bool {
+            self.settle.is_complete(&self.core)
+        }
+    }
+
+    #[test]
+    fn a_view_that_is_the_same_again_is_not_settled_by_what_was_said_before() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.adopt(&[1, 2]), [(member(2).id, 1, 0, true)]);
+        assert_eq!(bench.hears(2, &[1, 2], (7, 0), true), [(member(2).id, 1, 7, true)]);
+        assert!(!bench.is_complete(), "it has not heard of this node's count");
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), false), []);
+        assert!(bench.is_complete());
+        // A third comes in and goes again, before node 2 has followed: it is in the view between.
+        bench.adopt(&[1, 2, 3]);
+        assert_eq!(bench.settle.missing(&bench.core).len(), 2);
+        bench.adopt(&[1, 2]);
+        assert!(!bench.is_complete());
+        assert_eq!(bench.settle.missing(&bench.core), [Missing::In(member(2).id)]);
+        // What it answered in the earlier stay comes late, and then what it says now.
+        bench.hears(2, &[1, 2], (7, 1), true);
+        assert!(!bench.is_complete());
+        bench.hears(2, &[1, 2, 3], (8, 3), true);
+        assert!(!bench.is_complete(), "it answers this count in another view");
+        bench.hears(2, &[1, 2], (9, 3), false);
+        assert!(bench.is_complete());
+    }
+
+    #[test]
+    fn each_count_is_answered_once_so_that_two_do_not_answer_each_other_for_ever() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2]);
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1, "a new count");
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1, "it has not heard this one");
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), false).len(), 0);
+        bench.adopt(&[1, 2, 3]);
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true), [], "both wait: each says it in time");
+        let again = bench.settle.tick(&mut bench.core, false);
+        assert!(!again);
+        let said = bench.said();
+        assert_eq!(said, [(member(2).id, 2, 7, true), (member(3).id, 2, 0, true)]);
+    }
+
+    #[test]
+    fn what_a_run_said_that_was_out_meanwhile_does_not_count() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2]);
+        bench.hears(2, &[1, 2], (7, 1), false);
+        bench.adopt(&[1]);
+        assert!(bench.is_complete(), "alone there is nobody to wait for");
+        assert_eq!(bench.hears(2, &[1, 2], (8, 1), true), [], "it is not in");
+        assert_eq!(bench.adopt(&[1, 2]), [(member(2).id, 3, 0, true)]);
+        assert!(!bench.is_complete());
+    }
+
+    #[test]
+    fn a_member_whose_log_is_not_here_is_waited_for() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2]);
+        let said = Said { view: bench.core.view_id, adopted: 1, echo: 1, version: 5 };
+        bench.settle.heard(&mut bench.core, run(2), said, false);
+        assert!(!bench.is_complete());
+        assert_eq!(bench.settle.missing(&bench.core), [Missing::Log(member(2).id)]);
+    }
+
+    #[test]
+    fn a_view_that_stays_unsettled_is_told_each_three_windows() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2]);
+        let mut told = Vec::new();
+        for second in 1..=20 {
+            bench.core.now += SECOND;
+            if bench.settle.tick(&mut bench.core, false) {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [9, 18]);
+        bench.core.settled = true;
+        assert_eq!(bench.settle.waited(&bench.core), Duration::ZERO);
+    }
+}

@@ -31,7 +31,7 @@ mod routes;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 mod voice;
 mod votes;

@@ -121,8 +121,8 @@ fn fenced(n: u8) -> MemberWord {
 }
 
 /// Node 1 with the default settings (heartbeat 1 s, window 3 s), and its clock.
-struct Bench {
-    membership: Membership,
+pub(crate) struct Bench {
+    pub(crate) membership: Membership,
     now: Instant,
     /// The number of the latest heartbeat that came from anybody.
     number: u64,
@@ -131,6 +131,12 @@ struct Bench {
 }
 
 impl Bench {
+    pub(crate) const WINDOW: Duration = Duration::from_secs(3);
+
+    pub(crate) fn run(n: u8) -> NodeRun {
+        run(n)
+    }
+
     /// Founded a cluster of one.
     fn alone() -> Self {
         Self::begin(Founding::Found)
@@ -151,7 +157,7 @@ impl Bench {
     }
 
     /// Node 1 in one view with `others`, linked with each, and settled.
-    fn with(others: &[u8]) -> Self {
+    pub(crate) fn with(others: &[u8]) -> Self {
         let mut bench = Self::alone();
         bench.join(others);
         bench
@@ -261,7 +267,7 @@ impl Bench {
         self.outputs()
     }
 
-    fn unlink(&mut self, n: u8) -> Vec<MemberOutput> {
+    pub(crate) fn unlink(&mut self, n: u8) -> Vec<MemberOutput> {
         self.membership.unlinked(self.now, run(n));
         self.outputs()
     }
@@ -272,7 +278,7 @@ impl Bench {
     }
 
     /// Time passes in small steps, and in each a heartbeat of these nodes comes.
-    fn pass(&mut self, time: Duration, heard: &[u8]) -> Vec<MemberOutput> {
+    pub(crate) fn pass(&mut self, time: Duration, heard: &[u8]) -> Vec<MemberOutput> {
         let end = self.now + time;
         while self.now < end {
             self.now += QUARTER;

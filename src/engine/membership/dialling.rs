@@ -118,7 +118,8 @@ impl Dialling {
         })
     }
 
-    /// Named nodes that were not met within `patience`: greeted by way of others.
+    /// Nodes that were not met within `patience`: greeted by way of others. Of whom one was put out
+    /// it may hear in no other way that its life is over here.
     pub(super) fn unmet(
         &self,
         now: Instant,
@@ -126,6 +127,7 @@ impl Dialling {
     ) -> impl Iterator<Item = NodeRun> + '_ {
         self.named
             .iter()
+            .chain(&self.lost)
             .filter(move |(_, named)| now.saturating_duration_since(named.since) >= patience)
             .map(|(node, named)| named.incarnation.run_of(*node))
     }
@@ -211,6 +213,10 @@ mod tests {
         assert_eq!(dialling.unmet(now, SECOND).count(), 0);
         let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
         assert_eq!(greeted, [member(2).run()]);
+        let lost = member(3);
+        dialling.lose(now, lost.id, lost.incarnation, lost.addresses);
+        let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
+        assert_eq!(greeted, [member(2).run(), member(3).run()], "and who was put out");
     }
 
     #[test]

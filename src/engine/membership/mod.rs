@@ -328,6 +328,12 @@ impl Membership {
         self.fences.covers(node, incarnation)
     }
 
+    /// How many lives it votes against.
+    #[cfg(test)]
+    pub(crate) fn status_len(&self) -> usize {
+        self.voice.status().silent.len()
+    }
+
     /// Whether this node is in no cluster: it acts on nothing.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

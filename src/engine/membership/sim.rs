@@ -66,6 +66,23 @@ struct Node {
     inbox: VecDeque<(Instant, Input)>,
     events: Vec<HubEvent>,
     gates: bool,
+    /// It gets everything, and nothing leaves it.
+    mute: bool,
+    /// So many more words leave it; with the last one it dies.
+    words_left: Option<usize>,
+    /// It said Bye.
+    left: bool,
+}
+
+/// When a node is told that its view has settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    /// Never: something of it is missing.
+    Never,
+    /// As soon as it is in one with others.
+    AtOnce,
+    /// When all in it have the same one, as early as that can be.
+    Together,
 }
 
 struct World {
@@ -80,6 +97,12 @@ struct World {
     cuts: BTreeSet<(usize, usize)>,
     links: u64,
     nonces: u64,
+    step: Duration,
+    settling: Settling,
+    /// Words come just before, with or just after what their receiver waits for.
+    is_mean: bool,
+    /// Lives that everybody else has fenced.
+    given_up: BTreeSet<(NodeId, Incarnation)>,
 }
 
 const STEP: Duration = Duration::from_millis(20);
@@ -87,6 +110,9 @@ const STEP: Duration = Duration::from_millis(20);
 const SEEDS: usize = 2;
 
 impl World {
+    /// No word is held back for longer, so that nobody is silent for a window.
+    const MEANEST: Duration = Duration::from_millis(900);
+
     fn new(seed: u64, count: usize) -> Self {
         let start = Instant::now();
         let settings = Settings::default();
@@ -101,28 +127,53 @@ impl World {
             cuts: BTreeSet::new(),
             links: 0,
             nonces: 0,
+            step: STEP,
+            settling: Settling::AtOnce,
+            is_mean: false,
+            given_up: BTreeSet::new(),
         };
-        for index in 0..count {
-            let id = NodeId::from_key([index as u8 + 1; 32]);
-            let membership = world.membership(id);
-            world.nodes.push(Node {
-                id,
-                announcement: (membership.me().clone(), Vec::new(), BTreeMap::new()),
-                membership,
-                alive: true,
-                off: false,
-                paused_until: None,
-                wants: BTreeSet::new(),
-                redial: BTreeMap::new(),
-                ends: BTreeMap::new(),
-                inbox: VecDeque::new(),
-                events: Vec::new(),
-                gates: true,
-            });
-            world.drain(index);
+        for _ in 0..count {
+            let index = world.add();
             world.seek_a_seed(index);
         }
         world
+    }
+
+    /// One more node, that dials nobody yet.
+    fn add(&mut self) -> usize {
+        let index = self.nodes.len();
+        let id = NodeId::from_key([index as u8 + 1; 32]);
+        let membership = self.membership(id);
+        self.nodes.push(Node {
+            id,
+            announcement: (membership.me().clone(), Vec::new(), BTreeMap::new()),
+            membership,
+            alive: true,
+            off: false,
+            paused_until: None,
+            wants: BTreeSet::new(),
+            redial: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            events: Vec::new(),
+            gates: true,
+            mute: false,
+            words_left: None,
+            left: false,
+        });
+        self.drain(index);
+        index
+    }
+
+    /// One more node, with links to these alone.
+    fn add_beside(&mut self, peers: &[usize]) -> usize {
+        let index = self.add();
+        for other in (0..index).filter(|other| !peers.contains(other)) {
+            self.cut(index, other);
+        }
+        let wanted: Vec<NodeId> = peers.iter().map(|peer| self.nodes[*peer].id).collect();
+        self.nodes[index].wants.extend(wanted);
+        index
     }
 
     /// A mesh that has formed.
@@ -194,7 +245,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.now += STEP;
+        self.now += self.step;
         for index in 0..self.nodes.len() {
             self.deliver(index);
         }
@@ -203,7 +254,156 @@ impl World {
         }
         for index in 0..self.nodes.len() {
             self.live(index);
+            if self.nodes[index].alive && self.nodes[index].words_left == Some(0) {
+                self.kill(index);
+            }
         }
+        if self.settling == Settling::Together {
+            for index in self.alive() {
+                self.settle(index);
+            }
+        }
+        self.check();
+    }
+
+    fn settle(&mut self, index: usize) {
+        let membership = &self.nodes[index].membership;
+        let view = membership.view();
+        if membership.is_proven() || view.members.len() == 1 {
+            return;
+        }
+        let component = self.components().into_iter().find(|all| all.contains(&index));
+        let agrees = |member: &Member| {
+            let other = self.index(member.id);
+            component.as_ref().is_some_and(|all| all.contains(&other))
+                && self.nodes[other].membership.view().id() == view.id()
+        };
+        if !membership.is_proven() && view.members.values().all(agrees) {
+            let now = self.now;
+            self.nodes[index].membership.settled(now);
+            self.drain(index);
+        }
+    }
+
+    /// What holds after each step.
+    fn check(&mut self) {
+        for index in self.alive() {
+            let membership = &self.nodes[index].membership;
+            let members = &membership.view().members;
+            if members.values().any(|m| membership.fenced(m.id, m.incarnation)) {
+                self.fail("a life that is over is in a view");
+            }
+            if membership.is_waiting() && members.len() > 1 {
+                self.fail("a node waits and is in a view");
+            }
+            let others = members.values().filter(|m| m.id != self.nodes[index].id);
+            if others.into_iter().any(|m| self.given_up.contains(&(m.id, m.incarnation))) {
+                self.fail("a life that was given up by all is in a view again");
+            }
+            let fences = &self.nodes[index].announcement.2;
+            if fences.len() > self.nodes.len() || membership.status_len() > self.nodes.len() {
+                self.fail("votes or fences are kept for lives that nobody has any more");
+            }
+        }
+        for index in self.alive() {
+            let (id, life) = (self.nodes[index].id, self.nodes[index].membership.incarnation());
+            let mut others = self.alive().into_iter().filter(|other| *other != index).peekable();
+            let some = others.peek().is_some();
+            if some && others.all(|other| self.nodes[other].membership.fenced(id, life)) {
+                self.given_up.insert((id, life));
+            }
+        }
+    }
+
+    /// The nodes that reach each other over whatever paths.
+    fn components(&self) -> Vec<BTreeSet<usize>> {
+        let speaks = |index: usize| !self.nodes[index].mute;
+        let mut open: BTreeSet<usize> = self.alive().into_iter().collect();
+        let mut components = Vec::new();
+        while let Some(first) = open.pop_first() {
+            let mut component = BTreeSet::from([first]);
+            let mut edge = vec![first];
+            while let Some(at) = edge.pop() {
+                let reached = |other: &usize| {
+                    self.passes(at, *other)
+                        && self.passes(*other, at)
+                        && speaks(at)
+                        && speaks(*other)
+                };
+                let next: Vec<usize> = open.iter().copied().filter(reached).collect();
+                for other in next {
+                    open.remove(&other);
+                    component.insert(other);
+                    edge.push(other);
+                }
+            }
+            components.push(component);
+        }
+        components
+    }
+
+    /// Whether each component that has a cluster is one, and nobody else is in.
+    fn is_good(&self) -> bool {
+        self.components().into_iter().all(|component| {
+            let nodes = || component.iter().map(|index| &self.nodes[*index]);
+            if nodes().all(|node| node.membership.is_waiting() || node.mute) {
+                return true;
+            }
+            let expected: BTreeMap<NodeId, Incarnation> =
+                nodes().map(|node| (node.id, node.membership.incarnation())).collect();
+            nodes().all(|node| {
+                let members = node.membership.view().members.values();
+                let calm = members.clone().all(|member| member.state != MemberState::Suspect);
+                let seen = members.map(|member| (member.id, member.incarnation));
+                calm && node.gates
+                    && node.membership.is_proven()
+                    && seen.collect::<BTreeMap<_, _>>() == expected
+            })
+        })
+    }
+
+    fn run_until_good(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        while !self.is_good() {
+            if self.now >= end {
+                self.fail("the components are not clusters each");
+            }
+            self.step();
+        }
+    }
+
+    fn run_until(&mut self, what: &str, limit: Duration, mut is: impl FnMut(&Self) -> bool) {
+        let end = self.now + limit;
+        while !is(self) {
+            if self.now >= end {
+                self.fail(what);
+            }
+            self.step();
+        }
+    }
+
+    /// Whether a node is in somebody else's view.
+    fn is_in(&self, index: usize) -> bool {
+        let id = self.nodes[index].id;
+        let others = self.alive().into_iter().filter(|other| *other != index);
+        others.into_iter().any(|other| self.nodes[other].membership.view().member(id).is_some())
+    }
+
+    /// None of these has declared another of them down.
+    fn expect_together(&self, healthy: &[usize]) {
+        let ids: Vec<NodeId> = healthy.iter().map(|index| self.nodes[*index].id).collect();
+        let parted =
+            |event: &HubEvent| matches!(event, HubEvent::NodeDown { node } if ids.contains(node));
+        if healthy.iter().any(|index| self.nodes[*index].events.iter().any(parted)) {
+            self.fail("healthy members parted");
+        }
+    }
+
+    fn leave(&mut self, index: usize) {
+        let now = self.now;
+        self.nodes[index].membership.bye(now);
+        self.drain(index);
+        self.nodes[index].left = true;
     }
 
     fn passes(&self, from: usize, to: usize) -> bool {
@@ -441,7 +641,20 @@ impl World {
     /// Puts a word onto the link that it goes by, if there is one.
     fn put(&mut self, index: usize, effect: Option<Effect>) {
         let Some(Effect::Send { to, message }) = effect else { return };
-        let at = self.now + self.chance.between(self.delay.0, self.delay.1);
+        let node = &mut self.nodes[index];
+        if node.mute || node.words_left == Some(0) {
+            return;
+        }
+        if let Some(left) = &mut node.words_left {
+            *left -= 1;
+        }
+        let mut at = self.now + self.chance.between(self.delay.0, self.delay.1);
+        if self.is_mean && self.chance.one_in(2) {
+            let receiver = &self.nodes[self.index(to)].membership;
+            let latest = self.now + Self::MEANEST;
+            let due = receiver.deadline().filter(|due| *due > self.now).unwrap_or(at).min(latest);
+            at = [due - self.step, due, due + self.step][self.chance.pick(3)].max(self.now);
+        }
         if let Some(end) = self.nodes[index].ends.get_mut(&to) {
             let last = end.flow.back().map_or(at, |(last, _)| *last);
             end.flow.push_back((at.max(last), Flow::Word(message)));
@@ -464,7 +677,8 @@ impl World {
                 }
                 MemberOutput::Greet { to, word } => {
                     let message = PeerMessage::Member(word);
-                    let is_linked = self.nodes[index].ends.contains_key(&to.node);
+                    let is_linked = self.nodes[index].ends.contains_key(&to.node)
+                        && !self.is_closing(index, to.node);
                     let membership = &mut self.nodes[index].membership;
                     let effect = if is_linked {
                         Some(Effect::Send { to: to.node, message })
@@ -499,10 +713,12 @@ impl World {
                 }
                 MemberOutput::Event(event) => self.nodes[index].events.push(event),
                 MemberOutput::Gates { valid } => self.nodes[index].gates = valid,
-                // Settling is the engine's: here a node settles as soon as it is taken in.
+                // Settling is the engine's.
                 MemberOutput::ViewChanged => {
                     let now = self.now;
-                    self.nodes[index].membership.settled(now);
+                    if self.settling == Settling::AtOnce {
+                        self.nodes[index].membership.settled(now);
+                    }
                 }
                 MemberOutput::Regarded | MemberOutput::Gone { .. } | MemberOutput::Renewed => {}
             }
@@ -530,11 +746,14 @@ impl World {
 
     fn restart(&mut self, index: usize) {
         let id = self.nodes[index].id;
+        // It has forgotten all fences.
+        self.given_up.clear();
         let membership = self.membership(id);
         let node = &mut self.nodes[index];
         node.announcement = (membership.me().clone(), Vec::new(), BTreeMap::new());
         node.membership = membership;
         (node.alive, node.off, node.gates) = (true, false, true);
+        (node.mute, node.words_left, node.left) = (false, None, false);
         node.ends.retain(|_, end| !end.flow.is_empty());
         self.drain(index);
         self.seek_a_seed(index);
@@ -570,7 +789,8 @@ impl World {
     }
 
     fn alive(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|index| self.nodes[*index].alive).collect()
+        let here = |index: &usize| self.nodes[*index].alive && !self.nodes[*index].left;
+        (0..self.nodes.len()).filter(here).collect()
     }
 
     fn are_equal(&self) -> bool {
@@ -912,4 +1132,425 @@ fn a_run_replays_from_its_seed() {
         (passed, events)
     };
     assert_eq!(run(), run());
+}
+
+/// Two windows and a second.
+const LIVE: Duration = Duration::from_secs(7);
+
+/// So many members that have formed, settle with each other, and are linked by what is not cut.
+fn members(seed: u64, count: usize) -> World {
+    let mut world = World::formed(seed, count);
+    world.settling = Settling::Together;
+    world.clear_events();
+    world
+}
+
+#[test]
+fn a_joiner_comes_in_by_whatever_links_it_has() {
+    for (seed, peers) in [&[0][..], &[2], &[0, 2], &[1, 2], &[0, 1, 2]].into_iter().enumerate() {
+        let mut world = members(seed as u64, 3);
+        let first = world.add_beside(peers);
+        world.run_until("it is not in", LIVE, |world| world.is_in(first));
+        world.run_until_good(LIVE);
+        // One that is linked with a joiner alone, beside it.
+        let second = world.add_beside(&[first]);
+        world.run_until("it is not in", LIVE, |world| world.is_in(second));
+        world.run_until_good(LIVE);
+        world.expect_nobody_down();
+    }
+}
+
+#[test]
+fn joiners_in_a_line_and_at_two_members_come_in_together() {
+    for seed in 0..10 {
+        let mut world = members(seed, 2);
+        let first = world.add_beside(&[0]);
+        world.add_beside(&[1]);
+        world.add_beside(&[first]);
+        world.run(2 * SECOND);
+        world.run_until_good(LIVE);
+        world.expect_nobody_down();
+        let all = world.nodes[0].membership.view().members.len();
+        assert_eq!(all, 5, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_direction_that_fails_at_any_moment_of_a_join_parts_nobody() {
+    // Which of the joiner's links, which direction, and when.
+    for case in 0..18_u64 {
+        let (peer, to_joiner, moment) = (case as usize % 3, case / 3 % 2 == 0, case / 6);
+        let mut world = members(case, 3);
+        let joiner = world.add_beside(&[0, 1, 2]);
+        let cut = if to_joiner { (peer, joiner) } else { (joiner, peer) };
+        match moment {
+            0 => {}
+            1 => world.run_until("nobody hears it", LIVE, |world| {
+                world.alive().iter().any(|index| {
+                    world.nodes[*index].membership.joiners().len() == 1 && *index != joiner
+                })
+            }),
+            _ => world.run_until("it is not in", LIVE, |world| world.is_in(joiner)),
+        }
+        world.cuts.insert(cut);
+        world.run(2 * SECOND);
+        world.run_until_good(2 * LIVE);
+        world.expect_nobody_down();
+        world.run(20 * SECOND);
+        world.expect_nobody_down();
+        world.heal();
+        world.run_until_good(2 * LIVE);
+    }
+}
+
+#[test]
+fn a_joiner_that_dies_after_any_word_holds_nobody_up() {
+    for words in 0..40 {
+        let mut world = members(words as u64, 2);
+        world.step = 2 * MS;
+        let peers = [&[0][..], &[0, 1]][words % 2];
+        let joiner = world.add_beside(peers);
+        world.nodes[joiner].words_left = Some(words);
+        world.run_until("it says more", 40 * SECOND, |world| !world.nodes[joiner].alive);
+        world.step = STEP;
+        if words % 3 == 0 {
+            world.switch_off(joiner);
+        }
+        world.run_until_good(LIVE);
+        world.restart(joiner);
+        let wanted: Vec<NodeId> = peers.iter().map(|peer| world.nodes[*peer].id).collect();
+        world.nodes[joiner].wants.extend(wanted);
+        world.run_until("it is not in", 2 * LIVE, |world| world.is_in(joiner));
+        world.run_until_good(LIVE);
+        world.expect_together(&[0, 1]);
+    }
+}
+
+#[test]
+fn a_hundred_lives_that_crash_one_after_the_other_part_nobody_and_leave_nothing_behind() {
+    let heartbeat = Settings::default().heartbeat;
+    let window = Settings::default().suspicion_window();
+    for (seed, latency) in [MS, heartbeat, window - MS, window + MS].into_iter().enumerate() {
+        let lives = if latency == MS { 100 } else { 15 };
+        let mut world = members(seed as u64, 3);
+        let joiner = world.add_beside(&[0, 1]);
+        for _ in 0..lives {
+            // The members stay quick; only the joiner is far away.
+            let time = match latency == MS {
+                true => world.chance.between(MS, 400 * MS),
+                false => latency + world.chance.between(Duration::ZERO, 100 * MS),
+            };
+            world.run(time);
+            world.kill(joiner);
+            let wait = world.chance.between(MS, 300 * MS);
+            world.run(wait);
+            world.restart(joiner);
+        }
+        world.expect_together(&[0, 1, 2]);
+        world.run_until_good(2 * LIVE);
+        world.run(SECOND);
+        for node in &world.nodes {
+            assert_eq!(node.membership.status_len(), 0, "votes on lives that are over");
+        }
+    }
+}
+
+#[test]
+fn latencies_around_every_deadline_bring_no_life_back() {
+    let heartbeat = Settings::default().heartbeat;
+    let window = Settings::default().suspicion_window();
+    let around = [heartbeat, window];
+    let latencies = around.into_iter().flat_map(|time| [time - MS, time, time + MS]);
+    for (seed, latency) in latencies.enumerate() {
+        let mut world = members(seed as u64, 3);
+        world.delay = (latency, latency);
+        world.run(30 * SECOND);
+        if latency < 2 * heartbeat {
+            world.expect_nobody_down();
+        }
+        world.delay = (MS, 30 * MS);
+        world.run(10 * SECOND);
+        world.run_until_good(4 * LIVE);
+    }
+}
+
+#[test]
+fn words_just_before_and_just_after_each_deadline_part_nobody() {
+    for seed in 0..20 {
+        let mut world = members(seed, 3);
+        world.is_mean = true;
+        for round in 0..6 {
+            let peers = [&[0][..], &[0, 1], &[2]][round % 3];
+            let joiner = world.add_beside(peers);
+            let wait = world.chance.between(STEP, 5 * SECOND);
+            world.run(wait);
+            match world.pick(3) {
+                0 => world.kill(joiner),
+                1 => world.leave(joiner),
+                _ => world.nodes[joiner].mute = true,
+            }
+            let wait = world.chance.between(STEP, 5 * SECOND);
+            world.run(wait);
+        }
+        world.expect_together(&[0, 1, 2]);
+        world.is_mean = false;
+        world.run(SECOND);
+        world.run_until_good(LIVE);
+    }
+}
+
+#[test]
+fn a_mute_joiner_never_comes_in_and_one_that_falls_mute_is_out_again() {
+    for seed in 0..6 {
+        let mut world = members(seed, 3);
+        let joiner = world.add_beside(&[0, 1]);
+        world.nodes[joiner].mute = true;
+        for _ in 0..400 {
+            world.step();
+            if world.is_in(joiner) {
+                world.fail("a node that says nothing is a member");
+            }
+        }
+        world.nodes[joiner].mute = false;
+        world.run_until("it is not in", 2 * LIVE, |world| world.is_in(joiner));
+        // Between conclude and adopt, or after all have it.
+        if seed % 2 == 0 {
+            world.run_until_good(LIVE);
+        }
+        world.nodes[joiner].mute = true;
+        world.run_until_good(LIVE);
+        world.expect_together(&[0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_mute_member_holds_up_a_join_for_two_windows_at_most() {
+    for seed in 0..6 {
+        let mut world = members(seed, 3);
+        world.nodes[2].mute = true;
+        let wait = world.chance.between(STEP, 2 * SECOND);
+        world.run(wait);
+        let joiner = world.add_beside(&[0, 1]);
+        world.run_until("it is not in", LIVE, |world| world.is_in(joiner));
+        world.run_until_good(LIVE);
+        world.expect_together(&[0, 1]);
+        world.nodes[2].mute = false;
+        world.run(SECOND);
+        world.run_until_good(2 * LIVE);
+        assert_eq!(world.nodes[0].membership.view().members.len(), 4, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_member_or_the_concluder_that_dies_in_the_middle_of_a_join_holds_nobody_up() {
+    for seed in 0..24 {
+        let mut world = members(seed, 3);
+        world.step = MS;
+        let joiner = world.add_beside(&[0, 1, 2]);
+        world.run_until("it is not in", LIVE, |world| world.is_in(joiner));
+        let id = world.nodes[joiner].id;
+        let has = |index: &usize| world.nodes[*index].membership.view().member(id).is_some();
+        let (have, lack): (Vec<usize>, Vec<usize>) = (0..3).partition(has);
+        let victim = if seed % 2 == 0 { have[0] } else { lack.first().copied().unwrap_or(2) };
+        if seed % 4 < 2 {
+            world.kill(victim);
+        } else {
+            world.switch_off(victim);
+        }
+        world.step = STEP;
+        world.run_until_good(LIVE);
+        let healthy: Vec<usize> = (0..4).filter(|index| *index != victim).collect();
+        world.expect_together(&healthy);
+    }
+}
+
+#[test]
+fn a_joiner_that_is_cut_off_right_after_it_was_taken_in_waits_again_and_fences_nobody() {
+    for seed in 0..20 {
+        let mut world = members(seed, 3);
+        world.step = MS;
+        let mut joiners = vec![world.add_beside(&[0, 1, 2])];
+        if seed % 2 == 1 {
+            joiners.push(world.add_beside(&[0, 1, 2, 3]));
+        }
+        // It knows that it is in, and has not settled.
+        let first = joiners[0];
+        world.run_until("it is not in", LIVE, |world| !world.nodes[first].membership.is_waiting());
+        let mut all = joiners.iter();
+        let was_proven = all.any(|index| world.nodes[*index].membership.is_proven());
+        world.split(&joiners);
+        world.step = STEP;
+        world.run(LIVE);
+        for joiner in joiners.iter().filter(|_| !was_proven) {
+            let node = &world.nodes[*joiner].membership;
+            if !node.is_waiting() {
+                world.fail("it acts alone");
+            }
+            let lives = (0..3).map(|member| world.nodes[member].membership.me());
+            if lives.into_iter().any(|member| node.fenced(member.id, member.incarnation)) {
+                world.fail("it fenced a healthy member");
+            }
+        }
+        world.run_until_good(LIVE);
+        world.heal();
+        world.run(SECOND);
+        world.run_until_good(3 * LIVE);
+        assert_eq!(world.nodes[0].membership.view().members.len(), 3 + joiners.len());
+        world.expect_together(&[0, 1, 2]);
+    }
+}
+
+#[test]
+fn members_that_cuts_left_in_a_line_or_a_star_go_on_with_everything() {
+    let line: &[(usize, usize)] = &[(0, 2), (0, 3), (1, 3)];
+    let star: &[(usize, usize)] = &[(0, 1), (0, 3), (1, 3)];
+    for (seed, cuts) in [line, star, line, star].into_iter().enumerate() {
+        let mut world = members(seed as u64, 4);
+        for (a, b) in cuts {
+            world.cut(*a, *b);
+            if seed >= 2 {
+                world.break_link(*a, *b);
+            }
+        }
+        world.run(10 * SECOND);
+        world.run_until_good(SECOND);
+        world.expect_nobody_down();
+        // A joiner at an end, and one beside it.
+        let joiner = world.add_beside(&[0]);
+        world.run_until("it is not in", 2 * LIVE, |world| world.is_in(joiner));
+        world.run_until_good(LIVE);
+        world.expect_nobody_down();
+        // It dies, and an end leaves.
+        world.switch_off(joiner);
+        world.run_until("it is still in", LIVE, |world| !world.is_in(joiner));
+        world.run_until_good(LIVE);
+        world.leave(3);
+        world.run(SECOND);
+        world.run_until_good(SECOND);
+        world.expect_together(&[0, 1, 2]);
+    }
+}
+
+#[test]
+fn two_clusters_meet_over_one_link_that_may_go_again_and_past_the_dead() {
+    for seed in 0..18_u64 {
+        let (left, right) = (2 + seed as usize / 9, 2);
+        let count = left + right;
+        let mut world = members(seed, count);
+        let side: Vec<usize> = (left..count).collect();
+        world.split(&side);
+        world.run(2 * LIVE);
+        world.run_until_good(LIVE);
+        world.clear_events();
+        if seed % 3 == 1 {
+            // Dead, and not declared yet when they meet.
+            world.switch_off(count - 1);
+        }
+        let (a, b) = (1, left);
+        world.cuts.remove(&(a, b));
+        world.cuts.remove(&(b, a));
+        let wait = world.chance.between(STEP, 3 * SECOND);
+        world.run(wait);
+        if seed % 3 == 2 {
+            world.cut(a, b);
+            world.break_link(a, b);
+            world.run_until_good(2 * LIVE);
+            world.cuts.remove(&(a, b));
+            world.cuts.remove(&(b, a));
+        }
+        world.run(SECOND);
+        // Dials of who was lost come every few seconds.
+        world.run_until_good(3 * LIVE);
+    }
+}
+
+#[test]
+fn a_life_that_was_declared_wrongly_comes_back_though_only_a_third_can_tell_it() {
+    for seed in 0..12 {
+        let mut world = members(seed, 4);
+        let victims: &[usize] = if seed % 3 == 0 { &[3] } else { &[2, 3] };
+        world.split(victims);
+        world.run(LIVE);
+        // Of those who have put it out only node 1 has a link to it.
+        world.heal();
+        world.cut(0, 3);
+        world.cut(2, 3);
+        world.run(SECOND);
+        world.run_until_good(3 * LIVE);
+        assert_eq!(world.nodes[0].membership.view().members.len(), 4, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_joiner_that_says_bye_to_one_while_another_still_adopts_it_is_out_everywhere() {
+    for seed in 0..40 {
+        let mut world = members(seed, 3);
+        world.step = MS;
+        let joiner = world.add_beside(&[0, 1]);
+        world.run_until("it is not in", LIVE, |world| world.is_in(joiner));
+        let wait = world.chance.between(Duration::ZERO, 40 * MS);
+        world.run(wait);
+        // Of its words one only arrives.
+        world.nodes[joiner].words_left = Some(1 + seed as usize % 2);
+        world.leave(joiner);
+        world.nodes[joiner].mute = true;
+        world.step = STEP;
+        world.run(SECOND / 2);
+        world.switch_off(joiner);
+        world.run_until_good(LIVE);
+        world.expect_together(&[0, 1, 2]);
+    }
+}
+
+#[test]
+fn nodes_that_all_wait_found_nothing_and_come_in_with_the_first_that_does() {
+    for seed in 0..5 {
+        let mut world = World::new(seed, 0);
+        world.settling = Settling::Together;
+        for _ in 0..2 {
+            let index = world.add();
+            world.nodes[index].wants.clear();
+        }
+        let (first, second) = (world.nodes[0].id, world.nodes[1].id);
+        world.nodes[0].wants.insert(second);
+        world.nodes[1].wants.insert(first);
+        world.run(40 * SECOND);
+        for node in &world.nodes {
+            assert!(node.membership.is_waiting() && !node.membership.is_proven(), "seed {seed}");
+        }
+        world.seed(0, 0, SeedOutcome::Itself);
+        world.seed(0, 1, SeedOutcome::Reached(second));
+        world.run_until("nobody founds", LIVE, |world| world.nodes[0].membership.is_proven());
+        world.run_until("it is not in", LIVE, |world| world.is_in(1));
+        world.run_until_good(LIVE);
+    }
+}
+
+#[test]
+fn two_joiners_that_are_cut_off_together_are_no_cluster() {
+    for seed in 0..20 {
+        let mut world = members(seed, 1 + seed as usize % 3);
+        let first = world.add_beside(&[0]);
+        let second = world.add_beside(&[0, first]);
+        world.settling = Settling::Never;
+        world.run_until("they are not in", 2 * LIVE, |world| {
+            let all = |index: usize| world.nodes[index].membership.view().members.len();
+            all(first) == second + 1 && all(second) == second + 1
+        });
+        let wait = world.chance.between(Duration::ZERO, 2 * SECOND);
+        world.run(wait);
+        world.split(&[first, second]);
+        world.settling = Settling::Together;
+        world.run(2 * LIVE);
+        for joiner in [first, second] {
+            let node = &world.nodes[joiner].membership;
+            if !node.is_waiting() || node.view().members.len() > 1 {
+                world.fail("two that nobody holds in act as a cluster");
+            }
+        }
+        world.heal();
+        world.run(SECOND);
+        world.run_until_good(3 * LIVE);
+        assert_eq!(world.nodes[0].membership.view().members.len(), second + 1);
+    }
 }

@@ -137,13 +137,17 @@ impl Known<'_> {
     }
 
     /// The view with everybody whom a node has taken in that has taken this one in. Each must be
-    /// heard here: else the view of one who has not heard of a verdict yet brings its dead back.
-    pub(super) fn follow(&self) -> Lives {
+    /// heard here: else the view of one who has not heard of a verdict yet brings its dead back. Who
+    /// waits follows only into a cluster that it hears as a whole: two newcomers that were cut off
+    /// together would else bring each other in as each goes back to waiting, and be a cluster that
+    /// nobody founded.
+    pub(super) fn follow(&self, waits: bool) -> Lives {
         let mut view = self.view.clone();
         for contact in self.contacts.values() {
             let Some(theirs) = contact.view() else { continue };
             if theirs.get(&self.me.node) != Some(&self.me.incarnation)
                 || !self.hears(contact.life())
+                || (waits && !lives(theirs).all(|life| self.hears(life)))
             {
                 continue;
             }
@@ -245,7 +249,7 @@ mod tests {
         }
 
         fn followed(&self) -> Vec<u8> {
-            self.known().follow().keys().map(|node| node.key()[0]).collect()
+            self.known().follow(false).keys().map(|node| node.key()[0]).collect()
         }
     }
 
@@ -323,6 +327,15 @@ mod tests {
         case.contacts = contacts(case.now - Duration::from_secs(3), &told[..1]);
         case.contacts.extend(contacts(case.now, &told[1..]));
         assert_eq!(case.followed(), [1, 2], "who is not heard is not followed");
+    }
+
+    #[test]
+    fn who_waits_follows_only_into_a_cluster_that_it_hears_as_a_whole() {
+        let told = [joiner(2, &[1, 2, 3], &[]), joiner(3, &[3], &[])];
+        let all = case(&[1], &told);
+        assert_eq!(all.known().follow(true).len(), 3);
+        let some = case(&[1], &told[..1]);
+        assert_eq!((some.known().follow(true).len(), some.known().follow(false).len()), (1, 2));
     }
 
     #[test]

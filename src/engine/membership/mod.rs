@@ -974,7 +974,7 @@ impl Membership {
 
     fn take_in(&mut self) {
         let known = self.known();
-        let mut lives = known.follow();
+        let mut lives = known.follow(self.founder.is_waiting());
         if !self.founder.is_waiting() && lives == *known.view {
             lives = known.conclude();
         }

@@ -116,14 +116,7 @@ mod tests {
 
     fn hello(me: Member) -> Hello {
         let hub = HubName::new("test").expect("a plain word");
-        Hello {
-            version: WIRE_VERSION,
-            hub,
-            me,
-            fenced: None,
-            known: Vec::new(),
-            dialled: None,
-        }
+        Hello { version: WIRE_VERSION, hub, me, fenced: None, known: Vec::new(), dialled: None }
     }
 
     #[test]

@@ -209,6 +209,12 @@ impl EventRecord {
                 let peer = node.map_or_else(|| "a peer".to_owned(), |node| name(&node));
                 ("peer_refused", format!("{peer} was not admitted: {reason}"))
             }
+            HubEvent::WordsRefused { node, reason } => {
+                level = "warn";
+                fields.insert("node", json!(node.to_string()));
+                fields.insert("reason", json!(reason));
+                ("words_refused", format!("words of {} were refused: {reason}", name(node)))
+            }
             HubEvent::ChildStarted { child: id, kind, epoch } => {
                 child = Some(id.clone());
                 fields.insert("kind", json!(kind.as_str()));

@@ -94,8 +94,10 @@ pub(crate) struct Door<P> {
     /// The child's home is asked where it is. The number is that of the first message that came
     /// after the question: an answer that there is no such child says nothing about it.
     seeking: Option<u64>,
-    /// `route` is what a refusal said, and the registry has not said it yet.
-    hearsay: bool,
+    /// Where the registry said last that the child is.
+    said: Option<Route>,
+    /// Whose refusal named `route`, if the registry has not said it yet.
+    hearsay: Option<NodeRun>,
     /// The owner that a refusal named did not have the child.
     doubt: bool,
     ready: BTreeSet<(Side, NodeRun)>,
@@ -112,7 +114,8 @@ impl<P: Payload> Door<P> {
             lane: Lane::new(lane, limits),
             route: None,
             seeking: None,
-            hearsay: false,
+            said: None,
+            hearsay: None,
             doubt: false,
             ready: BTreeSet::new(),
             signals: VecDeque::new(),
@@ -126,7 +129,7 @@ impl<P: Payload> Door<P> {
             && !found
             && self.is_lost()
         {
-            self.route = None;
+            (self.route, self.said) = (None, None);
             self.lane.fail_before(before, &NotHandled::NoSuchChild);
         }
         self.doubt = false;
@@ -358,7 +361,7 @@ impl<P: Payload> Door<P> {
         match route {
             Some(route) => self.learn(route),
             None => {
-                self.route = None;
+                (self.route, self.said) = (None, None);
                 if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
                 }
@@ -370,9 +373,10 @@ impl<P: Payload> Door<P> {
 
     /// What this node itself knows of where the child is.
     fn learn(&mut self, route: Route) {
+        self.said = Some(route);
         if self.route.is_none_or(|known| known.epoch <= route.epoch) {
             self.route = Some(route);
-            (self.hearsay, self.doubt) = (false, false);
+            (self.hearsay, self.doubt) = (None, false);
         }
     }
 
@@ -435,6 +439,13 @@ impl<P: Payload> Door<P> {
         self.gate.gone(now, run, left);
         self.ready.remove(&(Side::Calls, run));
         self.ready.remove(&(Side::Answers, run));
+        if self.hearsay == Some(run) {
+            // Nobody else has said so, and nothing below it would be followed.
+            (self.route, self.hearsay, self.doubt) = (self.said, None, false);
+            if self.lane.is_free() {
+                self.lane.forget();
+            }
+        }
         self.follow();
         self.finish();
     }
@@ -469,12 +480,12 @@ impl<P: Payload> Door<P> {
                     Answered::Moved(route) => {
                         if self.route.is_none_or(|known| known.epoch < route.epoch) {
                             self.route = Some(route);
-                            self.hearsay = true;
+                            self.hearsay = Some(from);
                         }
                         self.follow();
                     }
                     Answered::NotHere => {
-                        self.doubt = self.hearsay;
+                        self.doubt = self.hearsay.is_some();
                         self.follow();
                     }
                     Answered::Stopped => {

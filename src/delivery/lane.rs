@@ -151,7 +151,7 @@ impl<P: Payload> Lane<P> {
             || self.retry.is_some()
     }
 
-    /// Forgets the way. Nothing must be held.
+    /// Forgets the way. Everything held must be free.
     pub(crate) fn forget(&mut self) {
         self.target = None;
         self.new_session();
@@ -301,6 +301,8 @@ impl<P: Payload> Lane<P> {
         if !owner_gone {
             return;
         }
+        // The next way may have a lower epoch than the one that this owner named.
+        self.target = None;
         for mut held in std::mem::take(&mut self.held) {
             // Who leaves has answered everything before it went: what it did not accept, it has
             // not handled.
@@ -385,11 +387,18 @@ impl<P: Payload> Lane<P> {
         }
         self.drop_ghosts();
         self.new_session();
+        let at = self.target.map_or(Epoch::ZERO, |target| target.epoch);
+        let why = match why {
+            // Whoever says so would have the lane follow nobody else for ever.
+            Refusal::Moved(route) if !route.epoch.can_follow(at) => Refusal::NotHere,
+            Refusal::Stale(epoch) if epoch <= at || !epoch.can_follow(at) => Refusal::NotHere,
+            why => why,
+        };
         match why {
             Refusal::Moved(route) => Answered::Moved(route),
             Refusal::Stale(epoch) => {
                 if let Some(target) = &mut self.target {
-                    target.epoch = target.epoch.max(epoch);
+                    target.epoch = epoch;
                 }
                 Answered::Nothing
             }

@@ -15,7 +15,7 @@ use crate::{
     error::NotHandled,
     model::{
         child::{Epoch, Route},
-        frame::{DataFrame, ReplyFailure},
+        frame::{DataFrame, Refusal, ReplyFailure},
         id::{ChildId, LaneId, NodeId, NodeRun},
     },
 };
@@ -425,4 +425,42 @@ fn a_reply_that_was_lost_with_a_path_is_sent_again_on_the_next() {
     }
     assert_eq!(wants(&mut caller), ["1: ok"]);
     assert_eq!(handle(&mut owner, now), None);
+}
+
+/// A caller whose message the owner, node 2, refused with this word. Then that node went down, and
+/// node 3 took the child over.
+fn lied_to(why: Refusal) -> Vec<String> {
+    let now = Instant::now();
+    let (mut caller, mut next) = (door(1), door(3));
+    link(&mut caller, 2);
+    link(&mut caller, 3);
+    link(&mut next, 1);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    let opened = written(&mut caller, now, 2);
+    let Some(DataFrame::Open { lane, session, .. }) = opened.first().cloned() else {
+        panic!("no session in {opened:?}");
+    };
+    let refused = DataFrame::Refused { lane, session, why };
+    caller.frame(now, (run_of(2), PATH), refused).expect("the protocol is kept");
+    caller.gone(now, run_of(2), false);
+    let taken_over = Epoch { term: 2, attempt: 0 };
+    caller.route(Some(Route { owner: run_of(3), epoch: taken_over }));
+    next.open(taken_over, &[]);
+    carry(&mut caller, now, (1, 3), &mut next);
+    assert_eq!(handle(&mut next, now), Some(1), "after {why:?}");
+    carry(&mut next, now, (3, 1), &mut caller);
+    wants(&mut caller).into_iter().filter(|want| want != "seek").collect()
+}
+
+#[test]
+fn an_owner_that_lied_about_the_epoch_is_not_believed_when_it_is_gone() {
+    let far = [Epoch::LIMIT, Epoch::JUMP].map(|term| Epoch { term, attempt: 9 });
+    for epoch in far {
+        assert_eq!(lied_to(Refusal::Stale(epoch)), ["1: ok"]);
+        for owner in [2, 3, 4].map(run_of) {
+            let moved = Refusal::Moved(Route { owner, epoch });
+            assert_eq!(lied_to(moved), ["1: ok"]);
+        }
+    }
 }

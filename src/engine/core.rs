@@ -96,6 +96,15 @@ pub(crate) struct Core {
     pub(crate) touched: BTreeSet<ChildId>,
     timers: BTreeMap<(Instant, u64), Timer>,
     timer_count: u64,
+    /// Faults that were told, by who made them.
+    told: BTreeSet<(NodeId, Fault)>,
+}
+
+/// What a member must not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// An epoch far above all that is known of its child.
+    Epoch,
 }
 
 impl Core {
@@ -123,6 +132,7 @@ impl Core {
             touched: BTreeSet::new(),
             timers: BTreeMap::new(),
             timer_count: 0,
+            told: BTreeSet::new(),
             config,
         }
     }
@@ -203,6 +213,29 @@ impl Core {
 
     pub(crate) fn emit(&mut self, event: HubEvent) {
         self.effects.push_back(Effect::Emit(event));
+    }
+
+    /// Whether an epoch that a peer names can be what became of this child.
+    pub(crate) fn is_possible(&mut self, from: NodeId, child: &ChildId, epoch: Epoch) -> bool {
+        let possible = epoch.can_follow(self.registry.highest_epoch(child));
+        if !possible {
+            self.fault(from, Fault::Epoch, || {
+                format!("{child} cannot be at epoch {epoch}: it jumps too far")
+            });
+        }
+        possible
+    }
+
+    /// Tells of a fault of a member, once for each kind until it is gone.
+    pub(crate) fn fault(&mut self, node: NodeId, fault: Fault, reason: impl FnOnce() -> String) {
+        if node != self.me.node && self.told.insert((node, fault)) {
+            self.emit(HubEvent::WordsRefused { node, reason: reason() });
+        }
+    }
+
+    /// A member is gone: what it did wrong is told anew if it comes back.
+    pub(crate) fn forgive(&mut self, node: NodeId) {
+        self.told.retain(|(told, _)| *told != node);
     }
 
     /// Writes into this node's own log.

@@ -17,6 +17,7 @@ use super::{
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role, Route},
     id::{ChildId, NodeId, NodeRun, RequestId},
+    member::Member,
     message::{ChildOutcome, HomeWord, PeerMessage},
     report::{MigrateOutcome, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
     settings::OnFailure,
@@ -389,7 +390,7 @@ impl Homes {
             HomeWord::Find { child, question } => self.look_up(core, node, child, question),
             HomeWord::Found { child, question, route } => {
                 if core.home(&child) == Some(node)
-                    && route.is_none_or(|route| route.epoch.is_plausible())
+                    && route.is_none_or(|route| core.is_possible(node, &child, route.epoch))
                 {
                     self.found(core, child, question, route);
                 }
@@ -398,12 +399,12 @@ impl Homes {
                 for ChildOutcome { child, outcome } in &outcomes {
                     if let StartOutcome::Started { node: owner, epoch }
                     | StartOutcome::Exists { node: owner, epoch } = outcome
-                        && let Some(member) = core.view.member(*owner)
+                        && let Some(owner) = core.view.member(*owner).map(Member::run)
                         && core.home(child) == Some(node)
-                        && epoch.is_plausible()
                         && self.asked.contains_key(&request)
+                        && core.is_possible(node, child, *epoch)
                     {
-                        let route = Route { owner: member.run(), epoch: *epoch };
+                        let route = Route { owner, epoch: *epoch };
                         core.hint(child, route);
                     }
                 }
@@ -530,8 +531,7 @@ impl Homes {
             spec: spec.clone(),
         };
         let node = core.belongs(&ownership, &BTreeSet::new());
-        let executor =
-            node.and_then(|node| core.view.member(node)).map(crate::model::member::Member::run);
+        let executor = node.and_then(|node| core.view.member(node)).map(Member::run);
         let Some(executor) = executor else {
             let reason = match core.placeable.first() {
                 Some(member) => StartFailed::UnknownKind { node: member.id },

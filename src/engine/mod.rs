@@ -39,7 +39,7 @@ mod takeover;
 
 use self::{
     children::Children,
-    core::{Core, News, Timer},
+    core::{Core, Fault, News, Timer},
     handover::{SourceInput, TargetInput},
     homes::Homes,
     io::{ChildReport, Effect, EngineConfig, Event, Request, Way},
@@ -392,14 +392,23 @@ impl Engine {
             PeerMessage::Sync(word) => {
                 let changed = self.sync.handle(now, from.node, word, &mut core.registry);
                 core.touched.extend(changed);
+                for (log, entries) in core.registry.take_refused() {
+                    core.fault(log.node, Fault::Epoch, || {
+                        format!("{entries} entries of its log cannot be true and are skipped")
+                    });
+                }
             }
             PeerMessage::Home(HomeWord::Run { spec, epoch }) => {
-                if core.home(spec.id()) == Some(from.node) && epoch.is_plausible() {
+                if core.home(spec.id()) == Some(from.node)
+                    && core.is_possible(from.node, spec.id(), epoch)
+                {
                     self.children.run(core, from.node, spec, epoch);
                 }
             }
             PeerMessage::Home(HomeWord::Halt { child, epoch }) => {
-                if core.home(&child) == Some(from.node) && epoch.is_plausible() {
+                if core.home(&child) == Some(from.node)
+                    && core.is_possible(from.node, &child, epoch)
+                {
                     self.children.halt(core, from.node, &child, epoch);
                 }
             }
@@ -416,7 +425,9 @@ impl Engine {
             }
             PeerMessage::Roll(RollWord::Take { ownership, from: copy }) => {
                 let home = core.home(ownership.spec.id());
-                if home == Some(from.node) && ownership.epoch.is_plausible() {
+                if home == Some(from.node)
+                    && core.is_possible(from.node, ownership.spec.id(), ownership.epoch)
+                {
                     self.children.take(core, ownership, copy);
                 }
             }
@@ -648,6 +659,7 @@ impl Engine {
                 if left {
                     self.core.registry.gone(run.node);
                 }
+                self.core.forgive(run.node);
                 self.core.effects.push_back(Effect::Gone { run, left });
             }
             MemberOutput::ViewChanged | MemberOutput::Regarded => self.adopt_view(),

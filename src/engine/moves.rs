@@ -622,7 +622,7 @@ impl Children {
         let busy = self.instances.contains_key(child)
             || self.promised.contains_key(child)
             || self.targets.get(child).is_some_and(|target| !older(target))
-            || !epoch.is_plausible()
+            || !epoch.can_follow(core.registry.highest_epoch(child))
             || self.targets.len() >= core.config.settings.moves.saturating_mul(64);
         busy.then_some(RefuseReason::Busy)
     }

@@ -194,6 +194,8 @@ pub(crate) struct Registry {
     unnoticed: Vec<Place>,
     young: VecDeque<(Instant, Place)>,
     old: VecDeque<(Instant, Place)>,
+    /// Entries that were skipped, by the log they stand in, and not told of yet.
+    refused: BTreeMap<NodeRun, u64>,
     /// Who was in lately, and when last.
     known: BTreeMap<NodeId, Instant>,
     next_sweep: Option<Instant>,
@@ -213,6 +215,7 @@ impl Registry {
             unnoticed: Vec::new(),
             young: VecDeque::new(),
             old: VecDeque::new(),
+            refused: BTreeMap::new(),
             known: BTreeMap::new(),
             next_sweep: None,
         }
@@ -308,7 +311,10 @@ impl Registry {
     }
 
     /// Takes in what changed in another run's log. Words about the own log, about too many logs,
-    /// or with numbers that cannot be the outcome of a history change nothing.
+    /// or with versions out of order change nothing.
+    ///
+    /// An entry that cannot be true is skipped, and its version counts as known: its log goes on
+    /// behind it. What the log said of the child before stands. See [`take_refused`](Self::take_refused).
     pub(crate) fn apply_changes(
         &mut self,
         log: NodeRun,
@@ -383,7 +389,22 @@ impl Registry {
             && (self.logs.contains_key(&log) || self.logs.len() < MOST_LOGS)
             && upto <= Epoch::LIMIT
             && ascending
-            && entries.iter().all(is_plausible)
+    }
+
+    /// Whether an entry can be what became of its child: its epoch is not far above the highest
+    /// that is known of it.
+    fn is_possible(&self, entry: &LogEntry) -> bool {
+        entry.entry.epoch().can_follow(self.highest_epoch(&entry.child))
+            && entry.entry.ownership().is_none_or(|ownership| {
+                ownership.born.is_plausible()
+                    && ownership.copied.is_plausible()
+                    && *ownership.spec.id() == entry.child
+            })
+    }
+
+    /// How many entries of which logs were skipped since this was asked last.
+    pub(crate) fn take_refused(&mut self) -> BTreeMap<NodeRun, u64> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Drops the entries of a log with `from < version <= upto` that are not among those named.
@@ -421,7 +442,12 @@ impl Registry {
         entries: impl IntoIterator<Item = LogEntry>,
         changed: &mut BTreeSet<ChildId>,
     ) {
-        for LogEntry { version, child, entry } in entries {
+        for entry in entries {
+            if !self.is_possible(&entry) {
+                *self.refused.entry(log).or_default() += 1;
+                continue;
+            }
+            let LogEntry { version, child, entry } = entry;
             let held = self
                 .children
                 .get(&child)
@@ -732,16 +758,6 @@ fn take_older(
     queue.drain(..older).collect()
 }
 
-/// Whether an entry can be the outcome of a history.
-fn is_plausible(entry: &LogEntry) -> bool {
-    entry.entry.epoch().is_plausible()
-        && entry.entry.ownership().is_none_or(|ownership| {
-            ownership.born.is_plausible()
-                && ownership.copied.is_plausible()
-                && *ownership.spec.id() == entry.child
-        })
-}
-
 /// At most how many bytes an entry has in CBOR.
 fn encoded_size(child: &ChildId, entry: &Entry) -> usize {
     /// What a text or a byte string has before its bytes.
@@ -850,12 +866,49 @@ mod tests {
         assert!(registry.best(&child(0)).is_none());
     }
 
+    fn entry(version: u64, n: u8, entry: Entry) -> LogEntry {
+        LogEntry { version, child: child(n), entry }
+    }
+
     #[test]
-    fn an_absurd_epoch_is_refused_whole() {
+    fn an_epoch_that_jumps_is_skipped_and_its_log_goes_on() {
         let mut registry = Registry::new(run(1));
-        let entry = LogEntry { version: 1, child: child(0), entry: owned(0, u64::MAX) };
-        assert_eq!(registry.apply_changes(run(2), 0, 1, vec![entry]), Applied::default());
-        assert_eq!(registry.watermark(run(2)), 0);
+        registry.apply_changes(run(2), 0, 1, vec![entry(1, 0, owned(0, 3))]);
+        let far = 4 + Epoch::JUMP;
+        let words = vec![
+            entry(1, 0, owned(0, Epoch::LIMIT)),
+            entry(2, 0, moved(0, far, run(1))),
+            entry(3, 0, removed(u64::MAX)),
+            entry(4, 1, owned(1, Epoch::LIMIT)),
+            entry(5, 2, owned(3, 1)),
+            entry(6, 3, owned(3, 1)),
+        ];
+        let applied = registry.apply_changes(run(3), 0, 6, words);
+        assert_eq!(applied.changed, BTreeSet::from([child(3)]));
+        assert_eq!(registry.watermark(run(3)), 6);
+        assert_eq!(registry.owner(&child(0)).map(|(run, _)| run), Some(run(2)));
+        assert_eq!(registry.take_refused(), BTreeMap::from([(run(3), 5)]));
+        assert!(registry.take_refused().is_empty());
+        registry.apply_changes(run(3), 6, 7, vec![entry(7, 0, owned(0, far - 1))]);
+        assert_eq!(registry.owner(&child(0)).map(|(run, _)| run), Some(run(3)));
+    }
+
+    #[test]
+    fn a_log_does_not_jump_over_what_it_said_itself() {
+        let mut registry = Registry::new(run(1));
+        registry.apply_changes(run(2), 0, 1, vec![entry(1, 0, owned(0, 3))]);
+        registry.apply_changes(run(2), 1, 2, vec![entry(2, 0, owned(0, Epoch::FIRST))]);
+        assert_eq!(registry.highest_epoch(&child(0)).term, 3);
+        assert_eq!(registry.watermark(run(2)), 2);
+    }
+
+    #[test]
+    fn a_node_that_comes_late_takes_in_what_has_a_long_history() {
+        let mut registry = Registry::new(run(1));
+        let old = 1_000 * Epoch::JUMP;
+        let words = vec![entry(1, 0, owned(0, old)), entry(2, 0, owned(0, old + 1))];
+        registry.apply_changes(run(2), 0, 2, words);
+        assert_eq!(registry.highest_epoch(&child(0)).term, old + 1);
     }
 
     #[test]

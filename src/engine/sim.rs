@@ -35,6 +35,8 @@ use crate::model::{
     settings::{OnFailure, Settings},
 };
 
+mod attacks;
+
 type State = BTreeSet<u64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,10 @@ struct Node {
     stayed: usize,
     /// Words of who looked at the cluster.
     observed: Vec<(NodeRun, Way, ObserveWord)>,
+    /// What it makes of the words that its engine says.
+    lie: Option<fn(&mut PeerMessage)>,
+    /// Faults of others that it told.
+    faults: Vec<(NodeId, String)>,
 }
 
 #[derive(Debug)]
@@ -246,6 +252,8 @@ impl World {
             attempts: BTreeMap::new(),
             failures: BTreeMap::new(),
             observed: Vec::new(),
+            lie: None,
+            faults: Vec::new(),
             stayed: 0,
         }
     }
@@ -453,7 +461,10 @@ impl World {
             eprintln!("{:?} n{index} {effect:?}", self.now - self.began);
         }
         match effect {
-            Effect::Send { to, message } | Effect::Probe { to, message } => {
+            Effect::Send { to, mut message } | Effect::Probe { to, mut message } => {
+                if let Some(lie) = self.nodes[index].lie {
+                    lie(&mut message);
+                }
                 let Some(to) = self.index_of(to) else { return };
                 let Some(link) = self.links.get(&Self::pair(index, to)).copied() else { return };
                 let from = self.nodes[index].me.run();
@@ -525,6 +536,9 @@ impl World {
                 panic!("seed {}: what never ran cannot stop", self.seed);
             }
             Effect::Emit(HubEvent::LeaveFailed { .. }) => self.nodes[index].stayed += 1,
+            Effect::Emit(HubEvent::WordsRefused { node, reason }) => {
+                self.nodes[index].faults.push((node, reason));
+            }
             Effect::Observed { from, way, word } => {
                 self.nodes[index].observed.push((from, way, word));
             }

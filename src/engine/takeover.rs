@@ -141,10 +141,13 @@ impl Rolls {
         }
         for held in holds {
             let Some(orphan) = call.orphans.get_mut(&held.child) else { continue };
-            if let Some(promised) = held.promised {
-                orphan.outbid = orphan.outbid.max(promised);
+            // A promise that nobody can outbid would leave the child without an owner for ever.
+            if let Some(promised) = held.promised.map(|term| Epoch { term, attempt: 0 })
+                && core.is_possible(from.node, &held.child, promised)
+            {
+                orphan.outbid = orphan.outbid.max(promised.term);
             }
-            if held.copy == Copy::Nothing || !held.epoch.is_plausible() {
+            if held.copy == Copy::Nothing || !core.is_possible(from.node, &held.child, held.epoch) {
                 continue;
             }
             let better = match &orphan.best {
@@ -211,10 +214,11 @@ impl Children {
     /// A home calls the roll: says what is held here and promises to obey no lower claim.
     pub(crate) fn called(&mut self, core: &mut Core, from: NodeRun, roll: u64, claims: Vec<Claim>) {
         // By another view the caller is not the home. Silence: it calls again, or its view changes.
-        let obeys = |claim: &Claim| {
-            claim.term <= Epoch::LIMIT && core.home(&claim.child) == Some(from.node)
-        };
-        if !claims.iter().all(obeys) {
+        if !claims.iter().all(|claim| core.home(&claim.child) == Some(from.node)) {
+            return;
+        }
+        let epoch = |claim: &Claim| Epoch { term: claim.term, attempt: 0 };
+        if !claims.iter().all(|claim| core.is_possible(from.node, &claim.child, epoch(claim))) {
             return;
         }
         let mut holds = Vec::with_capacity(claims.len());

@@ -15,7 +15,8 @@ use super::id::{ChildId, KindName, NodeId, NodeRun, Tag};
 /// Which ownership of a child is meant. Compared by `term`, then `attempt`.
 ///
 /// Each handover attempt burns an attempt number, each takeover and each removal starts a term
-/// above the highest seen. Arithmetic is checked: a peer's absurd number is refused.
+/// above the highest seen. A peer's number is refused by how far it jumps: see
+/// [`can_follow`](Self::can_follow).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch {
     /// Raised by a takeover, a removal, a start after a removal.
@@ -27,8 +28,17 @@ pub struct Epoch {
 impl Epoch {
     /// Below every epoch that was ever used.
     pub const ZERO: Self = Self { term: 0, attempt: 0 };
-    /// Numbers above this are taken for an attack, not for a history.
+    /// No number is above this. From [`FIRST`](Self::FIRST) it is 2^37 jumps away: a member that
+    /// writes 1,000 entries a second, each as far above the last as is allowed, needs four years
+    /// for one child.
     pub const LIMIT: u64 = 1 << 62;
+    /// The highest number at which a child may be heard of for the first time.
+    pub const FIRST: u64 = 1 << 61;
+    /// How far a number may be above the highest that is known of the same child. A term rises by
+    /// one with each takeover and by two when a child is stopped and started anew, an attempt with
+    /// each move and restart: a node that was cut off may have missed one of them each second for
+    /// half a year.
+    pub const JUMP: u64 = 1 << 24;
 
     /// The next attempt of the same term.
     #[must_use]
@@ -42,10 +52,30 @@ impl Epoch {
         Self { term: self.term.saturating_add(1), attempt: 0 }
     }
 
-    /// Whether the numbers can be the outcome of a history.
+    /// Whether the numbers are within [`LIMIT`](Self::LIMIT).
     #[must_use]
     pub const fn is_plausible(self) -> bool {
         self.term <= Self::LIMIT && self.attempt <= Self::LIMIT
+    }
+
+    /// Whether this can be what became of a child that was at `known` when it was heard of last;
+    /// [`ZERO`](Self::ZERO) if it never was. What is below `known` is old, and always possible.
+    ///
+    /// Nothing can be claimed above the limit: one entry there would leave a child without an owner
+    /// for ever. So nobody gets there at once.
+    #[must_use]
+    pub const fn can_follow(self, known: Self) -> bool {
+        if !self.is_plausible() {
+            return false;
+        }
+        if known.term == 0 && known.attempt == 0 {
+            return self.term <= Self::FIRST && self.attempt <= Self::FIRST;
+        }
+        if self.term < known.term {
+            return true;
+        }
+        let from = if self.term == known.term { known.attempt } else { 0 };
+        self.term - known.term <= Self::JUMP && self.attempt <= from.saturating_add(Self::JUMP)
     }
 }
 
@@ -276,4 +306,43 @@ pub struct Route {
     pub owner: NodeRun,
     /// The epoch of that ownership.
     pub epoch: Epoch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Epoch;
+
+    fn at(term: u64, attempt: u64) -> Epoch {
+        Epoch { term, attempt }
+    }
+
+    #[test]
+    fn an_epoch_follows_one_that_is_near_and_not_one_that_is_far() {
+        let known = at(7, 3);
+        for (epoch, follows) in [
+            (at(7, 3), true),
+            (at(6, Epoch::LIMIT), true),
+            (at(8, 0), true),
+            (at(7 + Epoch::JUMP, Epoch::JUMP), true),
+            (at(8 + Epoch::JUMP, 0), false),
+            (at(7, 3 + Epoch::JUMP), true),
+            (at(7, 4 + Epoch::JUMP), false),
+            (at(8, 1 + Epoch::JUMP), false),
+            (at(Epoch::LIMIT, 0), false),
+            (at(6, u64::MAX), false),
+        ] {
+            assert_eq!(epoch.can_follow(known), follows, "{epoch} after {known}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_taken_in_can_be_followed_by_a_takeover_and_by_a_move() {
+        let first = at(Epoch::FIRST, Epoch::FIRST);
+        assert!(first.can_follow(Epoch::ZERO));
+        assert!(!at(Epoch::FIRST + 1, 0).can_follow(Epoch::ZERO));
+        for known in [first, at(1, 0), at(Epoch::FIRST + Epoch::JUMP, 5)] {
+            assert!(known.next_term().can_follow(known));
+            assert!(known.next_attempt().can_follow(known));
+        }
+    }
 }

@@ -124,6 +124,15 @@ pub enum HubEvent {
         /// Why.
         reason: String,
     },
+    /// A member said something that cannot be true, or asked for more than its share. Only that part
+    /// was refused; it stays in, and its other words count. Told once for each run of a node and
+    /// kind of fault.
+    WordsRefused {
+        /// The member.
+        node: NodeId,
+        /// What was refused.
+        reason: String,
+    },
     /// A child was started on this node, from nothing.
     ChildStarted {
         /// The child.
@@ -247,6 +256,7 @@ impl HubEvent {
     pub(crate) fn brief(mut self) -> Self {
         match &mut self {
             Self::PeerRefused { reason, .. }
+            | Self::WordsRefused { reason, .. }
             | Self::LeaveFailed { reason }
             | Self::Unsettled { reason }
             | Self::ChildRestarted { reason, .. }

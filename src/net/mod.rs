@@ -31,6 +31,7 @@ mod outbox;
 pub mod p2p;
 mod peer;
 mod peers;
+mod pending;
 mod seeds;
 mod teller;
 mod thread;

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -1144,6 +1144,75 @@ async fn garbage_on_the_port_is_harmless() {
     assert_eq!((refused, linked), (1, 1));
     low.stop().await;
     high.stop().await;
+}
+
+/// Silent connections to a port, hundreds at a time; each that is closed is opened anew.
+struct Flood {
+    on: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    /// Begins; returns when as many were opened as it holds.
+    async fn begin(node: &Node) -> Self {
+        let port = node.address.rsplit('/').next().expect("a port");
+        let address: std::net::SocketAddr = format!("127.0.0.1:{port}").parse().expect("one");
+        let on = Arc::new(AtomicBool::new(true));
+        let (full, is_full) = tokio::sync::oneshot::channel();
+        let goes_on = Arc::clone(&on);
+        let thread = std::thread::spawn(move || {
+            let open = || {
+                let stream = std::net::TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Some(stream)
+            };
+            let is_open = |stream: &std::net::TcpStream| {
+                let seen = stream.peek(&mut [0]);
+                seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+            };
+            let mut held: Vec<_> = (0..400).map(|_| open()).collect();
+            let _ = full.send(());
+            while goes_on.load(Ordering::Relaxed) {
+                for place in &mut held {
+                    if !place.as_ref().is_some_and(is_open) {
+                        *place = open();
+                    }
+                }
+            }
+        });
+        timeout(PATIENCE, is_full).await.expect("in time").expect("it is full");
+        Self { on, thread: Some(thread) }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.on.store(false, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_lock_nobody_out() {
+    let with_secret = |rank| {
+        let mut options = options(rank);
+        options.admission = Admission::Secret([5; 32]);
+        options
+    };
+    let mut node = start(&OverLibp2p::new(), with_secret(0)).await;
+    let flood = Flood::begin(&node).await;
+    for rank in [1, 2, 3] {
+        let mut other = start(&OverLibp2p::new(), with_secret(rank)).await;
+        other.connect(&node);
+        assert_eq!(other.linked().await, node.run());
+        assert_eq!(node.linked().await, other.run());
+        other.stop().await;
+        node.unlinked().await;
+    }
+    drop(flood);
+    node.stop().await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{
     runtime,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -30,6 +30,7 @@ use super::{
     links::Links,
     outbox::{Done, Transfer},
     peers::Peers,
+    pending::{Pending, PendingLimits},
     seeds,
     teller::Teller,
 };
@@ -41,8 +42,8 @@ use crate::{
     wire,
 };
 
-/// How many accepted connections may be in their greeting; further ones are closed.
-const PENDING_GREETINGS: usize = 128;
+/// Accepted connections that may be in their greeting.
+const GREETINGS: PendingLimits = PendingLimits { per_origin: 4, strangers: 128 };
 /// How many nodes seen on the LAN are dialled.
 const FOUND: usize = 256;
 /// How many events a carrier may be ahead.
@@ -198,7 +199,7 @@ impl Shared {
         for seed in seeds {
             tasks.spawn(seeds::seek(self.links.clone(), seed));
         }
-        let greetings = Arc::new(Semaphore::new(PENDING_GREETINGS));
+        let greetings = Arc::new(Mutex::new(Pending::new(GREETINGS)));
         let mut found = BTreeMap::new();
         loop {
             let event = tokio::select! {
@@ -220,14 +221,21 @@ impl Shared {
                     tasks.spawn(async move { teller.twin(&address).await });
                 }
                 CarrierEvent::Incoming(connection) => {
-                    // Without a place it is dropped, which closes it.
-                    let Ok(place) = Arc::clone(&greetings).try_acquire_owned() else {
-                        continue;
-                    };
-                    let links = self.links.clone();
+                    let node = connection.peer;
+                    let is_known = self.links.peers().get(node).is_some();
+                    let gives_way = CancellationToken::new();
+                    let (ticket, gone) = lock(&greetings).enter(node, is_known, gives_way.clone());
+                    if let Some(oldest) = gone {
+                        oldest.cancel();
+                    }
+                    let (links, greetings) = (self.links.clone(), Arc::clone(&greetings));
                     tasks.spawn(async move {
-                        let _ = links.admit(connection).await;
-                        drop(place);
+                        tokio::select! {
+                            _ = links.admit(connection) => {}
+                            // Dropped, the connection is closed.
+                            () = gives_way.cancelled() => {}
+                        }
+                        lock(&greetings).leave(ticket);
                     });
                 }
                 CarrierEvent::Found(node, address)

@@ -1,4 +1,4 @@
-//! Hands out the raw streams of each connection, and bounds how many connections there are.
+//! Hands out the raw streams of each connection, and bounds how many a peer has.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -27,10 +27,9 @@ use crate::net::carrier::{INCOMING_STREAMS, Stream, Streams};
 
 /// The one protocol. Its version is told on the control stream, where a difference can be named.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/actix-hub");
-/// Connections of one peer, those in the making included.
+/// Connections of one peer that were not let go. Not counted by `libp2p::connection_limits`: that
+/// counts until a connection is closed, and closing one that is cut off takes its time.
 const PER_PEER: usize = 4;
-/// Accepted connections that have not proved who they are.
-const UNPROVEN: usize = 64;
 /// Streams of one connection that wait to be opened.
 const OPENING: usize = 16;
 
@@ -72,7 +71,6 @@ pub(super) struct Ends {
 pub(super) struct RawStreams {
     /// Of connections that were made and not taken.
     ends: HashMap<ConnectionId, Ends>,
-    unproven: BTreeSet<ConnectionId>,
     standing: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
     close: mpsc::UnboundedSender<ConnectionId>,
     orders: VecDeque<(PeerId, ConnectionId)>,
@@ -81,13 +79,7 @@ pub(super) struct RawStreams {
 impl RawStreams {
     /// `close` is told each connection that is dropped.
     pub(super) fn new(close: mpsc::UnboundedSender<ConnectionId>) -> Self {
-        Self {
-            ends: HashMap::new(),
-            unproven: BTreeSet::new(),
-            standing: BTreeMap::new(),
-            close,
-            orders: VecDeque::new(),
-        }
+        Self { ends: HashMap::new(), standing: BTreeMap::new(), close, orders: VecDeque::new() }
     }
 
     /// What a connection that was established gives.
@@ -108,7 +100,6 @@ impl RawStreams {
     }
 
     fn forget(&mut self, connection: ConnectionId, peer: Option<PeerId>) {
-        self.unproven.remove(&connection);
         self.ends.remove(&connection);
         if let Some(peer) = peer
             && let Some(all) = self.standing.get_mut(&peer)
@@ -125,7 +116,6 @@ impl RawStreams {
         connection: ConnectionId,
         peer: PeerId,
     ) -> Result<RawHandler, ConnectionDenied> {
-        self.unproven.remove(&connection);
         let all = self.standing.entry(peer).or_default();
         if all.len() >= PER_PEER {
             return Err(ConnectionDenied::new(io::Error::other("too many connections of a peer")));
@@ -142,19 +132,6 @@ impl RawStreams {
 impl NetworkBehaviour for RawStreams {
     type ConnectionHandler = RawHandler;
     type ToSwarm = Infallible;
-
-    fn handle_pending_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        _: &Multiaddr,
-        _: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        if self.unproven.len() >= UNPROVEN {
-            return Err(ConnectionDenied::new(io::Error::other("too many unproven connections")));
-        }
-        self.unproven.insert(connection);
-        Ok(())
-    }
 
     fn handle_established_inbound_connection(
         &mut self,

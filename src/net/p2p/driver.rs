@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    Multiaddr, PeerId, Swarm, connection_limits,
     core::{
         ConnectedPoint,
         transport::{ListenerId, TransportError},
@@ -34,6 +34,7 @@ use tokio::{
 use super::{
     behaviour::RawStreams,
     cause::{failure, rejection},
+    inbound::Inbound,
     key::{from_peer_id, to_peer_id},
     key_pair,
     meter::{Meter, Reading},
@@ -52,6 +53,8 @@ use crate::{
 
 /// How many orders wait for the swarm; whoever orders more waits.
 const ORDERS: usize = 64;
+/// How many connections may stand, in either direction.
+const ESTABLISHED: u32 = 4_096;
 
 /// How long a listener may take to tell its first address.
 const INTERFACES: Duration = Duration::from_secs(1);
@@ -61,6 +64,7 @@ const INSECURE: &str = "no secure channel could be agreed: the secrets differ, o
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
+    limits: connection_limits::Behaviour,
     streams: RawStreams,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
@@ -154,14 +158,21 @@ pub(super) async fn start(
     };
     let meter = Meter::new();
     let reading = meter.reading();
-    let transport = transport(&meter, &keys, secret, deadline)?;
+    let inbound = Inbound::new();
+    let transport = transport(&meter, &keys, secret, inbound.clone(), deadline)?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
     let mdns = mdns.and_then(|made| {
         made.inspect_err(|error| tracing::warn!(%error, "no discovery on the LAN")).ok()
     });
-    let behaviour = Behaviour { streams: RawStreams::new(close), mdns: mdns.into() };
+    let limits =
+        connection_limits::ConnectionLimits::default().with_max_established(Some(ESTABLISHED));
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        streams: RawStreams::new(close),
+        mdns: mdns.into(),
+    };
     let swarm_config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(Duration::ZERO)
         .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
@@ -180,7 +191,7 @@ pub(super) async fn start(
     }
     let (orders, taken) = mpsc::channel(ORDERS);
     let Ears { events, addresses } = ears;
-    let mut driver = Driver { swarm, events, addresses, dials: HashMap::new(), meter };
+    let mut driver = Driver { swarm, events, addresses, dials: HashMap::new(), inbound, meter };
     driver.find_interfaces(listeners).await;
     tokio::spawn(driver.run(taken, closed));
     Ok(Arc::new(Handle { orders, resolver, reading }))
@@ -233,6 +244,7 @@ struct Driver {
     events: mpsc::Sender<CarrierEvent>,
     addresses: Arc<Addresses>,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
+    inbound: Inbound,
     meter: Meter,
 }
 
@@ -307,6 +319,7 @@ impl Driver {
         if answer.is_closed() {
             return;
         }
+        addresses.iter().for_each(|address| self.inbound.know(address));
         // Not from the port that is listened on, which is libp2p's default: two nodes that dial each
         // other's port from their own can end up with one TCP connection that both have opened.
         let options = match node {
@@ -413,6 +426,8 @@ impl Driver {
         if let Some(Protocol::P2p(_)) = address.iter().last() {
             address.pop();
         }
+        // Another address of a member, as it may be behind a name or a translation.
+        self.inbound.know(&address);
         let connected = Connection {
             peer: node,
             address: address.to_string(),

@@ -6,6 +6,7 @@ use futures_util::future::Either;
 use libp2p::{
     PeerId, Transport,
     core::{
+        ConnectedPoint,
         muxing::StreamMuxerBox,
         transport::{
             Boxed,
@@ -21,16 +22,19 @@ use libp2p::{
 
 use super::{
     cause::{Unreached, Unsecured, Unshielded, cause, io_of},
+    inbound::{Inbound, Placed},
     meter::Meter,
     same_key::Multiplexing,
 };
 use crate::net::{NetError, carrier::DialFailure};
 
-/// TCP, the pre-shared key if there is one, Noise and Yamux.
+/// TCP, the pre-shared key if there is one, Noise and Yamux. Whoever connects has a place of
+/// `inbound` until it is secured.
 pub(super) fn transport(
     meter: &Meter,
     keys: &Keypair,
     secret: Option<[u8; 32]>,
+    inbound: Inbound,
     deadline: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
@@ -42,11 +46,16 @@ pub(super) fn transport(
     getrandom::fill(&mut run).map_err(|error| failed(&error))?;
     let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
     let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
-    let shielded = tcp.and_then(move |socket, _| async move {
-        match secret {
-            Some(secret) => Ok(Either::Left(secret.handshake(socket).await?)),
-            None => Ok::<_, Unshielded>(Either::Right(socket)),
+    let waiting = inbound.clone();
+    let shielded = tcp.and_then(move |socket, point| async move {
+        let Some(secret) = secret else {
+            return Ok::<_, Unshielded>(Either::Right(socket));
+        };
+        let socket = secret.handshake(socket).await?;
+        if let ConnectedPoint::Listener { send_back_addr, .. } = point {
+            waiting.spoke(&send_back_addr);
         }
+        Ok(Either::Left(socket))
     });
     let secured = shielded
         .upgrade(upgrade::Version::V1Lazy)
@@ -58,5 +67,5 @@ pub(super) fn transport(
         TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
         error => Unsecured(cause(error)),
     });
-    Ok(meter.boxed(secured))
+    Ok(meter.boxed(Placed::new(secured, inbound)))
 }

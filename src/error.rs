@@ -204,6 +204,15 @@ pub enum StopChildError {
         /// The child.
         child: ChildId,
     },
+    /// As many requests of this node wait on the child's home as it keeps for one node. The child
+    /// runs on; try again when others have been answered.
+    #[error("{child} was not stopped: node {node} keeps as many requests of this one as it may")]
+    Busy {
+        /// The child.
+        child: ChildId,
+        /// The child's home.
+        node: NodeId,
+    },
     /// This node's hub has stopped.
     #[error("the hub has stopped")]
     HubStopped,

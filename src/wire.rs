@@ -172,6 +172,7 @@ const LAST_HEARD: u8 = 8;
 const BUDGET: u8 = 9;
 const DIRECT: u8 = 10;
 const PATH: u8 = 11;
+const CLOSED: u8 = 12;
 
 const WANTS_REPLY: u8 = 1;
 const HAS_BUDGET: u8 = 2;
@@ -232,6 +233,10 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             buffer.put_u64_le(lane.0);
             buffer.put_u64_le(*upto);
         }
+        DataFrame::Closed { lane } => {
+            buffer.put_u8(CLOSED);
+            buffer.put_u64_le(lane.0);
+        }
         DataFrame::Accepted { lane, upto } => {
             buffer.put_u8(ACCEPTED);
             buffer.put_u64_le(lane.0);
@@ -278,6 +283,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
                 }
                 Refusal::NotHere => buffer.put_u8(2),
                 Refusal::Stopped => buffer.put_u8(3),
+                Refusal::Full => buffer.put_u8(4),
             }
         }
         DataFrame::Last => buffer.put_u8(LAST),
@@ -510,6 +516,10 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
             let frame = DataFrame::Settled { lane: reader.lane()?, upto: reader.u64()? };
             reader.end(frame)
         }
+        CLOSED => {
+            let frame = DataFrame::Closed { lane: reader.lane()? };
+            reader.end(frame)
+        }
         ACCEPTED => {
             let frame = DataFrame::Accepted { lane: reader.lane()?, upto: reader.u64()? };
             reader.end(frame)
@@ -541,6 +551,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 1 => Refusal::Stale(reader.epoch()?),
                 2 => Refusal::NotHere,
                 3 => Refusal::Stopped,
+                4 => Refusal::Full,
                 _ => return Err(malformed("unknown refusal")),
             };
             reader.end(DataFrame::Refused { lane, session, why })
@@ -677,7 +688,8 @@ mod tests {
                     route().prop_map(Refusal::Moved),
                     epoch().prop_map(Refusal::Stale),
                     Just(Refusal::NotHere),
-                    Just(Refusal::Stopped)
+                    Just(Refusal::Stopped),
+                    Just(Refusal::Full)
                 ]
             )
                 .prop_map(|(lane, session, why)| DataFrame::Refused {
@@ -686,6 +698,7 @@ mod tests {
                     why
                 }),
             Just(DataFrame::Last),
+            any::<u64>().prop_map(|lane| DataFrame::Closed { lane: LaneId(lane) }),
             Just(DataFrame::LastHeard),
             any::<u64>().prop_map(|number| DataFrame::Direct { number }),
             (run(), any::<u64>(), path_word()).prop_map(|(origin, number, word)| DataFrame::Path {

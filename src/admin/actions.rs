@@ -298,9 +298,12 @@ pub(crate) async fn start(
             Err(unknown_kind(&kind))
         }
         Err(StartChildError::Failed { reason: StartFailed::NoNode, .. }) => Err(nobody()),
-        Err(error @ StartChildError::Failed { reason: StartFailed::Leaving, .. }) => {
-            Err(Problem::unavailable(error.to_string()))
-        }
+        Err(
+            error @ StartChildError::Failed {
+                reason: StartFailed::Leaving | StartFailed::Busy { .. },
+                ..
+            },
+        ) => Err(Problem::unavailable(error.to_string())),
         Err(error) => Err(Problem::unprocessable(error.to_string())),
     }
 }
@@ -345,6 +348,7 @@ pub(crate) async fn stop(
         }
         Err(StopChildError::NotFound { .. }) => Err(no_such_child(&child)),
         Err(StopChildError::HubStopped) => Err(Problem::stopped()),
+        Err(error @ StopChildError::Busy { .. }) => Err(Problem::unavailable(error.to_string())),
         Err(error) => Err(Problem::timeout(error.to_string())),
     }
 }

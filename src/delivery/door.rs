@@ -179,6 +179,17 @@ impl<P: Payload> Door<P> {
             && self.signals.is_empty()
     }
 
+    /// This node's lane to the child, and the runs that keep something of it.
+    pub(crate) fn lane(&self) -> (LaneId, &BTreeSet<NodeRun>) {
+        (self.lane.id(), self.lane.opened_at())
+    }
+
+    /// How many lanes of other nodes something is kept of.
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> usize {
+        self.gate.lanes()
+    }
+
     /// The next thing that is wanted.
     pub(crate) fn next_signal(&mut self) -> Option<Signal<P>> {
         self.signals.pop_front()
@@ -473,6 +484,7 @@ impl<P: Payload> Door<P> {
             DataFrame::Open { .. }
             | DataFrame::Message { .. }
             | DataFrame::Budget { .. }
+            | DataFrame::Closed { .. }
             | DataFrame::Settled { .. } => self.gate.frame(now, from, frame),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 match self.lane.answer(now, from, frame) {
@@ -488,6 +500,7 @@ impl<P: Payload> Door<P> {
                         self.doubt = self.hearsay.is_some();
                         self.follow();
                     }
+                    Answered::Full => self.lane.fail(&NotHandled::Busy),
                     Answered::Stopped => {
                         let newer = match (self.route, self.lane.target()) {
                             (Some(route), Some(target)) => route.epoch > target.epoch,

@@ -95,6 +95,8 @@ struct LaneIn {
     absent: Option<Instant>,
     /// Its node is out: no reply is kept for it until it is heard of again.
     gone: bool,
+    /// Its node uses it no more.
+    over: bool,
 }
 
 impl LaneIn {
@@ -276,6 +278,14 @@ impl<P: Payload> Gate<P> {
 
     fn take_marks(&mut self, marks: &[LaneMark]) {
         for mark in marks {
+            // A node goes back to no lane: what is said of an older one than is known says nothing.
+            match self.newest_lane(mark.run) {
+                Some(newest) if newest > mark.lane => continue,
+                Some(newest) if newest < mark.lane => {
+                    self.forget_lanes(|run, lane| run == mark.run && lane.session == 0);
+                }
+                _ => {}
+            }
             let lane = self.lanes.entry((mark.run, mark.lane)).or_default();
             // What was started elsewhere is told when the lane opens a session here, not before:
             // until then it asks there. What was started here is still told: a refusal may follow,
@@ -286,6 +296,36 @@ impl<P: Payload> Gate<P> {
             lane.accepted = lane.accepted.max(mark.accepted);
             lane.told = lane.accepted;
         }
+    }
+
+    fn newest_lane(&self, run: NodeRun) -> Option<LaneId> {
+        let lanes = self.lanes.range((run, LaneId(0))..=(run, LaneId(u64::MAX)));
+        lanes.map(|((_, id), _)| *id).next_back()
+    }
+
+    /// Forgets lanes that are over, with what is queued of them.
+    fn forget_lanes(&mut self, is_over: impl Fn(NodeRun, &LaneIn) -> bool) {
+        let mut queued = 0;
+        self.lanes.retain(|(run, _), lane| {
+            let over = is_over(*run, lane);
+            if over {
+                queued += lane.queued;
+            }
+            !over
+        });
+        if queued > 0 {
+            let lanes = &self.lanes;
+            self.queue.retain(|item| match item {
+                Queued::Remote(remote) => lanes.contains_key(&(remote.run, remote.lane)),
+                Queued::Local { .. } => true,
+            });
+        }
+    }
+
+    /// How many lanes of other nodes something is kept of.
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 
     fn void_sessions(&mut self) {
@@ -449,7 +489,13 @@ impl<P: Payload> Gate<P> {
     ) -> Result<(), Violation> {
         match frame {
             DataFrame::Open { lane, session, epoch, .. } => {
-                self.session(from, lane, session, epoch)
+                return self.session(from, lane, session, epoch);
+            }
+            DataFrame::Closed { lane } => {
+                if let Some(lane) = self.lanes.get_mut(&(from, lane)) {
+                    lane.over = true;
+                    self.forget_lanes(|run, lane| run == from && lane.over);
+                }
             }
             DataFrame::Message {
                 lane,
@@ -503,7 +549,25 @@ impl<P: Payload> Gate<P> {
         }
     }
 
-    fn session(&mut self, run: NodeRun, id: LaneId, session: u64, epoch: Epoch) {
+    fn session(
+        &mut self,
+        run: NodeRun,
+        id: LaneId,
+        session: u64,
+        epoch: Epoch,
+    ) -> Result<(), Violation> {
+        // A node has one lane to a child at a time, and takes a new one when nothing of the last is
+        // left: what is kept is bounded by the nodes, whatever they open.
+        if let Some(newest) = self.newest_lane(run).filter(|newest| *newest != id) {
+            let opened = self.lanes.get(&(run, newest)).is_some_and(|lane| lane.session > 0);
+            if opened && newest > id {
+                return Err(Violation("a lane was opened after a later one".to_owned()));
+            }
+            self.lanes.iter_mut().for_each(|((at, other), lane)| {
+                lane.over |= *at == run && *other != id;
+            });
+            self.forget_lanes(|_, lane| lane.over);
+        }
         let refusal = match self.state {
             // Another owner is known there: this gate was superseded, or is not told yet.
             _ if epoch > self.epoch && self.ended.is_none() => Some(Refusal::NotHere),
@@ -520,7 +584,7 @@ impl<P: Payload> Gate<P> {
         };
         let lane = self.lanes.entry((run, id)).or_default();
         if session <= lane.session {
-            return;
+            return Ok(());
         }
         lane.session = session;
         lane.gone = false;
@@ -538,6 +602,7 @@ impl<P: Payload> Gate<P> {
             Queued::Remote(remote) => (remote.run, remote.lane) != (run, id),
             Queued::Local { .. } => true,
         });
+        Ok(())
     }
 
     fn message(&mut self, session: u64, settled: u64, item: RemoteItem) -> Result<(), Violation> {
@@ -591,6 +656,8 @@ impl<P: Payload> Gate<P> {
         }
         self.lose(run);
         self.paths.insert(run, path);
+        // The node's last run has ended and sends nothing again.
+        self.forget_lanes(|at, _| at.node == run.node && at != run);
         for ((at, _), lane) in &mut self.lanes {
             if *at == run {
                 lane.gone = false;

@@ -6,7 +6,7 @@
 //! their owner refuses them or is gone.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -70,6 +70,8 @@ pub(crate) struct Lane<P> {
     target: Option<Route>,
     /// The number of the path to each run that can be reached.
     paths: BTreeMap<NodeRun, u64>,
+    /// The runs that were told of the lane.
+    opened_at: BTreeSet<NodeRun>,
     session: u64,
     /// Whether the session's `Open` was written.
     opened: bool,
@@ -100,6 +102,7 @@ impl<P: Payload> Lane<P> {
             awaiting: BTreeMap::new(),
             target: None,
             paths: BTreeMap::new(),
+            opened_at: BTreeSet::new(),
             session: 0,
             opened: false,
             cursor: 0,
@@ -115,6 +118,11 @@ impl<P: Payload> Lane<P> {
 
     pub(crate) fn id(&self) -> LaneId {
         self.id
+    }
+
+    /// The runs that were told of the lane, and keep something of it.
+    pub(crate) fn opened_at(&self) -> &BTreeSet<NodeRun> {
+        &self.opened_at
     }
 
     pub(crate) fn target(&self) -> Option<Route> {
@@ -285,6 +293,7 @@ impl<P: Payload> Lane<P> {
     /// This run is out. What it may have had ends here; the rest may take another way.
     pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
         self.lose(run);
+        self.opened_at.remove(&run);
         let owner_gone = self.target.is_some_and(|target| target.owner == run);
         let down = || Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown));
         let lost: Vec<u64> = self
@@ -409,6 +418,7 @@ impl<P: Payload> Lane<P> {
                 Answered::NotHere
             }
             Refusal::Stopped => Answered::Stopped,
+            Refusal::Full => Answered::Full,
         }
     }
 
@@ -505,6 +515,7 @@ impl<P: Payload> Lane<P> {
             };
             if !self.opened {
                 self.opened = true;
+                self.opened_at.insert(to);
                 let epoch = self.target.map_or(Epoch::ZERO, |target| target.epoch);
                 out(DataFrame::Open { lane, session, child: child.clone(), epoch });
                 *budget = budget.saturating_sub(64);
@@ -590,4 +601,6 @@ pub(crate) enum Answered {
     NotHere,
     /// The child was stopped.
     Stopped,
+    /// The owner's node keeps as much for this one as it may.
+    Full,
 }

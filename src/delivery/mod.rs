@@ -73,6 +73,7 @@ impl Side {
             DataFrame::Open { .. }
             | DataFrame::Message { .. }
             | DataFrame::Budget { .. }
+            | DataFrame::Closed { .. }
             | DataFrame::Settled { .. } => Some(Self::Calls),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 Some(Self::Answers)

@@ -21,6 +21,7 @@ use crate::model::{
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, RequestId},
     message::Copy,
+    quota::{OverQuota, Quota},
     report::{StartFailed, StartOutcome, StopOutcome},
 };
 
@@ -180,6 +181,26 @@ pub(crate) struct Target {
     pub(crate) halts: Vec<(NodeId, Epoch)>,
 }
 
+/// Bytes of promises to one home in one view.
+const PROMISES: usize = 128 << 20;
+
+/// What is kept of promises, for each home that asked for them, until the view changes.
+#[derive(Debug)]
+pub(crate) struct Promises(Quota);
+
+impl Default for Promises {
+    fn default() -> Self {
+        Self(Quota::new(PROMISES))
+    }
+}
+
+impl Promises {
+    /// Room for one promise more.
+    pub(crate) fn take(&mut self, home: NodeId, child: &ChildId) -> Result<(), OverQuota> {
+        self.0.take(home, 128 + child.as_str().len())
+    }
+}
+
 /// The children on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
@@ -187,6 +208,8 @@ pub(crate) struct Children {
     pub(crate) targets: BTreeMap<ChildId, Target>,
     /// The highest term that was promised to a roll call and is not settled yet.
     pub(crate) promised: BTreeMap<ChildId, u64>,
+    /// Promises that were given in this view, by the homes that asked for them.
+    pub(crate) promises: Promises,
     /// Children that belong elsewhere, and those that somebody asked to move.
     pub(crate) queue: BTreeSet<ChildId>,
     pub(crate) urgent: VecDeque<ChildId>,
@@ -197,6 +220,12 @@ pub(crate) struct Children {
 }
 
 impl Children {
+    /// The view changed: what was promised to homes of the last one is void.
+    pub(crate) fn forget_promises(&mut self) {
+        self.promised.clear();
+        self.promises = Promises::default();
+    }
+
     /// Whether nothing is left on this node.
     pub(crate) fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.targets.is_empty()

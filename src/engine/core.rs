@@ -105,6 +105,8 @@ pub(crate) struct Core {
 pub(crate) enum Fault {
     /// An epoch far above all that is known of its child.
     Epoch,
+    /// More than this node keeps for one other.
+    Quota,
 }
 
 impl Core {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    core::{Core, News, Timer},
+    core::{Core, Fault, News, Timer},
     io::{Effect, Reply, Request},
 };
 use crate::model::{
@@ -19,6 +19,7 @@ use crate::model::{
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::Member,
     message::{ChildOutcome, HomeWord, PeerMessage},
+    quota::Quota,
     report::{MigrateOutcome, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
     settings::OnFailure,
 };
@@ -26,8 +27,10 @@ use crate::model::{
 /// Bytes of specs in one word, so that it stays far below the frame limit.
 const WORD_BYTES: usize = 256 << 10;
 
-/// Starts and stops that may wait for a view to settle.
-const MOST_WAITING: usize = 1 << 20;
+/// Bytes of starts, stops and questions that are kept for one node until they are answered.
+const KEPT: usize = 128 << 20;
+/// About what is kept with each of them besides its texts and arguments.
+const EACH: usize = 256;
 
 #[derive(Debug)]
 enum Pending {
@@ -74,26 +77,59 @@ enum Order {
 struct Ordered {
     epoch: Epoch,
     order: Order,
-    waiters: Vec<(NodeId, RequestId)>,
+    /// Who asked first.
+    first: Asker,
+    /// Who asked, with the bytes that are kept for it.
+    waiters: BTreeMap<Asker, usize>,
+}
+
+impl Ordered {
+    /// Whether this is what was asked for.
+    fn is_for(&self, what: &What) -> bool {
+        matches!(
+            (&self.order, what),
+            (Order::Run { .. }, What::Start(_)) | (Order::Halt { .. }, What::Stop(_))
+        )
+    }
+}
+
+/// Who asked for something, and under which number.
+type Asker = (NodeId, RequestId);
+
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    wait: Duration,
+    /// Bytes that are kept for the asker's node. None for this one's.
+    bytes: usize,
+    what: What,
 }
 
 #[derive(Debug)]
-enum Waiting {
-    Start { from: NodeId, request: RequestId, spec: Arc<ChildSpec>, wait: Duration },
-    Stop { from: NodeId, request: RequestId, child: ChildId, wait: Duration },
+enum What {
+    Start(Arc<ChildSpec>),
+    Stop(ChildId),
 }
 
-impl Waiting {
+impl What {
     fn child(&self) -> &ChildId {
         match self {
-            Self::Start { spec, .. } => spec.id(),
-            Self::Stop { child, .. } => child,
+            Self::Start(spec) => spec.id(),
+            Self::Stop(child) => child,
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let spec = match self {
+            Self::Start(spec) => spec.size(),
+            Self::Stop(child) => child.as_str().len(),
+        };
+        EACH + spec
     }
 }
 
 /// Requests of this node's users, and the orders of this node as a home.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Homes {
     asked: BTreeMap<RequestId, Asked>,
     /// The migrations among them, by child.
@@ -112,9 +148,30 @@ pub(crate) struct Homes {
     waiting: Vec<Waiting>,
     /// Who asked meanwhile where a child is, and the number of the question.
     finds: BTreeMap<ChildId, BTreeMap<NodeId, u64>>,
+    /// What is kept of others in `orders`, `waiting` and `finds`.
+    pub(super) quota: Quota,
     /// Answers collected for one word each.
     started: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StartOutcome>>>,
     stopped: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StopOutcome>>>,
+}
+
+impl Default for Homes {
+    fn default() -> Self {
+        Self {
+            asked: BTreeMap::new(),
+            migrations: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            questions: 0,
+            seeking: false,
+            own_requests: 0,
+            orders: BTreeMap::new(),
+            waiting: Vec::new(),
+            finds: BTreeMap::new(),
+            quota: Quota::new(KEPT),
+            started: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+        }
+    }
 }
 
 impl Homes {
@@ -297,9 +354,34 @@ impl Homes {
 
     /// The view changed: homes may be other nodes now.
     pub(crate) fn reset(&mut self, core: &mut Core) {
-        self.waiting.retain(|waiting| core.home(waiting.child()) == Some(core.me.node));
-        self.finds.retain(|child, _| core.home(child) == Some(core.me.node));
-        self.orders.retain(|child, _| core.home(child) == Some(core.me.node));
+        let Self { waiting, finds, orders, quota, .. } = self;
+        let is_mine = |child: &ChildId| core.home(child) == Some(core.me.node);
+        waiting.retain(|waiting| {
+            let node = waiting.asker.0;
+            let keep = is_mine(waiting.what.child()) && core.view.member(node).is_some();
+            if !keep {
+                quota.give(node, waiting.bytes);
+            }
+            keep
+        });
+        finds.retain(|child, askers| {
+            let is_mine = is_mine(child);
+            askers.retain(|node, _| {
+                let keep = is_mine && core.view.member(*node).is_some();
+                if !keep {
+                    quota.give(*node, find_bytes(core, *node, child));
+                }
+                keep
+            });
+            !askers.is_empty()
+        });
+        orders.retain(|child, ordered| {
+            let keep = is_mine(child);
+            if !keep {
+                ordered.waiters.iter().for_each(|(asker, bytes)| quota.give(asker.0, *bytes));
+            }
+            keep
+        });
         self.ask_again(core, |_| true);
     }
 
@@ -310,6 +392,7 @@ impl Homes {
         }
         for (child, askers) in std::mem::take(&mut self.finds) {
             for (from, question) in askers {
+                self.quota.give(from, find_bytes(core, from, &child));
                 self.look_up(core, from, child.clone(), question);
             }
         }
@@ -360,12 +443,10 @@ impl Homes {
                     let outcome = StartOutcome::Started { node: core.me.node, epoch };
                     self.ran(core, child, epoch, outcome);
                 } else if let Some(ordered) = self.orders.remove(child) {
-                    for (from, request) in ordered.waiters {
+                    for (asker, bytes) in ordered.waiters {
                         let wait = core.config.settings.request_timeout;
-                        self.admit(
-                            core,
-                            Waiting::Start { from, request, spec: spec.clone(), wait },
-                        );
+                        let what = What::Start(spec.clone());
+                        self.admit(core, Waiting { asker, wait, bytes, what });
                     }
                 }
             }
@@ -379,12 +460,12 @@ impl Homes {
         match word {
             HomeWord::Start { request, specs, wait } => {
                 for spec in specs {
-                    self.admit(core, Waiting::Start { from: node, request, spec, wait });
+                    self.receive(core, (node, request), wait, What::Start(spec));
                 }
             }
             HomeWord::Stop { request, children, wait } => {
                 for child in children {
-                    self.admit(core, Waiting::Stop { from: node, request, child, wait });
+                    self.receive(core, (node, request), wait, What::Stop(child));
                 }
             }
             HomeWord::Find { child, question } => self.look_up(core, node, child, question),
@@ -451,53 +532,81 @@ impl Homes {
         }
     }
 
-    /// Takes one child's start or stop in, if this node is its home and nothing else is under way.
-    fn admit(&mut self, core: &mut Core, waiting: Waiting) {
-        let child = waiting.child().clone();
-        if !core.settled {
-            // Whoever finds no place here asks again when the view changes, or times out.
-            if self.waiting.len() < MOST_WAITING {
-                self.waiting.push(waiting);
+    /// Keeps one child's start or stop until it is answered, if there is room for it.
+    fn receive(&mut self, core: &mut Core, asker: Asker, wait: Duration, what: What) {
+        let ordered = self.orders.get(what.child());
+        let same =
+            |ordered: &Ordered| ordered.is_for(&what) && ordered.waiters.contains_key(&asker);
+        if ordered.is_some_and(same) {
+            // It asks again, and is answered when the order has ended.
+            return;
+        }
+        let (node, me) = (asker.0, core.me.node);
+        // This node keeps what it has asked for itself, as long as its own users wait.
+        let bytes = if node == me { 0 } else { what.bytes() };
+        if let Err(over) = self.quota.take(node, bytes) {
+            core.fault(node, Fault::Quota, || over.to_string());
+            match what {
+                What::Start(spec) => {
+                    let outcome = StartOutcome::Failed { reason: StartFailed::Busy { node: me } };
+                    self.answer_start(asker, spec.id().clone(), outcome);
+                }
+                What::Stop(child) => {
+                    self.answer_stop(asker, child, StopOutcome::Busy { node: me });
+                }
             }
             return;
         }
+        self.admit(core, Waiting { asker, wait, bytes, what });
+    }
+
+    fn answer_start(&mut self, asker: Asker, child: ChildId, outcome: StartOutcome) {
+        self.started.entry(asker).or_default().push(ChildOutcome { child, outcome });
+    }
+
+    fn answer_stop(&mut self, asker: Asker, child: ChildId, outcome: StopOutcome) {
+        self.stopped.entry(asker).or_default().push(ChildOutcome { child, outcome });
+    }
+
+    /// Takes one child's start or stop in, if this node is its home and nothing else is under way.
+    fn admit(&mut self, core: &mut Core, waiting: Waiting) {
+        let child = waiting.what.child().clone();
+        if !core.settled {
+            self.waiting.push(waiting);
+            return;
+        }
+        let Waiting { asker, bytes, wait, .. } = waiting;
         if !core.is_home(&child) {
+            self.quota.give(asker.0, bytes);
             return;
         }
         if let Some(ordered) = self.orders.get_mut(&child) {
-            let same = matches!(
-                (&ordered.order, &waiting),
-                (Order::Run { .. }, Waiting::Start { .. })
-                    | (Order::Halt { .. }, Waiting::Stop { .. })
-            );
-            let waiter = match &waiting {
-                Waiting::Start { from, request, .. } | Waiting::Stop { from, request, .. } => {
-                    (*from, *request)
-                }
-            };
-            if !same {
+            if !ordered.is_for(&waiting.what) {
                 self.waiting.push(waiting);
-            } else if !ordered.waiters.contains(&waiter) {
-                ordered.waiters.push(waiter);
+            } else if let Some(before) = ordered.waiters.insert(asker, bytes) {
+                // It asked again.
+                self.quota.give(asker.0, before);
             }
             return;
         }
-        match waiting {
-            Waiting::Start { from, request, spec, wait } => {
-                self.start(core, from, request, spec, wait);
-            }
-            Waiting::Stop { from, request, wait, .. } => {
-                self.stop(core, from, request, child, wait)
-            }
+        match waiting.what {
+            What::Start(spec) => self.start(core, asker, bytes, spec, wait),
+            What::Stop(_) => self.stop(core, asker, bytes, child, wait),
         }
     }
 
-    /// Says where a child is, once that is sure.
+    /// Says where a child is, once that is sure. Who finds no room to wait asks again with the next
+    /// heartbeat.
     fn look_up(&mut self, core: &mut Core, from: NodeId, child: ChildId, question: u64) {
         if !core.settled || self.orders.contains_key(&child) && core.is_home(&child) {
-            if self.finds.len() < MOST_WAITING {
-                let last = self.finds.entry(child).or_default().entry(from).or_default();
+            if let Some(last) = self.finds.get_mut(&child).and_then(|askers| askers.get_mut(&from))
+            {
                 *last = question.max(*last);
+                return;
+            }
+            match self.quota.take(from, find_bytes(core, from, &child)) {
+                Ok(()) => drop(self.finds.entry(child).or_default().insert(from, question)),
+                Err(over) => core.fault(from, Fault::Quota, || over.to_string()),
             }
         } else if core.is_home(&child) {
             let route = core.route(&child);
@@ -508,15 +617,15 @@ impl Homes {
     fn start(
         &mut self,
         core: &mut Core,
-        from: NodeId,
-        request: RequestId,
+        asker: Asker,
+        bytes: usize,
         spec: Arc<ChildSpec>,
         wait: Duration,
     ) {
         let child = spec.id().clone();
         let mut answer = |outcome| {
-            let outcomes = self.started.entry((from, request)).or_default();
-            outcomes.push(ChildOutcome { child: child.clone(), outcome });
+            self.quota.give(asker.0, bytes);
+            self.answer_start(asker, child.clone(), outcome);
         };
         if let Some((run, ownership)) = core.registry.owner(&child) {
             return answer(StartOutcome::Exists { node: run.node, epoch: ownership.epoch });
@@ -544,7 +653,8 @@ impl Homes {
             Ordered {
                 epoch,
                 order: Order::Run { spec: spec.clone(), executor },
-                waiters: vec![(from, request)],
+                first: asker,
+                waiters: BTreeMap::from([(asker, bytes)]),
             },
         );
         core.timer(wait, Timer::Order(child, epoch));
@@ -564,17 +674,16 @@ impl Homes {
             return;
         }
         let Some(ordered) = self.orders.remove(child) else { return };
-        let first = ordered.waiters.first().copied();
-        for waiter in ordered.waiters {
+        for (asker, bytes) in ordered.waiters {
             // Who came second to a start that went well finds the child there.
             let outcome = match &outcome {
-                StartOutcome::Started { node, epoch } if Some(waiter) != first => {
+                StartOutcome::Started { node, epoch } if asker != ordered.first => {
                     StartOutcome::Exists { node: *node, epoch: *epoch }
                 }
                 outcome => outcome.clone(),
             };
-            let outcomes = self.started.entry(waiter).or_default();
-            outcomes.push(ChildOutcome { child: child.clone(), outcome });
+            self.quota.give(asker.0, bytes);
+            self.answer_start(asker, child.clone(), outcome);
         }
         self.next_for(core, child);
     }
@@ -582,21 +691,26 @@ impl Homes {
     fn stop(
         &mut self,
         core: &mut Core,
-        from: NodeId,
-        request: RequestId,
+        asker: Asker,
+        bytes: usize,
         child: ChildId,
         wait: Duration,
     ) {
         if core.registry.owner(&child).is_none() {
-            let outcomes = self.stopped.entry((from, request)).or_default();
-            outcomes.push(ChildOutcome { child, outcome: StopOutcome::NotFound });
+            self.quota.give(asker.0, bytes);
+            self.answer_stop(asker, child, StopOutcome::NotFound);
             return;
         }
         let epoch = core.registry.highest_epoch(&child).next_term();
         core.timer(wait, Timer::Order(child.clone(), epoch));
         self.orders.insert(
             child.clone(),
-            Ordered { epoch, order: Order::Halt { owner: None }, waiters: vec![(from, request)] },
+            Ordered {
+                epoch,
+                order: Order::Halt { owner: None },
+                first: asker,
+                waiters: BTreeMap::from([(asker, bytes)]),
+            },
         );
         self.halt(core, &child);
     }
@@ -640,19 +754,19 @@ impl Homes {
             return;
         }
         let Some(ordered) = self.orders.remove(child) else { return };
-        for waiter in ordered.waiters {
-            let outcomes = self.stopped.entry(waiter).or_default();
-            outcomes.push(ChildOutcome { child: child.clone(), outcome: outcome.clone() });
+        for (asker, bytes) in ordered.waiters {
+            self.quota.give(asker.0, bytes);
+            self.answer_stop(asker, child.clone(), outcome.clone());
         }
         self.next_for(core, child);
     }
 
     /// Takes in what waited for this child's order to end.
     fn next_for(&mut self, core: &mut Core, child: &ChildId) {
-        if self.waiting.iter().any(|waiting| waiting.child() == child) {
+        if self.waiting.iter().any(|waiting| waiting.what.child() == child) {
             let (next, rest) = std::mem::take(&mut self.waiting)
                 .into_iter()
-                .partition(|waiting| waiting.child() == child);
+                .partition(|waiting| waiting.what.child() == child);
             self.waiting = rest;
             let next: Vec<Waiting> = next;
             for waiting in next {
@@ -660,6 +774,7 @@ impl Homes {
             }
         }
         for (from, question) in self.finds.remove(child).unwrap_or_default() {
+            self.quota.give(from, find_bytes(core, from, child));
             self.look_up(core, from, child.clone(), question);
         }
     }
@@ -868,6 +983,11 @@ fn placed(core: &Core, child: &ChildId) -> Option<(NodeRun, bool)> {
         Entry::Moved { .. } => Some((best.owner, false)),
         Entry::Removed { .. } => None,
     }
+}
+
+/// Bytes that are kept of a node's question where a child is.
+fn find_bytes(core: &Core, from: NodeId, child: &ChildId) -> usize {
+    if from == core.me.node { 0 } else { EACH + child.as_str().len() }
 }
 
 /// Cuts a list into parts of about [`WORD_BYTES`].

@@ -696,7 +696,7 @@ impl Engine {
         if joins {
             self.core.synced = false;
         }
-        self.children.promised.clear();
+        self.children.forget_promises();
         self.rolls.reset();
         let changed: BTreeSet<NodeId> = before
             .members

@@ -8,7 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{children::Children, core::Core};
+use super::{
+    children::Children,
+    core::{Core, Fault},
+};
 use crate::model::{
     child::{Epoch, Ownership},
     id::{ChildId, NodeRun},
@@ -220,6 +223,14 @@ impl Children {
         let epoch = |claim: &Claim| Epoch { term: claim.term, attempt: 0 };
         if !claims.iter().all(|claim| core.is_possible(from.node, &claim.child, epoch(claim))) {
             return;
+        }
+        for Claim { child, .. } in &claims {
+            if !self.promised.contains_key(child)
+                && let Err(over) = self.promises.take(from.node, child)
+            {
+                core.fault(from.node, Fault::Quota, || over.to_string());
+                return;
+            }
         }
         let mut holds = Vec::with_capacity(claims.len());
         for Claim { child, term } in claims {

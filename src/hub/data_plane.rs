@@ -124,9 +124,13 @@ fn take(
                 let (lane, session) = (*lane, *session);
                 return answer(DataFrame::Refused { lane, session, why: Refusal::NotHere });
             };
-            exchange.lead(*lane, &cell)?;
+            if !exchange.lead(*lane, &cell) {
+                let (lane, session) = (*lane, *session);
+                return answer(DataFrame::Refused { lane, session, why: Refusal::Full });
+            }
             Some(cell)
         }
+        DataFrame::Closed { lane } => exchange.forget(*lane),
         DataFrame::Message { lane, .. }
         | DataFrame::Budget { lane, .. }
         | DataFrame::Settled { lane, .. } => exchange.door(*lane),

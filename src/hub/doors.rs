@@ -317,6 +317,10 @@ impl DoorCell {
 }
 
 impl Writes for DoorCell {
+    fn child(&self) -> &ChildId {
+        &self.child
+    }
+
     fn write(
         self: &Arc<Self>,
         now: Instant,
@@ -758,17 +762,35 @@ impl Doors {
         !sweeping.is_empty()
     }
 
-    /// Forgets doors that nobody holds and in which nothing is left.
+    /// Forgets doors that nobody holds and in which nothing is left, and tells those who keep
+    /// something of their lanes.
     pub(crate) fn prune(&self) {
+        let mut closed = Vec::new();
         let mut map = self.edit();
         // Nobody can get hold of a door while the map is locked.
-        map.cells
-            .retain(|_, cell| Arc::strong_count(cell) > 1 || !lock(&cell.inner).door.is_idle());
+        map.cells.retain(|_, cell| {
+            let inner = lock(&cell.inner);
+            let keep = Arc::strong_count(cell) > 1 || !inner.door.is_idle();
+            if !keep {
+                let (lane, at) = inner.door.lane();
+                closed.extend(at.iter().map(|run| (*run, lane)));
+            }
+            keep
+        });
         drop(map);
         self.lanes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|_, cell| cell.strong_count() > 0);
+        let mut told = BTreeSet::new();
+        for (run, lane) in closed {
+            // Without a path, a new lane or the end of this run says the same.
+            if let Some(exchange) = self.exchange(Side::Calls, run) {
+                exchange.close(lane);
+                told.insert(exchange.next_hop());
+            }
+        }
+        told.into_iter().for_each(|run| self.data_ready(run));
     }
 
     /// The hub stops: everybody who waits is answered, nobody is let in.

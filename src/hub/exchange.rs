@@ -13,7 +13,7 @@ use crate::{
     delivery::Side,
     model::{
         frame::DataFrame,
-        id::{LaneId, NodeRun},
+        id::{ChildId, LaneId, NodeRun},
     },
     wire,
 };
@@ -22,8 +22,8 @@ use crate::{
 const TURN: usize = 16 << 10;
 /// Frames of no door that may wait for one peer.
 const OUTBOX: usize = 65_536;
-/// Lanes that one peer may have.
-const LANES: usize = 1 << 20;
+/// Lanes that one peer may have: for each about 1 KiB is kept, here and at its door.
+const LANES: usize = 1 << 17;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under a lock is a defect of ours; the others go on.
@@ -32,6 +32,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A door, as far as an exchange needs it.
 pub(crate) trait Writes: Send + Sync + 'static {
+    /// Whose door it is.
+    fn child(&self) -> &ChildId;
+
     /// Gives the frames of one side for a peer; see [`Door::write`](crate::delivery::door::Door::write).
     fn write(
         self: &Arc<Self>,
@@ -67,6 +70,12 @@ enum Barrier {
 #[error("{0}")]
 pub(crate) struct OutOfBounds(&'static str);
 
+/// The peer's lanes, by the doors they lead to; one to each door.
+struct Lanes<C> {
+    doors: HashMap<LaneId, Arc<C>>,
+    by_child: HashMap<ChildId, LaneId>,
+}
+
 /// What is exchanged with one peer on one side over one path. Another path is another exchange.
 pub(crate) struct Exchange<C> {
     /// [`Side::Calls`]: this node's lanes to the peer; [`Side::Answers`]: the peer's lanes here.
@@ -79,8 +88,9 @@ pub(crate) struct Exchange<C> {
     ready: Mutex<VecDeque<Arc<C>>>,
     /// Frames of no door.
     outbox: Mutex<VecDeque<DataFrame>>,
-    /// The peer's lanes, by the doors they lead to.
-    lanes: Mutex<HashMap<LaneId, Arc<C>>>,
+    /// Lanes of this node that are used no more, to be told.
+    closed: Mutex<Vec<LaneId>>,
+    lanes: Mutex<Lanes<C>>,
     last: Mutex<Barrier>,
 }
 
@@ -98,7 +108,8 @@ impl<C: Writes> Exchange<C> {
             way,
             ready: Mutex::default(),
             outbox: Mutex::new(outbox),
-            lanes: Mutex::default(),
+            closed: Mutex::default(),
+            lanes: Mutex::new(Lanes { doors: HashMap::new(), by_child: HashMap::new() }),
             last: Mutex::default(),
         })
     }
@@ -126,20 +137,38 @@ impl<C: Writes> Exchange<C> {
         Ok(())
     }
 
-    /// A lane of the peer leads to this door.
-    pub(crate) fn lead(&self, lane: LaneId, cell: &Arc<C>) -> Result<(), OutOfBounds> {
+    /// A lane of the peer leads to this door, and none of its earlier ones does. `false`: there is
+    /// no room for one more.
+    pub(crate) fn lead(&self, lane: LaneId, cell: &Arc<C>) -> bool {
         let mut lanes = lock(&self.lanes);
-        if lanes.len() >= LANES && !lanes.contains_key(&lane) {
-            return Err(OutOfBounds("it has too many lanes"));
+        let before = lanes.by_child.get(cell.child()).copied();
+        match before {
+            None if lanes.doors.len() >= LANES => return false,
+            Some(before) if before != lane => drop(lanes.doors.remove(&before)),
+            _ => {}
         }
-        lanes.insert(lane, cell.clone());
-        Ok(())
+        lanes.by_child.insert(cell.child().clone(), lane);
+        lanes.doors.insert(lane, cell.clone());
+        true
     }
 
     /// The door that a lane of the peer leads to. `None`: its `Open` was refused; the lane says it
     /// again when it knows better.
     pub(crate) fn door(&self, lane: LaneId) -> Option<Arc<C>> {
-        lock(&self.lanes).get(&lane).cloned()
+        lock(&self.lanes).doors.get(&lane).cloned()
+    }
+
+    /// The peer uses a lane no more. Gives the door that it led to.
+    pub(crate) fn forget(&self, lane: LaneId) -> Option<Arc<C>> {
+        let mut lanes = lock(&self.lanes);
+        let cell = lanes.doors.remove(&lane)?;
+        lanes.by_child.remove(cell.child());
+        Some(cell)
+    }
+
+    /// This node uses a lane no more, which the peer is to be told.
+    pub(crate) fn close(&self, lane: LaneId) {
+        lock(&self.closed).push(lane);
     }
 
     /// Wants `Last` said after everything else. Tells whether it was not wanted before.
@@ -185,6 +214,15 @@ impl<C: Writes> Exchange<C> {
                 }
             }
         }
+        {
+            let mut closed = lock(&self.closed);
+            while let Some(lane) = closed.pop() {
+                wire::append_frame(buffer, &DataFrame::Closed { lane });
+                if buffer.len() >= target {
+                    return true;
+                }
+            }
+        }
         while let Some(cell) = self.next_ready() {
             let before = buffer.len();
             let budget = TURN.min(target.saturating_sub(before)).max(1);
@@ -214,9 +252,18 @@ mod tests {
     use crate::model::id::NodeId;
 
     /// A door with so many frames, each of 100 bytes or so.
-    struct Cell(Mutex<usize>);
+    struct Cell(Mutex<usize>, ChildId);
+
+    fn cell(frames: usize, child: usize) -> Arc<Cell> {
+        let child = ChildId::new(format!("c{child}")).expect("an id");
+        Arc::new(Cell(Mutex::new(frames), child))
+    }
 
     impl Writes for Cell {
+        fn child(&self) -> &ChildId {
+            &self.1
+        }
+
         fn write(
             self: &Arc<Self>,
             _: Instant,
@@ -269,7 +316,7 @@ mod tests {
     #[test]
     fn the_barrier_comes_after_everything_that_is_ready_and_is_said_once() {
         let exchange = exchange(Side::Answers, Way::Link);
-        exchange.again(Arc::new(Cell(Mutex::new(500))));
+        exchange.again(cell(500, 0));
         assert!(exchange.want_last());
         exchange.last_heard();
         assert!(!exchange.is_drained(), "it was not said yet");
@@ -298,5 +345,34 @@ mod tests {
             exchange.say(DataFrame::LastHeard).expect("there is room");
         }
         exchange.say(DataFrame::LastHeard).expect_err("it does not read");
+    }
+
+    #[test]
+    fn lanes_are_bounded_by_the_doors_they_lead_to_and_given_back() {
+        let exchange = exchange(Side::Answers, Way::Link);
+        let first = cell(0, 0);
+        // A million lanes to one child are one.
+        for lane in 0..1_000_000 {
+            assert!(exchange.lead(LaneId(lane), &first));
+        }
+        assert!(exchange.door(LaneId(0)).is_none());
+        for n in 1..LANES {
+            assert!(exchange.lead(LaneId(1_000_000 + n as u64), &cell(0, n)));
+        }
+        let one_more = cell(0, LANES);
+        assert!(!exchange.lead(LaneId(9_000_000), &one_more), "there is no room");
+        assert!(exchange.lead(LaneId(9_000_001), &first), "a later lane takes the earlier one's");
+        assert!(exchange.forget(LaneId(9_000_001)).is_some());
+        assert!(exchange.forget(LaneId(9_000_001)).is_none());
+        assert!(exchange.lead(LaneId(9_000_002), &one_more));
+    }
+
+    #[test]
+    fn a_lane_that_is_used_no_more_is_told() {
+        let exchange = exchange(Side::Calls, Way::Link);
+        exchange.close(LaneId(5));
+        let mut buffer = BytesMut::new();
+        exchange.write(Instant::now(), &mut buffer, 1_000);
+        assert_eq!(frames(&buffer).last(), Some(&DataFrame::Closed { lane: LaneId(5) }));
     }
 }

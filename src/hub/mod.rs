@@ -245,6 +245,7 @@ impl Hub {
         match report.outcomes.into_iter().next() {
             Some((_, StopOutcome::Stopped { node })) => Ok(node),
             Some((_, StopOutcome::Timeout)) => Err(StopChildError::Timeout { child }),
+            Some((_, StopOutcome::Busy { node })) => Err(StopChildError::Busy { child, node }),
             _ => Err(StopChildError::NotFound { child }),
         }
     }

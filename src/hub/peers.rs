@@ -235,11 +235,18 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::model::{frame::DataFrame, id::NodeId};
+    use crate::model::{
+        frame::DataFrame,
+        id::{ChildId, NodeId},
+    };
 
-    struct Cell;
+    struct Cell(ChildId);
 
     impl Writes for Cell {
+        fn child(&self) -> &ChildId {
+            &self.0
+        }
+
         fn write(
             self: &Arc<Self>,
             _: Instant,

@@ -2,7 +2,8 @@
 //!
 //! A *lane* is one node's ordered way to one child; its numbers start at 1 and rise for ever. A
 //! *session* is the lane's use of one path to one owner: it begins with `Open`, and a later one
-//! voids the frames of those before it.
+//! voids the frames of those before it. A node has one lane to a child at a time: a session of a
+//! later lane ends those before it, too.
 //!
 //! A *path* is the ordered way of the frames of one node's lanes to another node, and of the answers
 //! back: the link between the two, or two links with a member between that forwards. Each node
@@ -71,6 +72,11 @@ pub enum DataFrame {
         lane: LaneId,
         /// The lowest number that is still waited for, or the next one.
         upto: u64,
+    },
+    /// From a lane: it is used no more, and nothing of it is waited for.
+    Closed {
+        /// The lane.
+        lane: LaneId,
     },
     /// From a gate: the handlers of all numbers up to this one have started.
     Accepted {
@@ -211,6 +217,8 @@ pub enum Refusal {
     NotHere,
     /// The child was stopped for good.
     Stopped,
+    /// As much as is kept for one peer is kept for the lane's node already.
+    Full,
 }
 
 /// Why there is no reply.

@@ -10,6 +10,7 @@ pub mod id;
 pub mod member;
 pub mod message;
 pub mod observe;
+pub(crate) mod quota;
 pub mod report;
 pub mod settings;
 pub mod trace;

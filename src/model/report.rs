@@ -62,6 +62,13 @@ pub enum StartFailed {
     /// The hub is leaving or has stopped.
     #[error("the hub is leaving or has stopped")]
     Leaving,
+    /// As many starts and questions of this node wait on the child's home as it keeps for one node
+    /// (128 MiB). Nothing was started; try again when others have been answered.
+    #[error("node {node} keeps as many requests of this one as it may")]
+    Busy {
+        /// The child's home.
+        node: NodeId,
+    },
     /// It was started, and stopped again since another child of the request failed.
     #[error("rolled back, as another child of the request failed")]
     RolledBack,
@@ -79,6 +86,12 @@ pub enum StopOutcome {
     NotFound,
     /// It could not be reached in time; it may still run.
     Timeout,
+    /// As many requests of this node wait on the child's home as it keeps for one node (128 MiB).
+    /// The child runs on; try again when others have been answered.
+    Busy {
+        /// The child's home.
+        node: NodeId,
+    },
 }
 
 /// What became of a child that should move.

@@ -4,6 +4,8 @@ use super::*;
 use crate::model::{
     child::{Entry, Ownership},
     message::{Claim, LogEntry, RollWord, SyncWord},
+    quota::Quota,
+    report::{StartFailed, StopOutcome},
 };
 
 /// All children, each as it is owned.
@@ -69,4 +71,106 @@ fn a_claim_that_jumps_is_not_obeyed() {
     say(&mut world, home, other, PeerMessage::Roll(RollWord::Call { roll: 9, claims }));
     assert!(world.nodes[other].engine.children.promised.is_empty());
     assert_eq!(world.nodes[other].faults.len(), 1);
+}
+
+/// Children that do not exist, and whose home is node 0.
+fn homed(world: &World, count: usize) -> Vec<ChildId> {
+    let core = &world.nodes[0].engine.core;
+    (0..)
+        .map(|n| ChildId::new(format!("new-{n}")).expect("an id"))
+        .filter(|child| core.is_home(child))
+        .take(count)
+        .collect()
+}
+
+/// What node 0 says and does about a word of node 1. Nothing of it is carried out.
+fn effects_of(world: &mut World, word: HomeWord) -> Vec<Effect> {
+    let (from, now) = (world.nodes[1].me.run(), world.now);
+    let engine = &mut world.nodes[0].engine;
+    engine.handle(now, Event::Peer { from, message: PeerMessage::Home(word) });
+    std::iter::from_fn(|| engine.next_effect()).collect()
+}
+
+fn start(child: &ChildId, request: u64) -> HomeWord {
+    let args = Bytes::from(vec![0; 1_000]);
+    let spec = Arc::new(ChildSpec::from_parts(child.clone(), kind(), args));
+    HomeWord::Start { request: RequestId(request), specs: vec![spec], wait: SECOND }
+}
+
+/// Whether a start was refused for lack of room.
+fn is_refused(effect: &Effect) -> bool {
+    let busy = |outcome: &StartOutcome| {
+        matches!(outcome, StartOutcome::Failed { reason: StartFailed::Busy { .. } })
+    };
+    matches!(effect, Effect::Send { message: PeerMessage::Home(HomeWord::Started { outcomes, .. }), .. }
+        if outcomes.iter().any(|one| busy(&one.outcome)))
+}
+
+#[test]
+fn starts_that_wait_are_bounded_for_each_node_and_given_back() {
+    let mut world = cluster(1, 2, 1);
+    let peer = world.nodes[1].me.id;
+    world.nodes[0].engine.homes.quota = Quota::new(10_000);
+    let children = homed(&world, 20);
+    let over = |effect: &&Effect| matches!(effect, Effect::Emit(HubEvent::WordsRefused { .. }));
+    let (mut refused, mut told) = (0, 0);
+    for (child, request) in children.iter().zip(1..) {
+        let effects = effects_of(&mut world, start(child, request));
+        refused += effects.iter().filter(|effect| is_refused(effect)).count();
+        told += effects.iter().filter(over).count();
+        // The same again takes no room.
+        effects_of(&mut world, start(child, request));
+    }
+    assert!((11..=13).contains(&refused), "{refused} were refused");
+    assert_eq!(told, 1);
+    assert!(world.nodes[0].engine.homes.quota.used(peer) > 8_000);
+    // Others of the node that wait for one start take room, too.
+    for request in 100..200 {
+        effects_of(&mut world, start(&children[0], request));
+    }
+    assert!(world.nodes[0].engine.homes.quota.used(peer) <= 10_000);
+    let word = HomeWord::Stop { request: RequestId(7), children: children.clone(), wait: SECOND };
+    let stops = effects_of(&mut world, word);
+    let busy = stops.iter().filter_map(|effect| match effect {
+        Effect::Send { message: PeerMessage::Home(HomeWord::Stopped { outcomes, .. }), .. } => {
+            Some(outcomes.iter().filter(|o| matches!(o.outcome, StopOutcome::Busy { .. })).count())
+        }
+        _ => None,
+    });
+    assert!(busy.sum::<usize>() > 0);
+    // Nobody has started anything: the orders end with their time.
+    let engine = &mut world.nodes[0].engine;
+    for seconds in [2, 4] {
+        engine.handle(world.now + seconds * SECOND, Event::Tick);
+        while engine.next_effect().is_some() {}
+    }
+    assert_eq!(engine.homes.quota.used(peer), 0);
+}
+
+#[test]
+fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
+    let mut world = cluster(1, 2, 1);
+    let peer = world.nodes[1].me.id;
+    world.nodes[0].engine.homes.quota = Quota::new(10_000);
+    let children = homed(&world, 100);
+    // While a start is under way nobody knows where the child is.
+    let specs = children
+        .iter()
+        .map(|child| Arc::new(ChildSpec::from_parts(child.clone(), kind(), Bytes::new())));
+    let request =
+        Request::Start { specs: specs.collect(), on_failure: OnFailure::Continue, timeout: SECOND };
+    let engine = &mut world.nodes[0].engine;
+    engine.handle(world.now, Event::Request { id: RequestId(900), request });
+    while engine.next_effect().is_some() {}
+    for question in [1, 2] {
+        for child in &children {
+            effects_of(&mut world, HomeWord::Find { child: child.clone(), question });
+        }
+    }
+    let used = world.nodes[0].engine.homes.quota.used(peer);
+    assert!((9_000..=10_000).contains(&used), "{used} bytes are kept");
+    let engine = &mut world.nodes[0].engine;
+    engine.handle(world.now + 2 * SECOND, Event::Tick);
+    while engine.next_effect().is_some() {}
+    assert_eq!(engine.homes.quota.used(peer), 0);
 }

@@ -110,6 +110,7 @@ pub use crate::{
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, View, ViewId},
         report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
+        secret::{InvalidSecret, Secret},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
         trace::{InvalidTraceParent, TraceContext},
     },

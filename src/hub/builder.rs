@@ -39,6 +39,7 @@ use crate::{
         address::{Endpoint, check_advertised as reachable, is_loopback, is_memory},
         frame::PathWord,
         id::{HubName, Incarnation, NodeName},
+        secret::Secret,
         settings::{Migration, Settings},
     },
     net::{
@@ -91,6 +92,7 @@ pub struct HubBuilder {
     mdns: bool,
     found: bool,
     admission: Option<Admission>,
+    also_secrets: Vec<Secret>,
     key_file: Option<PathBuf>,
     workers: Option<usize>,
     memory: Option<MemoryNetwork>,
@@ -125,6 +127,7 @@ impl HubBuilder {
             mdns: false,
             found: false,
             admission: None,
+            also_secrets: Vec::new(),
             key_file: None,
             workers: None,
             memory: None,
@@ -227,15 +230,45 @@ impl HubBuilder {
         self
     }
 
-    /// Admits whoever holds the same 32 bytes.
-    pub fn secret(self, secret: [u8; 32]) -> Self {
-        self.admission(Admission::Secret(secret))
+    /// Admits whoever holds the same secret.
+    ///
+    /// It can be changed while the cluster runs, see [`also_secret`](Self::also_secret).
+    ///
+    /// ```no_run
+    /// # use actix_hub::{HubSystem, Secret};
+    /// # fn build() -> Result<(), actix_hub::InvalidSecret> {
+    /// let hub = HubSystem::builder("my_hub").secret(Secret::from_file("/run/secrets/hub")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn secret(self, secret: impl Into<Secret>) -> Self {
+        self.admission(Admission::Secret(secret.into()))
     }
 
-    /// Admits whoever holds the same 32 bytes, given as 64 hexadecimal characters
-    /// (`openssl rand -hex 32`).
+    /// Another secret to dial with where [`secret`](Self::secret) is not taken. May be called more
+    /// than once; they are tried in order. A node that dials in must hold the first one.
+    ///
+    /// So a secret is changed without stopping the cluster, in three rolls over all nodes, each
+    /// restarted in turn:
+    ///
+    /// 1. `secret(old).also_secret(new)`: everybody can dial with the new one.
+    /// 2. `secret(new).also_secret(old)`: one after the other lets in with the new one.
+    /// 3. `secret(new)`: the old one is worth nothing any more.
+    ///
+    /// In the second roll a node may tell that somebody came with another secret, as each dial begins
+    /// with the first. The next roll must not begin before the last has ended on every node: nodes
+    /// that are two rolls apart do not reach each other.
+    pub fn also_secret(mut self, secret: impl Into<Secret>) -> Self {
+        self.also_secrets.push(secret.into());
+        self
+    }
+
+    /// [`secret`](Self::secret) of 64 hexadecimal characters (`openssl rand -hex 32`). Better keep it
+    /// in a file or the environment: [`Secret::from_file`], [`Secret::from_env`].
     pub fn shared_secret(mut self, secret: impl AsRef<str>) -> Self {
-        match self.check(secret_of(secret.as_ref())) {
+        let secret =
+            Secret::from_hex(secret).map_err(|error| StartHubError::Admission(error.to_string()));
+        match self.check(secret) {
             Some(secret) => self.secret(secret),
             None => self,
         }
@@ -311,6 +344,7 @@ impl HubBuilder {
             listen: listen.clone(),
             seeds: seeds.clone(),
             admission,
+            also_secrets: self.also_secrets,
             mdns: self.mdns,
             heartbeat: settings.heartbeat,
             frame_limit: path_limits(&settings).frame,
@@ -387,6 +421,12 @@ impl HubBuilder {
     }
 
     fn admit(&self, listen: &[String]) -> Result<Admission, StartHubError> {
+        let has_secret =
+            matches!(self.admission, Some(Admission::Secret(_) | Admission::SecretAndAllow(..)));
+        if !self.also_secrets.is_empty() && !has_secret {
+            let reason = "`also_secret` is tried after the one of `secret`, and there is none";
+            return Err(StartHubError::Admission(reason.to_owned()));
+        }
         if let Some(admission) = &self.admission {
             return Ok(admission.clone());
         }
@@ -511,38 +551,9 @@ fn net_error(error: NetError) -> StartHubError {
     }
 }
 
-fn secret_of(text: &str) -> Result<[u8; 32], StartHubError> {
-    let mistake = || {
-        // The text itself is a secret.
-        StartHubError::Admission("the shared secret must be 64 hexadecimal characters".to_owned())
-    };
-    let text = text.as_bytes();
-    if text.len() != 64 {
-        return Err(mistake());
-    }
-    let mut secret = [0; 32];
-    for (byte, pair) in secret.iter_mut().zip(text.chunks(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-            return Err(mistake());
-        };
-        *byte = high << 4 | low;
-    }
-    Ok(secret)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_is_read_from_hexadecimal_text() {
-        let secret = secret_of(&"0aF1".repeat(16)).expect("64 characters");
-        assert_eq!(secret[..4], [0x0a, 0xf1, 0x0a, 0xf1]);
-        assert!(secret_of("0a").is_err());
-        assert!(secret_of(&"xx".repeat(32)).is_err());
-        assert!(secret_of(&"ä".repeat(32)).is_err());
-    }
 
     #[test]
     fn only_loopback_needs_no_admission() {

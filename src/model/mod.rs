@@ -12,6 +12,7 @@ pub mod message;
 pub mod observe;
 pub(crate) mod quota;
 pub mod report;
+pub mod secret;
 pub mod settings;
 pub mod trace;
 pub(crate) mod words;

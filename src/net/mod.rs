@@ -13,6 +13,7 @@ use crate::model::{
     id::{HubName, Incarnation, NodeId, NodeRun},
     member::{Hello, Member},
     message::{BulkHeader, PeerMessage},
+    secret::Secret,
 };
 
 mod addresses;
@@ -46,11 +47,20 @@ pub enum Admission {
     /// Whoever knows the hub's name. For loopback, examples and tests.
     Open,
     /// Whoever holds the same secret of 32 bytes (libp2p's pre-shared key).
-    Secret([u8; 32]),
+    Secret(Secret),
     /// Only these nodes.
     Allow(BTreeSet<NodeId>),
     /// Only these nodes, and only with the secret.
-    SecretAndAllow([u8; 32], BTreeSet<NodeId>),
+    SecretAndAllow(Secret, BTreeSet<NodeId>),
+}
+
+impl Admission {
+    fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Secret(secret) | Self::SecretAndAllow(secret, _) => Some(secret),
+            Self::Open | Self::Allow(_) => None,
+        }
+    }
 }
 
 /// What a transport is started with.
@@ -68,6 +78,9 @@ pub struct NetConfig {
     pub seeds: Vec<String>,
     /// Who may join.
     pub admission: Admission,
+    /// Secrets that are tried besides the admission's own where that one is not taken; none without
+    /// one.
+    pub also_secrets: Vec<Secret>,
     /// Whether nodes of the same LAN are looked for.
     pub mdns: bool,
     /// The heartbeat, from which backoff and handshake deadlines are taken.
@@ -79,6 +92,12 @@ pub struct NetConfig {
 }
 
 impl NetConfig {
+    /// The secrets to dial with, in order. Who dials in must hold the first.
+    fn secrets(&self) -> Vec<Secret> {
+        let first = self.admission.secret().into_iter();
+        first.flat_map(|first| std::iter::once(first).chain(&self.also_secrets)).cloned().collect()
+    }
+
     /// How long a dial, a Hello and other answers of a peer's network may take.
     fn answer_deadline(&self) -> Duration {
         (self.heartbeat * 5).clamp(Duration::from_secs(2), Duration::from_secs(10))

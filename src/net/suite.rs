@@ -26,6 +26,7 @@ use crate::{
         id::{ChildId, HubName, Incarnation, NodeId, NodeName, NodeRun},
         member::{Member, MemberState, ViewId, WIRE_VERSION},
         message::{BulkHeader, MemberWord, PeerMessage},
+        secret::Secret,
     },
     wire::WireError,
 };
@@ -222,6 +223,7 @@ struct Options {
     hub: &'static str,
     version: u16,
     admission: Admission,
+    also_secrets: Vec<Secret>,
     incarnation: Incarnation,
     fenced: Vec<(NodeId, Incarnation)>,
     bulk_limit: usize,
@@ -238,6 +240,7 @@ fn options(rank: usize) -> Options {
         hub: "hub",
         version: WIRE_VERSION,
         admission: Admission::Open,
+        also_secrets: Vec::new(),
         incarnation: Incarnation { started: 1_000, nonce: rank as u64 },
         fenced: Vec::new(),
         bulk_limit: 16 * 1024 * 1024,
@@ -270,6 +273,7 @@ async fn start(transport: &dyn Transport, options: Options) -> Node {
         listen: vec![options.listen.clone().unwrap_or_else(|| transport.listen().to_owned())],
         seeds: options.seeds.clone(),
         admission: options.admission.clone(),
+        also_secrets: options.also_secrets.clone(),
         mdns: false,
         heartbeat: Duration::from_millis(100),
         frame_limit: 1024 * 1024,
@@ -331,6 +335,17 @@ impl Node {
         match self.notable().await {
             NetEvent::Twin { address } => address,
             other => panic!("{other:?} instead of Twin"),
+        }
+    }
+
+    /// Linked, perhaps after dials with a secret that this node does not take.
+    async fn accepted(&mut self) -> NodeRun {
+        loop {
+            match self.notable().await {
+                NetEvent::Linked { hello, .. } => return hello.me.run(),
+                NetEvent::Refused { node: None, .. } => {}
+                other => panic!("{other:?} instead of Linked"),
+            }
         }
     }
 
@@ -411,6 +426,7 @@ both! {
     a_wrong_version_is_refused_with_the_reason_on_both_sides,
     a_wrong_secret_gives_no_link_and_is_told_to_both,
     the_right_secret_gives_a_link,
+    a_secret_is_changed_in_three_rolls,
     a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides,
     a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one,
     a_new_run_is_refused_while_the_old_one_answers,
@@ -561,9 +577,9 @@ async fn a_wrong_version_is_refused_with_the_reason_on_both_sides(transport: &dy
 
 async fn a_wrong_secret_gives_no_link_and_is_told_to_both(transport: &dyn Transport) {
     let mut of_one = options(0);
-    of_one.admission = Admission::Secret([1; 32]);
+    of_one.admission = Admission::Secret([1; 32].into());
     let mut one = start(transport, of_one).await;
-    for admission in [Admission::Secret([2; 32]), Admission::Open] {
+    for admission in [Admission::Secret([2; 32].into()), Admission::Open] {
         let mut of_dialler = options(1);
         of_dialler.admission = admission;
         let mut dialler = start(transport, of_dialler).await;
@@ -584,10 +600,40 @@ async fn a_wrong_secret_gives_no_link_and_is_told_to_both(transport: &dyn Transp
     one.stop().await;
 }
 
+async fn a_secret_is_changed_in_three_rolls(transport: &dyn Transport) {
+    let [old, new] = [1, 2].map(|byte| Secret::new([byte; 32]));
+    let steps = [vec![&old], vec![&old, &new], vec![&new, &old], vec![&new]];
+    let with = |rank, secrets: &[&Secret]| {
+        let mut options = options(rank);
+        options.admission = Admission::Secret(secrets[0].clone());
+        options.also_secrets = secrets[1..].iter().map(|secret| (*secret).clone()).collect();
+        options
+    };
+    // While a roll is under way, nodes before it and after it must reach each other, whoever dials.
+    for pair in steps.windows(2) {
+        for (first, second) in [(0, 1), (1, 0)] {
+            let mut one = start(transport, with(0, &pair[first])).await;
+            let mut other = start(transport, with(1, &pair[second])).await;
+            one.connect(&other);
+            assert_eq!(one.linked().await, other.run());
+            assert_eq!(other.accepted().await, one.run());
+            one.stop().await;
+            other.stop().await;
+        }
+    }
+    // A roll that is left out leaves them apart.
+    let one = start(transport, with(0, &steps[1])).await;
+    let mut other = start(transport, with(1, &steps[3])).await;
+    other.connect(&one);
+    assert!(other.refused().await.contains("secret"));
+    one.stop().await;
+    other.stop().await;
+}
+
 async fn the_right_secret_gives_a_link(transport: &dyn Transport) {
     let (mut of_low, mut of_high) = (options(0), options(1));
-    of_low.admission = Admission::Secret([5; 32]);
-    of_high.admission = Admission::SecretAndAllow([5; 32], BTreeSet::from([id_of(&of_low)]));
+    of_low.admission = Admission::Secret([5; 32].into());
+    of_high.admission = Admission::SecretAndAllow([5; 32].into(), BTreeSet::from([id_of(&of_low)]));
     let mut low = start(transport, of_low).await;
     let mut high = start(transport, of_high).await;
     high.connect(&low);
@@ -1198,7 +1244,7 @@ impl Drop for Flood {
 async fn silent_connections_lock_nobody_out() {
     let with_secret = |rank| {
         let mut options = options(rank);
-        options.admission = Admission::Secret([5; 32]);
+        options.admission = Admission::Secret([5; 32].into());
         options
     };
     let mut node = start(&OverLibp2p::new(), with_secret(0)).await;
@@ -1225,6 +1271,7 @@ async fn an_address_that_is_taken_is_named_in_the_error() {
             listen: vec![node.address.clone()],
             seeds: Vec::new(),
             admission: Admission::Open,
+            also_secrets: Vec::new(),
             mdns: false,
             heartbeat: Duration::from_millis(100),
             frame_limit: 1,
@@ -1245,6 +1292,7 @@ fn config(listen: &[String]) -> NetConfig {
         listen: listen.to_vec(),
         seeds: Vec::new(),
         admission: Admission::Open,
+        also_secrets: Vec::new(),
         mdns: false,
         heartbeat: Duration::from_millis(100),
         frame_limit: 1,

@@ -156,13 +156,19 @@ impl Shared {
     ) -> Self {
         let Start { me, version, config, events, data } = start;
         let deadline = config.answer_deadline();
+        // Each secret has the whole time.
+        let tries = u32::try_from(config.secrets().len()).unwrap_or(u32::MAX).max(1);
         let announcement = watch::Sender::new(None);
         let stop = CancellationToken::new();
         let teller = Arc::new(Teller::new(events.clone(), stop.clone()));
         let means = Means {
             me,
             peers: Arc::new(Peers::new()),
-            dialler: Arc::new(Dialler::new(Arc::clone(&carrier), Arc::clone(&teller), deadline)),
+            dialler: Arc::new(Dialler::new(
+                Arc::clone(&carrier),
+                Arc::clone(&teller),
+                deadline * tries,
+            )),
             greeter: Arc::new(Greeter {
                 me,
                 version,

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::wire::Wire;
 use crate::{
-    model::id::NodeId,
+    model::{id::NodeId, secret::Secret},
     net::{
         NetError,
         carrier::{CarrierEvent, Connection, DialFailure, Ears},
@@ -41,7 +41,8 @@ struct BoardState {
 struct Listener {
     node: NodeId,
     life: u64,
-    secret: Option<[u8; 32]>,
+    /// What who dials must hold.
+    secret: Option<Secret>,
     events: Option<mpsc::Sender<CarrierEvent>>,
 }
 
@@ -50,11 +51,11 @@ const DIFFERENT: &str = "no secure channel could be agreed: the secrets differ, 
                          of a hub";
 
 /// One start of a node on a switchboard.
-#[derive(Clone, Copy)]
 pub(super) struct Life {
     pub(super) node: NodeId,
     number: u64,
-    secret: Option<[u8; 32]>,
+    /// What it dials with, in order.
+    secrets: Vec<Secret>,
 }
 
 /// What one attempt to dial found.
@@ -152,7 +153,7 @@ impl Board {
     pub(super) fn begin(
         &self,
         node: NodeId,
-        secret: Option<[u8; 32]>,
+        secrets: Vec<Secret>,
         ports: &[u64],
         ears: &Ears,
     ) -> Result<Life, usize> {
@@ -169,8 +170,8 @@ impl Board {
                     }
                     return Err(index);
                 }
-                let listener =
-                    Listener { node, life: number, secret, events: Some(ears.events.clone()) };
+                let (secret, events) = (secrets.first().cloned(), Some(ears.events.clone()));
+                let listener = Listener { node, life: number, secret, events };
                 state.listeners.insert(port, listener);
                 taken.push(port);
             }
@@ -178,12 +179,12 @@ impl Board {
                 ears.addresses.listens(format!("/memory/{port}"));
             }
             state.live.insert(number, node);
-            Ok(Life { node, number, secret })
+            Ok(Life { node, number, secrets })
         })
     }
 
     /// Ends a life: it listens no more, and its ends of connections are closed.
-    pub(super) fn end(&self, life: Life) {
+    pub(super) fn end(&self, life: &Life) {
         self.change(|state| {
             state.live.remove(&life.number);
             for listener in state.listeners.values_mut().filter(|one| one.life == life.number) {
@@ -196,7 +197,7 @@ impl Board {
     /// Tries to connect a life to whoever listens on a port.
     pub(super) fn attempt(
         &self,
-        life: Life,
+        life: &Life,
         node: Option<NodeId>,
         address: &str,
         port: u64,
@@ -226,7 +227,11 @@ impl Board {
         let Some(events) = listener.events.clone() else {
             return Attempt::Failed(DialFailure::Refused);
         };
-        if listener.secret != life.secret {
+        let agrees = match &listener.secret {
+            Some(secret) => life.secrets.contains(secret),
+            None => life.secrets.is_empty(),
+        };
+        if !agrees {
             let reason = DIFFERENT.to_owned();
             let _ = events.try_send(CarrierEvent::Rejected { from: "/memory".to_owned(), reason });
             return Attempt::Failed(DialFailure::Insecure("the secrets differ".to_owned()));
@@ -258,7 +263,7 @@ pub(super) fn port(address: &str) -> Result<u64, String> {
 pub(super) fn listen(
     board: &Board,
     node: NodeId,
-    secret: Option<[u8; 32]>,
+    secrets: Vec<Secret>,
     addresses: &[String],
     ears: &Ears,
 ) -> Result<Life, NetError> {
@@ -272,7 +277,7 @@ pub(super) fn listen(
     if ports.is_empty() {
         ports.push(0);
     }
-    board.begin(node, secret, &ports, ears).map_err(|index| NetError::Listen {
+    board.begin(node, secrets, &ports, ears).map_err(|index| NetError::Listen {
         address: addresses.get(index).cloned().unwrap_or_default(),
         reason: "the address is in use".to_owned(),
     })

@@ -36,7 +36,7 @@ impl Carrier for Dialler {
             let mut is_held = false;
             for address in &addresses {
                 let attempt = match port(address) {
-                    Ok(port) => self.board.attempt(self.life, node, address, port),
+                    Ok(port) => self.board.attempt(&self.life, node, address, port),
                     Err(reason) => Attempt::Failed(DialFailure::Unreachable(reason)),
                 };
                 match attempt {
@@ -59,6 +59,6 @@ impl Carrier for Dialler {
     }
 
     async fn stop(&self) {
-        self.board.end(self.life);
+        self.board.end(&self.life);
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use self::{board::Board, dialler::Dialler};
 use super::{
-    Admission, DataPlane, NetConfig, NetError, NetEvent, Network,
+    DataPlane, NetConfig, NetError, NetEvent, Network,
     carrier::{Carrier, Ears},
     p2p, thread,
 };
@@ -132,16 +132,12 @@ fn listen(
     config: &NetConfig,
     ears: &Ears,
 ) -> Result<Arc<dyn Carrier>, NetError> {
-    let secret = match config.admission {
-        Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
-        Admission::Open | Admission::Allow(_) => None,
-    };
     for address in &config.seeds {
         check_seed(address).map_err(|reason| {
             let address = address.clone();
             NetError::Address { address, reason }
         })?;
     }
-    let life = board::listen(&board, me, secret, &config.listen, ears)?;
+    let life = board::listen(&board, me, config.secrets(), &config.listen, ears)?;
     Ok(Arc::new(Dialler::new(board, life)))
 }

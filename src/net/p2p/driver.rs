@@ -45,7 +45,7 @@ use super::{
 use crate::{
     model::{address::ip_of, id::NodeId},
     net::{
-        Admission, NetConfig, NetError,
+        NetConfig, NetError,
         addresses::Addresses,
         carrier::{Carrier, CarrierEvent, Connection, DialFailure, Ears},
     },
@@ -152,14 +152,10 @@ pub(super) async fn start(
 ) -> Result<Arc<dyn Carrier>, NetError> {
     let deadline = config.answer_deadline();
     let keys = key_pair(&config.secret_key);
-    let secret = match config.admission {
-        Admission::Secret(secret) | Admission::SecretAndAllow(secret, _) => Some(secret),
-        Admission::Open | Admission::Allow(_) => None,
-    };
     let meter = Meter::new();
     let reading = meter.reading();
     let inbound = Inbound::new();
-    let transport = transport(&meter, &keys, secret, inbound.clone(), deadline)?;
+    let transport = transport(&meter, &keys, &config.secrets(), inbound.clone(), deadline)?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));

@@ -20,6 +20,7 @@ mod meter;
 mod resolver;
 mod same_key;
 mod transport;
+mod trying;
 
 pub(super) use resolver::Resolver;
 

@@ -25,47 +25,57 @@ use super::{
     inbound::{Inbound, Placed},
     meter::Meter,
     same_key::Multiplexing,
+    trying::Trying,
 };
-use crate::net::{NetError, carrier::DialFailure};
+use crate::{
+    model::secret::Secret,
+    net::{NetError, carrier::DialFailure},
+};
 
-/// TCP, the pre-shared key if there is one, Noise and Yamux. Whoever connects has a place of
-/// `inbound` until it is secured.
+/// TCP, the pre-shared key if there is one, Noise and Yamux. Whoever connects must hold the first of
+/// the secrets, and has a place of `inbound` until it is secured.
 pub(super) fn transport(
     meter: &Meter,
     keys: &Keypair,
-    secret: Option<[u8; 32]>,
+    secrets: &[Secret],
     inbound: Inbound,
     deadline: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let tcp = TransportTimeout::new(tcp, deadline / 2);
-    let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
     let me = keys.public().to_peer_id();
     let mut run = [0; 16];
     getrandom::fill(&mut run).map_err(|error| failed(&error))?;
-    let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
-    let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(secret)));
-    let waiting = inbound.clone();
-    let shielded = tcp.and_then(move |socket, point| async move {
-        let Some(secret) = secret else {
-            return Ok::<_, Unshielded>(Either::Right(socket));
-        };
-        let socket = secret.handshake(socket).await?;
-        if let ConnectedPoint::Listener { send_back_addr, .. } = point {
-            waiting.spoke(&send_back_addr);
-        }
-        Ok(Either::Left(socket))
-    });
-    let secured = shielded
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex_ext(move |peer, _| Multiplexing::new(*peer == me, run))
-        .timeout(deadline * 4 / 5);
-    // TCP has given up well before that: what is out of time was accepted and not agreed on.
-    let secured = Transport::map_err(secured, |error| match &error {
-        TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
-        error => Unsecured(cause(error)),
-    });
-    Ok(meter.boxed(Placed::new(secured, inbound)))
+    let secured = |secret: Option<&Secret>| {
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let tcp = TransportTimeout::new(tcp, deadline / 2);
+        let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
+        let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
+        let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(*secret.bytes())));
+        let waiting = inbound.clone();
+        let shielded = tcp.and_then(move |socket, point| async move {
+            let Some(secret) = secret else {
+                return Ok::<_, Unshielded>(Either::Right(socket));
+            };
+            let socket = secret.handshake(socket).await?;
+            if let ConnectedPoint::Listener { send_back_addr, .. } = point {
+                waiting.spoke(&send_back_addr);
+            }
+            Ok(Either::Left(socket))
+        });
+        let secured = shielded
+            .upgrade(upgrade::Version::V1Lazy)
+            .authenticate(noise)
+            .multiplex_ext(move |peer, _| Multiplexing::new(*peer == me, run))
+            .timeout(deadline * 4 / 5);
+        // TCP has given up well before that: what is out of time was accepted and not agreed on.
+        Ok::<_, NetError>(Transport::map_err(secured, |error| match &error {
+            TransportTimeoutError::Timeout => Unsecured(DialFailure::Silent),
+            error => Unsecured(cause(error)),
+        }))
+    };
+    let first = secured(secrets.first())?;
+    let others: Result<Vec<_>, NetError> =
+        secrets.iter().skip(1).map(|secret| secured(Some(secret))).collect();
+    let trying = Trying::new(first, others?);
+    Ok(meter.boxed(Placed::new(trying, inbound.clone())))
 }

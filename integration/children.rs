@@ -195,12 +195,46 @@ fn a_wrong_setting_or_address_is_named() {
         let error = tcp("a").settings(Settings { mailbox: 0, ..settings() }).start().await;
         let error = error.expect_err("no place for a message").to_string();
         assert!(error.contains("mailbox is 0"), "{error}");
-        let error = builder("test", "a").listen("localhost:80").start().await;
-        let error = error.expect_err("no multiaddr").to_string();
-        assert!(error.contains("localhost:80"), "{error}");
+        let error = builder("test", "a").listen("localhost").start().await;
+        let error = error.expect_err("no port").to_string();
+        assert!(error.contains("localhost") && error.contains("port"), "{error}");
+        let error = builder("test", "a").advertise("0.0.0.0:4001").start().await;
+        let error = error.expect_err("it leads nowhere").to_string();
+        let named = error.contains("/ip4/0.0.0.0/tcp/4001") && error.contains("all interfaces");
+        assert!(named, "{error}");
         let error = builder("test", "a").listen("/ip4/0.0.0.0/tcp/0").start().await;
         let error = error.expect_err("nothing says who may join").to_string();
         assert!(error.contains("secret"), "{error}");
+    });
+}
+
+#[test]
+fn a_seed_may_be_a_name() {
+    run(async {
+        let first = tcp("a").start().await.expect("it starts");
+        let port = first.addresses()[0].rsplit('/').next().expect("a port").to_owned();
+        let seed = format!("localhost:{port}");
+        let second = tcp("b").seed(seed).start().await.expect("it starts");
+        eventually("both are in", async || first.nodes().await.len() == 2).await;
+        stop(vec![first, second]).await;
+    });
+}
+
+#[test]
+fn nodes_with_one_name_for_all_of_them_become_one_cluster() {
+    run(async {
+        let network = MemoryNetwork::new();
+        // For the first of them its own address comes first, for the last there are others before.
+        network.name("all", [1, 2, 3].map(|n| format!("/memory/{n}")));
+        let mut hubs = Vec::new();
+        for n in 1..=3 {
+            let hub = builder("test", &format!("n{n}")).memory(&network).seed("/memory/all");
+            hubs.push(hub.listen(format!("/memory/{n}")).start().await.expect("it starts"));
+        }
+        for hub in &hubs {
+            eventually("all are in", async || hub.nodes().await.len() == 3).await;
+        }
+        stop(hubs).await;
     });
 }
 

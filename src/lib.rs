@@ -104,7 +104,7 @@ pub use crate::{
         trace::TracePropagator,
     },
     model::{
-        address::Endpoint,
+        address::{Endpoint, SeedOutcome},
         child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},

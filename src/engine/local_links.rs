@@ -1,7 +1,7 @@
 //! Addresses on loopback are told over links on loopback alone: elsewhere they lead to another
 //! node, or to nobody.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::model::{
     id::{NodeId, NodeRun},
@@ -12,29 +12,31 @@ use crate::model::{
 /// The peers whose links are on loopback, or inside the process.
 #[derive(Debug, Default)]
 pub(crate) struct LocalLinks {
-    local: BTreeSet<NodeRun>,
+    local: BTreeMap<NodeId, NodeRun>,
 }
 
 impl LocalLinks {
     /// A link stands.
     pub(crate) fn linked(&mut self, run: NodeRun, local: bool) {
         if local {
-            self.local.insert(run);
+            self.local.insert(run.node, run);
         } else {
-            self.local.remove(&run);
+            self.local.remove(&run.node);
         }
     }
 
     /// The link of that run broke.
     pub(crate) fn unlinked(&mut self, run: NodeRun) {
-        self.local.remove(&run);
+        // Another run of the node may have one by now.
+        if self.local.get(&run.node) == Some(&run) {
+            self.local.remove(&run.node);
+        }
     }
 
     /// The word as it may be told to this node. Every word about members passes here.
     pub(crate) fn told(&self, to: NodeId, mut message: PeerMessage) -> PeerMessage {
-        let is_local = self.local.iter().any(|run| run.node == to);
         let told = match &mut message {
-            PeerMessage::Member(word) if !is_local => Some(word),
+            PeerMessage::Member(word) if !self.local.contains_key(&to) => Some(word),
             // Who hears it in the end has no link to this node.
             PeerMessage::Relay { message, .. } => match &mut **message {
                 PeerMessage::Member(word) => Some(word),

@@ -36,7 +36,7 @@ use crate::{
     },
     error::StartHubError,
     model::{
-        address::{Endpoint, check_advertised as reachable, is_loopback, is_memory},
+        address::{Endpoint, check_advertised, check_dialled, is_loopback, is_memory},
         frame::PathWord,
         id::{HubName, Incarnation, NodeName},
         secret::Secret,
@@ -412,11 +412,14 @@ impl HubBuilder {
         let is_memory = self.memory.is_some();
         let check: Check = if is_memory { memory::check_address } else { p2p::check_address };
         let check_seed: Check = if is_memory { memory::check_seed } else { p2p::check_seed };
-        let check_advertised = |address: &str| check(address).and_then(|()| reachable(address));
         Ok(Places {
             listen: checked(&self.listen, check)?,
-            advertise: checked(&self.advertise, check_advertised)?,
-            seeds: checked(&self.seeds, check_seed)?,
+            advertise: checked(&self.advertise, |address| {
+                check(address).and_then(|()| check_advertised(address))
+            })?,
+            seeds: checked(&self.seeds, |seed| {
+                check_seed(seed).and_then(|()| check_dialled(seed))
+            })?,
         })
     }
 
@@ -583,6 +586,7 @@ mod tests {
             (hub().listen("/ip4/1.2.3.4/udp/1"), "/ip4/1.2.3.4/udp/1", "/tcp/"),
             (hub().listen("_hub._tcp.test"), "_hub._tcp.test", "multiaddr"),
             (hub().seed("10.0.0.300:4001"), "10.0.0.300:4001", "neither"),
+            (hub().seed("0.0.0.0:4001"), "/ip4/0.0.0.0/tcp/4001", "all interfaces"),
             (hub().advertise("0.0.0.0:4001"), "/ip4/0.0.0.0/tcp/4001", "all interfaces"),
             (hub().advertise("[::]:4001"), "/ip6/::/tcp/4001", "all interfaces"),
             (hub().advertise("10.0.0.1:0"), "/ip4/10.0.0.1/tcp/0", "port 0"),

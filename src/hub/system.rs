@@ -137,8 +137,11 @@ impl HubSystem {
                 Event::Unlinked { run }
             }
             NetEvent::Refused { node, address, reason } => {
-                let peer = node.map(|node| node.to_string()).or(address).unwrap_or_default();
-                tracing::warn!(%peer, %reason, "a peer was not admitted");
+                // A stranger has no name but its address.
+                let reason = match (node, address) {
+                    (None, Some(address)) => format!("{address}: {reason}"),
+                    _ => reason,
+                };
                 self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
                 return None;
             }

@@ -215,21 +215,33 @@ pub(crate) fn is_memory(address: &str) -> bool {
     address == "/memory" || address.starts_with("/memory/")
 }
 
-/// Checks that others can dial an address that a node wants to be told of.
+/// Checks that an address that a node advertises leads to it.
 ///
 /// # Errors
-/// Why nobody can.
+/// Why it does not.
 pub(crate) fn check_advertised(address: &str) -> Result<(), String> {
     if is_service(address) {
         return Err("an SRV record names many nodes; advertise the address of this one".to_owned());
     }
+    check_dialled(address)
+}
+
+/// Checks that an address leads somewhere.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn check_dialled(address: &str) -> Result<(), String> {
     if is_wildcard(address) {
-        return Err("it stands for all interfaces and leads others nowhere; advertise an address \
-                    at which this node can be dialled"
-            .to_owned());
+        return Err(
+            "it stands for all interfaces of a machine and leads nobody there; an address \
+                    that can be dialled is expected"
+                .to_owned(),
+        );
     }
     if matches!(parts(address), Some((_, _, Some(0)))) {
-        return Err("nobody can dial port 0; advertise the port that leads to this node".to_owned());
+        return Err(
+            "nobody can dial port 0; the port on which the node listens is expected".to_owned()
+        );
     }
     Ok(())
 }

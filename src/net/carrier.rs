@@ -113,8 +113,15 @@ impl std::fmt::Display for DialFailure {
             Self::Refused => f.write_str("refused by the host"),
             Self::Itself => f.write_str("it is this node itself"),
             Self::Twin => f.write_str("it is another process with this node's own key"),
-            Self::Insecure(error) => write!(f, "no secure channel: {error}"),
-            Self::Silent => f.write_str("accepted, and then no secure channel"),
+            Self::Insecure(error) => write!(
+                f,
+                "no secure channel could be agreed: the secrets differ, or it is no node of a hub \
+                 ({error})",
+            ),
+            Self::Silent => f.write_str(
+                "it accepts connections and agrees on no secure channel: the secrets differ, or it \
+                 hangs",
+            ),
             Self::Unreachable(error) => f.write_str(error),
         }
     }
@@ -129,7 +136,7 @@ pub(super) enum CarrierEvent {
         /// Why, in words.
         reason: String,
     },
-    /// Another process with this node's key dialled from there.
+    /// Another process with this node's key dialled from this IP address.
     Twin(String),
     /// A peer has connected.
     Incoming(Connection),

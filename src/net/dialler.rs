@@ -16,6 +16,9 @@ use crate::model::id::NodeId;
 
 /// How many dials may be under way; further ones wait for their turn.
 const PENDING_DIALS: usize = 16;
+/// How many of them may be to addresses of which no node is known: a name with many dead addresses
+/// must not keep this node from its members.
+const PENDING_UNKNOWN: usize = 8;
 /// For how many addresses it is counted how often they came to nothing.
 const COUNTED: usize = 1_024;
 /// So many dials in a row that are accepted and come to nothing are told.
@@ -27,6 +30,7 @@ pub(super) struct Dialler {
     teller: Arc<Teller>,
     deadline: Duration,
     turns: Semaphore,
+    unknown: Semaphore,
     /// How often in a row dials to these addresses were accepted and came to nothing.
     silent: Mutex<BTreeMap<String, u32>>,
 }
@@ -34,7 +38,8 @@ pub(super) struct Dialler {
 impl Dialler {
     pub(super) fn new(carrier: Arc<dyn Carrier>, teller: Arc<Teller>, deadline: Duration) -> Self {
         let turns = Semaphore::new(PENDING_DIALS);
-        Self { carrier, teller, deadline, turns, silent: Mutex::default() }
+        let unknown = Semaphore::new(PENDING_UNKNOWN);
+        Self { carrier, teller, deadline, turns, unknown, silent: Mutex::default() }
     }
 
     /// Dials; one of at most [`PENDING_DIALS`], within the deadline.
@@ -43,6 +48,10 @@ impl Dialler {
         node: Option<NodeId>,
         addresses: Vec<String>,
     ) -> Result<Connection, DialFailure> {
+        let _unknown = match node {
+            Some(_) => None,
+            None => Some(self.unknown.acquire().await),
+        };
         let _turn = self.turns.acquire().await;
         let text = addresses.join(" ");
         let dial = timeout(self.deadline, self.carrier.dial(node, addresses));

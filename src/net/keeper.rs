@@ -188,15 +188,18 @@ impl Keeper {
                 link.outbox.close(CloseWord::Closed(reason), false);
             }
         }
+        if hurry {
+            self.dial_soon();
+        }
+        // Well within the time after which others take this node for dead.
         if doubt
             && let Some(link) = &self.link
-            && !link.outbox.probe(self.means.patience).await
+            && !link.outbox.probe(self.means.patience / 2).await
         {
             let reason = "an address of this node is gone, and the peer does not answer";
             self.close_link(CloseWord::Closed(reason.to_owned()), false).await;
-        }
-        if hurry {
-            self.dial_soon();
+            // The other end does not know, and will not dial.
+            self.next_dial = Instant::now();
         }
     }
 

@@ -160,7 +160,7 @@ pub enum NetEvent {
     },
     /// Another process runs with this node's key. Told once for each address.
     Twin {
-        /// Where it was met: the address that was dialled, or the one it dialled from.
+        /// Where it was met: the address that was dialled, or the IP address it dialled from.
         address: String,
     },
     /// This node's incarnation is fenced at a peer: it must come with a higher one.

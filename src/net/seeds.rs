@@ -27,6 +27,9 @@ use crate::model::{address::SeedOutcome, id::NodeId};
 const SETTLED: Duration = Duration::from_secs(30);
 /// How many addresses of one seed are dialled at a time.
 const AT_A_TIME: usize = 8;
+/// How long a connection that was greeted may take to become a link before a seed is told to be
+/// this node itself.
+const LINKED: Duration = Duration::from_secs(1);
 /// So many errors of addresses are told.
 const ERRORS: usize = 3;
 
@@ -137,8 +140,10 @@ pub(super) async fn seek(links: Links, seed: String) {
     let mut told = None;
     let mut backoff = Backoff::new();
     let mut changes = links.peers().watch();
+    let mut addresses = links.addresses().watch();
     loop {
         changes.mark_unchanged();
+        addresses.mark_unchanged();
         let late = |_| Err("its name was not resolved within the deadline".to_owned());
         let answer = timeout(links.deadline(), links.carrier().resolve(&seed)).await;
         answers.resolved(answer.unwrap_or_else(late));
@@ -160,6 +165,14 @@ pub(super) async fn seek(links: Links, seed: String) {
             take(&mut answers, dials.join_next().await);
         }
         let outcome = answers.outcome(told.as_ref());
+        if outcome == SeedOutcome::Itself {
+            // Who hears that a seed is this node itself may found a cluster. It is told of the
+            // others first, so that it finds theirs.
+            let linked = changes.wait_for(|_| answers.nodes().all(is_linked));
+            let _ = timeout(LINKED, linked).await;
+            // The task of a new link has its turn, and tells of it.
+            tokio::task::yield_now().await;
+        }
         if told.as_ref() != Some(&outcome) {
             tracing::debug!(seed, ?outcome, "the outcome of a seed");
             told = Some(outcome.clone());
@@ -177,6 +190,11 @@ pub(super) async fn seek(links: Links, seed: String) {
         loop {
             tokio::select! {
                 () = sleep_until(due) => break,
+                // Where this node has an address now it may reach others, or be meant itself.
+                Ok(()) = addresses.changed() => {
+                    backoff = Backoff::new();
+                    break;
+                }
                 Ok(()) = changes.changed() => {
                     let is_missed = |node: NodeId| !is_linked(node);
                     if wait == SETTLED && answers.nodes().any(is_missed) {

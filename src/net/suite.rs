@@ -441,6 +441,7 @@ both! {
     a_seed_is_dialled_until_it_answers_and_again_after_a_break,
     a_seed_that_is_this_node_is_told_to_be,
     a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them,
+    a_node_is_told_of_others_before_it_is_told_that_a_seed_is_itself,
     a_name_is_resolved_again_before_each_round,
     a_node_of_a_name_is_dialled_on_while_another_one_has_a_link,
     what_came_of_a_seed_is_told_when_it_changes,
@@ -957,6 +958,25 @@ async fn a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them(
     for node in nodes {
         node.stop().await;
     }
+}
+
+async fn a_node_is_told_of_others_before_it_is_told_that_a_seed_is_itself(
+    transport: &dyn Transport,
+) {
+    transport.point_seed(&[2, 1]);
+    let mut of_first = options(0);
+    of_first.listen = Some(transport.place(1));
+    let first = start(transport, of_first).await;
+    let mut of_node = options(1);
+    of_node.listen = Some(transport.place(2));
+    of_node.seeds = vec![transport.seed()];
+    let mut node = start(transport, of_node).await;
+    let event = node.next().await;
+    let NetEvent::Linked { hello, .. } = event else { panic!("{event:?} before the link") };
+    assert_eq!(hello.me.run(), first.run());
+    assert_eq!(node.outcome().await, SeedOutcome::Itself);
+    first.stop().await;
+    node.stop().await;
 }
 
 async fn a_name_is_resolved_again_before_each_round(transport: &dyn Transport) {

@@ -274,7 +274,8 @@ impl Shared {
 }
 
 /// Tells where this node can be reached, at once and whenever it changes. When an address is gone,
-/// so are the connections that came by it, and nobody says so: all links are asked then.
+/// so are the connections that came by it, and nobody says so: all links are asked then. When there
+/// is a new one, whoever could not be reached before is dialled at once.
 async fn tell_addresses(links: Links) {
     let mut changes = links.addresses().watch();
     let mut before = Vec::new();
@@ -282,10 +283,16 @@ async fn tell_addresses(links: Links) {
         let known = changes.borrow_and_update().clone();
         let (listening, told) = (known.listening(), known.told());
         let is_gone = before.iter().any(|address| !listening.contains(address));
+        let is_new = listening.iter().any(|address| !before.contains(address));
         before.clone_from(&listening);
         links.teller().tell(NetEvent::Addresses { listening, told }).await;
-        if is_gone {
-            links.peers().all().iter().for_each(|peer| peer.doubt());
+        for peer in links.peers().all() {
+            if is_gone {
+                peer.doubt();
+            }
+            if is_new {
+                peer.hurry();
+            }
         }
         if changes.changed().await.is_err() {
             return;

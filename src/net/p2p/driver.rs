@@ -402,7 +402,7 @@ impl Driver {
     fn rejected(&self, from: &Multiaddr, error: &ListenError) {
         let ip = ip_of(&from.to_string()).map_or_else(|| from.to_string(), |ip| ip.to_string());
         match rejection(error) {
-            Some(DialFailure::Twin) => self.tell(CarrierEvent::Twin(from.to_string())),
+            Some(DialFailure::Twin) => self.tell(CarrierEvent::Twin(ip)),
             Some(DialFailure::Insecure(_)) => {
                 let reason = INSECURE.to_owned();
                 self.tell(CarrierEvent::Rejected { from: ip, reason });

@@ -126,6 +126,28 @@ fn calls_and_a_move_go_by_a_third_member_while_a_link_swallows_everything() {
 }
 
 #[test]
+fn calls_go_on_both_ways_while_one_direction_of_a_link_is_swallowed() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let hubs = Net::Memory(network.clone()).cluster(3).await;
+        child_on(&hubs, 0, "a").await;
+        child_on(&hubs, 1, "b").await;
+        let mut load = Load::new();
+        for _ in 0..2 {
+            load.add(hubs[1].child("a"));
+            load.add(hubs[0].child("b"));
+        }
+        load.goes_on("calls are answered", 100).await;
+        network.cut_one_way(hubs[0].node_id(), hubs[1].node_id());
+        load.goes_on("calls are answered without that direction", 500).await;
+        network.heal_all();
+        load.goes_on("calls are answered after the heal", 500).await;
+        load.end().await;
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn a_link_that_breaks_again_and_again_loses_doubles_and_reorders_nothing() {
     run(async {
         let network = MemoryNetwork::new();

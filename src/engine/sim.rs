@@ -67,6 +67,8 @@ struct Node {
     routes: BTreeMap<ChildId, Route>,
     /// By whom states for others go.
     paths: BTreeMap<NodeRun, NodeRun>,
+    /// How often it was told to send by another one.
+    detours: usize,
     seeking: BTreeSet<ChildId>,
     alive: bool,
     paused_until: Option<Instant>,
@@ -237,6 +239,7 @@ impl World {
             runtime: Runtime::default(),
             routes: BTreeMap::new(),
             paths: BTreeMap::new(),
+            detours: 0,
             seeking: BTreeSet::new(),
             alive: true,
             paused_until: None,
@@ -547,6 +550,7 @@ impl World {
             }
             Effect::Path { to, by: Some(by) } => {
                 self.nodes[index].paths.insert(to, by);
+                self.nodes[index].detours += 1;
                 self.check_paths(index);
             }
             Effect::Gone { .. } | Effect::Members { .. } | Effect::Emit(_) => {}
@@ -1113,6 +1117,22 @@ fn children_whose_link_to_their_place_is_broken_wait_for_it_and_then_go_at_once(
             for (child, attempts) in &node.attempts {
                 assert!(attempts.len() <= 3, "seed {seed}: {child} {attempts:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn nobody_takes_a_detour_while_all_links_work_and_a_dead_member_costs_few_tries() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 5, 10);
+        world.join();
+        world.run_for(10 * SECOND);
+        assert!(world.nodes.iter().all(|node| node.detours == 0), "seed {seed}");
+        world.crash(1);
+        world.run_for(10 * SECOND);
+        for node in world.nodes.iter().filter(|node| node.alive) {
+            assert!(node.paths.is_empty(), "seed {seed}: a path to nobody");
+            assert!(node.detours <= 8, "seed {seed}: {} tries by four others", node.detours);
         }
     }
 }

@@ -435,8 +435,8 @@ impl<P: Payload> Door<P> {
     /// A path to this peer, or of its lanes, is over.
     pub(crate) fn unlinked(&mut self, side: Side, run: NodeRun, path: u64) {
         match side {
-            Side::Calls if self.lane.goes_by(run, path) => self.lane.unlinked(run, path),
-            Side::Answers if self.gate.comes_by(run, path) => self.gate.unlinked(run, path),
+            Side::Calls if self.lane.goes_by(run, path) => self.lane.unlinked(run),
+            Side::Answers if self.gate.comes_by(run, path) => self.gate.unlinked(run),
             _ => return,
         }
         self.ready.remove(&(side, run));
@@ -533,12 +533,10 @@ impl<P: Payload> Door<P> {
     ) -> bool {
         let more = match side {
             Side::Calls if self.lane.goes_by(to, path) => {
-                self.lane.write(now, &self.child, (to, path), &mut budget, out)
+                self.lane.write(now, &self.child, to, &mut budget, out)
             }
-            Side::Answers if self.gate.comes_by(to, path) => {
-                self.gate.write((to, path), &mut budget, out)
-            }
-            // It is ready for another path, where it will be asked.
+            Side::Answers if self.gate.comes_by(to, path) => self.gate.write(to, &mut budget, out),
+            // Another thread has gone over to another path since, where it will be asked.
             _ => return false,
         };
         if !more {

@@ -654,7 +654,7 @@ impl<P: Payload> Gate<P> {
         if self.paths.get(&run).is_some_and(|known| *known >= path) {
             return;
         }
-        self.lose(run);
+        self.unlinked(run);
         self.paths.insert(run, path);
         // The node's last run has ended and sends nothing again.
         self.forget_lanes(|at, _| at.node == run.node && at != run);
@@ -669,15 +669,8 @@ impl<P: Payload> Gate<P> {
         }
     }
 
-    /// This path is over.
-    pub(crate) fn unlinked(&mut self, run: NodeRun, path: u64) {
-        if self.comes_by(run, path) {
-            self.lose(run);
-        }
-    }
-
-    /// The sessions of this run are over, as the path is on which they were opened.
-    fn lose(&mut self, run: NodeRun) {
+    /// The path of this run is over, and its sessions with it.
+    pub(crate) fn unlinked(&mut self, run: NodeRun) {
         if self.paths.remove(&run).is_none() {
             return;
         }
@@ -700,7 +693,7 @@ impl<P: Payload> Gate<P> {
     /// the same run, as one that only seemed dead does, and send again what was accepted: its marks
     /// are kept for [`FORGET_AFTER`], counted from the first that is out after it lost its path.
     pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, left: bool) {
-        self.lose(run);
+        self.unlinked(run);
         let paths = &self.paths;
         self.lanes.retain(|(at, _), lane| {
             if paths.contains_key(at) {
@@ -722,17 +715,13 @@ impl<P: Payload> Gate<P> {
         std::mem::take(&mut self.news)
     }
 
-    /// Writes what this run is to be told, if its lanes come by this path. Tells whether there is
-    /// more.
+    /// Writes what this run is to be told. Tells whether there is more.
     pub(crate) fn write(
         &mut self,
-        (to, path): (NodeRun, u64),
+        to: NodeRun,
         budget: &mut usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
-        if !self.comes_by(to, path) {
-            return false;
-        }
         for ((_, id), lane) in self.lanes.range_mut((to, LaneId(0))..=(to, LaneId(u64::MAX))) {
             let id = *id;
             if let Some(upto) = lane.owed.take() {

@@ -267,19 +267,12 @@ impl<P: Payload> Lane<P> {
         if self.paths.get(&run).is_some_and(|known| *known >= path) {
             return;
         }
-        self.lose(run);
+        self.unlinked(run);
         self.paths.insert(run, path);
     }
 
-    /// This path is over.
-    pub(crate) fn unlinked(&mut self, run: NodeRun, path: u64) {
-        if self.goes_by(run, path) {
-            self.lose(run);
-        }
-    }
-
-    /// What is on its way to this run is lost, or will be ignored there.
-    fn lose(&mut self, run: NodeRun) {
+    /// The path to this run is over: what is on its way is lost, or will be ignored there.
+    pub(crate) fn unlinked(&mut self, run: NodeRun) {
         if self.paths.remove(&run).is_none() {
             return;
         }
@@ -292,7 +285,7 @@ impl<P: Payload> Lane<P> {
 
     /// This run is out. What it may have had ends here; the rest may take another way.
     pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
-        self.lose(run);
+        self.unlinked(run);
         self.opened_at.remove(&run);
         let owner_gone = self.target.is_some_and(|target| target.owner == run);
         let down = || Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown));
@@ -429,19 +422,15 @@ impl<P: Payload> Lane<P> {
         awaiting.into_iter().chain(held).min().unwrap_or(self.next)
     }
 
-    /// Writes what this run is to have, if this is the path to it. Tells whether there is more.
+    /// Writes what this run is to have. Tells whether there is more.
     pub(crate) fn write(
         &mut self,
         now: Instant,
         child: &ChildId,
-        (to, path): (NodeRun, u64),
+        to: NodeRun,
         budget: &mut usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
-        // Another thread may have gone over to another path since it was asked to write.
-        if !self.goes_by(to, path) {
-            return false;
-        }
         let (lane, session) = (self.id, self.session);
         let mut said = false;
         if self.redated && self.target.is_some_and(|t| t.owner == to) {

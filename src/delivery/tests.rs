@@ -464,3 +464,26 @@ fn an_owner_that_lied_about_the_epoch_is_not_believed_when_it_is_gone() {
         }
     }
 }
+
+#[test]
+fn a_session_ends_with_its_path_and_what_it_brought_is_taken_from_the_next_one() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    link(&mut caller, 2);
+    link(&mut owner, 1);
+    owner.open(epoch(0), &[]);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    carry(&mut caller, now, (1, 2), &mut owner);
+    assert_eq!(owner.queued(), 1);
+    owner.linked(Side::Answers, run_of(1), PATH + 1);
+    assert_eq!(handle(&mut owner, now), None);
+    caller.linked(Side::Calls, run_of(2), PATH + 1);
+    let mut frames = Vec::new();
+    caller.write(now, Side::Calls, (run_of(2), PATH + 1), 10_000, &mut |f| frames.push(f));
+    for frame in frames {
+        owner.frame(now, (run_of(1), PATH + 1), frame).expect("the protocol is kept");
+    }
+    assert_eq!(handle(&mut owner, now), Some(1));
+    assert_eq!(handle(&mut owner, now), None);
+}

@@ -332,6 +332,12 @@ impl Engine {
                 Timer::Settle => {
                     let is_told = self.settle.tick(core, !self.rolls.is_idle());
                     self.rolls.repeat(core);
+                    // A newcomer that hears nothing of all others had better doubt itself.
+                    if self.membership.is_proven() {
+                        for run in self.settle.overdue(&self.core) {
+                            self.membership.is_mute(self.core.now, run);
+                        }
+                    }
                     if let Some(reason) = self.waits_for().filter(|_| is_told) {
                         tracing::warn!(node = %self.core.me.node, reason, "the cluster is not settled");
                         self.core.emit(HubEvent::Unsettled { reason });
@@ -387,6 +393,7 @@ impl Engine {
             PeerMessage::Sync(SyncWord::In { view, adopted, echo, version, wanted, kinds }) => {
                 core.learn_kinds(from, kinds);
                 self.sync.expect(now, from, version, &core.registry);
+                self.membership.is_not_mute(from);
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
             }
             PeerMessage::Sync(word) => {

@@ -20,6 +20,10 @@ use crate::model::{
 /// After how many suspicion windows it is told that a view is not settled; and again each time.
 const TOLD_WINDOWS: u32 = 3;
 
+/// For how many suspicion windows a member may heartbeat and not say In. It is said at every
+/// heartbeat, so this is patience with words that get lost.
+const MUTE_WINDOWS: u32 = 2;
+
 /// What a member said last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said {
@@ -109,6 +113,14 @@ impl Settle {
             (core.registry.watermark(run) < said.version).then_some(Missing::Log(run.node))
         };
         others(core).filter_map(missing).collect()
+    }
+
+    /// Members that have not said In for this view, though it was adopted long ago.
+    pub(crate) fn overdue(&self, core: &Core) -> Vec<NodeRun> {
+        if self.waited(core) < core.config.settings.suspicion_window() * MUTE_WINDOWS {
+            return Vec::new();
+        }
+        others(core).filter(|run| !self.is_in(core, *run)).collect()
     }
 
     /// For how long the view has not been settled.

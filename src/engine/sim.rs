@@ -145,6 +145,8 @@ struct World {
     newer: BTreeSet<usize>,
     /// Nodes that have not registered the kind.
     kindless: BTreeSet<usize>,
+    /// Nodes whose engine says nothing but that it lives.
+    mute: BTreeSet<usize>,
     /// Let all freezes fail, and with this.
     unfreezable: Option<FreezeFailure>,
 }
@@ -189,6 +191,7 @@ impl World {
             unfreezable: None,
             kindless: BTreeSet::new(),
             newer: BTreeSet::new(),
+            mute: BTreeSet::new(),
         };
         for _ in 0..nodes {
             world.join();
@@ -467,6 +470,9 @@ impl World {
             Effect::Send { to, mut message } | Effect::Probe { to, mut message } => {
                 if let Some(lie) = self.nodes[index].lie {
                     lie(&mut message);
+                }
+                if self.mute.contains(&index) && !matches!(message, PeerMessage::Member(_)) {
+                    return;
                 }
                 let Some(to) = self.index_of(to) else { return };
                 let Some(link) = self.links.get(&Self::pair(index, to)).copied() else { return };
@@ -1068,6 +1074,32 @@ fn a_newcomer_has_the_registry_at_once() {
         // Less than the digests would need that find what was not sent.
         world.run_for(Duration::from_millis(200));
         assert!(world.nodes[joiner].engine.is_settled(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_member_that_says_nothing_but_that_it_lives_holds_the_others_up_for_two_windows_at_most() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 12);
+        world.calm = false;
+        // It is taken in, and never says that it is: from then on it holds the others up.
+        world.mute.insert(3);
+        world.join();
+        let (mut unsettled, mut longest) = (Duration::ZERO, Duration::ZERO);
+        let step = Duration::from_millis(50);
+        for _ in 0..600 {
+            world.run_for(step);
+            let settled = (0..3).all(|index| world.nodes[index].engine.is_settled());
+            unsettled = if settled { Duration::ZERO } else { unsettled + step };
+            longest = longest.max(unsettled);
+        }
+        // Windows of 600 ms, and a heartbeat each until it is looked at by all, voted on, and taken in
+        // again by all.
+        assert!(longest > Duration::ZERO, "seed {seed}: it was never in");
+        assert!(longest <= Duration::from_millis(1_800), "seed {seed}: {longest:?}");
+        world.mute.clear();
+        world.run_for(45 * SECOND);
+        world.check_end(false);
     }
 }
 

@@ -61,6 +61,11 @@ impl Peers {
         self.get(node)?.outbox()
     }
 
+    /// Whether a link to anybody stands.
+    pub(super) fn is_any_linked(&self) -> bool {
+        self.all().iter().any(|peer| peer.outbox().is_some())
+    }
+
     pub(super) fn is_linked(&self, node: NodeId) -> bool {
         self.outbox(node).is_some()
     }

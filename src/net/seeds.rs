@@ -179,7 +179,10 @@ pub(super) async fn seek(links: Links, seed: String) {
             let event = NetEvent::Seed { seed: seed.clone(), outcome };
             links.teller().tell(event).await;
         }
-        let wait = if answers.is_settled(is_linked) {
+        // A name that has nobody else yet, as that of a service whose nodes start together, is asked
+        // for again soon: until others are found this node may be a cluster of its own.
+        let is_alone = !links.peers().is_any_linked();
+        let wait = if answers.is_settled(is_linked) && !is_alone {
             backoff = Backoff::new();
             SETTLED
         } else {

@@ -443,6 +443,7 @@ both! {
     a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them,
     a_node_is_told_of_others_before_it_is_told_that_a_seed_is_itself,
     a_name_is_resolved_again_before_each_round,
+    a_name_that_was_this_node_alone_is_asked_for_others_soon,
     a_node_of_a_name_is_dialled_on_while_another_one_has_a_link,
     what_came_of_a_seed_is_told_when_it_changes,
     another_process_with_the_same_key_is_told_on_both_sides,
@@ -985,6 +986,22 @@ async fn a_name_is_resolved_again_before_each_round(transport: &dyn Transport) {
     of_node.seeds = vec![transport.seed()];
     let mut node = start(transport, of_node).await;
     assert!(matches!(node.outcome().await, SeedOutcome::Failed(_)));
+    let mut of_late = options(1);
+    of_late.listen = Some(transport.place(1));
+    let late = start(transport, of_late).await;
+    transport.point_seed(&[2, 1]);
+    assert_eq!(node.linked().await, late.run());
+    node.stop().await;
+    late.stop().await;
+}
+
+async fn a_name_that_was_this_node_alone_is_asked_for_others_soon(transport: &dyn Transport) {
+    transport.point_seed(&[2]);
+    let mut of_node = options(0);
+    of_node.listen = Some(transport.place(2));
+    of_node.seeds = vec![transport.seed()];
+    let mut node = start(transport, of_node).await;
+    assert_eq!(node.outcome().await, SeedOutcome::Itself);
     let mut of_late = options(1);
     of_late.listen = Some(transport.place(1));
     let late = start(transport, of_late).await;

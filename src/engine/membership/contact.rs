@@ -69,6 +69,8 @@ pub(super) struct Contact {
     link: Link,
     /// When anything of this life last came, by whatever path; `None` while nothing did.
     heard: Option<Instant>,
+    /// It heartbeats and does not say what it must.
+    is_mute: bool,
     /// When anything last came over the link that stands.
     heard_straight: Option<Instant>,
     /// When it last said that it hears this node's current life.
@@ -109,6 +111,7 @@ impl Contact {
             since: now,
             link,
             heard: Some(now),
+            is_mute: false,
             heard_straight: is_linked.then_some(now),
             hears_me: now,
             hears_my_link: true,
@@ -207,9 +210,16 @@ impl Contact {
         is_news
     }
 
+    /// From now on this life counts as not heard, whatever comes of it. Whether that is news.
+    pub(super) fn mute(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_mute, true)
+    }
+
     /// Whether something came within the window, by whatever path.
     pub(super) fn is_heard(&self, now: Instant, timing: &Timing) -> bool {
-        !self.is_refused() && self.heard.is_some_and(|at| since(now, at) < timing.window)
+        !self.is_mute
+            && !self.is_refused()
+            && self.heard.is_some_and(|at| since(now, at) < timing.window)
     }
 
     /// Whether this node is heard by it, as far as it said so within the window.
@@ -419,7 +429,7 @@ impl Contact {
         }
         if !same {
             // What was said of the life before does not count for this one.
-            (self.status, self.view) = (None, None);
+            (self.status, self.view, self.is_mute) = (None, None, false);
         }
         Some(before)
     }

@@ -12,6 +12,7 @@ use super::{
     contact::{Contact, Lives, Timing},
     dialling::Dialling,
     fences::Fences,
+    mute::Mute,
 };
 use crate::model::id::{Incarnation, Life, NodeId};
 
@@ -26,6 +27,7 @@ pub(super) struct Known<'a> {
     pub(super) contacts: &'a BTreeMap<NodeId, Contact>,
     pub(super) fences: &'a Fences,
     pub(super) dialling: &'a Dialling,
+    pub(super) mute: &'a Mute,
 }
 
 impl Known<'_> {
@@ -51,9 +53,12 @@ impl Known<'_> {
 
     /// Who went down again and again has to show that it lives on: a node that crashes as soon as
     /// it starts would else be taken in each time.
+    /// So must one that was mute, for longer each time.
     fn is_ripe(&self, contact: &Contact) -> bool {
-        !self.dialling.is_unsteady(self.now, contact.life().node)
-            || self.now.saturating_duration_since(contact.since()) >= self.timing.heartbeat
+        let lived = self.now.saturating_duration_since(contact.since());
+        let is_steady = !self.dialling.is_unsteady(self.now, contact.life().node)
+            || lived >= self.timing.heartbeat;
+        is_steady && !self.mute.is_held_off(self.now, contact.run())
     }
 
     fn view_of(&self, life: Life) -> Option<&Lives> {
@@ -152,7 +157,9 @@ impl Known<'_> {
                 continue;
             }
             for life in lives(theirs) {
-                if !view.contains_key(&life.node) && self.hears(life) {
+                // One that has been mute still has this node in the view of its former life.
+                let is_mute = self.mute.is_held_off(self.now, life.incarnation.run_of(life.node));
+                if !view.contains_key(&life.node) && self.hears(life) && !is_mute {
                     view.insert(life.node, life.incarnation);
                 }
             }
@@ -217,6 +224,7 @@ mod tests {
         contacts: BTreeMap<NodeId, Contact>,
         fences: Fences,
         dialling: Dialling,
+        mute: Mute,
         now: Instant,
     }
 
@@ -227,6 +235,7 @@ mod tests {
             contacts: contacts(now, told),
             fences: Fences::default(),
             dialling: Dialling::new(super::super::bench::TIMING.window, Duration::from_secs(60)),
+            mute: Mute::default(),
             now,
         }
     }
@@ -241,6 +250,7 @@ mod tests {
                 contacts: &self.contacts,
                 fences: &self.fences,
                 dialling: &self.dialling,
+                mute: &self.mute,
             }
         }
 

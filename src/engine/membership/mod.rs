@@ -11,6 +11,7 @@
 //! | [`joining`] | who comes in |
 //! | [`votes`], [`verdict`] | who goes down |
 //! | [`fences`] | which lives are over |
+//! | [`mute`] | which runs heartbeat and say nothing else |
 //! | [`rivals`] | a second run of a node that seems alive |
 //! | [`founding`] | whether this node waits, founds, may act |
 //! | [`voice`] | what is told to whom, and when |
@@ -25,6 +26,7 @@ mod dialling;
 mod fences;
 pub mod founding;
 mod joining;
+mod mute;
 mod pause;
 mod rivals;
 mod routes;
@@ -49,6 +51,7 @@ use self::{
     fences::Fences,
     founding::{Founder, Founding},
     joining::Known,
+    mute::Mute,
     pause::{Due, PauseCheck},
     rivals::Rivals,
     routes::Routes,
@@ -174,6 +177,7 @@ pub struct Membership {
     founder: Founder,
     fences: Fences,
     rivals: Rivals,
+    mute: Mute,
     votes: Votes,
     dialling: Dialling,
     check: PauseCheck,
@@ -227,6 +231,7 @@ impl Membership {
             founder: Founder::new(now, founding, settings.found_after),
             fences: Fences::default(),
             rivals: Rivals::default(),
+            mute: Mute::default(),
             votes: Votes::default(),
             dialling: Dialling::new(timing.window, settings.forget_after),
             check: PauseCheck::default(),
@@ -466,6 +471,28 @@ impl Membership {
         }
     }
 
+    /// This member heartbeats and has not said for long what it must: it counts as not heard.
+    pub(crate) fn is_mute(&mut self, now: Instant, run: NodeRun) {
+        let agrees = self.contact_of(run).and_then(Contact::view_id) == Some(self.voice.view_id());
+        // One with another view is late, or has not heard of this one.
+        if !agrees || !self.begin(now) {
+            return;
+        }
+        if let Some(contact) = self.contacts.get_mut(&run.node)
+            && contact.mute()
+        {
+            tracing::warn!(node = %self.me, peer = %run.node, "a node heartbeats and says nothing else");
+            self.mute.note(now, self.timing.window, run);
+            self.is_news = true;
+        }
+        self.finish(now);
+    }
+
+    /// This member says what it must.
+    pub(crate) fn is_not_mute(&mut self, run: NodeRun) {
+        self.mute.forgive(run);
+    }
+
     /// Something came over the link of this run. Call it for each word of every kind that was not
     /// relayed, before the word is handled.
     pub fn heard(&mut self, now: Instant, from: NodeRun) {
@@ -636,6 +663,7 @@ impl Membership {
             contacts: &self.contacts,
             fences: &self.fences,
             dialling: &self.dialling,
+            mute: &self.mute,
         }
     }
 
@@ -669,6 +697,7 @@ impl Membership {
             delayed.filter(|at| *at > now).min(),
             steady.filter(|at| *at > now).min(),
             self.rivals.deadline(),
+            self.mute.deadline(now),
             self.dialling.deadline(),
             self.founder.deadline(now),
             self.check.deadline(self.timing.heartbeat),

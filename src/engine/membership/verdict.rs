@@ -194,6 +194,7 @@ mod tests {
             contacts: &contacts,
             fences: &fences,
             dialling: &dialling,
+            mute: &super::super::mute::Mute::default(),
         };
         // Not itself, not node 5 that it hears, not node 7 that is in nobody's view.
         assert_eq!(unheard(now, &TIMING, &known), lives(&[3, 4, 6]));

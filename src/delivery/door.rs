@@ -184,12 +184,6 @@ impl<P: Payload> Door<P> {
         (self.lane.id(), self.lane.opened_at())
     }
 
-    /// How many lanes of other nodes something is kept of.
-    #[cfg(test)]
-    pub(crate) fn lanes(&self) -> usize {
-        self.gate.lanes()
-    }
-
     /// The next thing that is wanted.
     pub(crate) fn next_signal(&mut self) -> Option<Signal<P>> {
         self.signals.pop_front()

@@ -322,12 +322,6 @@ impl<P: Payload> Gate<P> {
         }
     }
 
-    /// How many lanes of other nodes something is kept of.
-    #[cfg(test)]
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.len()
-    }
-
     fn void_sessions(&mut self) {
         for lane in self.lanes.values_mut() {
             lane.ok = false;

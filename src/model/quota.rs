@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::id::NodeId;
 
 /// What a node keeps for its peers. Counted for each *key*, so that a peer gains nothing by starting
-/// anew, and given back when it is gone.
+/// anew, and given back with what was kept.
 ///
 /// Pure: whoever keeps something takes its bytes before and gives them afterwards.
 #[derive(Debug)]
@@ -59,11 +59,6 @@ impl Quota {
             }
         }
     }
-
-    /// Nothing is kept for this peer any more.
-    pub(crate) fn gone(&mut self, peer: NodeId) {
-        self.used.remove(&peer);
-    }
 }
 
 #[cfg(test)]
@@ -92,7 +87,7 @@ mod tests {
         for n in 0..200 {
             quota.take(peer(n), 7).expect("it has room");
             quota.take(peer(n), 0).expect("nothing always fits");
-            if n % 2 == 0 { quota.give(peer(n), 9) } else { quota.gone(peer(n)) }
+            quota.give(peer(n), if n % 2 == 0 { 9 } else { 7 });
         }
         quota.take(peer(1), 0).expect("nothing always fits");
         assert!(quota.used.is_empty());

@@ -793,6 +793,37 @@ impl World {
             self.write();
         }
         self.check_owners();
+        self.check_members();
+    }
+
+    /// Two that have settled and hold each other have one view, and who has not settled yet hosts
+    /// nothing.
+    fn check_members(&self) {
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            let core = &node.engine.core;
+            let hosts = !node.runtime.actors.is_empty();
+            let is_proven = node.engine.membership.is_proven() || node.left;
+            assert!(is_proven || !hosts, "seed {}: n{index} hosts while it waits", self.seed);
+            if !core.settled {
+                continue;
+            }
+            for other in self.nodes[index + 1..].iter().filter(|other| other.alive) {
+                let theirs = &other.engine.core;
+                let hold = core.is_live(theirs.me) && theirs.is_live(core.me);
+                assert!(
+                    !hold || !theirs.settled || core.view_id == theirs.view_id,
+                    "seed {}: {:?} and {:?} have settled on different views",
+                    self.seed,
+                    core.view,
+                    theirs.view
+                );
+            }
+        }
+    }
+
+    /// Neither of the two ever hears the other over a link of their own.
+    fn never_link(&mut self, a: usize, b: usize) {
+        self.cuts.extend([(a, b), (b, a)]);
     }
 
     fn check_owners(&self) {
@@ -1808,5 +1839,119 @@ fn stopped_children_stay_stopped_through_moves() {
             other => panic!("{other:?}"),
         }
         world.check_end(true);
+    }
+}
+
+/// Children start on whatever node is asked, within this time.
+fn expect_start(world: &mut World, index: usize, names: std::ops::Range<usize>) {
+    let count = names.len();
+    let id = world.start(index, names);
+    world.run_for(2 * SECOND);
+    let seed = world.seed;
+    assert!(world.nodes[index].replies.contains_key(&id), "seed {seed}: n{index} did not answer");
+    assert_eq!(world.started(index, id), count, "seed {seed}");
+}
+
+#[test]
+fn a_newcomer_that_reaches_one_member_only_is_in_and_holds_nothing_up() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 9);
+        world.never_link(1, 3);
+        world.never_link(2, 3);
+        world.join();
+        let wait = world.dice.ms(0, 400);
+        world.run_for(wait);
+        expect_start(&mut world, 2, 9..12);
+        world.run_for(2 * SECOND);
+        world.check_end(true);
+        expect_start(&mut world, 3, 12..15);
+        world.crash(1);
+        // A window, the verdict, the roll call.
+        world.run_for(4 * SECOND);
+        world.check_end(false);
+        let leave = world.request(2, Request::Leave { timeout: 20 * SECOND });
+        world.run_for(6 * SECOND);
+        assert!(world.nodes[2].replies.contains_key(&leave), "seed {seed}: no answer");
+        assert!(world.nodes[2].left, "seed {seed}: {:?}", world.nodes[2].replies[&leave]);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn two_members_whose_link_never_works_do_everything_by_others() {
+    for seed in seeds(20) {
+        let mut world = World::new(seed, 0);
+        world.never_link(1, 2);
+        for _ in 0..4 {
+            world.join();
+        }
+        world.run_for(4 * SECOND);
+        expect_start(&mut world, 1, 0..12);
+        world.check_end(true);
+        world.crash(3);
+        world.run_for(4 * SECOND);
+        world.check_end(false);
+        expect_start(&mut world, 2, 12..15);
+        world.request(0, Request::Leave { timeout: 20 * SECOND });
+        // The two are left without anybody between them: each goes on as a cluster of its own.
+        world.run_for(SECOND);
+        world.calm = false;
+        world.run_for(8 * SECOND);
+        world.heal();
+        world.run_for(20 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn a_node_that_crashes_over_and_over_leaves_the_others_their_children() {
+    for seed in seeds(12) {
+        let mut world = cluster(seed, 3, 12);
+        for life in 0..12 {
+            world.crash(2);
+            let wait = world.dice.ms(1, 300);
+            world.run_for(wait);
+            world.restart(2);
+            let wait = world.dice.ms(1, 900);
+            world.run_for(wait);
+            if life % 4 == 3 {
+                expect_start(&mut world, life % 2, 12 + life / 4..13 + life / 4);
+            }
+        }
+        world.run_for(6 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn a_mute_member_is_given_up_and_its_children_run_elsewhere() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 4, 12);
+        world.calm = false;
+        let mute = 1 + world.dice.below(3) as usize;
+        for other in (0..4).filter(|other| *other != mute) {
+            world.cuts.insert((mute, other));
+        }
+        // A newcomer comes meanwhile.
+        let wait = world.dice.ms(0, 900);
+        world.run_for(wait);
+        let joiner = world.join();
+        world.cuts.insert((mute, joiner));
+        world.run_for(4 * SECOND);
+        let id = world.nodes[mute].me.id;
+        let healthy: Vec<usize> = (0..5).filter(|index| *index != mute).collect();
+        for index in &healthy {
+            let engine = &world.nodes[*index].engine;
+            assert!(engine.view().member(id).is_none(), "seed {seed}: n{index} waits for it");
+            assert_eq!(engine.view().members.len(), 4, "seed {seed}: n{index}");
+            assert!(engine.is_settled(), "seed {seed}: n{index}");
+        }
+        for child in &world.children {
+            let runs = |index: &&usize| world.nodes[**index].runtime.actors.contains_key(child);
+            assert_eq!(healthy.iter().filter(runs).count(), 1, "seed {seed}: {child}");
+        }
+        world.heal();
+        world.run_for(25 * SECOND);
+        world.check_end(false);
     }
 }

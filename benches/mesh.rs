@@ -1,0 +1,99 @@
+//! How long many nodes take to become one cluster, and what they cost when nothing happens.
+//!
+//! `cargo bench --bench mesh -- --nodes 100 --json`
+//!
+//! All nodes are hubs of this process, over memory. `settled_ms` is from the first start until every
+//! node sees all nodes and is settled; `start_ms` of that is until all starts have returned.
+//! `idle_percent` is the processor time of the process for each node while nothing happens, in percent
+//! of one core.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_hub::prelude::*;
+use futures_util::future::join_all;
+use serde_json::json;
+use support::Options;
+
+const USAGE: &str = "\
+cargo bench --bench mesh -- [--nodes N] [--seconds S] [--idle S] [--json]
+
+  --nodes N    how many nodes (default 50)
+  --seconds S  how long they may take to settle (default 60)
+  --idle S     for how long the idle cluster is measured (default 10)
+  --json       only the JSON object on the last line";
+
+/// Processor time of this process so far.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the process, in parentheses, may hold anything.
+    let fields: Vec<&str> =
+        text.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    // utime and stime, in hundredths of a second.
+    Duration::from_millis(10 * (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)))
+}
+
+async fn is_settled(hub: &Hub, count: usize) -> bool {
+    hub.inspect().await.is_ok_and(|seen| seen.is_settled && seen.nodes.len() == count)
+}
+
+async fn measure(options: &Options) -> bool {
+    let count = usize::try_from(options.number("--nodes", 50)).unwrap_or(50).max(1);
+    let limit = Duration::from_secs(options.number("--seconds", 60));
+    let idle = Duration::from_secs(options.number("--idle", 10));
+    let quiet = options.flag("--json");
+    let network = MemoryNetwork::new();
+    let builder = |n: usize| {
+        HubSystem::builder("mesh").node_name(format!("n{n}")).workers(1).memory(&network)
+    };
+    let began = Instant::now();
+    let first = builder(0).start().await.expect("the first node starts");
+    let seed = first.addresses().into_iter().next().expect("it listens");
+    let others = join_all((1..count).map(|n| builder(n).seed(seed.clone()).start())).await;
+    let mut hubs = vec![first];
+    hubs.extend(others.into_iter().map(|hub| hub.expect("a node starts")));
+    let started = began.elapsed();
+    let mut settled = None;
+    let mut waiting: Vec<Hub> = hubs.clone();
+    while began.elapsed() < limit {
+        let mut left = Vec::new();
+        for hub in waiting {
+            if !is_settled(&hub, count).await {
+                left.push(hub);
+            }
+        }
+        if left.is_empty() {
+            settled = Some(began.elapsed());
+            break;
+        }
+        if !quiet {
+            eprintln!("{} of {count} nodes are not settled", left.len());
+        }
+        waiting = left;
+        actix_rt::time::sleep(Duration::from_millis(50)).await;
+    }
+    let forming = processor_time();
+    actix_rt::time::sleep(idle).await;
+    let spent = processor_time().saturating_sub(forming);
+    let percent = 100.0 * spent.as_secs_f64() / idle.as_secs_f64() / count as f64;
+    let result = json!({
+        "nodes": count,
+        "start_ms": started.as_millis() as u64,
+        "settled_ms": settled.map(|time| time.as_millis() as u64),
+        "forming_cpu_ms": forming.as_millis() as u64,
+        "idle_percent": (percent * 1_000.0).round() / 1_000.0,
+    });
+    println!("{result}");
+    settled.is_some()
+}
+
+fn main() {
+    let options = Options::from_args();
+    options.check(&["--nodes", "--seconds", "--idle"], &["--json"], USAGE);
+    let settled = System::new().block_on(measure(&options));
+    // The nodes end with the process.
+    std::process::exit(if settled { 0 } else { 1 });
+}

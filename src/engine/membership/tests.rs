@@ -841,7 +841,7 @@ fn a_verdict_of_an_outsider_puts_no_healthy_member_out() {
 fn a_node_that_is_declared_down_while_it_lives_comes_back_above_that_life() {
     let renewed =
         Member { incarnation: Incarnation { started: 101, nonce: 1 }, revision: 1, ..member(1) };
-    let expected = vec![
+    let expected = [
         MemberOutput::Announce { me: renewed.clone(), known: vec![member(2)], fenced: vec![] },
         MemberOutput::Renewed,
         MemberOutput::Event(HubEvent::Rejoined),
@@ -910,11 +910,11 @@ fn a_life_that_is_over_is_turned_away_and_a_higher_one_is_welcome() {
     let expected = [told.clone(), disconnect(2, "this life of it is over"), connect(2)];
     assert_eq!(bench.link(hello(member(2), vec![])), expected);
     let word = bench.beat(2);
-    assert_eq!(bench.word(2, word), [told.clone()]);
+    assert_eq!(bench.word(2, word), std::slice::from_ref(&told));
     // By the path it came: the answer to a word that was relayed is relayed.
     let word = bench.tell(2, |_| {});
     bench.membership.handle(bench.now, run(2), false, word);
-    assert_eq!(bench.outputs(), [told.clone()]);
+    assert_eq!(bench.outputs(), std::slice::from_ref(&told));
     let word = MemberWord::Confirm { incarnation: life(2), question: 1 };
     assert_eq!(bench.word(2, word), [told]);
     let renewed = Member { incarnation: Incarnation { started: 101, nonce: 2 }, ..member(2) };
@@ -1001,7 +1001,7 @@ fn a_node_that_cannot_come_in_is_told_of_with_the_pairs_that_do_not_hear_each_ot
     let outputs = bench.pass(15 * SECOND, &[2, 3, 4]);
     let missing = vec![(id(3), id(4)), (id(4), id(3))];
     let delayed = MemberOutput::Event(HubEvent::JoinDelayed { node: id(4), missing });
-    assert_eq!(outputs, [delayed.clone()]);
+    assert_eq!(outputs, std::slice::from_ref(&delayed));
     assert_eq!(bench.pass(15 * SECOND, &[2, 3, 4]), [delayed], "again each time");
     bench.lists(3, &[4]);
     assert_eq!(bench.lists(4, &[1, 2, 3]), [joined(4), MemberOutput::ViewChanged], "all the same");

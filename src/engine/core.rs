@@ -45,6 +45,8 @@ pub(crate) enum Timer {
     Seek,
     /// A node that leaves must be gone.
     Leave,
+    /// In is said for the view of now.
+    SayIn,
     /// A view that is not settled says In again; an unanswered roll call is repeated.
     Settle,
 }
@@ -70,6 +72,10 @@ pub(crate) struct Core {
     pub(crate) me: NodeRun,
     pub(crate) view: View,
     pub(crate) view_id: ViewId,
+    /// The members, this node included.
+    pub(crate) known: BTreeSet<NodeId>,
+    /// The other members, sorted.
+    pub(crate) others: Vec<NodeId>,
     /// The members that take children, sorted by id.
     pub(crate) placeable: Vec<Member>,
     /// The kinds that each run has registered, as it said when it adopted a view.
@@ -117,6 +123,8 @@ impl Core {
             me,
             view: View::default(),
             view_id: ViewId(0),
+            known: BTreeSet::new(),
+            others: Vec::new(),
             placeable: Vec::new(),
             kinds: BTreeMap::from([(me, config.kinds.keys().cloned().collect())]),
             partial: BTreeMap::new(),
@@ -141,6 +149,8 @@ impl Core {
 
     pub(crate) fn adopt(&mut self, view: View) {
         self.view_id = view.id();
+        self.known = view.members.keys().copied().collect();
+        self.others = self.known.iter().copied().filter(|node| *node != self.me.node).collect();
         self.placeable =
             view.members.values().filter(|member| member.takes_children()).cloned().collect();
         let runs = |view: &View| view.members.values().map(Member::run).collect::<BTreeSet<_>>();

@@ -329,6 +329,7 @@ impl Engine {
                     let (core, members) = (&mut self.core, &mut self.membership);
                     self.leave.expired(core, members, &self.children, waits_for);
                 }
+                Timer::SayIn => self.settle.say_to_all(core),
                 Timer::Settle => {
                     let is_told = self.settle.tick(core, !self.rolls.is_idle());
                     self.rolls.repeat(core);
@@ -670,6 +671,7 @@ impl Engine {
                 self.core.effects.push_back(Effect::Gone { run, left });
             }
             MemberOutput::ViewChanged | MemberOutput::Regarded => self.adopt_view(),
+            MemberOutput::Reached => self.ways_changed = true,
             // The log goes on under the same run, and membership tells the event.
             MemberOutput::Renewed => self.core.synced = false,
             MemberOutput::Gates { valid } => {
@@ -789,19 +791,10 @@ impl Engine {
         self.run();
         self.homes.flush(&mut self.core);
         let now = self.core.now;
-        let peers: Vec<NodeId> = self
-            .core
-            .view
-            .members
-            .keys()
-            .filter(|node| **node != self.core.me.node)
-            .copied()
-            .collect();
-        let known: BTreeSet<NodeId> = self.core.view.members.keys().copied().collect();
-        let forget_after = self.core.config.settings.forget_after;
-        self.core.registry.expire(now, &known, forget_after);
-        self.sync.tick(now, &peers, &self.core.registry);
-        self.sync.publish(now, &peers, &self.core.registry);
+        let core = &mut self.core;
+        core.registry.expire(now, &core.known, core.config.settings.forget_after);
+        self.sync.tick(now, &core.others, &core.registry);
+        self.sync.publish(now, &core.others, &core.registry);
         let mut words = Vec::new();
         while let Some((to, word)) = self.sync.next_output() {
             words.push(Effect::Send { to, message: PeerMessage::Sync(word) });

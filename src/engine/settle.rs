@@ -24,6 +24,10 @@ const TOLD_WINDOWS: u32 = 3;
 /// heartbeat, so this is patience with words that get lost.
 const MUTE_WINDOWS: u32 = 2;
 
+/// With so few others In is said at once; with more it waits for each of them so long.
+const FEW: usize = 16;
+const PACE: Duration = Duration::from_millis(1);
+
 /// What a member said last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said {
@@ -44,6 +48,8 @@ pub(crate) struct Settle {
     since: Option<Instant>,
     told: u32,
     ticking: bool,
+    /// It is going to be said to all.
+    saying: bool,
 }
 
 impl Settle {
@@ -52,10 +58,24 @@ impl Settle {
         self.said.retain(|run, _| core.view.is_live(*run));
         self.adopted += 1;
         (self.since, self.told) = (Some(core.now), 0);
+        if core.others.len() <= FEW {
+            self.say_to_all(core);
+        } else if !self.saying {
+            // In a mesh that forms the next view is near: it is said for the last of them.
+            self.saying = true;
+            let many = u32::try_from(core.others.len()).unwrap_or(u32::MAX);
+            let pace = (PACE * many).min(core.config.settings.heartbeat / 2);
+            core.timer(pace, Timer::SayIn);
+        }
+        self.keep_ticking(core);
+    }
+
+    /// Says In for the view of now.
+    pub(crate) fn say_to_all(&mut self, core: &mut Core) {
+        self.saying = false;
         for run in others(core) {
             self.say(core, run);
         }
-        self.keep_ticking(core);
     }
 
     fn say(&self, core: &mut Core, to: NodeRun) {

@@ -72,6 +72,10 @@ pub(crate) struct Sync {
     /// Which peer gets the next digest.
     turn: u64,
     peers: BTreeMap<NodeId, Peer>,
+    /// The other members when it was looked last.
+    members: Vec<NodeId>,
+    /// Up to where this node's own log was given to all peers.
+    published: u64,
     wants: BTreeMap<NodeRun, Want>,
     /// What is to be told to whom about what this node has, when the batch is through.
     have: BTreeSet<(NodeId, NodeRun)>,
@@ -86,6 +90,8 @@ impl Sync {
             due: None,
             turn: seed % 1_000,
             peers: BTreeMap::new(),
+            members: Vec::new(),
+            published: 0,
             wants: BTreeMap::new(),
             have: BTreeSet::new(),
             out: VecDeque::new(),
@@ -324,14 +330,17 @@ impl Sync {
     }
 
     /// Greets new peers, asks for what has not come, and sends a digest to one of the peers when it
-    /// is time. `peers` are the other members.
+    /// is time. `peers` are the other members, in order.
     pub(crate) fn tick(&mut self, now: Instant, peers: &[NodeId], registry: &Registry) {
-        self.peers.retain(|node, _| peers.contains(node));
-        self.wants.retain(|_, want| peers.contains(&want.holder));
-        for peer in peers {
-            if !self.peers.contains_key(peer) {
-                self.peers.insert(*peer, Peer::new(now, false));
-                self.tell(now, *peer, registry);
+        if self.members != peers {
+            self.members = peers.to_vec();
+            self.peers.retain(|node, _| peers.binary_search(node).is_ok());
+            self.wants.retain(|_, want| peers.binary_search(&want.holder).is_ok());
+            for peer in peers {
+                if !self.peers.contains_key(peer) {
+                    self.peers.insert(*peer, Peer::new(now, false));
+                    self.tell(now, *peer, registry);
+                }
             }
         }
         self.pursue(now, registry);
@@ -352,11 +361,15 @@ impl Sync {
 
     /// Gives what was written since the last time to all peers that have said what they have.
     pub(crate) fn publish(&mut self, now: Instant, peers: &[NodeId], registry: &Registry) {
-        for peer in peers {
-            self.push(now, *peer, registry.me(), registry);
+        // Whoever lags behind for another reason is gone on with when it says what it has.
+        if self.published != registry.version() {
+            self.published = registry.version();
+            for peer in peers {
+                self.push(now, *peer, registry.me(), registry);
+            }
         }
         for (node, log) in std::mem::take(&mut self.have) {
-            if peers.contains(&node) {
+            if peers.binary_search(&node).is_ok() {
                 let watermark = Watermark { log, version: registry.watermark(log) };
                 self.out.push_back((node, SyncWord::Have { watermark }));
             }

@@ -72,6 +72,8 @@ use crate::model::{
 /// At most this many addresses are kept for a node, each of at most [`ADDRESS_LIMIT`] bytes.
 const ADDRESSES_LIMIT: usize = 16;
 const ADDRESS_LIMIT: usize = 256;
+/// With so few others everything that comes is judged at once.
+const FEW: u32 = 16;
 
 /// What the membership wants done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +137,8 @@ pub enum MemberOutput {
     ViewChanged,
     /// Who is suspect or has no link changed, in an unchanged view.
     Regarded,
+    /// Links or ways changed, and who is regarded how did not.
+    Reached,
     /// This run is out.
     Gone {
         /// The run.
@@ -197,6 +201,10 @@ pub struct Membership {
     view_changed: bool,
     /// [`MemberOutput::Regarded`] is.
     regarded: bool,
+    /// [`MemberOutput::Reached`] is, if no other of the two.
+    reached: bool,
+    /// When all was judged last.
+    judged_at: Instant,
 }
 
 impl Membership {
@@ -246,6 +254,8 @@ impl Membership {
             announce_due: true,
             view_changed: false,
             regarded: false,
+            reached: false,
+            judged_at: now,
         };
         membership.finish(now);
         membership
@@ -623,7 +633,11 @@ impl Membership {
             return;
         }
         self.is_news |= self.judge_at.is_some_and(|at| at <= now);
-        if self.is_news {
+        let due = self.judgement_due();
+        if self.is_news && due > now {
+            self.judge_at = Some(self.judge_at.map_or(due, |at| at.min(due)));
+        } else if self.is_news {
+            self.judged_at = now;
             // What one judgement changes may change the next; each step ends lives or brings some
             // in, so this ends.
             while std::mem::take(&mut self.is_news) {
@@ -635,6 +649,17 @@ impl Membership {
             self.speak(now);
         }
         self.close_call();
+    }
+
+    /// From when on all may be judged again. It costs the more the more there are: in a mesh that
+    /// forms, where there is news at every moment, most of it can be judged together.
+    fn judgement_due(&self) -> Instant {
+        let many = u32::try_from(self.contacts.len()).unwrap_or(u32::MAX);
+        if many <= FEW {
+            return self.judged_at;
+        }
+        let pace = Duration::from_micros(500) * many;
+        self.judged_at + pace.min(self.timing.heartbeat / 4)
     }
 
     fn close_call(&mut self) {
@@ -651,7 +676,10 @@ impl Membership {
             self.regarded = false;
         } else if std::mem::take(&mut self.regarded) {
             self.out.push_back(MemberOutput::Regarded);
+        } else if self.reached {
+            self.out.push_back(MemberOutput::Reached);
         }
+        self.reached = false;
     }
 
     fn known(&self) -> Known<'_> {
@@ -1318,8 +1346,19 @@ impl Membership {
         self.votes.keep(|node| view.members.contains_key(&node) || about.contains(&node));
         let me = self.me().clone();
         let waiting = self.founder.waiting();
-        if self.voice.set_status(Status { me, waiting, silent, joining, unlinked }) {
-            self.regarded = true;
+        let contacts = &self.contacts;
+        let waits = |life: &Life| {
+            contacts
+                .get(&life.node)
+                .is_some_and(|c| c.status().is_none_or(|status| status.waiting.is_some()))
+        };
+        let status = Status { me, waiting, silent, joining, unlinked };
+        if self.voice.set_status(status, waits) {
+            self.reached = true;
+        }
+        if waiting.is_some() {
+            // Some contact may wait no longer, and is to be told the whole.
+            self.voice.has_news();
         }
         self.routes.changed();
     }

@@ -720,7 +720,10 @@ impl World {
                         self.nodes[index].membership.settled(now);
                     }
                 }
-                MemberOutput::Regarded | MemberOutput::Gone { .. } | MemberOutput::Renewed => {}
+                MemberOutput::Regarded
+                | MemberOutput::Reached
+                | MemberOutput::Gone { .. }
+                | MemberOutput::Renewed => {}
             }
         }
     }

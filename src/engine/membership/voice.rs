@@ -43,6 +43,11 @@ pub(super) struct Voice {
     status: Status,
     /// Rises with each change of the status.
     version: u64,
+    /// The status as nodes that wait tell it each other: of the lives outside the view only those that
+    /// do not wait. Nobody who waits concludes, and where many start at once such lists would be long
+    /// and change with each of them.
+    brief: Status,
+    brief_version: u64,
     is_news: bool,
     view: (ViewId, Arc<Lives>),
     history: VecDeque<(ViewId, Arc<Lives>)>,
@@ -63,6 +68,8 @@ impl Voice {
             heartbeat_at: now + heartbeat,
             heartbeat_sent: now,
             told_at: None,
+            brief: status.clone(),
+            brief_version: 1,
             status,
             version: 1,
             is_news: true,
@@ -103,10 +110,16 @@ impl Voice {
     }
 
     /// The status may have changed.
-    pub(super) fn set_status(&mut self, mut status: Status) -> bool {
+    pub(super) fn set_status(&mut self, mut status: Status, waits: impl Fn(&Life) -> bool) -> bool {
         status.silent.truncate(LISTED);
         status.joining.truncate(LISTED);
         status.unlinked.truncate(LISTED);
+        let joining = status.joining.iter().filter(|life| !waits(life)).copied().collect();
+        let brief = Status { joining, ..status.clone() };
+        if brief != self.brief {
+            self.brief = brief;
+            self.brief_version += 1;
+        }
         let changed = status != self.status;
         if changed {
             self.status = status;
@@ -177,11 +190,14 @@ impl Voice {
         }
         self.is_news = false;
         self.number += 1;
-        let (view_id, version) = (self.view.0, self.version);
+        let view_id = self.view.0;
+        let is_alone = self.view.1.len() == 1;
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (to, contact) in contacts {
             let (to, works) = (*to, contact.link_works(now, timing));
-            if contact.view_id() != Some(view_id) && !contact.was_told_view(view_id) {
+            // Of a view without others its name says all.
+            let is_known = is_alone || contact.view_id() == Some(view_id);
+            if !is_known && !contact.was_told_view(view_id) {
                 let base = contact.tell_view(view_id).filter(|_| works);
                 let base = base.filter(|base| self.lives_of(*base).is_some());
                 let word = differences
@@ -190,9 +206,10 @@ impl Voice {
                     .clone();
                 out.push(Said { to, word, is_probe: false });
             }
+            let (status, version) = self.status_for(contact);
             if all || !contact.was_told_status(version) {
-                let full = contact.tell_status(version, works);
-                let word = self.heartbeat(now, timing, contact, fences, full);
+                let status = contact.tell_status(version, works).then(|| Box::new(status.clone()));
+                let word = self.heartbeat(now, timing, contact, fences, status);
                 if contact.is_linked() && !works {
                     out.push(Said { to, word: word.clone(), is_probe: true });
                 }
@@ -200,6 +217,16 @@ impl Voice {
             }
         }
         out
+    }
+
+    /// The status as this contact is told it, and a number for it.
+    fn status_for(&self, contact: &Contact) -> (&Status, u64) {
+        let waits = contact.status().is_none_or(|status| status.waiting.is_some());
+        if waits && self.status.waiting.is_some() {
+            (&self.brief, self.brief_version * 2 + 1)
+        } else {
+            (&self.status, self.version * 2)
+        }
     }
 
     /// A first word to a node that was not met, by way of others.
@@ -230,7 +257,7 @@ impl Voice {
         timing: &Timing,
         contact: &Contact,
         fences: &Fences,
-        full: bool,
+        status: Option<Box<Status>>,
     ) -> MemberWord {
         MemberWord::Heartbeat {
             incarnation: self.status.me.incarnation,
@@ -239,7 +266,7 @@ impl Voice {
             pulse: contact.pulse(now, self.clock(now)),
             hears: contact.hearing(now, timing),
             fence: fences.of(contact.life().node),
-            status: full.then(|| Box::new(self.status.clone())),
+            status,
         }
     }
 
@@ -366,8 +393,8 @@ mod tests {
         contacts.get_mut(&id(2)).expect("it is there").heard_straight(now, &TIMING);
         let second = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(second, [(id(2), false, false), (id(3), false, true)]);
-        assert!(!voice.set_status(status(member(1))), "nothing has changed");
-        assert!(voice.set_status(Status { waiting: Some(true), ..status(member(1)) }));
+        assert!(!voice.set_status(status(member(1)), |_| false), "nothing has changed");
+        assert!(voice.set_status(Status { waiting: Some(true), ..status(member(1)) }, |_| false));
         let third = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(third, [(id(2), false, true), (id(3), false, true)]);
         // Over a link that does not work, to try it, and by others.

@@ -147,7 +147,7 @@ async fn node(options: &Options) {
         let number = |key: &str| command[key].as_u64().unwrap_or_default();
         match command["do"].as_str().unwrap_or_default() {
             "members" => {
-                let count = hub.nodes().await.len();
+                let count = hub.nodes().await.iter().filter(|node| node.is_member()).count();
                 answer(&json!({ "members": count }));
             }
             "start" => {

@@ -19,8 +19,8 @@ use actix_hub::{
     admin::{self, AdminAccess, AdminOptions, AdminToken},
     prelude::*,
 };
-use actix_web::{App, HttpServer};
-use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use actix_web::{App, HttpServer, dev::ServerHandle};
+use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// Runs a small cluster in one process and serves the admin endpoint of each node.
@@ -48,9 +48,23 @@ struct Options {
     /// Whether the states of children are shown.
     #[arg(long)]
     states: bool,
+    /// Something that is wrong, to look at it; the nodes then talk over a network in this process.
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
     /// Actions per minute that the endpoint takes.
     #[arg(long, default_value = "120")]
     actions: NonZeroU32,
+}
+
+/// What is wrong with the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Fault {
+    /// The link between the first two nodes is cut.
+    Link,
+    /// A node wants to come in, and the last one hears nobody for 100 s.
+    Joiner,
+    /// The first node waits for a seed that is not there.
+    Seed,
 }
 
 /// Counts, and remembers the last notes.
@@ -128,16 +142,16 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .states(options.states)
         .actions_per_minute(options.actions);
 
+    let network = MemoryNetwork::new();
     let mut hubs: Vec<Hub> = Vec::new();
     let mut servers = Vec::new();
     for n in 0..options.nodes {
         let name = char::from(b'a' + u8::try_from(n)?).to_string();
-        let mut builder = HubSystem::builder("admin_example")
-            .node_name(name)
-            .listen("/ip4/127.0.0.1/tcp/0")
-            .child::<Tally>();
+        let mut builder = node(&name, options.fault, &network);
         if let Some(first) = hubs.first() {
             builder = builder.seed(&first.addresses()[0]);
+        } else if options.fault == Some(Fault::Seed) {
+            builder = builder.seed("/memory/nobody");
         }
         let hub = builder.start().await?;
         // Port 0: the system chooses one for each.
@@ -159,7 +173,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
         println!("node {}  http://{}/hub/", hub.node_name(), addresses[0]);
         hubs.push(hub);
     }
-    while hubs[0].nodes().await.len() < hubs.len() {
+    if options.fault == Some(Fault::Seed) {
+        println!("no children started: the nodes wait for a seed; Ctrl-C ends all");
+        return end(hubs, servers).await;
+    }
+    while hubs[0].nodes().await.iter().filter(|node| node.is_member()).count() < hubs.len() {
         actix_rt::time::sleep(Duration::from_millis(50)).await;
     }
     let began = Instant::now();
@@ -176,6 +194,46 @@ async fn run() -> Result<(), Box<dyn Error>> {
         actix_rt::spawn(write(hubs.clone(), options.children, options.load));
         actix_rt::spawn(wander(hubs.clone(), options.children, options.moves));
     }
+    if let Some(fault) = options.fault {
+        hubs.extend(break_it(fault, &hubs, &network).await?);
+    }
+    end(hubs, servers).await
+}
+
+fn node(name: &str, fault: Option<Fault>, network: &MemoryNetwork) -> HubBuilder {
+    let builder = HubSystem::builder("admin_example").node_name(name).child::<Tally>();
+    match fault {
+        None => builder.listen("127.0.0.1:0"),
+        Some(fault) => {
+            let suspect_after = if fault == Fault::Joiner { 100 } else { 3 };
+            builder.memory(network).settings(Settings { suspect_after, ..Settings::default() })
+        }
+    }
+}
+
+/// Brings the fault about. Gives the node that wants to come in, if there is one.
+async fn break_it(
+    fault: Fault,
+    hubs: &[Hub],
+    network: &MemoryNetwork,
+) -> Result<Option<Hub>, Box<dyn Error>> {
+    let [first, .., last] = hubs else {
+        return Err("--fault needs two nodes at least".into());
+    };
+    if fault == Fault::Link {
+        network.cut(first.node_id(), hubs[1].node_id());
+        return Ok(None);
+    }
+    // Its seed is a name that stands for nobody yet.
+    let late = node("late", Some(fault), network).seed("/memory/first").start().await?;
+    for hub in hubs.iter().chain([&late]).filter(|hub| hub.node_id() != last.node_id()) {
+        network.cut(hub.node_id(), last.node_id());
+    }
+    network.name("first", first.addresses());
+    Ok(Some(late))
+}
+
+async fn end(hubs: Vec<Hub>, servers: Vec<ServerHandle>) -> Result<(), Box<dyn Error>> {
     actix_rt::signal::ctrl_c().await?;
     for server in servers {
         server.stop(true).await;
@@ -223,7 +281,8 @@ async fn wander(hubs: Vec<Hub>, children: u32, per_minute: u32) {
         for hub in &hubs {
             let nodes = hub.nodes().await;
             let Some(known) = hub.lookup(&child).await else { continue };
-            let others: Vec<_> = nodes.iter().filter(|node| node.id != known.node).collect();
+            let others: Vec<_> =
+                nodes.iter().filter(|node| node.is_member() && node.id != known.node).collect();
             if let Some(to) = others.get(step as usize % others.len().max(1)) {
                 let _ = hub.migrate(&child, to.id).await;
             }

@@ -98,6 +98,10 @@ impl HotSwap for Post {
     }
 }
 
+async fn members(hub: &Hub) -> usize {
+    hub.nodes().await.iter().filter(|node| node.is_member()).count()
+}
+
 async fn node(name: &str, seed: Option<&Hub>) -> Result<Hub, Box<dyn Error>> {
     let mut builder = HubSystem::builder("tracing")
         .node_name(name)
@@ -125,7 +129,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let first = node("first", None).await?;
     let second = node("second", Some(&first)).await?;
-    while first.nodes().await.len() < 2 || second.nodes().await.len() < 2 {
+    while members(&first).await < 2 || members(&second).await < 2 {
         actix_rt::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     first.start_child(ChildSpec::new::<Post>("north", Some("south".to_owned()))?).await?;

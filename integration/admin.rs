@@ -707,11 +707,11 @@ fn a_node_is_asked_to_leave_from_another_and_the_last_one_stays() {
         let app = client!(hubs[0], options());
         let (status, would) = call(&app, post("/nodes/n1/leave?dry_run=true")).await;
         assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)));
-        assert_eq!(hubs[1].nodes().await.len(), 2);
+        assert_eq!(members(&hubs[1]).await, 2);
         let (status, leaving) = call(&app, post("/nodes/n1/leave")).await;
         assert_eq!((status, &leaving["outcome"]), (StatusCode::ACCEPTED, &json!("leaving")));
         hubs[1].stopped().await;
-        eventually("it has left", async || hubs[0].nodes().await.len() == 1).await;
+        eventually("it has left", async || members(&hubs[0]).await == 1).await;
         assert_eq!(hubs[0].children(Scope::Local).await.len(), 6);
         eventually("what it handed over is told though it has gone", async || {
             let (_, list) = call(&app, get("/handovers?node=n1&status=done")).await;

@@ -153,7 +153,7 @@ fn a_blocked_child_brings_nobody_down() {
         let blocked = usize::from(hubs[1].node_id() == at);
         let block = child.send(Block { ms: 4_000 }).timeout(Duration::from_secs(20));
         block.await.expect("it answers in the end");
-        assert_eq!(hubs[1 - blocked].nodes().await.len(), 2);
+        assert_eq!(members(&hubs[1 - blocked]).await, 2);
         let told = futures_util::FutureExt::now_or_never(events.next());
         assert!(!matches!(told, Some(Some(HubEvent::NodeDown { .. }))), "{told:?}");
         stop(hubs).await;
@@ -182,7 +182,7 @@ fn a_node_of_another_hub_or_with_another_secret_does_not_come_in() {
         let locked_out =
             tcp("c").secret([2; 32]).seed(&seed).start().await.expect("it starts alone");
         let friend = tcp("d").secret([1; 32]).seed(&seed).start().await.expect("it starts");
-        eventually("the friend is in", async || first.nodes().await.len() == 2).await;
+        eventually("the friend is in", async || members(&first).await == 2).await;
         assert_eq!(stranger.nodes().await.len(), 1);
         assert_eq!(locked_out.nodes().await.len(), 1);
         stop(vec![first, stranger, locked_out, friend]).await;
@@ -215,7 +215,7 @@ fn a_seed_may_be_a_name() {
         let port = first.addresses()[0].rsplit('/').next().expect("a port").to_owned();
         let seed = format!("localhost:{port}");
         let second = tcp("b").seed(seed).start().await.expect("it starts");
-        eventually("both are in", async || first.nodes().await.len() == 2).await;
+        eventually("both are in", async || members(&first).await == 2).await;
         stop(vec![first, second]).await;
     });
 }
@@ -232,7 +232,7 @@ fn nodes_with_one_name_for_all_of_them_become_one_cluster() {
             hubs.push(hub.listen(format!("/memory/{n}")).start().await.expect("it starts"));
         }
         for hub in &hubs {
-            eventually("all are in", async || hub.nodes().await.len() == 3).await;
+            eventually("all are in", async || members(hub).await == 3).await;
         }
         stop(hubs).await;
     });
@@ -302,7 +302,7 @@ fn the_hub_takes_its_requests_as_actor_messages_too() {
             .expect("it is not stopped");
         assert_eq!(stopped.stopped(), 1);
         system.send(Leave { timeout: None }).await.expect("the hub runs").expect("it leaves");
-        eventually("one is left", async || hubs[1].nodes().await.len() == 1).await;
+        eventually("one is left", async || members(&hubs[1]).await == 1).await;
         let child: ChildRef<Counter> = hubs[1].child("a");
         assert_eq!(child.send(Add { sender: 1, number: 1 }).await, Ok(1));
         stop(hubs).await;

@@ -114,7 +114,7 @@ fn calls_and_a_move_go_by_a_third_member_while_a_link_swallows_everything() {
         eventually("nobody is suspect", async || {
             let mut calm = true;
             for hub in &hubs {
-                calm &= hub.nodes().await.iter().all(|node| node.state == MemberState::Alive);
+                calm &= hub.nodes().await.iter().all(|node| node.state == NodeState::Alive);
             }
             calm
         })

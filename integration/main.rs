@@ -6,5 +6,6 @@ mod detours;
 mod layers;
 mod moves;
 mod processes;
+mod seen;
 mod support;
 mod versions;

@@ -105,7 +105,7 @@ fn children_of_a_killed_process_start_again_on_the_survivors() {
         let hubs = Net::Tcp.cluster(2).await;
         let process = Process::start(&hubs[0], None);
         let id = process.id;
-        eventually("it is in", async || hubs[1].nodes().await.len() == 3).await;
+        eventually("it is in", async || members(&hubs[1]).await == 3).await;
         start_all(&hubs[0]).await;
         assert!(on(id, &hubs[0]).await > 0, "some of them run there");
         let mut events = hubs[0].events();
@@ -131,7 +131,7 @@ fn a_process_that_restarts_at_once_is_another_run_of_the_same_node() {
         let hubs = Net::Tcp.cluster(2).await;
         let process = Process::start(&hubs[0], Some(&key));
         let id = process.id;
-        eventually("it is in", async || hubs[1].nodes().await.len() == 3).await;
+        eventually("it is in", async || members(&hubs[1]).await == 3).await;
         start_all(&hubs[0]).await;
         let life = |nodes: Vec<NodeInfo>| {
             nodes.into_iter().find(|node| node.id == id).map(|node| node.incarnation)
@@ -158,7 +158,7 @@ fn a_process_paused_for_longer_than_the_window_comes_back_with_what_it_had() {
         let hubs = Net::Tcp.cluster(2).await;
         let process = Process::start(&hubs[0], None);
         let id = process.id;
-        eventually("it is in", async || hubs[1].nodes().await.len() == 3).await;
+        eventually("it is in", async || members(&hubs[1]).await == 3).await;
         start_all(&hubs[0]).await;
         for n in 0..CHILDREN {
             let child: ChildRef<Counter> = hubs[0].child(name(n));
@@ -166,7 +166,7 @@ fn a_process_paused_for_longer_than_the_window_comes_back_with_what_it_had() {
         }
         process.signal("-STOP");
         for hub in &hubs {
-            eventually("it is down", async || hub.nodes().await.len() == 2).await;
+            eventually("it is down", async || members(hub).await == 2).await;
         }
         for n in 0..CHILDREN {
             let child: ChildRef<Counter> = hubs[1].child(name(n));
@@ -174,7 +174,7 @@ fn a_process_paused_for_longer_than_the_window_comes_back_with_what_it_had() {
             child.send(add).timeout(Duration::from_secs(20)).await.expect("survivors go on");
         }
         process.signal("-CONT");
-        eventually("it is back", async || hubs[0].nodes().await.len() == 3).await;
+        eventually("it is back", async || members(&hubs[0]).await == 3).await;
         for n in 0..CHILDREN {
             let child: ChildRef<Counter> = hubs[0].child(name(n));
             for sender in 1..3 {

@@ -98,7 +98,7 @@ pub use crate::{
         kind::KindBuilder,
         requests::{
             ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
-            Scope, StartChildren, StopChildren,
+            Scope, SeedInfo, StartChildren, StopChildren,
         },
         system::HubSystem,
         trace::TracePropagator,
@@ -108,7 +108,7 @@ pub use crate::{
         child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
-        member::{Member, MemberState, View, ViewId},
+        member::{Member, MemberState, NodePath, NodeState, View, ViewId},
         report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
         secret::{InvalidSecret, Secret},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
@@ -122,8 +122,8 @@ pub mod prelude {
     pub use crate::{
         Admission, AutoKind, ChildContext, ChildId, ChildInfo, ChildRef, ChildSpec, Epoch,
         EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage, HubSendError,
-        HubSystem, LeaveError, MaybeHandled, MemberState, MemoryNetwork, Migration, NodeId,
-        NodeInfo, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope, Settings, Snapshot,
+        HubSystem, LeaveError, MaybeHandled, MemoryNetwork, Migration, NodeId, NodeInfo, NodePath,
+        NodeState, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope, Settings, Snapshot,
         StartChildError, StartFailure, StartReport, StateVersionError, hot_swap,
     };
 }

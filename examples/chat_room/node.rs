@@ -178,9 +178,10 @@ fn picture(
             name: node.name.to_string(),
             url: urls.get(&node.id.to_string()).cloned().unwrap_or_default(),
             state: match node.state {
-                MemberState::Alive => "alive",
-                MemberState::Suspect => "silent",
-                MemberState::Leaving => "leaving",
+                actix_hub::NodeState::Joining => "joining",
+                actix_hub::NodeState::Alive => "alive",
+                actix_hub::NodeState::Suspect => "silent",
+                actix_hub::NodeState::Leaving => "leaving",
             },
             rooms: children.iter().filter(|child| child.node == node.id).filter_map(room).collect(),
         })

@@ -159,6 +159,7 @@ impl Node {
         let nodes: Vec<Value> = seen
             .nodes
             .iter()
+            .filter(|node| node.is_member())
             .map(|node| {
                 json!({
                     "id": node.id.to_string(), "name": node.name.to_string(),

@@ -269,13 +269,18 @@ impl Net {
 pub async fn together(hubs: &[Hub]) {
     eventually("the nodes see each other", || async {
         for hub in hubs {
-            if hub.nodes().await.len() != hubs.len() {
+            if members(hub).await != hubs.len() {
                 return false;
             }
         }
         true
     })
     .await;
+}
+
+/// How many nodes are in, as this one sees them.
+pub async fn members(hub: &Hub) -> usize {
+    hub.nodes().await.iter().filter(|node| node.is_member()).count()
 }
 
 /// Polls until it is so; fails after 30 s.

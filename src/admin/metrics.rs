@@ -11,15 +11,15 @@ use prometheus_client::{
 
 use super::{
     Desk,
-    nodes::state_name,
     problem::{Problem, Reading},
 };
 use crate::{
     engine::Engine,
     model::{
+        address::SeedOutcome,
         child::Role,
         id::{KindName, NodeId, NodeName},
-        member::MemberState,
+        member::{MemberState, NodePath},
     },
     net::LinkTraffic,
 };
@@ -32,6 +32,10 @@ type Labels = Vec<(&'static str, String)>;
 /// What is read from the engine at one moment.
 struct Snapshot {
     settled: bool,
+    waiting: bool,
+    /// Each with whether it was reached.
+    seeds: Vec<(String, bool)>,
+    joining: usize,
     members: BTreeMap<&'static str, i64>,
     children: BTreeMap<(String, &'static str), i64>,
     registry_children: i64,
@@ -44,7 +48,10 @@ struct Snapshot {
 struct Peer {
     name: NodeName,
     node: NodeId,
-    is_linked: bool,
+    path: NodePath,
+    /// By whom it is reached, if by another.
+    by: Option<NodeName>,
+    is_suspect: bool,
     round_trip: Option<Duration>,
     lag: u64,
 }
@@ -57,6 +64,9 @@ fn snapshot(engine: &Engine) -> Snapshot {
     for member in engine.view().members.values() {
         *members.entry(state_name(member.state)).or_default() += 1;
     }
+    let name = |node: NodeId| engine.view().member(node).map(|member| member.name.clone());
+    let is_up =
+        |outcome: &SeedOutcome| matches!(outcome, SeedOutcome::Reached(_) | SeedOutcome::Itself);
     let mut children = BTreeMap::<(&KindName, &'static str), i64>::new();
     for (_, ownership) in engine.registry().owned_by(me) {
         let role = match ownership.role {
@@ -71,6 +81,9 @@ fn snapshot(engine: &Engine) -> Snapshot {
     let others = engine.view().members.values().filter(|member| member.id != me.node);
     Snapshot {
         settled: engine.is_settled(),
+        waiting: engine.is_waiting(),
+        seeds: engine.seeds().map(|(seed, outcome)| (seed.clone(), is_up(outcome))).collect(),
+        joining: engine.joiner_count(),
         members,
         children,
         registry_children: engine.registry().len() as i64,
@@ -82,14 +95,27 @@ fn snapshot(engine: &Engine) -> Snapshot {
             .max()
             .unwrap_or_default(),
         peers: others
-            .map(|member| Peer {
-                name: member.name.clone(),
-                node: member.id,
-                is_linked: engine.is_linked(member.id),
-                round_trip: engine.round_trip(member.id),
-                lag: engine.lag(member.id),
+            .map(|member| {
+                let path = engine.path_to(member.run());
+                Peer {
+                    name: member.name.clone(),
+                    node: member.id,
+                    path,
+                    by: path.by().and_then(name),
+                    is_suspect: member.state == MemberState::Suspect,
+                    round_trip: engine.round_trip(member.id),
+                    lag: engine.lag(member.id),
+                }
             })
             .collect(),
+    }
+}
+
+fn state_name(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Leaving => "leaving",
     }
 }
 
@@ -133,6 +159,18 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         "Whether all members agree on who is in, and this node has the registry of each",
         i64::from(snapshot.settled),
     );
+    gauge(
+        made,
+        "waiting",
+        "Whether this node is in no cluster and waits for a seed",
+        i64::from(snapshot.waiting),
+    );
+    let seed_up = gauges(made, "seed_up", "Whether the latest attempt reached the seed");
+    for (seed, is_up) in snapshot.seeds {
+        seed_up.get_or_create(&vec![("seed", seed)]).set(i64::from(is_up));
+    }
+    let joining = i64::try_from(snapshot.joining).unwrap_or(i64::MAX);
+    gauge(made, "joining_nodes", "Nodes that are heard and not in", joining);
     let members = gauges(made, "members", "Nodes that are in, as this one sees them");
     for (state, count) in snapshot.members {
         members.get_or_create(&vec![("state", state.to_owned())]).set(count);
@@ -170,7 +208,21 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         waiting.lanes,
     );
     let lag = gauges(made, "registry_lag", "Entries of this node that a peer has not acknowledged");
-    let up = gauges(made, "link_up", "Whether a link to the peer stands");
+    let up = gauges(made, "link_up", "Whether the link to the peer works in both directions");
+    let suspected = gauges(
+        made,
+        "suspected",
+        "Whether the peer does not hear this node, or is not heard by it, by whatever path",
+    );
+    let detours =
+        gauges(made, "detours", "Messages for the peer go by way of this node, not over its link");
+    let unlinked = snapshot.peers.iter().filter(|peer| peer.path != NodePath::Link).count();
+    gauge(
+        made,
+        "links_missing",
+        "Members to which this node has no link that works",
+        i64::try_from(unlinked).unwrap_or(i64::MAX),
+    );
     let trip: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
     made.register_with_unit(
         "link_rtt",
@@ -195,7 +247,13 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     for peer in snapshot.peers {
         let label = peer_label(&peer);
         lag.get_or_create(&label).set(i64::try_from(peer.lag).unwrap_or(i64::MAX));
-        up.get_or_create(&label).set(i64::from(peer.is_linked));
+        up.get_or_create(&label).set(i64::from(peer.path == NodePath::Link));
+        suspected.get_or_create(&label).set(i64::from(peer.is_suspect));
+        if let Some(by) = &peer.by {
+            let mut label = label.clone();
+            label.push(("by", by.to_string()));
+            detours.get_or_create(&label).set(1);
+        }
         if let Some(round_trip) = peer.round_trip {
             trip.get_or_create(&label).set(round_trip.as_secs_f64());
         }

@@ -166,8 +166,8 @@ impl Desk {
     /// Learns the names of the nodes, for words about them.
     async fn learn_names(&self) {
         let names = self.look(|running| {
-            let members = running.engine.view().members.values();
-            members.map(|member| (member.id, member.name.clone())).collect::<Vec<_>>()
+            let nodes = running.engine.nodes().into_iter();
+            nodes.map(|seen| (seen.member.id, seen.member.name)).collect::<Vec<_>>()
         });
         // A hub that has stopped is told by the handler.
         if let Ok(names) = names.await {

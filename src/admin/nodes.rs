@@ -13,10 +13,11 @@ use super::{
     problem::{Acting, Problem, Reading},
 };
 use crate::{
+    engine::explain::Seen,
     hub::observe::{Unanswered, can_leave},
     model::{
-        id::NodeId,
-        member::{Member, MemberState},
+        id::{self, NodeId},
+        member::{self, Member, NodePath as Way},
         observe::{Answer, LinkReport, NodeReport, Question},
     },
 };
@@ -56,7 +57,7 @@ impl NodeName {
     }
 }
 
-/// A node, as the one that answers sees it.
+/// A node that is in, or wants to come in, as the one that answers sees it.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct NodeView {
     /// Its identity.
@@ -87,8 +88,24 @@ pub(crate) struct NodeView {
     load: Option<Load>,
     /// The link to it from the node that answers.
     link: Link,
+    /// The members that do not hear it, or are not heard by it, as far as this one knows.
+    suspected_by: Vec<NodeName>,
+    /// Why a node that wants to come in is not in: who does not hear whom.
+    missing: Vec<Unheard>,
+    /// What the node that answers waits for, in words: a seed, or what keeps the members from
+    /// agreeing. Null for the others, and when it is settled.
+    waits_for: Option<String>,
     /// Its own links to the others, as it sees them; null: they were not asked for, or it did not say.
     links: Option<Vec<LinkTo>>,
+}
+
+/// One node does not hear another.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct Unheard {
+    /// The one that does not hear.
+    node: NodeName,
+    /// The one that it does not hear.
+    unheard: NodeName,
 }
 
 /// A link from one node to another.
@@ -113,9 +130,11 @@ pub(crate) struct Load {
 /// A link, as one end of it sees it.
 #[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Link {
-    /// `self`, `up` or `down`.
+    /// `self`; `up`: it works in both directions; or `down`.
     #[schema(value_type = String, example = "up")]
     state: &'static str,
+    /// Who takes messages there while it is down; null: nobody.
+    by: Option<NodeName>,
     /// How long a word takes there and back; null: not measured yet.
     rtt_ms: Option<f64>,
 }
@@ -124,35 +143,29 @@ pub(crate) struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NodeState {
+    Joining,
     Alive,
     Suspect,
     Leaving,
 }
 
 impl NodeState {
-    fn of(state: MemberState) -> Self {
+    fn of(state: member::NodeState) -> Self {
         match state {
-            MemberState::Alive => Self::Alive,
-            MemberState::Suspect => Self::Suspect,
-            MemberState::Leaving => Self::Leaving,
+            member::NodeState::Joining => Self::Joining,
+            member::NodeState::Alive => Self::Alive,
+            member::NodeState::Suspect => Self::Suspect,
+            member::NodeState::Leaving => Self::Leaving,
         }
-    }
-}
-
-pub(crate) fn state_name(state: MemberState) -> &'static str {
-    match state {
-        MemberState::Alive => "alive",
-        MemberState::Suspect => "suspect",
-        MemberState::Leaving => "leaving",
     }
 }
 
 /// A node as this one's engine knows it.
 struct Known {
-    member: Member,
-    is_linked: bool,
+    seen: Seen,
     round_trip: Option<Duration>,
     children: usize,
+    waits_for: Option<String>,
 }
 
 async fn known(desk: &Desk) -> Result<(Vec<Known>, usize), Problem> {
@@ -160,19 +173,27 @@ async fn known(desk: &Desk) -> Result<(Vec<Known>, usize), Problem> {
         .look(|running| {
             let engine = &running.engine;
             let registry = engine.registry();
-            let members = engine.view().members.values();
-            let known: Vec<Known> = members
-                .map(|member| Known {
-                    is_linked: engine.is_linked(member.id),
-                    round_trip: engine.round_trip(member.id),
-                    children: registry.count_of(member.run()),
-                    member: member.clone(),
+            let known: Vec<Known> = engine
+                .nodes()
+                .into_iter()
+                .map(|seen| Known {
+                    round_trip: engine.round_trip(seen.member.id),
+                    children: registry.count_of(seen.member.run()),
+                    waits_for: engine.waits_for().filter(|_| seen.path == Way::Itself),
+                    seen,
                 })
                 .collect();
             (known, registry.len())
         })
         .await?;
+    desk.journal.learn(known.iter().map(Known::name));
     Ok((known, total))
+}
+
+impl Known {
+    fn name(&self) -> (NodeId, id::NodeName) {
+        (self.seen.member.id, self.seen.member.name.clone())
+    }
 }
 
 impl NodeView {
@@ -190,21 +211,23 @@ impl NodeView {
 }
 
 impl Link {
-    fn of(is_self: bool, is_linked: bool, round_trip: Option<Duration>) -> Self {
+    fn of(desk: &Desk, path: Way, round_trip: Option<Duration>) -> Self {
         Self {
-            state: match (is_self, is_linked) {
-                (true, _) => "self",
-                (false, true) => "up",
-                (false, false) => "down",
+            state: match path {
+                Way::Itself => "self",
+                Way::Link => "up",
+                Way::By(_) | Way::None => "down",
             },
+            by: path.by().map(|node| NodeName::of(desk, node)),
             rtt_ms: round_trip.map(|time| time.as_secs_f64() * 1_000.0),
         }
     }
 }
 
 async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView {
-    let Known { member, is_linked, round_trip, children } = known;
-    let is_self = member.id == desk.hub.node_id();
+    let Known { seen, round_trip, children, waits_for } = known;
+    let Seen { member, state, path, suspected_by, missing } = seen;
+    let named = |node| NodeName::of(desk, node);
     let report: Option<NodeReport> = match desk.ask(member.id, Question::Node { links }).await {
         Ok(Answer::Node(report)) => Some(report),
         _ => None,
@@ -212,8 +235,8 @@ async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView 
     NodeView {
         id: member.id.to_string(),
         name: member.name.to_string(),
-        is_self,
-        state: NodeState::of(member.state),
+        is_self: path == Way::Itself,
+        state: NodeState::of(state),
         addresses: member.addresses,
         incarnation: format!("{:x}-{:x}", member.incarnation.started, member.incarnation.nonce),
         started_at: time_of(member.incarnation.started),
@@ -227,12 +250,18 @@ async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView 
             handled: report.handled,
             running_handovers: report.handovers,
         }),
-        link: Link::of(is_self, is_linked, round_trip),
+        link: Link::of(desk, path, round_trip),
+        suspected_by: suspected_by.into_iter().map(named).collect(),
+        missing: missing
+            .into_iter()
+            .map(|(node, unheard)| Unheard { node: named(node), unheard: named(unheard) })
+            .collect(),
+        waits_for,
         links: report.filter(|_| links).map(|report| {
             let told = report.links.into_iter();
-            let link_to = |LinkReport { to, up, round_trip }| LinkTo {
-                to: NodeName::of(desk, to),
-                link: Link::of(false, up, round_trip),
+            let link_to = |LinkReport { to, up, by, round_trip }| {
+                let path = if up { Way::Link } else { by.map_or(Way::None, Way::By) };
+                LinkTo { to: named(to), link: Link::of(desk, path, round_trip) }
             };
             told.map(link_to).collect()
         }),
@@ -259,7 +288,7 @@ pub(crate) struct NodeFilter {
     cursor: Option<String>,
 }
 
-/// The nodes that are in, by id. For the entity tag, uptimes count in steps of 10 s and round trips
+/// The nodes that are in, and those that want to come in, by id. For the entity tag, uptimes count in steps of 10 s and round trips
 /// in doublings.
 #[utoipa::path(
     get, path = "/nodes", operation_id = "list_nodes", tag = "nodes", params(NodeFilter),
@@ -282,21 +311,22 @@ pub(crate) async fn list(
     }
     let (mut known, children) = known(&desk).await?;
     known.retain(|known| {
-        let member = &known.member;
-        let fits_state = query.state.is_none_or(|state| NodeState::of(member.state) == state);
+        let member = &known.seen.member;
+        let fits_state = query.state.is_none_or(|state| NodeState::of(known.seen.state) == state);
         let fits_text = query.text.as_ref().is_none_or(|text| {
             member.name.as_str().contains(text.as_str()) || member.id.to_string().contains(text)
         });
         fits_state && fits_text
     });
-    known.sort_by_key(|known| known.member.id.to_string());
+    known.sort_by_key(|known| known.seen.member.id.to_string());
     let total = known.len();
     if let Some(after) = after {
-        known.retain(|known| known.member.id.to_string() > after);
+        known.retain(|known| known.seen.member.id.to_string() > after);
     }
     let more = known.len() > limit;
     known.truncate(limit);
-    let next = known.last().filter(|_| more).map(|last| lists::cursor(&last.member.id.to_string()));
+    let next =
+        known.last().filter(|_| more).map(|last| lists::cursor(&last.seen.member.id.to_string()));
     let items =
         join_all(known.into_iter().map(|known| view(&desk, known, children, query.links))).await;
     let tag = lists::tag(&(items.iter().map(NodeView::rounded).collect::<Vec<_>>(), total, &next));
@@ -315,7 +345,7 @@ pub(crate) async fn find(desk: &Desk, node: &str) -> Result<NodeId, Problem> {
     let (known, _) = known(desk).await?;
     let fits: Vec<NodeId> = known
         .iter()
-        .map(|known| &known.member)
+        .map(|known| &known.seen.member)
         .filter(|member| member.id.to_string() == node || member.name.as_str() == node)
         .map(|member| member.id)
         .collect();
@@ -346,7 +376,7 @@ pub(crate) async fn one(
 ) -> Result<web::Json<NodeView>, Problem> {
     let wanted = find(&desk, &path.node).await?;
     let (known, total) = known(&desk).await?;
-    let known = known.into_iter().find(|known| known.member.id == wanted);
+    let known = known.into_iter().find(|known| known.seen.member.id == wanted);
     let known = known.ok_or_else(|| Problem::not_found(format!("{:?} has gone", path.node)))?;
     Ok(web::Json(view(&desk, known, total, true).await))
 }
@@ -411,6 +441,10 @@ pub(crate) async fn leave(
         1 => "1 child".to_owned(),
         children => format!("{children} children"),
     };
+    let is_member = desk.look(move |running| running.engine.view().member(node).is_some()).await?;
+    if !is_member {
+        return Err(Problem::conflict(format!("{} is not in the cluster", name.name)));
+    }
     let nobody = |children: u64| {
         Problem::conflict(format!(
             "{} has {} and no other node takes any; stop it instead, or start another node first",

@@ -8,8 +8,10 @@ use super::{
     children::{Instance, Move, Phase},
 };
 use crate::model::{
+    address::SeedOutcome,
     child::{ChildSpec, Entry, Epoch, Ownership, Role},
     id::{ChildId, KindName, NodeId, NodeRun},
+    member::{Member, MemberState, NodePath, NodeState},
 };
 
 /// Which rule a child's place comes from.
@@ -50,7 +52,81 @@ pub(crate) struct Strategies {
     pub(crate) partition: String,
 }
 
+/// A node that is in, or wants to come in, as this one sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) member: Member,
+    pub(crate) state: NodeState,
+    pub(crate) path: NodePath,
+    /// Members that do not hear it, or are not heard by it, by id.
+    pub(crate) suspected_by: Vec<NodeId>,
+    /// Of each pair the first does not hear the second.
+    pub(crate) missing: Vec<(NodeId, NodeId)>,
+}
+
 impl Engine {
+    /// The nodes that are in, and those that are heard and are not, by id.
+    pub(crate) fn nodes(&self) -> Vec<Seen> {
+        let members = self.core.view.members.values().map(|member| self.seen(member));
+        let joiners = self.membership.joiners().into_iter().map(|joiner| Seen {
+            path: self.path_to(joiner.member.run()),
+            state: NodeState::Joining,
+            suspected_by: Vec::new(),
+            missing: joiner.missing,
+            member: joiner.member,
+        });
+        let mut nodes: Vec<Seen> = members.chain(joiners).collect();
+        nodes.sort_by_key(|seen| seen.member.id);
+        nodes
+    }
+
+    fn seen(&self, member: &Member) -> Seen {
+        let me = self.core.me.node;
+        let is_member = |node: &NodeId| self.core.view.member(*node).is_some();
+        let mut suspected_by: BTreeSet<NodeId> =
+            self.membership.deaf_to(member.id).filter(is_member).collect();
+        // That it does not hear this node is this node's suspicion, too.
+        if member.state == MemberState::Suspect {
+            suspected_by.insert(me);
+        }
+        suspected_by.remove(&member.id);
+        let waits = member.id == me && self.membership.is_waiting();
+        Seen {
+            state: if waits { NodeState::Joining } else { member.state.into() },
+            path: self.path_to(member.run()),
+            suspected_by: suspected_by.into_iter().collect(),
+            missing: Vec::new(),
+            member: member.clone(),
+        }
+    }
+
+    /// How messages go to a node, or words if no messages can.
+    pub(crate) fn path_to(&self, run: NodeRun) -> NodePath {
+        if run.node == self.core.me.node {
+            return NodePath::Itself;
+        }
+        if self.membership.link_works(run.node) {
+            return NodePath::Link;
+        }
+        let by = self.detours.by(run).map(|by| by.node).or_else(|| self.reached.by(run));
+        by.map_or(NodePath::None, NodePath::By)
+    }
+
+    /// How many nodes are heard and not in.
+    pub(crate) fn joiner_count(&self) -> usize {
+        self.membership.joiners().len()
+    }
+
+    /// Whether this node waits to be taken into a cluster.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.membership.is_waiting()
+    }
+
+    /// The seeds with what came of the latest attempt to reach each.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = (&String, &SeedOutcome)> {
+        self.membership.seeds()
+    }
+
     /// Where a child is, and why.
     pub(crate) fn why(&self, child: &ChildId) -> Option<Why> {
         let core = &self.core;
@@ -131,7 +207,8 @@ impl Engine {
         self.membership.round_trip(node)
     }
 
-    /// Whether a link to this member stands.
+    /// Whether a link to this member stands, working or not.
+    #[cfg(test)]
     pub(crate) fn is_linked(&self, node: NodeId) -> bool {
         self.membership.is_linked(node)
     }

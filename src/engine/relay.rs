@@ -64,6 +64,14 @@ impl Reached {
         changed
     }
 
+    /// By which neighbour words go to this member, if not over its link.
+    pub(crate) fn by(&self, run: NodeRun) -> Option<NodeId> {
+        match self.ways.get(&run) {
+            Some(Reach::By(by)) => Some(*by),
+            _ => None,
+        }
+    }
+
     /// Members whose link works.
     pub(crate) fn linked(&self) -> impl Iterator<Item = NodeRun> + '_ {
         self.ways.iter().filter(|(_, way)| **way == Reach::Link).map(|(run, _)| *run)

@@ -21,7 +21,7 @@ use super::{
     kind::{KindBuilder, Kinds},
     reach::Reach,
     sweeper,
-    system::{Begin, HubSystem},
+    system::{Begin, Expected, HubSystem},
     trace::TracePropagator,
     worker::Worker,
 };
@@ -40,7 +40,7 @@ use crate::{
         frame::PathWord,
         id::{HubName, Incarnation, NodeName},
         secret::Secret,
-        settings::{Migration, Settings},
+        settings::{InvalidSetting, Migration, Settings},
     },
     net::{
         Admission, NetConfig, NetError, NetEvent,
@@ -54,6 +54,8 @@ use crate::{
 const NET_EVENTS: usize = 1_024;
 /// How long the network may take to say where it listens.
 const LISTEN: Duration = Duration::from_secs(5);
+/// The most nodes that can be expected.
+const EXPECTED: usize = 1_024;
 /// Replies to one lane that are kept until it has them.
 const REPLIES: usize = 4_096;
 
@@ -91,6 +93,7 @@ pub struct HubBuilder {
     seeds: Vec<Endpoint>,
     mdns: bool,
     found: bool,
+    expected: usize,
     admission: Option<Admission>,
     also_secrets: Vec<Secret>,
     key_file: Option<PathBuf>,
@@ -126,6 +129,7 @@ impl HubBuilder {
             seeds: Vec::new(),
             mdns: false,
             found: false,
+            expected: 1,
             admission: None,
             also_secrets: Vec::new(),
             key_file: None,
@@ -214,6 +218,15 @@ impl HubBuilder {
     /// them itself, and else waits until a seed takes it in, is not ready, and says so.
     pub fn found(mut self) -> Self {
         self.found = true;
+        self
+    }
+
+    /// How many nodes, this one included, have to be in at once before this one is ready
+    /// (`/health/ready` of the admin endpoint): 1 to 1,024; 1 unless set. Readiness alone waits for
+    /// them: the nodes that are in run children. Once they were in it is ready, and stays so when
+    /// others leave.
+    pub fn expected_nodes(mut self, nodes: usize) -> Self {
+        self.expected = nodes;
         self
     }
 
@@ -326,6 +339,10 @@ impl HubBuilder {
             self.settings.migration = migration;
         }
         self.settings.check()?;
+        if !(1..=EXPECTED).contains(&self.expected) {
+            let (field, allowed) = ("expected_nodes", "1 to 1,024");
+            return Err(InvalidSetting { field, value: self.expected.to_string(), allowed }.into());
+        }
         let Places { listen, advertise, seeds } = self.places()?;
         let admission = self.admit(&listen)?;
         let secret_key = self.key()?;
@@ -403,7 +420,9 @@ impl HubBuilder {
             .workers
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
-        run(&hub, workers, Begin { config: engine, events: received, reach }).await;
+        let expected = Expected::new(self.expected);
+        let begin = Begin { config: engine, events: received, reach, expected };
+        run(&hub, workers, begin).await;
         Ok(hub)
     }
 

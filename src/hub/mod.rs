@@ -276,7 +276,8 @@ impl Hub {
         self.system().send(Children(scope)).await.unwrap_or_default()
     }
 
-    /// The nodes that are in, this one included, as this node sees them; by id.
+    /// The nodes that are in, this one included, and those that want to come in
+    /// ([`NodeState::Joining`](crate::NodeState::Joining)), as this node sees them; by id.
     pub async fn nodes(&self) -> Vec<NodeInfo> {
         self.system().send(Nodes).await.unwrap_or_default()
     }

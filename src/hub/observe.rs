@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         id::{ChildId, NodeId, NodeRun},
-        member::Member,
+        member::{Member, NodePath},
         observe::{
             Answer, ChildPhase, HandoverReport, HandoverStatus, HandoversReport, LinkReport,
             MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport,
@@ -254,11 +254,15 @@ impl HubSystem {
 
     fn links(&self, running: &Running) -> Vec<LinkReport> {
         let engine = &running.engine;
-        let others = engine.view().members.keys().filter(|node| **node != engine.me().node);
-        let report = |node: &NodeId| LinkReport {
-            to: *node,
-            up: engine.is_linked(*node),
-            round_trip: engine.round_trip(*node),
+        let others = engine.view().members.values().filter(|other| other.id != engine.me().node);
+        let report = |other: &Member| {
+            let path = engine.path_to(other.run());
+            LinkReport {
+                to: other.id,
+                up: path == NodePath::Link,
+                by: path.by(),
+                round_trip: engine.round_trip(other.id),
+            }
         };
         others.map(report).collect()
     }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use crate::{
     error::{LeaveError, MigrateError},
     model::{
+        address::SeedOutcome,
         child::{ChildSpec, Epoch},
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, Tag},
-        member::MemberState,
+        member::{NodePath, NodeState},
         report::{StartReport, StopReport},
         settings::OnFailure,
     },
@@ -75,13 +76,27 @@ pub struct Inspect;
 /// The answer to [`Inspect`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// The nodes that are in, this one included, by id.
+    /// The nodes that are in, this one included, and those that want to come in; by id.
     pub nodes: Vec<NodeInfo>,
     /// All children, by id.
     pub children: Vec<ChildInfo>,
     /// Whether all members agree on who is in, and this node has the registry of each. While it
     /// has not, starts, stops and moves wait.
     pub is_settled: bool,
+    /// What this node waits for, in words: a seed, or what keeps the members from agreeing. `None`
+    /// when it is settled.
+    pub waits_for: Option<String>,
+    /// The seeds, while this node waits to be taken into a cluster by one of them; else none.
+    pub seeds: Vec<SeedInfo>,
+}
+
+/// A seed that a node waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedInfo {
+    /// Its multiaddr, or the name of its SRV record.
+    pub seed: String,
+    /// What came of the latest attempt to reach it.
+    pub outcome: SeedOutcome,
 }
 
 /// Which children are meant.
@@ -93,7 +108,7 @@ pub enum Scope {
     Global,
 }
 
-/// A node of the cluster, as this node sees it.
+/// A node that is in the cluster, or wants to come in, as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeInfo {
     /// Its identity.
@@ -101,13 +116,29 @@ pub struct NodeInfo {
     /// Its name for people.
     pub name: NodeName,
     /// How it is seen.
-    pub state: MemberState,
+    pub state: NodeState,
     /// Multiaddrs at which it can be reached.
     pub addresses: Vec<String>,
     /// Which life of it.
     pub incarnation: Incarnation,
     /// Whether it is this node.
     pub is_self: bool,
+    /// How this node reaches it.
+    pub path: NodePath,
+    /// The members that do not hear it, or are not heard by it, as far as this node knows; by id.
+    /// Up to date within a heartbeat.
+    pub suspected_by: Vec<NodeId>,
+    /// Why it is not in: of each pair the first does not hear the second. At most 16; none for a
+    /// member, and for one that comes in at this moment.
+    pub missing: Vec<(NodeId, NodeId)>,
+}
+
+impl NodeInfo {
+    /// Whether it is in the cluster, suspect or leaving ones included.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.state != NodeState::Joining
+    }
 }
 
 /// A child, as this node knows it.

@@ -20,12 +20,13 @@ use super::{
     reach::Reach,
     requests::{
         ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
-        Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
+        Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, StopChildren,
     },
 };
 use crate::{
     engine::{
         Engine,
+        explain::Seen,
         io::{EngineConfig, Event, LeaveFailed, Reply, Request},
     },
     error::{LeaveError, MigrateError},
@@ -33,6 +34,7 @@ use crate::{
         child::{Epoch, Ownership},
         event::HubEvent,
         id::{ChildId, NodeId, NodeRun, RequestId},
+        member::NodePath,
         message::BulkHeader,
         report::{MigrateOutcome, StartReport, StopReport},
     },
@@ -69,6 +71,40 @@ pub(crate) struct Running {
     pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
     pub(crate) bulk_bytes: usize,
     pub(crate) parked: VecDeque<ParkedState>,
+    /// So many nodes have to be in before this one is ready.
+    pub(crate) expected: Expected,
+}
+
+/// How many nodes have to be in, all at once, before a node is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    nodes: usize,
+    /// The most that were in at once.
+    seen: usize,
+}
+
+impl Expected {
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self { nodes, seen: 0 }
+    }
+
+    /// So many are in now.
+    fn note(&mut self, members: usize) {
+        self.seen = self.seen.max(members);
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    pub(crate) fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// Whether they have been in, now or once: others that leave do not end it.
+    pub(crate) fn is_met(&self) -> bool {
+        self.seen >= self.nodes
+    }
 }
 
 /// A state that arrived.
@@ -95,6 +131,9 @@ impl HubSystem {
         let now = Instant::now();
         for event in events {
             running.engine.handle(now, event);
+            if !running.engine.is_waiting() {
+                running.expected.note(running.engine.view().members.len());
+            }
         }
         self.perform(ctx);
         self.set_timer(ctx);
@@ -242,17 +281,29 @@ impl Running {
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {
-        let me = self.engine.me().node;
-        let members = self.engine.view().members.values();
-        members
-            .map(|member| NodeInfo {
-                id: member.id,
-                name: member.name.clone(),
-                state: member.state,
-                addresses: member.addresses.clone(),
-                incarnation: member.incarnation,
-                is_self: member.id == me,
-            })
+        let nodes = self.engine.nodes().into_iter();
+        let info = |Seen { member, state, path, suspected_by, missing }| NodeInfo {
+            id: member.id,
+            name: member.name,
+            state,
+            addresses: member.addresses,
+            incarnation: member.incarnation,
+            is_self: path == NodePath::Itself,
+            path,
+            suspected_by,
+            missing,
+        };
+        nodes.map(info).collect()
+    }
+
+    /// The seeds, while this node waits for one.
+    pub(crate) fn seeds(&self) -> Vec<SeedInfo> {
+        if !self.engine.is_waiting() {
+            return Vec::new();
+        }
+        let seeds = self.engine.seeds();
+        seeds
+            .map(|(seed, outcome)| SeedInfo { seed: seed.clone(), outcome: outcome.clone() })
             .collect()
     }
 
@@ -288,12 +339,17 @@ pub(crate) struct Begin {
     pub(crate) config: EngineConfig,
     pub(crate) events: mpsc::Receiver<NetEvent>,
     pub(crate) reach: Reach,
+    pub(crate) expected: Expected,
 }
 
 impl Handler<Begin> for HubSystem {
     type Result = ();
 
-    fn handle(&mut self, Begin { config, mut events, reach }: Begin, ctx: &mut Context<Self>) {
+    fn handle(
+        &mut self,
+        Begin { config, mut events, reach, expected }: Begin,
+        ctx: &mut Context<Self>,
+    ) {
         self.running = Some(Running {
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
@@ -305,6 +361,7 @@ impl Handler<Begin> for HubSystem {
             bulks: BTreeMap::new(),
             bulk_bytes: 0,
             parked: VecDeque::new(),
+            expected,
         });
         let system = ctx.address();
         actix_rt::spawn(async move {
@@ -492,6 +549,8 @@ impl Handler<Inspect> for HubSystem {
             nodes: running.nodes(),
             children: running.children(Scope::Global),
             is_settled: running.engine.is_settled(),
+            waits_for: running.engine.waits_for(),
+            seeds: running.seeds(),
         })
     }
 }

@@ -24,6 +24,54 @@ pub enum MemberState {
     Leaving,
 }
 
+/// How a node is seen that is in the cluster, or wants to come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It is heard, and in no view with the node that tells it; or it is that node itself, which
+    /// waits for a seed. It is in nobody's way and has no children.
+    Joining,
+    /// It is in and takes children.
+    Alive,
+    /// It is in, and it does not hear, or is not heard by, the node that tells it.
+    Suspect,
+    /// It hands its children over and takes no new ones; it is in until it has gone.
+    Leaving,
+}
+
+impl From<MemberState> for NodeState {
+    fn from(state: MemberState) -> Self {
+        match state {
+            MemberState::Alive => Self::Alive,
+            MemberState::Suspect => Self::Suspect,
+            MemberState::Leaving => Self::Leaving,
+        }
+    }
+}
+
+/// How a node is reached by the one that tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NodePath {
+    /// It is the one that tells it.
+    Itself,
+    /// Over a link that works in both directions.
+    Link,
+    /// By way of this node.
+    By(NodeId),
+    /// Not at all.
+    None,
+}
+
+impl NodePath {
+    /// The node by way of which, if it is reached so.
+    #[must_use]
+    pub fn by(self) -> Option<NodeId> {
+        match self {
+            Self::By(node) => Some(node),
+            Self::Itself | Self::Link | Self::None => None,
+        }
+    }
+}
+
 /// A node that is in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

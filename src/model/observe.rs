@@ -132,8 +132,10 @@ pub struct NodeReport {
 pub struct LinkReport {
     /// The member at the other end.
     pub to: NodeId,
-    /// Whether it stands.
+    /// Whether it works in both directions.
     pub up: bool,
+    /// Who takes messages for that member instead, if somebody does.
+    pub by: Option<NodeId>,
     /// How long a word takes there and back, if that was measured.
     pub round_trip: Option<Duration>,
 }

@@ -78,6 +78,19 @@ pub(crate) struct Node {
     pub(crate) share: Option<f64>,
     pub(crate) load: Option<Load>,
     pub(crate) link: Option<Link>,
+    #[serde(default)]
+    pub(crate) suspected_by: Vec<Who>,
+    #[serde(default)]
+    pub(crate) missing: Vec<Unheard>,
+    /// What the node that answers waits for.
+    pub(crate) waits_for: Option<Text>,
+}
+
+/// One node does not hear another.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unheard {
+    pub(crate) node: Who,
+    pub(crate) unheard: Who,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +103,8 @@ pub(crate) struct Load {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Link {
     pub(crate) state: Option<Text>,
+    /// Who takes messages while it is down.
+    pub(crate) by: Option<Who>,
     pub(crate) rtt_ms: Option<f64>,
 }
 

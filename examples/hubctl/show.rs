@@ -7,7 +7,7 @@ use crate::{
     options::{ChildrenFilter, HandoversFilter},
     paint::{Paint, Tone},
     problem::Failure,
-    reply::{Child, Event, Handover, Instance, Node, Page, Settings, State, Who},
+    reply::{Child, Event, Handover, Instance, Node, Page, Settings, State, Unheard, Who},
     screen::Screen,
     table::{Cell, Column, Table},
     text::{
@@ -19,8 +19,42 @@ pub(crate) fn nodes(client: &Client, screen: Screen) -> Result<(), Failure> {
     if screen.json {
         return pages_as_json(client, screen, "nodes", &[], true);
     }
-    screen.print_table(&node_table(&all_nodes(client)?))?;
+    let nodes = all_nodes(client)?;
+    screen.print_table(&node_table(&nodes))?;
+    for trouble in troubles(&nodes) {
+        let lines = screen.width().map_or(vec![trouble.clone()], |width| wrap(&trouble, width));
+        for line in lines {
+            screen.print(&screen.paint.on(Tone::Warn, &line))?;
+        }
+    }
     Ok(())
+}
+
+/// What is not as it should be: what the node that answers waits for, who is not in, who suspects
+/// whom, whose messages go by way of others.
+pub(crate) fn troubles(nodes: &[Node]) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for node in nodes {
+        let who = &node.who;
+        if let Some(reason) = &node.waits_for {
+            troubles.push(format!("{who} {reason}"));
+        }
+        if !node.missing.is_empty() {
+            let pairs = node.missing.iter();
+            let pairs: Vec<_> = pairs
+                .map(|Unheard { node, unheard }| format!("{node} does not hear {unheard}"))
+                .collect();
+            troubles.push(format!("{who} is not in: {}", pairs.join(", ")));
+        }
+        if !node.suspected_by.is_empty() {
+            let by: Vec<_> = node.suspected_by.iter().map(ToString::to_string).collect();
+            troubles.push(format!("{who} is suspected by {}", by.join(", ")));
+        }
+        if let Some(by) = node.link.as_ref().and_then(|link| link.by.as_ref()) {
+            troubles.push(format!("messages for {who} go by way of {by}"));
+        }
+    }
+    troubles
 }
 
 pub(crate) fn all_nodes(client: &Client) -> Result<Vec<Node>, Failure> {

@@ -20,7 +20,7 @@ use crate::{
     problem::Failure,
     reply::{Event, Handover, Node, Page},
     screen::Screen,
-    show::{children_of, event_line, handover_table, node_table, unreachable},
+    show::{children_of, event_line, handover_table, node_table, troubles, unreachable},
     table::Table,
     text::{count, cut, known},
 };
@@ -203,6 +203,9 @@ impl<'a> View<'a> {
                 if let Some(unknown) = unreachable(&summary.running) {
                     line.push_str(&format!("; {unknown}"));
                 }
+                for trouble in troubles(&summary.nodes.items) {
+                    line.push_str(&format!("; {trouble}"));
+                }
                 if self.screen.size().is_none() && self.told != line {
                     let text = format!("{}  {:<5}  {:<18}  {line}", now(), "now", "summary");
                     self.screen.print(&text)?;
@@ -252,6 +255,9 @@ impl<'a> View<'a> {
                 lines.push(line(Tone::Warn, &unknown));
             }
             for trouble in self.silent.iter().chain(&self.lost) {
+                lines.push(line(Tone::Warn, trouble));
+            }
+            for trouble in troubles(&summary.nodes.items).iter().take(height / 4) {
                 lines.push(line(Tone::Warn, trouble));
             }
             lines.push(String::new());

@@ -31,7 +31,7 @@ async function launch(port, more) {
   let told = "";
   child.stdout.on("data", (data) => (told += data));
   const end = Date.now() + 60_000;
-  while (!told.includes("children started")) {
+  while (!/children started/.test(told)) {
     check(child.exitCode === null && Date.now() < end, `it did not start: ${told}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -278,6 +278,49 @@ try {
   await guarded.locator("svg.ring circle.node").nth(2).waitFor();
   check(!guarded.url().includes(token), "the token is not in the address");
 
+  await stop(cluster);
+
+  /** The overview of a cluster with a fault, in full width and on a phone. */
+  const faulty = async (fault, more, look) => {
+    cluster = await launch(18490, ["--moves", "0", "--fault", fault, ...more]);
+    const broken = watch(await browser.newPage({ viewport: { width: 1280, height: 860 } }));
+    await broken.goto(base);
+    await look(broken);
+    await broken.screenshot({ path: `${shots}/dashboard-fault-${fault}.png`, fullPage: true });
+    await broken.setViewportSize({ width: 375, height: 740 });
+    const wide = await broken.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    check(wide <= 0, `with the fault ${fault} it is ${wide} px too wide for a phone`);
+    await broken.screenshot({ path: `${shots}/dashboard-fault-${fault}-phone.png`, fullPage: true });
+    await broken.close();
+    await stop(cluster);
+  };
+
+  step("a broken link: whose messages go by whom");
+  await faulty("link", ["--children", "20"], async (broken) => {
+    await broken.getByRole("row", { name: /^b/ }).getByText(/reached by c.*messages to a go by c/).waitFor();
+    await broken.getByRole("row", { name: /^a/ }).getByText("messages to b go by c").waitFor();
+    await broken.locator("svg.ring text", { hasText: "by c" }).waitFor();
+    check(await broken.locator("#waits").isHidden(), "nobody waits");
+  });
+
+  step("a node that cannot come in: who does not hear whom");
+  await faulty("joiner", ["--children", "20"], async (broken) => {
+    const late = broken.getByRole("row", { name: /^late/ });
+    await late.getByText(/not in: .*c does not hear late/).waitFor();
+    await late.getByText(/late does not hear c/).waitFor();
+    await late.getByText("joining", { exact: true }).waitFor();
+    await broken.locator(".figures div", { hasText: "joining" }).getByText("1", { exact: true }).waitFor();
+    await broken.locator(".figures div", { hasText: /^nodes/ }).getByText("3", { exact: true }).waitFor();
+    check(await late.getByRole("button").count() === 0, "it cannot be asked to leave");
+  });
+
+  step("a node that waits for a seed: which, and why");
+  await faulty("seed", ["--nodes", "1"], async (broken) => {
+    await broken.locator("#waits", { hasText: /a waits to be taken into a cluster by \/memory\/nobody/ }).waitFor();
+    await broken.getByRole("row", { name: /^a/ }).getByText("joining", { exact: true }).waitFor();
+  });
+  cluster = null;
+
   check(errors.length === 0, `on the console: ${errors.join("\n")}`);
   console.log("the dashboard is well");
 } catch (error) {
@@ -288,5 +331,5 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
-  await stop(cluster);
+  if (cluster) await stop(cluster);
 }

@@ -86,6 +86,10 @@ try:
                     check(columns(line) <= width, width, args, line)
     check("\x1b" not in terminal(80, "nodes", "--color", "never")[0], "--color never")
     check("?" in plain("nodes").stdout.splitlines()[3], "unknown load")
+    told = plain("nodes").stdout
+    for words in ("d …dFFFFFFF is not in: b …b3fPq8Ty does not hear d …dFFFFFFF", "b …b3fPq8Ty is suspected by a …aXk7Kq9Z",
+                  "messages for b …b3fPq8Ty go by way of a-node", "joining"):
+        check(words in told, f"{words!r} is told of the nodes: {told}")
     check("\x1b[" in subprocess.run([HUBCTL, "nodes", "--color", "always"], env=ENV, capture_output=True, text=True).stdout, "always")
 
     for line in plain("--json", "children", "--all", "--limit", "9").stdout.splitlines():
@@ -123,7 +127,7 @@ try:
                 time.sleep(0.1)
             url = ["--url", f"https://127.0.0.1:{port}/some/hub"]
             check("certificate" in plain(*url, "nodes", code=1).stderr, "nobody vouches for it")
-            check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 5, "a private authority")
+            check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 9, "a private authority")
             plain(*url, "--ca-file", at("key"), "nodes", code=2), plain(*url, "--ca-file", at("none"), "nodes", code=2)
         finally:
             mock.terminate()

@@ -12,6 +12,7 @@ PORT = int(sys.argv[1])
 HUB = "/some/hub"
 N = {n: {"id": "12D3KooW" + n * 36 + s, "name": n} for n, s in (("a", "aXk7Kq9Z"), ("b", "b3fPq8Ty"))}
 N["c"] = {"id": "12D3KooW" + "c" * 36 + "cc9ZtBcc", "name": "a-node-with-a-very-long-name-\x1b]0;x\x07-in-eu-central-1"}
+N["d"] = {"id": "12D3KooW" + "e" * 36 + "dFFFFFFF", "name": "d"}
 N["b2"] = {"id": "12D3KooW" + "d" * 36 + "bEEEEEEE", "name": "b"}
 AT = "2026-11-23T01:44:00.123Z"
 SENT, STREAMS, LOCK = [], [0], threading.Lock()
@@ -24,8 +25,9 @@ def node(key, **more):
             "link": {"state": "up", "rtt_ms": 0.42}, **more}
 
 
-NODES = [node("b", state="suspect", load=None, link={"state": "down", "rtt_ms": None}), node("a", link={"state": "self", "rtt_ms": None}),
-         node("c", state="leaving", uptime_seconds=None, version=None, children=0), node("b2", state="no\x1b[31mvel")]
+NODES = [node("b", state="suspect", load=None, link={"state": "down", "by": N["c"], "rtt_ms": None}, suspected_by=[N["a"], N["c"]]), node("a", link={"state": "self", "rtt_ms": None}),
+         node("c", state="leaving", uptime_seconds=None, version=None, children=0), node("b2", state="no\x1b[31mvel"),
+         node("d", state="joining", children=0, load=None, missing=[{"node": N["b"], "unheard": N["d"]}, {"node": N["d"], "unheard": N["c"]}])]
 
 
 def handover(i, status, **more):

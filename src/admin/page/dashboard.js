@@ -298,7 +298,7 @@ function button(text, action, more = {}) {
 const noRight = () => make("p", { class: "quiet" }, "This client may read, not act.");
 
 const migrateDialog = (child, from) => prepare(`Migrate ${child}`, async () => {
-  const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && node.state !== "leaving");
+  const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && !["leaving", "joining"].includes(node.state));
   if (!nodes.length) return tell(`Migrate ${child}`, "There is no other node.");
   const to = make("select", {}, nodes.map((node) => make("option", { value: node.id }, `${node.name} (${number(node.children)} children)`)));
   const forced = make("input", { type: "checkbox" });
@@ -351,20 +351,33 @@ const LABELLED = 5;
 /** Beyond so many nodes only the links of this one are asked for. */
 const LINKED = 24;
 
+const isMember = (node) => node.state !== "joining";
+
+/** What is not as it should be with a node, in words. */
+function notesOf(node) {
+  const detours = (node.links ?? []).filter((link) => link.by).map((link) => `messages to ${link.to.name} go by ${link.by.name}`);
+  return [
+    ...(node.missing.length ? [`not in: ${node.missing.map((pair) => `${pair.node.name} does not hear ${pair.unheard.name}`).join(", ")}`] : []),
+    ...(node.suspected_by.length ? [`suspected by ${node.suspected_by.map((by) => by.name).join(", ")}`] : []),
+    ...(node.link.by && !node.is_self ? [`reached by ${node.link.by.name}`] : node.link.state === "down" ? ["no link"] : []),
+    ...detours,
+  ];
+}
+
 /** Each link once: down if one of its ends says so, not known if none of them told. */
 function linksOf(nodes) {
   const links = new Map();
   const tell = (from, to, link) => {
     const ends = [from, to].toSorted();
     const before = links.get(ends.join());
-    if (before && (before.state === "down" || link.state === "unknown")) return;
-    links.set(ends.join(), { ends, state: link.state, rtt_ms: link.rtt_ms });
+    if (before && (before.by || before.state === "down" && !link.by || link.state === "unknown")) return;
+    links.set(ends.join(), { ends, state: link.state, rtt_ms: link.rtt_ms, by: link.by?.name });
   };
   const self = nodes.find((node) => node.is_self);
   const known = new Set(nodes.map((node) => node.id));
   const asked = nodes.some((node) => node.links);
   for (const node of nodes) {
-    if (asked && !node.links) for (const { id } of nodes) if (id !== node.id) tell(node.id, id, { state: "unknown", rtt_ms: null });
+    if (asked && !node.links && isMember(node)) for (const { id } of nodes.filter(isMember)) if (id !== node.id) tell(node.id, id, { state: "unknown", rtt_ms: null });
     for (const link of node.links ?? []) if (known.has(link.to.id)) tell(node.id, link.to.id, link);
     if (self && node !== self) tell(self.id, node.id, node.link);
   }
@@ -376,11 +389,11 @@ function ring(nodes) {
   const named = nodes.length <= NAMED;
   const svg = make("svg", { class: "ring", viewBox: "0 0 520 316", role: "img", "aria-label": "The nodes in a ring; the table below says the same" });
   const places = new Map(nodes.map((node, at) => [node.id, place(at, nodes.length, nodes.length === 1 ? 0 : 108)]));
-  for (const { ends: [one, other], state, rtt_ms } of linksOf(nodes)) {
+  for (const { ends: [one, other], state, rtt_ms, by } of linksOf(nodes)) {
     const [[x1, y1], [x2, y2]] = [places.get(one), places.get(other)];
     svg.append(make("line", { class: `link ${state}`, x1, y1, x2, y2 }));
     if (!named || (state !== "down" && nodes.length > LABELLED)) continue;
-    const text = { down: "no link", unknown: "?" }[state] ?? (rtt_ms === null ? "" : span(rtt_ms));
+    const text = { down: by ? `by ${by}` : "no link", unknown: "?" }[state] ?? (rtt_ms === null ? "" : span(rtt_ms));
     svg.append(make("text", { class: "quiet", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 4 }, text));
   }
   nodes.forEach((node, at) => {
@@ -421,11 +434,13 @@ function fly(picture, from, to) {
 
 function overview() {
   const figures = make("dl", { class: "figures" });
+  const waiting = make("p", { id: "waits", role: "status", class: "warn" });
+  waiting.hidden = true;
   const map = make("div");
   const list = make("div");
   const moves = make("div");
   main.replaceChildren(
-    make("section", { class: "card", "aria-label": "At a glance" }, figures),
+    make("section", { class: "card", "aria-label": "At a glance" }, waiting, figures),
     make("div", { class: "two" },
       make("section", { class: "card" }, make("h2", {}, "Nodes"), map),
       make("section", { class: "card" }, make("h2", {}, "Latest handovers"), moves)),
@@ -436,6 +451,7 @@ function overview() {
   let picture = null;
   let shape = "";
   let seen = null;
+  let waits = 0;
   const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   const refresh = watched(async () => {
     const [{ items: nodes }, told, running] = await Promise.all(
@@ -443,18 +459,26 @@ function overview() {
     count = nodes.length;
     nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
     const children = nodes.reduce((sum, node) => sum + node.children, 0);
-    const sum = (name) => nodes.some((node) => node.load === null) ? null : nodes.reduce((all, node) => all + node.load[name], 0);
+    const members = nodes.filter(isMember);
+    const joining = nodes.length - members.length;
+    const self = nodes.find((node) => node.is_self);
+    // A view that has just changed is not settled for a moment: that is no news.
+    waits = self?.waits_for ? waits + 1 : 0;
+    const words = waits > 1 || (self && !isMember(self)) ? `${self.name} ${self.waits_for ?? "waits"}` : "";
+    waiting.hidden = words === "";
+    if (waiting.textContent !== words) waiting.textContent = words;
+    const sum = (name) => members.some((node) => node.load === null) ? null : members.reduce((all, node) => all + node.load[name], 0);
     const [handled, now] = [sum("handled"), performance.now()];
     const rate = before && handled !== null && before.handled !== null && handled >= before.handled && before.count === nodes.length
       ? ((handled - before.handled) * 1000) / (now - before.now) : null;
     before = { handled, now, count: nodes.length };
     figures.replaceChildren(
-      figure("nodes", number(nodes.length)), figure("children", number(children)),
+      figure("nodes", number(members.length)), joining ? figure("joining", number(joining)) : "", figure("children", number(children)),
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
       figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
     );
     const newShape = JSON.stringify([nodes.map((node) => [node.id, node.name, node.state, node.children]),
-      linksOf(nodes).map(({ ends, state, rtt_ms }) => [ends, state, Math.round((rtt_ms ?? -1) * 10)])]);
+      linksOf(nodes).map(({ ends, state, rtt_ms, by }) => [ends, state, by, Math.round((rtt_ms ?? -1) * 10)])]);
     if (newShape !== shape) {
       shape = newShape;
       picture = ring(nodes);
@@ -470,14 +494,15 @@ function overview() {
       ? table("Those under way first", [["child"], ["way"], ["status"], ["took", "number"]], latest.map((item) =>
           [childLink(item.child), `${item.from.name} → ${item.to.name}`, state(item.status), span(item.took_ms)]))
       : make("p", { class: "quiet" }, "None that a node remembers."));
+    const notes = nodes.some((node) => notesOf(node).length);
     refill(list, table("The nodes, as this one sees them",
-      [["node"], ["state"], ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
+      [["node"], ["state"], ...(notes ? [["notes"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
         make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
-        state(node.state), number(node.children), `${(node.share * 100).toFixed(1)} %`,
+        state(node.state), ...(notes ? [make("span", { class: "warn" }, notesOf(node).join("; "))] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
         number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
         long(node.uptime_seconds), node.version ?? number(null),
-        session.act ? button("Leave …", () => leaveDialog(node), { "data-key": node.id, "aria-label": `Let ${node.name} leave …` }) : "",
+        session.act && isMember(node) ? button("Leave …", () => leaveDialog(node), { "data-key": node.id, "aria-label": `Let ${node.name} leave …` }) : "",
       ])));
   });
   return { refresh, stop: every(1000, refresh) };

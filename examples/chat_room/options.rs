@@ -13,13 +13,15 @@ Chat rooms that live on a cluster and move from node to node.
 
 Options of a node:
   --name NAME           its name, as people see it (needed)
-  --listen MULTIADDR    where other nodes reach it; may be repeated
-                        (default /ip4/127.0.0.1/tcp/0: any free port, this machine only)
+  --listen ADDRESS      where other nodes reach it: IP:PORT or a multiaddr; may be repeated
+                        (default 127.0.0.1:0: any free port, this machine only)
   --http ADDRESS:PORT   where its page is served (default 127.0.0.1:8080). The page has no log-in:
                         whoever reaches it can write, and can make the node leave
-  --seed MULTIADDR      a node that is there already; may be repeated
+  --seed ADDRESS        a node of the cluster: HOST:PORT or a multiaddr; may be repeated. Without one,
+                        or if one is this node itself, it founds a cluster if there is none; else it
+                        waits until a seed takes it in
   --secret HEX          64 hex digits that all nodes share; needed to listen beyond this machine
-  --advertise MULTIADDR how others reach it, if not at --listen (containers); may be repeated
+  --advertise ADDRESS   how others reach it, if not at --listen (containers); may be repeated
   --url URL             how browsers reach its page, if not at --http
   --until-stdin-closes  leave when standard input ends; the launcher starts its nodes this way
 
@@ -31,8 +33,8 @@ Options of the client:
   --url URL             a node's page; may be repeated (default http://127.0.0.1:8080 to :8082)
 
 Examples:
-  chat_room --name a --listen /ip4/127.0.0.1/tcp/4001 --http 127.0.0.1:8080
-  chat_room --name b --listen /ip4/127.0.0.1/tcp/4002 --http 127.0.0.1:8081 --seed /ip4/127.0.0.1/tcp/4001
+  chat_room --name a --listen 127.0.0.1:4001 --http 127.0.0.1:8080
+  chat_room --name b --listen 127.0.0.1:4002 --http 127.0.0.1:8081 --seed 127.0.0.1:4001
   chat_room client --room lobby --say \"hello\"
   chat_room client --room lobby --follow
 

@@ -499,7 +499,7 @@ function overview() {
       [["node"], ["state"], ...(notes ? [["notes"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
         make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
-        state(node.state), ...(notes ? [make("span", { class: "warn" }, notesOf(node).join("; "))] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
+        state(node.state), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
         number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
         long(node.uptime_seconds), node.version ?? number(null),
         session.act && isMember(node) ? button("Leave …", () => leaveDialog(node), { "data-key": node.id, "aria-label": `Let ${node.name} leave …` }) : "",

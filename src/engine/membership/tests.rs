@@ -1429,7 +1429,7 @@ fn heartbeats_measure_the_round_trip_by_each_end_s_own_clock() {
     assert_eq!(pulse.map(|pulse| pulse.sent), Some(1_000_000));
     // The peer kept it for 300 ms, and its own heartbeat comes 400 ms after this node's left.
     bench.now += Duration::from_millis(400);
-    let mut say = |bench: &mut Bench, is_straight, pulse| {
+    let say = |bench: &mut Bench, is_straight, pulse| {
         let mut word = bench.beat(2);
         if let MemberWord::Heartbeat { pulse: told, .. } = &mut word {
             *told = pulse;

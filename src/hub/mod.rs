@@ -21,6 +21,7 @@ mod effects;
 mod envelope;
 pub(crate) mod events;
 mod exchange;
+pub(crate) mod expected;
 pub(crate) mod history;
 pub(crate) mod hot_swap;
 mod instance;

@@ -15,6 +15,7 @@ use super::{
     builder::HubBuilder,
     data_plane::state_taken,
     doors::{PathReport, Seek},
+    expected::Expected,
     instance::Parcel,
     observe::Open,
     reach::Reach,
@@ -73,38 +74,6 @@ pub(crate) struct Running {
     pub(crate) parked: VecDeque<ParkedState>,
     /// So many nodes have to be in before this one is ready.
     pub(crate) expected: Expected,
-}
-
-/// How many nodes have to be in, all at once, before a node is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Expected {
-    nodes: usize,
-    /// The most that were in at once.
-    seen: usize,
-}
-
-impl Expected {
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { nodes, seen: 0 }
-    }
-
-    /// So many are in now.
-    fn note(&mut self, members: usize) {
-        self.seen = self.seen.max(members);
-    }
-
-    pub(crate) fn nodes(&self) -> usize {
-        self.nodes
-    }
-
-    pub(crate) fn seen(&self) -> usize {
-        self.seen
-    }
-
-    /// Whether they have been in, now or once: others that leave do not end it.
-    pub(crate) fn is_met(&self) -> bool {
-        self.seen >= self.nodes
-    }
 }
 
 /// A state that arrived.

@@ -802,6 +802,8 @@ impl Membership {
             self.connect(node, member.addresses.clone());
         }
         self.contacts.insert(node, Contact::met(now, member, is_linked));
+        // Whoever is met next learns of it.
+        self.announce_due |= !self.founder.is_waiting();
         self.voice.has_news();
         self.is_news = true;
     }
@@ -1414,7 +1416,11 @@ impl Membership {
 
     fn others(&self) -> Vec<Member> {
         let others = self.view.members.values().filter(|member| member.id != self.me);
-        others.take(LISTED).cloned().map(described).collect()
+        // Newcomers learn of each other where they come in, so that they need not do so one by one.
+        let joining = self.contacts.values().map(Contact::member).filter(|member| {
+            !self.founder.is_waiting() && !self.view.members.contains_key(&member.id)
+        });
+        others.chain(joining).take(LISTED).cloned().map(described).collect()
     }
 
     fn send_to_all(&mut self, word: &MemberWord) {

@@ -412,10 +412,15 @@ impl Contact {
     }
 
     /// What it describes itself as, if that is newer. Gives what was known before.
+    ///
+    /// Addresses on loopback are left out of what is told by way of others. So a description without
+    /// addresses says nothing of them: a node that was met like that learns them from its Hello,
+    /// and they are not lost with a later one.
     pub(super) fn describe(&mut self, told: &Member) -> Option<Member> {
         let same = told.incarnation == self.member.incarnation;
         let newer = if same {
-            told.revision > self.member.revision
+            let adds = self.member.addresses.is_empty() && !told.addresses.is_empty();
+            told.revision > self.member.revision || (told.revision == self.member.revision && adds)
         } else {
             told.incarnation > self.member.incarnation
                 && told.incarnation.nonce == self.member.incarnation.nonce
@@ -424,6 +429,9 @@ impl Contact {
             return None;
         }
         let before = std::mem::replace(&mut self.member, told.clone());
+        if told.addresses.is_empty() {
+            self.member.addresses.clone_from(&before.addresses);
+        }
         if self.member.state != MemberState::Leaving {
             self.member.state = MemberState::Alive;
         }
@@ -686,6 +694,19 @@ mod tests {
         assert!(contact.describe(&other).is_none(), "another run is another contact");
         let revised = Member { revision: 1, weight: 7, ..later };
         assert!(contact.describe(&revised).is_some() && contact.describe(&revised).is_none());
+    }
+
+    #[test]
+    fn a_description_that_came_by_way_of_others_says_nothing_of_addresses_on_loopback() {
+        let now = Instant::now();
+        let stripped = Member { addresses: vec![], ..member(2) };
+        let mut contact = Contact::met(now, stripped.clone(), false);
+        assert!(contact.describe(&member(2)).is_some(), "its Hello says where it is");
+        assert_eq!(contact.member().addresses, member(2).addresses);
+        assert!(contact.describe(&stripped).is_none() && contact.describe(&member(2)).is_none());
+        let later = Member { revision: 1, weight: 7, ..stripped };
+        assert!(contact.describe(&later).is_some());
+        assert_eq!(contact.member(), &Member { addresses: member(2).addresses, ..later });
     }
 
     #[test]

@@ -961,9 +961,9 @@ impl Membership {
     /// A node describes itself, or somebody tells how it did.
     fn learn(&mut self, told: &Member) {
         let node = told.id;
-        let Some(before) = self.contacts.get_mut(&node).and_then(|c| c.describe(told)) else {
-            return;
-        };
+        let Some(contact) = self.contacts.get_mut(&node) else { return };
+        let Some(before) = contact.describe(told) else { return };
+        let told = &contact.member().clone();
         self.is_news = true;
         if before.addresses != told.addresses {
             self.connect(node, told.addresses.clone());

@@ -487,3 +487,105 @@ fn a_session_ends_with_its_path_and_what_it_brought_is_taken_from_the_next_one()
     assert_eq!(handle(&mut owner, now), Some(1));
     assert_eq!(handle(&mut owner, now), None);
 }
+
+/// Another lane of the child `c`: of an earlier or later door of a node, or of another run of it.
+fn lane_of(run: NodeRun, lane: u64) -> Door<Call> {
+    let limits = Limits {
+        mailbox: 8,
+        waiting: 8,
+        window_messages: 4,
+        window_bytes: 1_024,
+        reply_cache: 8,
+        reply_cache_bytes: 1_024,
+    };
+    let mut door = Door::new(run, ChildId::new("c").expect("an id"), LaneId(lane), limits);
+    link(&mut door, 2);
+    door.route(owned_by(2, 0));
+    door
+}
+
+/// Carries what a lane has for the owner, at node 2.
+fn bring(lane: &mut Door<Call>, run: NodeRun, now: Instant, owner: &mut Door<Call>) {
+    for frame in written(lane, now, 2) {
+        owner.frame(now, (run, PATH), frame).expect("the protocol is kept");
+    }
+}
+
+fn kept(owner: &Door<Call>) -> Vec<(NodeRun, LaneId, u64)> {
+    owner.marks().iter().map(|mark| (mark.run, mark.lane, mark.accepted)).collect()
+}
+
+#[test]
+fn a_later_lane_of_a_run_ends_the_earlier_ones_and_nobody_elses() {
+    let now = Instant::now();
+    let mut owner = door(2);
+    owner.open(epoch(0), &[]);
+    let (run, other) = (run_of(1), run_of(3));
+    for node in [1, 3] {
+        link(&mut owner, node);
+    }
+    let mut lanes = [(run, 5), (other, 5), (run, 6)].map(|(run, lane)| lane_of(run, lane));
+    for (number, lane) in (1..).zip(&mut lanes) {
+        lane.enter(call(number), true, How::Send).expect("it is taken");
+    }
+    let [earlier, others, later] = &mut lanes;
+    bring(earlier, run, now, &mut owner);
+    assert_eq!(handle(&mut owner, now), Some(1));
+    earlier.enter(call(4), true, How::Send).expect("it is taken");
+    bring(earlier, run, now, &mut owner);
+    bring(others, other, now, &mut owner);
+    bring(later, run, now, &mut owner);
+    // What the earlier one had queued goes with it: nobody waits for the answer.
+    assert_eq!([(); 3].map(|()| handle(&mut owner, now)), [Some(2), Some(3), None]);
+    assert_eq!(kept(&owner), [(run, LaneId(6), 1), (other, LaneId(5), 1)]);
+    // A lane does not come back after a later one.
+    let child = ChildId::new("c").expect("an id");
+    let open = DataFrame::Open { lane: LaneId(5), session: 9, child, epoch: epoch(0) };
+    owner.frame(now, (run, PATH), open).expect_err("the run breaks the protocol");
+}
+
+#[test]
+fn a_lane_that_is_closed_is_forgotten_with_what_it_has_queued() {
+    let now = Instant::now();
+    let mut owner = door(2);
+    owner.open(epoch(0), &[]);
+    link(&mut owner, 1);
+    let run = run_of(1);
+    let mut lane = lane_of(run, 5);
+    for number in 1..=2 {
+        lane.enter(call(number), true, How::Send).expect("it is taken");
+    }
+    bring(&mut lane, run, now, &mut owner);
+    assert_eq!(handle(&mut owner, now), Some(1));
+    // Not its own, and its own.
+    for (closed, left) in [(4, 1), (5, 0), (5, 0)] {
+        let frame = DataFrame::Closed { lane: LaneId(closed) };
+        owner.frame(now, (run, PATH), frame).expect("the protocol is kept");
+        assert_eq!(kept(&owner).len(), left);
+    }
+    assert_eq!(handle(&mut owner, now), None);
+}
+
+#[test]
+fn the_next_run_of_a_node_ends_the_lanes_of_the_one_before() {
+    let now = Instant::now();
+    let mut owner = door(2);
+    owner.open(epoch(0), &[]);
+    link(&mut owner, 1);
+    let run = run_of(1);
+    let mut lane = lane_of(run, 5);
+    for number in 1..=2 {
+        lane.enter(call(number), true, How::Send).expect("it is taken");
+    }
+    bring(&mut lane, run, now, &mut owner);
+    assert_eq!(handle(&mut owner, now), Some(1));
+    unlink(&mut owner, 1);
+    assert_eq!(kept(&owner), [(run, LaneId(5), 1)], "it may come back and send again");
+    let next = NodeRun { nonce: 99, ..run };
+    owner.linked(Side::Answers, next, PATH);
+    assert_eq!(kept(&owner), []);
+    let mut lane = lane_of(next, 1);
+    lane.enter(call(3), true, How::Send).expect("it is taken");
+    bring(&mut lane, next, now, &mut owner);
+    assert_eq!([handle(&mut owner, now), handle(&mut owner, now)], [Some(3), None]);
+}

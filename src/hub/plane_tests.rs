@@ -22,7 +22,7 @@ use crate::{
     model::{
         child::{Epoch, Route},
         frame::{DataFrame, PathId, PathStream, PathWord},
-        id::{ChildId, KindName, NodeId, NodeRun},
+        id::{ChildId, KindName, LaneId, NodeId, NodeRun},
         message::BulkHeader,
     },
     net::DataPlane,
@@ -218,6 +218,15 @@ impl Net {
 
     /// A node asks the child of another.
     fn ask(&self, from: usize, to: usize, number: u64) {
+        self.say(from, to, number, true);
+    }
+
+    /// A node tells the child of another something, and wants no reply.
+    fn tell(&self, from: usize, to: usize, number: u64) {
+        self.say(from, to, number, false);
+    }
+
+    fn say(&self, from: usize, to: usize, number: u64, wants_reply: bool) {
         let kind = KindName::new("log").expect("a valid name");
         let traced = Traced { span: tracing::Span::none(), context: None };
         let envelope = Envelope::new::<Log, Number>(
@@ -229,7 +238,7 @@ impl Net {
             traced,
         );
         let cell = self.nodes[from].doors.cell(&child(to));
-        let entered = cell.with(|door| door.enter(envelope, true, How::Send).is_ok());
+        let entered = cell.with(|door| door.enter(envelope, wants_reply, How::Send).is_ok());
         assert!(entered, "there is room");
     }
 
@@ -522,4 +531,61 @@ async fn a_state_goes_by_the_path_beside_messages_and_fails_with_it() {
     let outcomes = outcomes.lock().expect("no panic").clone();
     assert_eq!(outcomes[..2], [Ok(()), Ok(())]);
     assert!(outcomes[2].as_ref().is_err_and(|reason| reason.contains("link on the way")));
+}
+
+/// Whether this lane of node 0 leads to a door of node 1.
+fn leads(net: &Net, lane: LaneId) -> bool {
+    let exchange = net.nodes[1].doors.exchange(Side::Answers, run_of(0));
+    exchange.expect("there is a link").door(lane).is_some()
+}
+
+#[actix::test]
+async fn the_lane_of_a_door_that_is_forgotten_is_given_back_at_its_owner() {
+    let mut net = Net::new(2);
+    // Without a reply there is nothing to thank for later.
+    net.tell(0, 1, 1);
+    net.carry();
+    let lane = net.nodes[0].doors.cell(&child(1)).with(|door| door.lane().0);
+    assert!(leads(&net, lane));
+    assert!(!net.nodes[0].doors.sweep(Instant::now()), "nobody waits");
+    net.nodes[0].doors.prune();
+    net.carry();
+    assert!(!leads(&net, lane));
+    // The next door has another lane.
+    let route = Route { owner: run_of(1), epoch: epoch() };
+    net.nodes[0].doors.route(&child(1), Some(route));
+    net.ask(0, 1, 2);
+    net.carry();
+    let next = net.nodes[0].doors.cell(&child(1)).with(|door| door.lane().0);
+    assert!(next != lane && leads(&net, next) && !leads(&net, lane));
+    assert_eq!(net.nodes[1].handled, [1, 2]);
+    assert!(net.broken.is_empty(), "{:?}", net.broken);
+}
+
+#[actix::test]
+async fn a_peer_that_has_too_many_lanes_is_told_so_until_it_gives_one_back() {
+    let mut net = Net::new(2);
+    let doors = net.nodes[1].doors.clone();
+    let exchange = doors.exchange(Side::Answers, run_of(0)).expect("there is a link");
+    let mut lanes = 0;
+    loop {
+        let cell = doors.cell(&ChildId::new(format!("x{lanes}")).expect("a valid id"));
+        if !exchange.lead(LaneId(u64::MAX - lanes), &cell) {
+            break;
+        }
+        lanes += 1;
+    }
+    assert_eq!(lanes, 131_072);
+    net.ask(0, 1, 1);
+    net.carry();
+    assert!(net.is_answered(0, 1), "it is told that it was not handled");
+    assert!(net.nodes[1].handled.is_empty());
+    // The end of one of them makes room, and the link stands.
+    let mut frame = BytesMut::new();
+    wire::append_frame(&mut frame, &DataFrame::Closed { lane: LaneId(u64::MAX) });
+    net.frames(0, 1, &frame);
+    net.ask(0, 1, 2);
+    net.carry();
+    assert_eq!(net.nodes[1].handled, [2]);
+    assert!(net.broken.is_empty(), "{:?}", net.broken);
 }

@@ -7,5 +7,6 @@ mod layers;
 mod moves;
 mod processes;
 mod seen;
+mod strangers;
 mod support;
 mod versions;

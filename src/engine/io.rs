@@ -11,6 +11,7 @@ use super::{
     redundancy::Redundancy,
 };
 use crate::model::{
+    access::AccessList,
     address::SeedOutcome,
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
@@ -39,6 +40,8 @@ pub struct EngineConfig {
     pub kinds: BTreeMap<KindName, KindInfo>,
     /// Whether it founds a cluster, or waits for one.
     pub founding: Founding,
+    /// Whom it hears.
+    pub access: AccessList,
     /// Seeds the generator of chance.
     pub seed: u64,
     /// Where children belong.
@@ -92,6 +95,17 @@ pub enum Event {
     Fenced {
         /// The life that is over.
         incarnation: Incarnation,
+    },
+    /// Words of this node count again.
+    Allowed {
+        /// The node.
+        node: NodeId,
+    },
+    /// Words of this node count no more, those that come by others included, and none of its are
+    /// passed on. If all members do so it goes down like one that is silent.
+    Blocked {
+        /// The node.
+        node: NodeId,
     },
     /// A dial to a known node failed.
     Unreachable {

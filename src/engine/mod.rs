@@ -54,6 +54,7 @@ use self::{
     takeover::Rolls,
 };
 use crate::model::{
+    access::AccessList,
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::{MemberState, View},
@@ -73,6 +74,8 @@ use crate::model::{
 #[derive(Debug)]
 pub struct Engine {
     core: Core,
+    /// Whose words count.
+    access: AccessList,
     membership: Membership,
     sync: Sync,
     settle: Settle,
@@ -107,6 +110,7 @@ impl Engine {
         let detours = Detours::new(config.settings.heartbeat);
         let sync = Sync::new(config.settings.digest, config.seed);
         let mut engine = Self {
+            access: config.access.clone(),
             core: Core::new(config, now),
             membership,
             sync,
@@ -138,6 +142,8 @@ impl Engine {
         self.timers();
         match event {
             Event::Tick => {}
+            // Its link was let in before it was blocked, and is being closed.
+            Event::Linked { hello, .. } if !self.access.admits(hello.me.id) => {}
             Event::Linked { hello, local } => {
                 let run = hello.me.run();
                 self.local_links.linked(run, local);
@@ -162,9 +168,12 @@ impl Engine {
             Event::Seed { seed, outcome } => self.membership.seed(now, seed, outcome),
             Event::Addresses { addresses } => self.membership.set_addresses(now, addresses),
             Event::Fenced { incarnation } => self.membership.told_fenced(now, incarnation),
+            Event::Allowed { node } => drop(self.access.allow(node)),
+            Event::Blocked { node } => drop(self.access.block(node)),
             Event::Unreachable { node, refused } => {
                 self.membership.unreachable(now, node, refused);
             }
+            Event::Peer { from, .. } if !self.access.admits(from.node) => {}
             Event::Peer { from, message } => {
                 self.membership.heard(now, from);
                 self.word(from, message);
@@ -364,6 +373,7 @@ impl Engine {
                 let may_speak = about_members || self.core.is_live(from);
                 if matches!(*message, PeerMessage::Relay { .. })
                     || origin == self.core.me
+                    || !self.access.admits(origin.node)
                     || !may_speak
                 {
                 } else if to == self.core.me {

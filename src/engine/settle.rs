@@ -207,6 +207,7 @@ mod tests {
             partition::Divergence, redundancy::Singularity,
         },
         model::{
+            access::AccessList,
             id::{Incarnation, NodeName},
             member::{Member, MemberState, View},
             settings::Settings,
@@ -251,6 +252,7 @@ mod tests {
                 settings: Settings::default(),
                 kinds: BTreeMap::new(),
                 founding: Founding::Found,
+                access: AccessList::open(),
                 seed: 1,
                 distribution: Arc::new(ConsistentHashing),
                 redundancy: Arc::new(Singularity),

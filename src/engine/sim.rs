@@ -25,6 +25,7 @@ use super::{
     redundancy::Singularity,
 };
 use crate::model::{
+    access::AccessList,
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
@@ -223,6 +224,7 @@ impl World {
             } else {
                 Founding::Seeds(vec!["seed".to_owned()])
             },
+            access: AccessList::open(),
             seed: self.dice.next(),
             distribution: Arc::new(ConsistentHashing),
             redundancy: Arc::new(Singularity),
@@ -1308,6 +1310,49 @@ fn a_stranger_does_not_speak_through_a_relay() {
             world.drain(0);
             assert_eq!(world.nodes[0].observed.len(), heard, "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn words_of_a_blocked_node_count_for_nothing_by_whatever_path_they_come() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 4, 20);
+        // It goes on alone with its children, as after a split.
+        world.calm = false;
+        let blocked = world.nodes[3].me.id;
+        // One that is blocked on the others has no links to them; its words go by the last.
+        for other in [0, 1] {
+            world.cuts.extend([(other, 3), (3, other)]);
+            world.unlink(other, 3);
+        }
+        world.run_for(2 * SECOND);
+        let hears = |world: &World, index: usize| {
+            let engine = &world.nodes[index].engine;
+            engine.membership.is_heard(blocked)
+        };
+        assert!(hears(&world, 0) && hears(&world, 1), "seed {seed}: by way of n2");
+        world.input(0, Input::Event(Event::Blocked { node: blocked }));
+        world.run_for(4 * SECOND);
+        assert!(!hears(&world, 0) && hears(&world, 1), "seed {seed}");
+        for index in 0..3 {
+            let member = world.nodes[index].engine.view().member(blocked);
+            assert!(member.is_some(), "seed {seed}: others hear it, and n{index} keeps it in");
+        }
+        // Its words by a member that has blocked it go no further.
+        world.input(2, Input::Event(Event::Blocked { node: blocked }));
+        world.run_for(4 * SECOND);
+        for index in 0..3 {
+            let member = world.nodes[index].engine.view().member(blocked);
+            assert!(member.is_none(), "seed {seed}: n{index}");
+        }
+        for index in [0, 2] {
+            world.input(index, Input::Event(Event::Allowed { node: blocked }));
+        }
+        // Links that were let in while it was blocked are closed by the network.
+        world.unlink(2, 3);
+        world.heal();
+        world.run_for(10 * SECOND);
+        world.check_end(false);
     }
 }
 

@@ -368,6 +368,7 @@ impl HubBuilder {
             frame_limit: path_limits(&settings).frame,
             bulk_limit: settings.state_limit,
         };
+        let access = config.admission.access();
         let plane = Arc::new(Plane(Arc::downgrade(&doors)));
         let network = match &self.memory {
             Some(board) => memory::start(board, config, net_events, plane).await,
@@ -394,6 +395,7 @@ impl HubBuilder {
             settings: settings.clone(),
             kinds: kinds.infos(),
             founding,
+            access,
             seed: random()?,
             distribution: self.distribution,
             redundancy: Arc::new(Singularity),

@@ -52,8 +52,8 @@ use self::{
     kind::Kinds,
     recorder::Recorder,
     requests::{
-        ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
-        Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
+        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
+        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
     },
     system::{End, HubSystem},
     trace::TracePropagator,
@@ -298,6 +298,37 @@ impl Hub {
         let message = id.map(|child| Migrate { child, to, forced: false, timeout: None });
         let shown = presentable(child.as_ref());
         MigrateRequest { hub: self.clone(), message: message.map_err(|_| shown) }
+    }
+
+    /// Admits a node from now on: puts it on the allow list if the hub was started with one, else
+    /// takes a [`block`](Self::block) back. It is dialled at once if it is known.
+    ///
+    /// Lasts until the hub stops. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn allow(&self, node: NodeId) -> Result<(), HubStopped> {
+        let message = Admit { node, is_admitted: true };
+        self.system().send(message).await.map_err(|_| HubStopped)?
+    }
+
+    /// Admits a node no more: takes it off the allow list if the hub was started with one, else blocks
+    /// it. Its link is closed, it is not dialled, its connections are closed before anything is
+    /// said, and its words count for nothing, those that other nodes pass on included.
+    ///
+    /// A member that is blocked stays in as long as another member hears it, and while this node
+    /// does not hear a member it takes no decisions about children. So a block is to be given **on
+    /// every node**, the blocked one excepted: then that node goes down like one that fell silent, its
+    /// children are started anew elsewhere, and it goes on alone, as after a split.
+    ///
+    /// Lasts until the hub stops. Does nothing for this node itself. Dropping the future does not take
+    /// it back.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn block(&self, node: NodeId) -> Result<(), HubStopped> {
+        let message = Admit { node, is_admitted: false };
+        self.system().send(message).await.map_err(|_| HubStopped)?
     }
 
     /// Hands every child over to the other nodes, leaves the cluster and stops the hub.

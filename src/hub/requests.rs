@@ -171,6 +171,14 @@ pub struct ParkedState {
     pub state: Bytes,
 }
 
+/// A node is admitted from now on, or no more.
+#[derive(Message)]
+#[rtype(result = "Result<(), HubStopped>")]
+pub(crate) struct Admit {
+    pub(crate) node: NodeId,
+    pub(crate) is_admitted: bool,
+}
+
 #[derive(Message)]
 #[rtype(result = "Vec<NodeInfo>")]
 pub(crate) struct Nodes;

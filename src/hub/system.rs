@@ -20,8 +20,8 @@ use super::{
     observe::Open,
     reach::Reach,
     requests::{
-        ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate, NodeInfo,
-        Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, StopChildren,
+        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
+        NodeInfo, Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, StopChildren,
     },
 };
 use crate::{
@@ -428,6 +428,34 @@ impl Handler<PathReport> for HubSystem {
                 state_taken(&self.hub.shared().doors, path, outcome);
             }
         }
+    }
+}
+
+impl Handler<Admit> for HubSystem {
+    type Result = Result<(), HubStopped>;
+
+    fn handle(
+        &mut self,
+        Admit { node, is_admitted }: Admit,
+        ctx: &mut Context<Self>,
+    ) -> Self::Result {
+        if self.running.is_none() {
+            return Err(HubStopped);
+        }
+        if node == self.hub.node_id() {
+            return Ok(());
+        }
+        // The engine first: it ignores links of whom it does not admit.
+        let event = if is_admitted { Event::Allowed { node } } else { Event::Blocked { node } };
+        self.take([event], ctx);
+        if let Some(network) = self.hub.shared().doors.network.get() {
+            if is_admitted {
+                network.allow(node);
+            } else {
+                network.block(node);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides, waits or performs input and output.
 
+pub(crate) mod access;
 pub mod address;
 pub mod child;
 pub mod event;

@@ -5,11 +5,11 @@ use std::{io, sync::Arc};
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::addresses::Addresses;
-use crate::model::{address, id::NodeId};
+use crate::model::{access::AccessList, address, id::NodeId};
 
 /// An ordered byte stream in both directions.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -29,6 +29,9 @@ pub(super) struct Ears {
     pub(super) events: mpsc::Sender<CarrierEvent>,
     /// Where it listens: all that is known by then before it is made, and every change after.
     pub(super) addresses: Arc<Addresses>,
+    /// Who is admitted, whenever that changes. The connections of others are closed before a stream
+    /// of theirs is handed on, and they are not dialled.
+    pub(super) access: watch::Receiver<AccessList>,
 }
 
 /// Dials. One for each node, on its network thread.
@@ -103,6 +106,8 @@ pub(super) enum DialFailure {
     /// Somebody accepted, and cut it off or agreed on nothing in time: another secret, or a node
     /// that hangs or stops.
     Silent,
+    /// This node does not admit it, for this reason.
+    NotAdmitted(&'static str),
     /// Anything else.
     Unreachable(String),
 }
@@ -122,6 +127,7 @@ impl std::fmt::Display for DialFailure {
                 "it accepts connections and agrees on no secure channel: the secrets differ, or it \
                  hangs",
             ),
+            Self::NotAdmitted(reason) => write!(f, "it is not admitted by this node: {reason}"),
             Self::Unreachable(error) => f.write_str(error),
         }
     }
@@ -131,6 +137,8 @@ impl std::fmt::Display for DialFailure {
 pub(super) enum CarrierEvent {
     /// A connection from there came to nothing, for this reason.
     Rejected {
+        /// Who it was, if it has proven that.
+        node: Option<NodeId>,
         /// The IP address of the other end.
         from: String,
         /// Why, in words.

@@ -1,15 +1,12 @@
 //! Dials within the deadline, a bounded number at a time, and tells what it says of secrets.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     carrier::{Carrier, Connection, DialFailure},
+    streak::Streak,
     teller::Teller,
 };
 use crate::model::id::NodeId;
@@ -19,10 +16,6 @@ const PENDING_DIALS: usize = 16;
 /// How many of them may be to addresses of which no node is known: a name with many dead addresses
 /// must not keep this node from its members.
 const PENDING_UNKNOWN: usize = 8;
-/// For how many addresses it is counted how often they came to nothing.
-const COUNTED: usize = 1_024;
-/// So many dials in a row that are accepted and come to nothing are told.
-const SILENT_IN_A_ROW: u32 = 3;
 
 /// Dials for one node.
 pub(super) struct Dialler {
@@ -31,15 +24,15 @@ pub(super) struct Dialler {
     deadline: Duration,
     turns: Semaphore,
     unknown: Semaphore,
-    /// How often in a row dials to these addresses were accepted and came to nothing.
-    silent: Mutex<BTreeMap<String, u32>>,
+    /// Dials to these addresses that were accepted and came to nothing.
+    silent: Streak<String>,
 }
 
 impl Dialler {
     pub(super) fn new(carrier: Arc<dyn Carrier>, teller: Arc<Teller>, deadline: Duration) -> Self {
         let turns = Semaphore::new(PENDING_DIALS);
         let unknown = Semaphore::new(PENDING_UNKNOWN);
-        Self { carrier, teller, deadline, turns, unknown, silent: Mutex::default() }
+        Self { carrier, teller, deadline, turns, unknown, silent: Streak::new() }
     }
 
     /// Dials; one of at most [`PENDING_DIALS`], within the deadline.
@@ -68,32 +61,18 @@ impl Dialler {
             ),
             // Secrets that differ can look like a node that hangs; one that hangs for so long is
             // worth a word as well.
-            Err(DialFailure::Silent) if self.count_silent(&text) => Some(
+            Err(DialFailure::Silent) if self.silent.failed(text.clone()) => Some(
                 "it accepts connections and agrees on no secure channel: the secrets differ, or \
                  it hangs",
             ),
+            Err(DialFailure::NotAdmitted(reason)) => Some(*reason),
             _ => None,
         };
         match reason {
             Some(reason) => self.teller.refused(node, Some(text), reason.to_owned()).await,
             None if matches!(outcome, Err(DialFailure::Silent)) => {}
-            None => self.forget_silent(&text),
+            None => self.silent.broken(&text),
         }
         outcome
-    }
-
-    fn forget_silent(&self, addresses: &str) {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(addresses);
-    }
-
-    /// Counts a dial that was accepted and came to nothing. True: it is one of several in a row.
-    fn count_silent(&self, addresses: &str) -> bool {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent.len() >= COUNTED {
-            silent.clear();
-        }
-        let count = silent.entry(addresses.to_owned()).or_default();
-        *count += 1;
-        *count >= SILENT_IN_A_ROW
     }
 }

@@ -14,12 +14,13 @@ use tokio::{
 };
 
 use super::{
-    Admission, Announcement,
+    Announcement,
     carrier::{Connection, Stream},
     control::{CONTROL_STREAM, CloseWord, ControlReader, Frame, put_frame, put_preface},
 };
 use crate::{
     model::{
+        access::AccessList,
         id::{HubName, Incarnation, NodeId},
         member::{Hello, Member},
     },
@@ -46,6 +47,8 @@ pub(super) enum GreetFailure {
     Fenced(Incarnation),
     /// Another connection of the same two runs is in use.
     Duplicate,
+    /// The other end closed it before it said anything.
+    Unanswered,
     /// It broke, or took too long.
     Broken(String),
 }
@@ -53,6 +56,18 @@ pub(super) enum GreetFailure {
 impl From<io::Error> for GreetFailure {
     fn from(error: io::Error) -> Self {
         Self::Broken(error.to_string())
+    }
+}
+
+/// An error of a connection whose other end has said nothing yet.
+fn unanswered(error: io::Error) -> GreetFailure {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected => GreetFailure::Unanswered,
+        _ => error.into(),
     }
 }
 
@@ -72,7 +87,7 @@ pub(super) struct Greeter {
     pub(super) me: NodeId,
     pub(super) version: u16,
     pub(super) hub: HubName,
-    pub(super) admission: Admission,
+    pub(super) access: watch::Receiver<AccessList>,
     pub(super) announcement: watch::Receiver<Option<Announcement>>,
     pub(super) deadline: Duration,
 }
@@ -117,7 +132,7 @@ impl Greeter {
         };
         let dialled = connection.dialled;
         let stream = if dialled {
-            connection.streams.open().await?
+            connection.streams.open().await.map_err(unanswered)?
         } else {
             let ended = || GreetFailure::Broken("it closed before its Hello".to_owned());
             let mut stream = connection.incoming.recv().await.ok_or_else(ended)?;
@@ -138,10 +153,13 @@ impl Greeter {
                 return Err(turn_away(connection, writer, out, refusal).await);
             }
             put_frame(&mut out, &Frame::Hello(self.hello(&mine, &connection)?));
-            writer.write_all(&out.split()).await?;
-            writer.flush().await?;
+            writer.write_all(&out.split()).await.map_err(unanswered)?;
+            writer.flush().await.map_err(unanswered)?;
         }
-        let version = reader.preface().await?;
+        let version = match reader.preface().await {
+            Err(error) if dialled => return Err(unanswered(error)),
+            version => version?,
+        };
         let hello = match reader.next().await? {
             Frame::Close(word) => return Err(word.into()),
             frame => self.check(connection.peer, version, frame, &mine),
@@ -187,15 +205,16 @@ impl Greeter {
         }
     }
 
+    /// Why a node is not admitted; `None` if it is.
+    pub(super) fn refusal(&self, node: NodeId) -> Option<&'static str> {
+        self.access.borrow().refusal(node)
+    }
+
+    /// The carrier asks as well, and may not know yet what has just changed.
     fn admits(&self, peer: NodeId) -> Result<(), Refusal> {
-        match &self.admission {
-            Admission::Allow(nodes) | Admission::SecretAndAllow(_, nodes)
-                if !nodes.contains(&peer) =>
-            {
-                let reason = format!("{peer} is not on the allow list of {}", self.me);
-                Err(Refusal::both(reason))
-            }
-            _ => Ok(()),
+        match self.refusal(peer) {
+            Some(reason) => Err(Refusal::both(reason.to_owned())),
+            None => Ok(()),
         }
     }
 
@@ -320,7 +339,7 @@ mod tests {
             me: member(1).id,
             version: 1,
             hub: HubName::new("hub").expect("a name"),
-            admission: Admission::Open,
+            access: watch::channel(AccessList::open()).1,
             announcement,
             deadline: Duration::from_secs(1),
         };

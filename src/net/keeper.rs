@@ -113,7 +113,10 @@ pub(super) async fn keep(means: Means, peer: Arc<Peer>, mut candidates: mpsc::Re
 
 impl Keeper {
     async fn next(&mut self, candidates: &mut mpsc::Receiver<Greeted>) -> Wake {
-        let may_dial = self.link.is_none() && self.dial.is_none() && self.peer.can_be_dialled();
+        let may_dial = self.link.is_none()
+            && self.dial.is_none()
+            && self.peer.can_be_dialled()
+            && self.means.greeter.refusal(self.peer.node).is_none();
         let link_ended = async {
             match &mut self.link {
                 Some(link) => drop((&mut link.task).await),
@@ -158,7 +161,10 @@ impl Keeper {
             let connection = dialler.dial(Some(peer.node), addresses).await?;
             let address = connection.address.clone();
             match greeter.greet(connection).await {
-                Ok(greeted) => peer.offer(greeted),
+                Ok(greeted) => {
+                    teller.greeted(peer.node);
+                    peer.offer(greeted);
+                }
                 Err(failure) => teller.failed(peer.node, &address, &failure).await,
             }
             Ok(())
@@ -229,6 +235,12 @@ impl Keeper {
     /// proved dead: an older link that answers stays.
     async fn judge(&mut self, mut greeted: Greeted) {
         let run = greeted.hello.me.run();
+        // Since it was greeted it may have been blocked.
+        if let Some(reason) = self.means.greeter.refusal(self.peer.node) {
+            let word = CloseWord::Closed(reason.to_owned());
+            self.decline(greeted, word.clone(), &word.into()).await;
+            return;
+        }
         if let Some(link) = &self.link {
             if link.outbox.probe(self.means.patience).await {
                 let word = if link.outbox.run == run {

@@ -84,6 +84,7 @@ impl Links {
         let (node, address) = (connection.peer, connection.address.clone());
         match self.means.greeter.greet(connection).await {
             Ok(greeted) => {
+                self.means.teller.greeted(node);
                 if let Some(address) = &greeted.hello.dialled
                     && !greeted.connection.dialled
                 {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use crate::model::{
+    access::AccessList,
     address::SeedOutcome,
     id::{HubName, Incarnation, NodeId, NodeRun},
     member::{Hello, Member},
@@ -34,13 +35,15 @@ mod peer;
 mod peers;
 mod pending;
 mod seeds;
+mod streak;
 mod teller;
 mod thread;
 
 #[cfg(test)]
 mod suite;
 
-/// Who may join.
+/// Who may join. Lists of nodes can be changed while a hub runs: [`Hub::allow`](crate::Hub::allow),
+/// [`Hub::block`](crate::Hub::block).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Admission {
@@ -48,7 +51,7 @@ pub enum Admission {
     Open,
     /// Whoever holds the same secret of 32 bytes (libp2p's pre-shared key).
     Secret(Secret),
-    /// Only these nodes.
+    /// Only these nodes. Connections of others are closed before anything is said.
     Allow(BTreeSet<NodeId>),
     /// Only these nodes, and only with the secret.
     SecretAndAllow(Secret, BTreeSet<NodeId>),
@@ -59,6 +62,14 @@ impl Admission {
         match self {
             Self::Secret(secret) | Self::SecretAndAllow(secret, _) => Some(secret),
             Self::Open | Self::Allow(_) => None,
+        }
+    }
+
+    /// Who is admitted of those that hold the secret.
+    pub(crate) fn access(&self) -> AccessList {
+        match self {
+            Self::Open | Self::Secret(_) => AccessList::open(),
+            Self::Allow(nodes) | Self::SecretAndAllow(_, nodes) => AccessList::of(nodes.clone()),
         }
     }
 }
@@ -270,6 +281,12 @@ pub trait Network: Send + Sync + 'static {
     fn connect(&self, node: NodeId, addresses: Vec<String>);
     /// Closes the link to this node and dials it no more. It may still dial us.
     fn disconnect(&self, node: NodeId, reason: &str);
+    /// Admits this node from now on, and dials it at once if it is wanted.
+    fn allow(&self, node: NodeId);
+    /// Admits this node no more: its link is closed, its connections are, before anything is said,
+    /// and it is not dialled, not even if it is wanted. It is not told why; a node that is dialled
+    /// and dropped like that several times in a row tells so as [`NetEvent::Refused`].
+    fn block(&self, node: NodeId);
     /// What Hellos tell from now on.
     fn announce(&self, announcement: Announcement);
     /// Queues a word, in order.

@@ -86,6 +86,15 @@ impl Peer {
     pub(super) fn unwant(&self, reason: &str) {
         let mut state = self.state();
         state.wanted = None;
+        self.close(state, reason);
+    }
+
+    /// No link may be; the one there is is closed. It stays wanted, for when it may be.
+    pub(super) fn sever(&self, reason: &str) {
+        self.close(self.state(), reason);
+    }
+
+    fn close(&self, mut state: MutexGuard<'_, State>, reason: &str) {
         if let Some(outbox) = state.outbox.take() {
             outbox.close(CloseWord::Closed(reason.to_owned()), false);
         }

@@ -235,6 +235,10 @@ async fn dial(links: &Links, address: &str) -> Led {
         Err(GreetFailure::Fenced(_)) => Led::To(node),
         Err(GreetFailure::Refused(reason) | GreetFailure::Broken(reason)) => Led::Nowhere(reason),
         Err(GreetFailure::Duplicate) => Led::To(node),
+        Err(GreetFailure::Unanswered) => Led::Nowhere(
+            "it closes connections before it says anything: it does not admit this node, or it stops"
+                .to_owned(),
+        ),
     }
 }
 

@@ -363,6 +363,21 @@ impl Node {
         }
     }
 
+    /// The link is closed and a dial refused, whichever is told first. Gives what is said of the dial.
+    async fn cut_off_by(&mut self, peer: NodeId) -> String {
+        let (mut told, mut is_unlinked) = (None, false);
+        loop {
+            match self.notable().await {
+                NetEvent::Unlinked { run, .. } if run.node == peer => is_unlinked = true,
+                NetEvent::Refused { node, reason, .. } if node == Some(peer) => told = Some(reason),
+                other => panic!("{other:?} instead of Unlinked and Refused"),
+            }
+            if let Some(reason) = told.take_if(|_| is_unlinked) {
+                return reason;
+            }
+        }
+    }
+
     async fn word(&mut self) -> u64 {
         match self.notable().await {
             NetEvent::Control { message, .. } => number(&message),
@@ -428,6 +443,9 @@ both! {
     the_right_secret_gives_a_link,
     a_secret_is_changed_in_three_rolls,
     a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides,
+    a_blocked_node_has_no_link_until_it_is_allowed,
+    a_blocked_node_is_not_dialled_and_is_when_it_is_allowed,
+    a_node_is_put_on_the_allow_list_and_taken_off_it,
     a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one,
     a_new_run_is_refused_while_the_old_one_answers,
     data_frames_arrive_in_order,
@@ -646,23 +664,89 @@ async fn the_right_secret_gives_a_link(transport: &dyn Transport) {
 }
 
 async fn a_node_that_is_not_on_the_allow_list_is_refused_on_both_sides(transport: &dyn Transport) {
-    // Once the picky one dials, once it is dialled.
-    for picky_dials in [true, false] {
-        let mut picky = options(0);
-        picky.admission = Admission::Allow(BTreeSet::new());
-        let mut picky = start(transport, picky).await;
-        let mut other = start(transport, options(1)).await;
-        if picky_dials {
-            picky.connect(&other);
-        } else {
-            other.connect(&picky);
+    // Once the picky one is dialled, once it dials whoever listens there.
+    let mut picky = options(0);
+    picky.admission = Admission::Allow(BTreeSet::new());
+    let mut picky = start(transport, picky).await;
+    let mut other = start(transport, options(1)).await;
+    other.connect(&picky);
+    let NetEvent::Refused { node, reason, .. } = picky.notable().await else {
+        panic!("it says nothing");
+    };
+    assert_eq!((node, reason.as_str()), (Some(other.id), "it is not on the allow list"));
+    // It hears nothing, again and again.
+    let reason = other.refused().await;
+    assert!(reason.contains("does not admit this node"), "{reason}");
+    let mut seeker = options(2);
+    seeker.admission = Admission::Allow(BTreeSet::new());
+    seeker.seeds = vec![other.address.clone()];
+    let mut seeker = start(transport, seeker).await;
+    assert!(seeker.refused().await.contains("not on the allow list"));
+    for node in [&picky, &other, &seeker] {
+        assert_eq!(node.plane.log(), [""; 0]);
+        node.stop().await;
+    }
+}
+
+async fn a_blocked_node_has_no_link_until_it_is_allowed(transport: &dyn Transport) {
+    // Once the lower id blocks and once the higher one, of which the lower dials.
+    for is_low in [true, false] {
+        let (low, high) = pair(transport).await;
+        let (mut blocker, mut blocked) = if is_low { (low, high) } else { (high, low) };
+        blocked.connect(&blocker);
+        blocker.network.block(blocked.id);
+        // It dials, and is told nothing.
+        let reason = blocked.cut_off_by(blocker.id).await;
+        assert!(reason.contains("does not admit this node"), "{reason}");
+        assert_eq!(blocker.cut_off_by(blocked.id).await, "it is blocked");
+        blocker.network.allow(blocked.id);
+        assert_eq!(blocker.linked().await, blocked.run());
+        assert_eq!(blocked.linked().await, blocker.run());
+        blocker.network.send(blocked.id, &word(7)).expect("a link");
+        assert_eq!(blocked.word().await, 7);
+        for node in [&blocker, &blocked] {
+            assert_eq!(node.plane.log(), ["linked", "unlinked", "linked"]);
         }
-        for node in [&mut picky, &mut other] {
-            let reason = node.refused().await;
-            assert!(reason.contains("not on the allow list"), "{reason}");
+        for node in [&blocker, &blocked] {
+            node.stop().await;
         }
-        picky.stop().await;
-        other.stop().await;
+    }
+}
+
+async fn a_blocked_node_is_not_dialled_and_is_when_it_is_allowed(transport: &dyn Transport) {
+    let mut low = start(transport, options(0)).await;
+    let mut high = start(transport, options(1)).await;
+    low.network.block(high.id);
+    low.connect(&high);
+    // By the time another one has been dialled it would have been.
+    let mut third = start(transport, options(2)).await;
+    low.connect(&third);
+    assert_eq!(low.linked().await, third.run());
+    assert_eq!(third.linked().await, low.run());
+    assert!(high.events.try_recv().is_err());
+    low.network.allow(high.id);
+    assert_eq!(low.linked().await, high.run());
+    assert_eq!(high.linked().await, low.run());
+    for node in [&low, &high, &third] {
+        node.stop().await;
+    }
+}
+
+async fn a_node_is_put_on_the_allow_list_and_taken_off_it(transport: &dyn Transport) {
+    let mut of_low = options(0);
+    of_low.admission = Admission::Allow(BTreeSet::new());
+    let mut low = start(transport, of_low).await;
+    let mut high = start(transport, options(1)).await;
+    low.network.allow(high.id);
+    high.connect(&low);
+    assert_eq!(low.linked().await, high.run());
+    assert_eq!(high.linked().await, low.run());
+    low.network.block(high.id);
+    assert_eq!(low.cut_off_by(high.id).await, "it is not on the allow list");
+    low.network.allow(high.id);
+    assert_eq!(low.linked().await, high.run());
+    for node in [&low, &high] {
+        node.stop().await;
     }
 }
 

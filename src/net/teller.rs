@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{NetEvent, greet::GreetFailure};
+use super::{NetEvent, greet::GreetFailure, streak::Streak};
 use crate::model::id::NodeId;
 
 /// How many refusals are remembered, so that each is told once.
@@ -50,11 +50,18 @@ pub(super) struct Teller {
     events: mpsc::Sender<NetEvent>,
     stop: CancellationToken,
     memory: Mutex<Memory>,
+    /// Connections to these nodes that they closed before they said anything.
+    unanswered: Streak<NodeId>,
 }
+
+/// What is told of a node that does so again and again.
+const UNANSWERED: &str = "it closes connections of this node before it says anything: it does not \
+                          admit this node, or it stops";
 
 impl Teller {
     pub(super) fn new(events: mpsc::Sender<NetEvent>, stop: CancellationToken) -> Self {
-        Self { events, stop, memory: Mutex::new(Memory::new(Instant::now())) }
+        let memory = Mutex::new(Memory::new(Instant::now()));
+        Self { events, stop, memory, unanswered: Streak::new() }
     }
 
     /// Tells the hub, unless this node stops first.
@@ -97,6 +104,11 @@ impl Teller {
         memory.is_news(refusal, Instant::now())
     }
 
+    /// A greeting came to a good end.
+    pub(super) fn greeted(&self, node: NodeId) {
+        self.unanswered.broken(&node);
+    }
+
     /// Tells of a greeting that failed.
     pub(super) async fn failed(&self, node: NodeId, address: &str, failure: &GreetFailure) {
         match failure {
@@ -109,6 +121,12 @@ impl Teller {
             }
             GreetFailure::Duplicate => {
                 tracing::debug!(peer = %node.short(), address, "another connection is in use");
+            }
+            GreetFailure::Unanswered if self.unanswered.failed(node) => {
+                self.refused(Some(node), Some(address.to_owned()), UNANSWERED.to_owned()).await;
+            }
+            GreetFailure::Unanswered => {
+                tracing::debug!(peer = %node.short(), address, "closed before it said anything");
             }
             GreetFailure::Broken(reason) => {
                 tracing::debug!(peer = %node.short(), address, reason, "no link");

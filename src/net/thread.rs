@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     model::{
+        access::AccessList,
         id::{NodeId, NodeRun},
         message::{BulkHeader, PeerMessage},
     },
@@ -64,6 +65,8 @@ struct Shared {
     links: Links,
     carrier: Arc<dyn Carrier>,
     announcement: watch::Sender<Option<Announcement>>,
+    /// Who is admitted.
+    access: watch::Sender<AccessList>,
     bulk_limit: usize,
     /// Nobody dials or listens any more; what is queued is flushed.
     stop: CancellationToken,
@@ -129,7 +132,8 @@ fn serve_thread<B, F>(
     runtime.block_on(async {
         let (events, carrier_events) = mpsc::channel(CARRIER_EVENTS);
         let addresses = Arc::new(Addresses::default());
-        let ears = Ears { events, addresses: Arc::clone(&addresses) };
+        let access = watch::Sender::new(start.config.admission.access());
+        let ears = Ears { events, addresses: Arc::clone(&addresses), access: access.subscribe() };
         let carrier = match carrier(start.config.clone(), ears).await {
             Ok(carrier) => carrier,
             Err(error) => {
@@ -138,7 +142,8 @@ fn serve_thread<B, F>(
             }
         };
         let seeds = start.config.seeds.clone();
-        let shared = Arc::new(Shared::new(start, addresses, carrier, runtime::Handle::current()));
+        let shared =
+            Arc::new(Shared::new(start, addresses, access, carrier, runtime::Handle::current()));
         if ready.send(Ok(Arc::clone(&shared))).is_ok() {
             shared.serve(carrier_events, seeds).await;
         }
@@ -151,6 +156,7 @@ impl Shared {
     fn new(
         start: Start,
         addresses: Arc<Addresses>,
+        access: watch::Sender<AccessList>,
         carrier: Arc<dyn Carrier>,
         runtime: runtime::Handle,
     ) -> Self {
@@ -173,7 +179,7 @@ impl Shared {
                 me,
                 version,
                 hub: config.hub,
-                admission: config.admission,
+                access: access.subscribe(),
                 announcement: announcement.subscribe(),
                 deadline,
             }),
@@ -192,6 +198,7 @@ impl Shared {
             links: Links::new(means, addresses, Arc::clone(&carrier), runtime),
             carrier,
             announcement,
+            access,
             bulk_limit: config.bulk_limit,
             stop,
             deadline: Mutex::new(Duration::ZERO),
@@ -218,9 +225,9 @@ impl Shared {
                 },
             };
             match event {
-                CarrierEvent::Rejected { from, reason } => {
+                CarrierEvent::Rejected { node, from, reason } => {
                     let teller = Arc::clone(self.links.teller());
-                    tasks.spawn(async move { teller.refused(None, Some(from), reason).await });
+                    tasks.spawn(async move { teller.refused(node, Some(from), reason).await });
                 }
                 CarrierEvent::Twin(address) => {
                     let teller = Arc::clone(self.links.teller());
@@ -312,6 +319,23 @@ impl Network for Handle {
     fn disconnect(&self, node: NodeId, reason: &str) {
         if let Some(peer) = self.shared.links.peers().get(node) {
             peer.unwant(reason);
+        }
+    }
+
+    fn allow(&self, node: NodeId) {
+        if self.shared.access.send_if_modified(|access| access.allow(node))
+            && let Some(peer) = self.shared.links.peers().get(node)
+        {
+            peer.hurry();
+        }
+    }
+
+    fn block(&self, node: NodeId) {
+        if self.shared.access.send_if_modified(|access| access.block(node))
+            && let Some(peer) = self.shared.links.peers().get(node)
+        {
+            // Whatever the carrier has let in by now, the keeper does not take into use.
+            peer.sever("it is blocked");
         }
     }
 

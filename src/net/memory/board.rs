@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::wire::Wire;
 use crate::{
-    model::{id::NodeId, secret::Secret},
+    model::{access::AccessList, id::NodeId, secret::Secret},
     net::{
         NetError,
         carrier::{CarrierEvent, Connection, DialFailure, Ears},
@@ -43,6 +43,7 @@ struct Listener {
     life: u64,
     /// What who dials must hold.
     secret: Option<Secret>,
+    access: watch::Receiver<AccessList>,
     events: Option<mpsc::Sender<CarrierEvent>>,
 }
 
@@ -56,6 +57,7 @@ pub(super) struct Life {
     number: u64,
     /// What it dials with, in order.
     secrets: Vec<Secret>,
+    access: watch::Receiver<AccessList>,
 }
 
 /// What one attempt to dial found.
@@ -171,7 +173,8 @@ impl Board {
                     return Err(index);
                 }
                 let (secret, events) = (secrets.first().cloned(), Some(ears.events.clone()));
-                let listener = Listener { node, life: number, secret, events };
+                let access = ears.access.clone();
+                let listener = Listener { node, life: number, secret, access, events };
                 state.listeners.insert(port, listener);
                 taken.push(port);
             }
@@ -179,7 +182,7 @@ impl Board {
                 ears.addresses.listens(format!("/memory/{port}"));
             }
             state.live.insert(number, node);
-            Ok(Life { node, number, secrets })
+            Ok(Life { node, number, secrets, access: ears.access.clone() })
         })
     }
 
@@ -233,18 +236,32 @@ impl Board {
         };
         if !agrees {
             let reason = DIFFERENT.to_owned();
-            let _ = events.try_send(CarrierEvent::Rejected { from: "/memory".to_owned(), reason });
+            let _ = events.try_send(CarrierEvent::Rejected {
+                node: None,
+                from: "/memory".to_owned(),
+                reason,
+            });
             return Attempt::Failed(DialFailure::Insecure("the secrets differ".to_owned()));
         }
         if node.is_some_and(|node| node != peer) {
             let reason = format!("{address} is another node");
             return Attempt::Failed(DialFailure::Unreachable(reason));
         }
+        if let Some(reason) = life.access.borrow().refusal(peer) {
+            return Attempt::Failed(DialFailure::NotAdmitted(reason));
+        }
+        let refusal = listener.access.borrow().refusal(life.node);
         let (wire, [mine, theirs]) = Wire::new([life.node, peer], [life.number, listener.life]);
         state.wires.push(Arc::downgrade(&wire));
         let accepted = Wire::connection(&wire, 1, "/memory".to_owned(), theirs);
         let dialled = Wire::connection(&wire, 0, address.to_owned(), mine);
         // Closing a connection takes no lock of the board.
+        if let Some(reason) = refusal {
+            let (node, from) = (Some(life.node), "/memory".to_owned());
+            let reason = reason.to_owned();
+            let _ = events.try_send(CarrierEvent::Rejected { node, from, reason });
+            return Attempt::Connected(dialled);
+        }
         if events.try_send(CarrierEvent::Incoming(accepted)).is_err() {
             let reason = "the other end is overloaded".to_owned();
             return Attempt::Failed(DialFailure::Unreachable(reason));

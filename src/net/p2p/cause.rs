@@ -33,7 +33,7 @@ pub(super) fn failure(error: DialError) -> DialFailure {
         DialFailure::Twin => 4,
         DialFailure::Insecure(_) => 3,
         DialFailure::Silent => 2,
-        DialFailure::Unreachable(_) | DialFailure::Itself => 1,
+        DialFailure::Unreachable(_) | DialFailure::Itself | DialFailure::NotAdmitted(_) => 1,
         // Only if all of them do.
         DialFailure::Refused => 0,
     };

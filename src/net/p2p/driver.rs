@@ -11,7 +11,9 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, connection_limits,
+    Multiaddr, PeerId, Swarm,
+    allow_block_list::{self, AllowedPeers, BlockedPeers},
+    connection_limits,
     core::{
         ConnectedPoint,
         transport::{ListenerId, TransportError},
@@ -20,14 +22,14 @@ use libp2p::{
     mdns,
     multiaddr::Protocol,
     swarm::{
-        self, ConnectionId, ListenError, NetworkBehaviour, SwarmEvent,
+        self, ConnectionId, DialError, ListenError, NetworkBehaviour, SwarmEvent,
         behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use socket2::{Domain, Socket, Type};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -43,7 +45,7 @@ use super::{
     transport::transport,
 };
 use crate::{
-    model::{address::ip_of, id::NodeId},
+    model::{access::AccessList, address::ip_of, id::NodeId},
     net::{
         NetConfig, NetError,
         addresses::Addresses,
@@ -65,6 +67,10 @@ const INSECURE: &str = "no secure channel could be agreed: the secrets differ, o
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     limits: connection_limits::Behaviour,
+    /// Who is admitted, where there is a list.
+    allowed: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
+    /// Who is not, where there is none.
+    blocked: allow_block_list::Behaviour<BlockedPeers>,
     streams: RawStreams,
     mdns: Toggle<mdns::tokio::Behaviour>,
 }
@@ -162,10 +168,13 @@ pub(super) async fn start(
     let mdns = mdns.and_then(|made| {
         made.inspect_err(|error| tracing::warn!(%error, "no discovery on the LAN")).ok()
     });
+    let Ears { events, addresses, access } = ears;
     let limits =
         connection_limits::ConnectionLimits::default().with_max_established(Some(ESTABLISHED));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
+        allowed: access.borrow().listed().map(|_| Default::default()).into(),
+        blocked: Default::default(),
         streams: RawStreams::new(close),
         mdns: mdns.into(),
     };
@@ -186,8 +195,10 @@ pub(super) async fn start(
         }
     }
     let (orders, taken) = mpsc::channel(ORDERS);
-    let Ears { events, addresses } = ears;
-    let mut driver = Driver { swarm, events, addresses, dials: HashMap::new(), inbound, meter };
+    let dials = HashMap::new();
+    let applied = AccessList::open();
+    let mut driver = Driver { swarm, events, addresses, access, applied, dials, inbound, meter };
+    driver.apply_access();
     driver.find_interfaces(listeners).await;
     tokio::spawn(driver.run(taken, closed));
     Ok(Arc::new(Handle { orders, resolver, reading }))
@@ -239,6 +250,9 @@ struct Driver {
     swarm: Swarm<Behaviour>,
     events: mpsc::Sender<CarrierEvent>,
     addresses: Arc<Addresses>,
+    access: watch::Receiver<AccessList>,
+    /// Who is admitted as the swarm knows it.
+    applied: AccessList,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
     inbound: Inbound,
     meter: Meter,
@@ -298,12 +312,50 @@ impl Driver {
                 Some(connection) = closed.recv() => {
                     self.swarm.behaviour_mut().streams.drop_connection(connection);
                 }
+                Ok(()) = self.access.changed() => self.apply_access(),
                 event = self.swarm.select_next_some() => {
                     self.meter.record(&event);
                     self.handle(event);
                 }
             }
         }
+    }
+
+    /// Lets the swarm admit whom this node admits now.
+    fn apply_access(&mut self) {
+        let now = self.access.borrow_and_update().clone();
+        let Behaviour { allowed, blocked, .. } = self.swarm.behaviour_mut();
+        if let Some(allowed) = allowed.as_mut() {
+            let before = self.applied.listed().into_iter().flatten();
+            let (before, listed): (HashSet<_>, HashSet<_>) =
+                (before.copied().collect(), now.listed().into_iter().flatten().copied().collect());
+            for node in before.difference(&listed) {
+                allowed.disallow_peer(to_peer_id(*node));
+            }
+            for node in listed.difference(&before) {
+                allowed.allow_peer(to_peer_id(*node));
+            }
+        }
+        for node in self.applied.blocked().difference(now.blocked()) {
+            blocked.unblock_peer(to_peer_id(*node));
+        }
+        for node in now.blocked().difference(self.applied.blocked()) {
+            blocked.block_peer(to_peer_id(*node));
+        }
+        self.applied = now;
+    }
+
+    /// What a failed dial means.
+    fn failure(&self, peer: Option<PeerId>, error: DialError) -> DialFailure {
+        match (&error, self.refusal(peer)) {
+            (DialError::Denied { .. }, Some(reason)) => DialFailure::NotAdmitted(reason),
+            _ => failure(error),
+        }
+    }
+
+    /// Why this peer is not admitted, if it is known who it is.
+    fn refusal(&self, peer: Option<PeerId>) -> Option<&'static str> {
+        self.applied.refusal(from_peer_id(&peer?)?)
     }
 
     fn dial(
@@ -334,7 +386,10 @@ impl Driver {
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => drop(self.dials.insert(connection, answer)),
-            Err(error) => drop(answer.send(Err(failure(error)))),
+            Err(error) => {
+                let failure = self.failure(node.map(to_peer_id), error);
+                drop(answer.send(Err(failure)));
+            }
         }
     }
 
@@ -358,14 +413,14 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.established(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 if let Some(answer) = self.dials.remove(&connection_id) {
-                    let _ = answer.send(Err(failure(error)));
+                    let _ = answer.send(Err(self.failure(peer_id, error)));
                 }
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+            SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
                 tracing::debug!(address = %send_back_addr, %error, "a connection was not accepted");
-                self.rejected(&send_back_addr, &error);
+                self.rejected(&send_back_addr, peer_id, &error);
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed");
@@ -399,13 +454,18 @@ impl Driver {
 
     /// Tells of a connection that was not accepted, if that says something of who dialled: a port
     /// that is only looked at is none of that.
-    fn rejected(&self, from: &Multiaddr, error: &ListenError) {
+    fn rejected(&self, from: &Multiaddr, peer: Option<PeerId>, error: &ListenError) {
         let ip = ip_of(&from.to_string()).map_or_else(|| from.to_string(), |ip| ip.to_string());
+        if let (ListenError::Denied { .. }, Some(reason)) = (error, self.refusal(peer)) {
+            let (node, reason) = (peer.as_ref().and_then(from_peer_id), reason.to_owned());
+            self.tell(CarrierEvent::Rejected { node, from: ip, reason });
+            return;
+        }
         match rejection(error) {
             Some(DialFailure::Twin) => self.tell(CarrierEvent::Twin(ip)),
             Some(DialFailure::Insecure(_)) => {
                 let reason = INSECURE.to_owned();
-                self.tell(CarrierEvent::Rejected { from: ip, reason });
+                self.tell(CarrierEvent::Rejected { node: None, from: ip, reason });
             }
             _ => {}
         }

@@ -252,6 +252,15 @@ impl Contact {
         self.heard.map_or(self.hears_me, |heard| heard.min(self.hears_me))
     }
 
+    /// Whether its link stands and nothing has come of it for two windows.
+    pub(super) fn is_stale(&self, now: Instant, timing: &Timing) -> bool {
+        self.is_linked() && now >= self.stale_at(timing)
+    }
+
+    fn stale_at(&self, timing: &Timing) -> Instant {
+        self.heard.unwrap_or(self.since) + timing.window * 2
+    }
+
     /// What a heartbeat to it says that this node hears of it.
     pub(super) fn hearing(&self, now: Instant, timing: &Timing) -> Option<Heard> {
         let straight = self.hears_straight(now, timing);
@@ -275,7 +284,8 @@ impl Contact {
     }
 
     /// Everything that was heard of it is void, as if it had never been met; the link stands.
-    pub(super) fn forget_words(&mut self) {
+    pub(super) fn forget_words(&mut self, now: Instant) {
+        self.since = now;
         (self.heard, self.heard_straight) = (None, None);
         (self.status, self.view) = (None, None);
         (self.told_status, self.told_view, self.asked) = (0, None, None);
@@ -517,6 +527,7 @@ impl Contact {
         [
             self.heard.map(|at| at + timing.window),
             Some(self.hears_me + timing.window),
+            Some(self.stale_at(timing)),
             straight.map(|at| at + timing.link_patience()),
             probe,
             missing.map(|at| at + timing.join_timeout),
@@ -715,7 +726,7 @@ mod tests {
         let mut contact = met(now);
         contact.take_view(ViewId(1), None, lives(&[1, 2]), &[]);
         beat(&mut contact, now, 1, heard(true), Some(status(member(2))));
-        contact.forget_words();
+        contact.forget_words(now);
         assert!(!contact.is_heard(now, &TIMING) && contact.is_linked());
         assert!(contact.view().is_none() && contact.status().is_none());
         assert!(contact.tell_status(1, true));

@@ -1161,7 +1161,7 @@ impl Membership {
         for node in unlinked.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.lose_sight(now, node);
         }
-        self.contacts.values_mut().for_each(Contact::forget_words);
+        self.contacts.values_mut().for_each(|contact| contact.forget_words(now));
         self.founder.reset(now, self.timing.join_timeout);
         self.view_changed = true;
         self.view_moved();
@@ -1263,6 +1263,24 @@ impl Membership {
             .map(|(node, _)| *node)
             .collect();
         silent.into_iter().for_each(|node| self.lose_sight(now, node));
+        // A link to a host that was switched off and is back carries nothing, and nobody but a member
+        // is suspected: without a new one neither end would learn of the other.
+        let stale: Vec<NodeId> = self
+            .contacts
+            .iter()
+            .filter(|(node, contact)| {
+                !self.view.members.contains_key(*node) && contact.is_stale(now, &self.timing)
+            })
+            .map(|(node, _)| *node)
+            .collect();
+        for node in stale {
+            let addresses = contact_addresses(&self.contacts, node);
+            self.disconnect(node, "nothing comes over it");
+            self.lose_sight(now, node);
+            if self.dialling.holds(node) {
+                self.connect(node, addresses);
+            }
+        }
     }
 
     /// It is no contact any more, is dialled on for a while, and met again when it answers.

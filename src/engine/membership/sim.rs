@@ -232,6 +232,18 @@ impl World {
                 seen.collect::<Vec<_>>(),
                 node.events,
             );
+            eprintln!(
+                "  waits {} joiners {:?} linked {:?} wants {:?}\n  status {:?}",
+                node.membership.is_waiting(),
+                node.membership
+                    .joiners()
+                    .iter()
+                    .map(|joiner| (joiner.member.id.key()[0], joiner.missing.clone()))
+                    .collect::<Vec<_>>(),
+                node.ends.keys().map(|peer| peer.key()[0]).collect::<Vec<_>>(),
+                node.wants.iter().map(|peer| peer.key()[0]).collect::<Vec<_>>(),
+                node.membership.voice.status(),
+            );
         }
         let passed = self.now.duration_since(self.start);
         panic!("seed {}: {what}, {passed:?} after the start", self.seed);

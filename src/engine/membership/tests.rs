@@ -1641,3 +1641,15 @@ fn a_member_is_dialled_at_its_new_addresses_when_it_tells_them() {
     assert_eq!(bench.says(2, |status| status.me = moved), []);
     assert_eq!(bench.says(2, |_| {}), [], "what is older is not believed");
 }
+
+#[test]
+fn a_link_to_a_stranger_over_which_nothing_comes_is_dialled_anew() {
+    let mut bench = Bench::with(&[2]);
+    bench.link(hello(member(3), vec![]));
+    let outputs = bench.pass(6 * SECOND, &[2]);
+    assert!(
+        outputs.ends_with(&[disconnect(3, "nothing comes over it"), connect(3)]),
+        "{outputs:?}"
+    );
+    assert!(!bench.membership.is_linked(id(3)));
+}

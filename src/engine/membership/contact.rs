@@ -86,6 +86,8 @@ pub(super) struct Contact {
     told_status: u64,
     told_view: Option<ViewId>,
     asked: Option<Instant>,
+    /// It has asked this node, and was not told a view since.
+    has_asked: bool,
     /// Since when there has been no link that works both ways.
     unlinked: Option<Instant>,
     /// When to find out whether a silent link carries anything.
@@ -121,6 +123,7 @@ impl Contact {
             told_status: 0,
             told_view: None,
             asked: None,
+            has_asked: false,
             unlinked: (!is_linked).then_some(now),
             probe_at: None,
             link_is_missed: false,
@@ -464,9 +467,20 @@ impl Contact {
         self.told_status == version
     }
 
-    /// The view that it was told over the link, from now on this one.
-    pub(super) fn tell_view(&mut self, view: ViewId) -> Option<ViewId> {
-        self.told_view.replace(view)
+    /// It is told this view.
+    pub(super) fn tell_view(&mut self, view: ViewId) {
+        self.told_view = Some(view);
+        self.has_asked = false;
+    }
+
+    /// The view that it was told last over the link.
+    pub(super) fn told_view(&self) -> Option<ViewId> {
+        self.told_view
+    }
+
+    /// Whether it has asked for everything and was not told a view since.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked
     }
 
     pub(super) fn was_told_view(&self, view: ViewId) -> bool {
@@ -475,7 +489,7 @@ impl Contact {
 
     /// It asked for everything.
     pub(super) fn tell_anew(&mut self) {
-        (self.told_status, self.told_view) = (0, None);
+        (self.told_status, self.told_view, self.has_asked) = (0, None, true);
     }
 
     /// What there is to do about its link now.
@@ -681,12 +695,16 @@ mod tests {
         let mut contact = met(now);
         assert!(contact.tell_status(1, true) && !contact.tell_status(1, true));
         assert!(contact.tell_status(1, false) && contact.tell_status(1, false));
-        assert_eq!(contact.tell_view(ViewId(5)), None);
+        contact.tell_view(ViewId(5));
         contact.linked(now);
-        assert!(contact.tell_status(1, true) && contact.tell_view(ViewId(6)).is_none());
-        assert_eq!(contact.tell_view(ViewId(7)), Some(ViewId(6)));
+        assert!(contact.tell_status(1, true) && contact.told_view().is_none());
+        contact.tell_view(ViewId(6));
+        assert_eq!(contact.told_view(), Some(ViewId(6)));
         contact.tell_anew();
-        assert!(contact.tell_status(1, true) && contact.tell_view(ViewId(7)).is_none());
+        assert!(contact.tell_status(1, true) && contact.told_view().is_none());
+        assert!(contact.has_asked());
+        contact.tell_view(ViewId(7));
+        assert!(!contact.has_asked());
     }
 
     #[test]

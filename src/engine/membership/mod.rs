@@ -926,7 +926,10 @@ impl Membership {
             return;
         }
         self.is_news |= news.is_news;
-        if news.is_unknown && contact.may_ask(now, &self.timing) {
+        // In a large mesh what is not known is mostly on its way: asked with the next heartbeat.
+        let may_wait = self.contacts.len() > FEW as usize && news.is_news;
+        let Some(contact) = self.contacts.get_mut(&from.node) else { return };
+        if news.is_unknown && !may_wait && contact.may_ask(now, &self.timing) {
             self.send(from.node, MemberWord::Ask);
         }
     }
@@ -1034,7 +1037,8 @@ impl Membership {
     fn take_in(&mut self) {
         let known = self.known();
         let mut lives = known.follow(self.founder.is_waiting());
-        if !self.founder.is_waiting() && lives == *known.view {
+        let follows = lives != *known.view;
+        if !self.founder.is_waiting() && !follows {
             lives = known.conclude();
         }
         let new: Vec<NodeId> =
@@ -1055,6 +1059,9 @@ impl Membership {
         }
         if moved {
             self.view_moved();
+            if follows {
+                self.voice.follows();
+            }
         }
     }
 

@@ -18,6 +18,8 @@ use crate::model::{
 
 /// So many views are remembered as a base to tell differences to.
 const HISTORY: usize = 32;
+/// Up to so many members everybody tells its whole view to everybody.
+const FEW: usize = 16;
 /// Of each list of a status, and of the members of a view, no more are told.
 pub(super) const LISTED: usize = 1_024;
 
@@ -50,6 +52,8 @@ pub(super) struct Voice {
     brief_version: u64,
     is_news: bool,
     view: (ViewId, Arc<Lives>),
+    /// It was taken over from another node, which tells it to all who are in it.
+    is_followed: bool,
     history: VecDeque<(ViewId, Arc<Lives>)>,
 }
 
@@ -74,6 +78,7 @@ impl Voice {
             version: 1,
             is_news: true,
             view: (view.id(), Arc::new(lives(view))),
+            is_followed: false,
             history: VecDeque::new(),
         }
     }
@@ -105,8 +110,13 @@ impl Voice {
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
-        self.is_news = true;
+        (self.is_news, self.is_followed) = (true, false);
         true
+    }
+
+    /// The view of now was taken over from another node.
+    pub(super) fn follows(&mut self) {
+        self.is_followed = true;
     }
 
     /// The status may have changed.
@@ -197,9 +207,15 @@ impl Voice {
             let (to, works) = (*to, contact.link_works(now, timing));
             // Of a view without others its name says all.
             let is_known = is_alone || contact.view_id() == Some(view_id);
-            if !is_known && !contact.was_told_view(view_id) {
-                let base = contact.tell_view(view_id).filter(|_| works);
-                let base = base.filter(|base| self.lives_of(*base).is_some());
+            let base = contact.told_view().filter(|_| works);
+            let base = base.filter(|base| self.lives_of(*base).is_some());
+            // A large view is not told whole by all to all: who does not have it yet asks.
+            let is_left = self.is_followed
+                && self.view.1.len() > FEW
+                && base.is_none()
+                && !contact.has_asked();
+            if !is_known && !is_left && !contact.was_told_view(view_id) {
+                contact.tell_view(view_id);
                 let word = differences
                     .entry(base)
                     .or_insert_with(|| self.difference(base, members))

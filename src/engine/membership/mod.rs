@@ -21,12 +21,14 @@
 
 #[cfg(test)]
 mod bench;
+mod bounds;
 mod contact;
 mod dialling;
 mod fences;
 pub mod founding;
 mod joining;
 mod mute;
+mod outputs;
 mod pause;
 mod rivals;
 mod routes;
@@ -39,19 +41,22 @@ mod voice;
 mod votes;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+pub use self::outputs::MemberOutput;
 pub(crate) use self::routes::HOPS;
 use self::{
+    bounds::{described, is_plausible, sorted, usable},
     contact::{Contact, Timing},
     dialling::Dialling,
     fences::Fences,
     founding::{Founder, Founding},
     joining::Known,
     mute::Mute,
+    outputs::Outputs,
     pause::{Due, PauseCheck},
     rivals::Rivals,
     routes::Routes,
@@ -61,7 +66,6 @@ use self::{
 use super::io::EngineConfig;
 use crate::model::{
     address::SeedOutcome,
-    child::Epoch,
     event::HubEvent,
     id::{Incarnation, Life, NodeId, NodeRun},
     member::{Hello, Member, MemberState, View, ViewId},
@@ -69,92 +73,8 @@ use crate::model::{
     settings::Settings,
 };
 
-/// At most this many addresses are kept for a node, each of at most [`ADDRESS_LIMIT`] bytes.
-const ADDRESSES_LIMIT: usize = 16;
-const ADDRESS_LIMIT: usize = 256;
 /// With so few others everything that comes is judged at once.
 const FEW: u32 = 16;
-
-/// What the membership wants done, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MemberOutput {
-    /// Say this, over the link if it works, else by way of others.
-    Send {
-        /// The node.
-        to: NodeId,
-        /// The word.
-        word: MemberWord,
-    },
-    /// Say this over the link, though it seems not to work.
-    Probe {
-        /// The node.
-        to: NodeId,
-        /// The word.
-        word: MemberWord,
-    },
-    /// Say this to a node that is no contact: over a link if one stands, else by way of others.
-    Greet {
-        /// The node, in the run in which it was named.
-        to: NodeRun,
-        /// The word.
-        word: MemberWord,
-    },
-    /// Keep a link to this node: dial it, with backoff, whenever there is none.
-    Connect {
-        /// The node.
-        node: NodeId,
-        /// Where it may be; replaces what was said before.
-        addresses: Vec<String>,
-    },
-    /// No word comes over the link to this node, though others hear it: close it and dial again,
-    /// unless anything has come over it since this was said before.
-    Silent {
-        /// The node.
-        node: NodeId,
-        /// Where it may be.
-        addresses: Vec<String>,
-    },
-    /// Have no link to this node; close the one there is.
-    Disconnect {
-        /// The node.
-        node: NodeId,
-        /// Why, for the log.
-        reason: String,
-    },
-    /// Hellos tell this from now on. Comes before everything else that one call gives.
-    Announce {
-        /// This node.
-        me: Member,
-        /// The other members.
-        known: Vec<Member>,
-        /// Lives that are over.
-        fenced: Vec<(NodeId, Incarnation)>,
-    },
-    /// Tell whoever listens.
-    Event(HubEvent),
-    /// [`Membership::view`] has another [`View::id`], or [`Membership::is_waiting`] changed. Comes
-    /// after everything else that one call gives.
-    ViewChanged,
-    /// Who is suspect or has no link changed, in an unchanged view.
-    Regarded,
-    /// Links or ways changed, and who is regarded how did not.
-    Reached,
-    /// This run is out.
-    Gone {
-        /// The run.
-        run: NodeRun,
-        /// Whether it said `Bye`; otherwise it went down.
-        left: bool,
-    },
-    /// [`Membership::incarnation`] rose and the run is the same: what this node owns has to be
-    /// published again. The peers are told, no link need be closed.
-    Renewed,
-    /// Whether gates may start handlers and let replies out.
-    Gates {
-        /// Whether they may.
-        valid: bool,
-    },
-}
 
 /// A node that is heard and not in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,16 +113,7 @@ pub struct Membership {
     judge_at: Option<Instant>,
     /// Something came that judgements depend on.
     is_news: bool,
-    out: VecDeque<MemberOutput>,
-    /// Where the outputs of the current call begin.
-    mark: usize,
-    announce_due: bool,
-    /// [`MemberOutput::ViewChanged`] is due at the end of the current call.
-    view_changed: bool,
-    /// [`MemberOutput::Regarded`] is.
-    regarded: bool,
-    /// [`MemberOutput::Reached`] is, if no other of the two.
-    reached: bool,
+    out: Outputs,
     /// When all was judged last.
     judged_at: Instant,
 }
@@ -249,14 +160,10 @@ impl Membership {
             now,
             judge_at: None,
             is_news: true,
-            out: VecDeque::new(),
-            mark: 0,
-            announce_due: true,
-            view_changed: false,
-            regarded: false,
-            reached: false,
+            out: Outputs::default(),
             judged_at: now,
         };
+        membership.out.announce();
         membership.finish(now);
         membership
     }
@@ -390,7 +297,7 @@ impl Membership {
 
     /// The next thing to be done.
     pub fn next_output(&mut self) -> Option<MemberOutput> {
-        self.out.pop_front()
+        self.out.next()
     }
 
     /// When [`tick`](Self::tick) is due; always after the latest `now` once it was called.
@@ -528,7 +435,7 @@ impl Membership {
                 if self.fences.covers(from.node, incarnation) {
                     self.tell_fenced(from.node, incarnation);
                 } else if self.view.is_live(from) {
-                    self.send(from.node, MemberWord::Confirmed { incarnation, question });
+                    self.out.send(from.node, MemberWord::Confirmed { incarnation, question });
                 }
             }
             MemberWord::Fenced { incarnation } => self.renew_above(incarnation),
@@ -605,7 +512,7 @@ impl Membership {
 
     /// Opens a call; `false` after [`bye`](Self::bye).
     fn begin(&mut self, now: Instant) -> bool {
-        self.mark = self.out.len();
+        self.out.begin();
         if self.ended {
             return false;
         }
@@ -663,23 +570,13 @@ impl Membership {
     }
 
     fn close_call(&mut self) {
-        if std::mem::take(&mut self.announce_due) {
-            let announce = MemberOutput::Announce {
-                me: self.me().clone(),
-                known: self.others(),
-                fenced: self.fences.list(),
-            };
-            self.out.insert(self.mark, announce);
-        }
-        if std::mem::take(&mut self.view_changed) {
-            self.out.push_back(MemberOutput::ViewChanged);
-            self.regarded = false;
-        } else if std::mem::take(&mut self.regarded) {
-            self.out.push_back(MemberOutput::Regarded);
-        } else if self.reached {
-            self.out.push_back(MemberOutput::Reached);
-        }
-        self.reached = false;
+        let mut out = std::mem::take(&mut self.out);
+        out.close(|| MemberOutput::Announce {
+            me: self.me().clone(),
+            known: self.others(),
+            fenced: self.fences.list(),
+        });
+        self.out = out;
     }
 
     fn known(&self) -> Known<'_> {
@@ -740,11 +637,11 @@ impl Membership {
     fn take_hello(&mut self, now: Instant, mut hello: Hello) {
         let (node, incarnation) = (hello.me.id, hello.me.incarnation);
         if node == self.me {
-            self.disconnect(node, "it has this node's own key");
+            self.out.disconnect(node, "it has this node's own key");
             return;
         }
         if !is_plausible(incarnation) {
-            self.refuse(node, "its incarnation is absurd");
+            self.out.refuse(node, "its incarnation is absurd");
             return;
         }
         hello.me = described(hello.me);
@@ -782,7 +679,7 @@ impl Membership {
             return false;
         }
         self.tell_fenced(member.id, member.incarnation);
-        self.disconnect(member.id, "this life of it is over");
+        self.out.disconnect(member.id, "this life of it is over");
         self.dial_lost(now, member);
         true
     }
@@ -791,7 +688,7 @@ impl Membership {
     fn meet(&mut self, now: Instant, member: Member, is_linked: bool) {
         let node = member.id;
         if self.contacts.len() >= dialling::LIMIT + self.view.members.len() {
-            self.refuse(node, "there is no room for so many nodes");
+            self.out.refuse(node, "there is no room for so many nodes");
             return;
         }
         if self.contacts.is_empty() {
@@ -799,11 +696,13 @@ impl Membership {
         }
         let dialled = self.dialling.met(node);
         if dialled.is_none_or(|addresses| addresses != member.addresses) {
-            self.connect(node, member.addresses.clone());
+            self.out.connect(node, member.addresses.clone());
         }
         self.contacts.insert(node, Contact::met(now, member, is_linked));
         // Whoever is met next learns of it.
-        self.announce_due |= !self.founder.is_waiting();
+        if !self.founder.is_waiting() {
+            self.out.announce();
+        }
         self.voice.has_news();
         self.is_news = true;
     }
@@ -822,7 +721,7 @@ impl Membership {
             self.rivals.hold(now, hello, patience);
             self.is_news = true;
         } else {
-            self.refuse(node, "another process with the same key is alive");
+            self.out.refuse(node, "another process with the same key is alive");
         }
     }
 
@@ -836,9 +735,9 @@ impl Membership {
                 continue;
             }
             self.rivals.refuse(due.hello.me.run());
-            self.refuse(node, "another process with the same key is alive");
+            self.out.refuse(node, "another process with the same key is alive");
             let addresses = contact_addresses(&self.contacts, node);
-            self.connect(node, addresses);
+            self.out.connect(node, addresses);
         }
     }
 
@@ -851,29 +750,21 @@ impl Membership {
         }
     }
 
-    fn refuse(&mut self, node: NodeId, reason: &str) {
-        let refused = HubEvent::PeerRefused { node: Some(node), reason: reason.to_owned() };
-        self.out.push_back(MemberOutput::Event(refused));
-        self.disconnect(node, reason);
-    }
-
     fn look_at_links(&mut self, now: Instant) {
-        let mut out = Vec::new();
         for (node, contact) in &mut self.contacts {
             let news = contact.look_at_link(now, &self.timing);
             let (node, addresses) = (*node, contact.member().addresses.clone());
             if news.is_silent {
-                out.push(MemberOutput::Silent { node, addresses: addresses.clone() });
+                self.out.silent(node, addresses.clone());
             }
             if news.is_missing {
                 tracing::warn!(node = %self.me, peer = %node, ?addresses, "there is no working link");
-                out.push(MemberOutput::Event(HubEvent::LinkMissing { node, addresses }));
+                self.out.event(HubEvent::LinkMissing { node, addresses });
             }
             if news.is_restored {
-                out.push(MemberOutput::Event(HubEvent::LinkRestored { node }));
+                self.out.event(HubEvent::LinkRestored { node });
             }
         }
-        self.out.extend(out);
     }
 
     // ---- What others say
@@ -930,7 +821,7 @@ impl Membership {
         let may_wait = self.contacts.len() > FEW as usize && news.is_news;
         let Some(contact) = self.contacts.get_mut(&from.node) else { return };
         if news.is_unknown && !may_wait && contact.may_ask(now, &self.timing) {
-            self.send(from.node, MemberWord::Ask);
+            self.out.send(from.node, MemberWord::Ask);
         }
     }
 
@@ -955,7 +846,7 @@ impl Membership {
                 contact.take_view(view, Some(before), changed, gone);
                 self.is_news = true;
             }
-            None if contact.may_ask(now, &self.timing) => self.send(from, MemberWord::Ask),
+            None if contact.may_ask(now, &self.timing) => self.out.send(from, MemberWord::Ask),
             None => {}
         }
         self.take_hints(now, members);
@@ -969,7 +860,7 @@ impl Membership {
         let told = &contact.member().clone();
         self.is_news = true;
         if before.addresses != told.addresses {
-            self.connect(node, told.addresses.clone());
+            self.out.connect(node, told.addresses.clone());
         }
         if before.incarnation != told.incarnation {
             tracing::info!(node = %self.me, peer = %node, "a node came back in a later life");
@@ -984,7 +875,7 @@ impl Membership {
         };
         *member = Member { state, ..told.clone() };
         if is_leaving && !was_leaving {
-            self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
+            self.out.event(HubEvent::NodeLeaving { node });
         }
         self.view_moved();
     }
@@ -1008,7 +899,7 @@ impl Membership {
                 Some(_) => {}
                 None => {
                     if self.dialling.name(now, &told) {
-                        self.connect(told.id, told.addresses);
+                        self.out.connect(told.id, told.addresses);
                     }
                 }
             }
@@ -1023,12 +914,12 @@ impl Membership {
         }
         tracing::warn!(node = %self.me, "this node was declared down and comes back");
         self.change_me(|me| me.incarnation.started = fenced.started + 1);
-        self.out.push_back(MemberOutput::Renewed);
+        self.out.renewed();
         if fenced.nonce == incarnation.nonce {
-            self.out.push_back(MemberOutput::Event(HubEvent::Rejoined));
+            self.out.event(HubEvent::Rejoined);
         }
         if self.check.end() {
-            self.out.push_back(MemberOutput::Gates { valid: true });
+            self.out.gates(true);
         }
     }
 
@@ -1050,9 +941,9 @@ impl Membership {
             let (name, is_leaving) = (member.name.clone(), member.state == MemberState::Leaving);
             tracing::info!(node = %self.me, peer = %node, "a node joined");
             self.view.members.insert(node, member);
-            self.out.push_back(MemberOutput::Event(HubEvent::NodeJoined { node, name }));
+            self.out.event(HubEvent::NodeJoined { node, name });
             if is_leaving {
-                self.out.push_back(MemberOutput::Event(HubEvent::NodeLeaving { node }));
+                self.out.event(HubEvent::NodeLeaving { node });
             }
             self.founder.taken_in();
             moved = true;
@@ -1075,8 +966,8 @@ impl Membership {
             );
         if self.founder.found(now, self.me, heard) {
             tracing::info!(node = %self.me, "this node founds a cluster");
-            self.out.push_back(MemberOutput::Event(HubEvent::Founded));
-            self.view_changed = true;
+            self.out.event(HubEvent::Founded);
+            self.out.view_changed();
             self.is_news = true;
         }
         if self.founder.is_told(now) {
@@ -1088,7 +979,7 @@ impl Membership {
             let told: Vec<String> =
                 seeds.iter().map(|(seed, outcome)| format!("{seed}: {outcome}")).collect();
             tracing::warn!(node = %self.me, seeds = told.join(", "), "waiting for a seed");
-            self.out.push_back(MemberOutput::Event(HubEvent::WaitingForSeeds { seeds }));
+            self.out.event(HubEvent::WaitingForSeeds { seeds });
         }
         self.tell_delays(now);
     }
@@ -1108,7 +999,7 @@ impl Membership {
             let life = self.contacts.get(&node).map(Contact::life);
             let missing = life.map(|life| self.known().missing(life)).unwrap_or_default();
             tracing::warn!(node = %self.me, peer = %node, ?missing, "a node cannot come in");
-            self.out.push_back(MemberOutput::Event(HubEvent::JoinDelayed { node, missing }));
+            self.out.event(HubEvent::JoinDelayed { node, missing });
         }
     }
 
@@ -1131,8 +1022,8 @@ impl Membership {
                 HubEvent::NodeRecovered { node }
             };
             tracing::debug!(node = %self.me, peer = %node, is_suspicious, "regarded otherwise");
-            self.out.push_back(MemberOutput::Event(event));
-            self.regarded = true;
+            self.out.event(event);
+            self.out.regarded();
         }
     }
 
@@ -1154,7 +1045,7 @@ impl Membership {
             self.contacts.keys().copied().filter(|peer| *peer != node).collect();
         for to in others {
             let voters = voters.clone();
-            self.send(to, MemberWord::Down { about: node, incarnation, voters });
+            self.out.send(to, MemberWord::Down { about: node, incarnation, voters });
         }
         self.remove(now, node, Out::Down);
     }
@@ -1170,10 +1061,10 @@ impl Membership {
         }
         self.contacts.values_mut().for_each(|contact| contact.forget_words(now));
         self.founder.reset(now, self.timing.join_timeout);
-        self.view_changed = true;
+        self.out.view_changed();
         self.view_moved();
         for node in self.contacts.keys().copied().collect::<Vec<_>>() {
-            self.send(node, MemberWord::Ask);
+            self.out.send(node, MemberWord::Ask);
         }
     }
 
@@ -1196,14 +1087,14 @@ impl Membership {
                 self.remove(now, node, Out::Down);
             }
             if self.fences.raise(node, incarnation) {
-                self.announce_due = true;
+                self.out.announce();
             }
             self.is_news = true;
         } else if known.is_some_and(|contact| {
             contact.incarnation() <= incarnation && contact.is_heard(now, &self.timing)
         }) {
             // It lives, and is refused wherever the verdict binds until it knows of it.
-            self.send(node, MemberWord::Fenced { incarnation });
+            self.out.send(node, MemberWord::Fenced { incarnation });
         }
     }
 
@@ -1223,8 +1114,8 @@ impl Membership {
             self.view_moved();
             let event =
                 if left { HubEvent::NodeLeft { node } } else { HubEvent::NodeDown { node } };
-            self.out.push_back(MemberOutput::Event(event));
-            self.out.push_back(MemberOutput::Gone { run: member.run(), left });
+            self.out.event(event);
+            self.out.gone(member.run(), left);
             tracing::info!(node = %self.me, peer = %node, left, "a node is out");
         }
         if was_in && !left {
@@ -1240,7 +1131,7 @@ impl Membership {
             }
             return;
         }
-        self.disconnect(node, if left { "it left" } else { "it was declared down" });
+        self.out.disconnect(node, if left { "it left" } else { "it was declared down" });
         if out == Out::Down {
             self.dial_lost(now, &member);
         }
@@ -1249,14 +1140,14 @@ impl Membership {
     fn dial_lost(&mut self, now: Instant, member: &Member) {
         let addresses = member.addresses.clone();
         if self.dialling.lose(now, member.id, member.incarnation, addresses.clone()) {
-            self.connect(member.id, addresses);
+            self.out.connect(member.id, addresses);
         }
     }
 
     fn forget_old(&mut self, now: Instant) {
         for node in self.dialling.forget_old(now) {
             if !self.contacts.contains_key(&node) {
-                self.disconnect(node, "it was not reached for long");
+                self.out.disconnect(node, "it was not reached for long");
             }
         }
         let silent: Vec<NodeId> = self
@@ -1282,10 +1173,10 @@ impl Membership {
             .collect();
         for node in stale {
             let addresses = contact_addresses(&self.contacts, node);
-            self.disconnect(node, "nothing comes over it");
+            self.out.disconnect(node, "nothing comes over it");
             self.lose_sight(now, node);
             if self.dialling.holds(node) {
-                self.connect(node, addresses);
+                self.out.connect(node, addresses);
             }
         }
     }
@@ -1296,7 +1187,7 @@ impl Membership {
         self.routes.changed();
         self.dialling.name(now, contact.member());
         if !self.dialling.holds(node) {
-            self.disconnect(node, "there is no room for so many nodes");
+            self.out.disconnect(node, "there is no room for so many nodes");
         }
     }
 
@@ -1322,7 +1213,7 @@ impl Membership {
             return;
         }
         if self.check.begin(now, self.timing.window, waiting) {
-            self.out.push_back(MemberOutput::Gates { valid: false });
+            self.out.gates(false);
         }
         for node in self.check.waiting() {
             self.ask_whether_this_life_counts(node);
@@ -1331,7 +1222,7 @@ impl Membership {
 
     fn ask_whether_this_life_counts(&mut self, node: NodeId) {
         let (incarnation, question) = (self.incarnation(), self.check.question());
-        self.send(node, MemberWord::Confirm { incarnation, question });
+        self.out.send(node, MemberWord::Confirm { incarnation, question });
     }
 
     fn settle_check(&mut self, now: Instant) {
@@ -1347,7 +1238,7 @@ impl Membership {
             }
             Due::Over => {
                 self.check.end();
-                self.out.push_back(MemberOutput::Gates { valid: true });
+                self.out.gates(true);
             }
         }
     }
@@ -1381,7 +1272,7 @@ impl Membership {
         };
         let status = Status { me, waiting, silent, joining, unlinked };
         if self.voice.set_status(status, waits) {
-            self.reached = true;
+            self.out.reached();
         }
         if waiting.is_some() {
             // Some contact may wait no longer, and is to be told the whole.
@@ -1396,11 +1287,11 @@ impl Membership {
         let said =
             self.voice.speak(now, &timing, &self.view.members, &mut self.contacts, &self.fences);
         for Said { to, word, is_probe } in said {
-            self.out.push_back(if is_probe {
-                MemberOutput::Probe { to, word }
+            if is_probe {
+                self.out.probe(to, word);
             } else {
-                MemberOutput::Send { to, word }
-            });
+                self.out.send(to, word);
+            }
         }
         if !is_beat {
             return;
@@ -1408,7 +1299,7 @@ impl Membership {
         let unmet: Vec<NodeRun> = self.dialling.unmet(now, timing.heartbeat).collect();
         for to in unmet {
             let word = self.voice.greeting(now, to.node, &self.fences);
-            self.out.push_back(MemberOutput::Greet { to, word });
+            self.out.greet(to, word);
         }
     }
 
@@ -1416,7 +1307,7 @@ impl Membership {
     fn tell_fenced(&mut self, node: NodeId, incarnation: Incarnation) {
         if let Some(fenced) = self.fences.of(node).filter(|fenced| incarnation <= *fenced) {
             let word = MemberWord::Fenced { incarnation: fenced };
-            self.out.push_back(MemberOutput::Greet { to: incarnation.run_of(node), word });
+            self.out.greet(incarnation.run_of(node), word);
         }
     }
 
@@ -1431,12 +1322,14 @@ impl Membership {
 
     /// What is in the view changed: judgements that follow in this call go by the new one.
     fn view_moved(&mut self) {
-        self.announce_due = true;
+        self.out.announce();
         self.is_news = true;
         self.voice.has_news();
         // How a member describes itself may have changed without a change of the view.
-        self.regarded = true;
-        self.view_changed |= self.voice.set_view(&self.view);
+        self.out.regarded();
+        if self.voice.set_view(&self.view) {
+            self.out.view_changed();
+        }
     }
 
     fn others(&self) -> Vec<Member> {
@@ -1450,22 +1343,8 @@ impl Membership {
 
     fn send_to_all(&mut self, word: &MemberWord) {
         for to in self.contacts.keys().copied().collect::<Vec<_>>() {
-            self.send(to, word.clone());
+            self.out.send(to, word.clone());
         }
-    }
-
-    fn send(&mut self, to: NodeId, word: MemberWord) {
-        self.out.push_back(MemberOutput::Send { to, word });
-    }
-
-    fn connect(&mut self, node: NodeId, addresses: Vec<String>) {
-        if !addresses.is_empty() {
-            self.out.push_back(MemberOutput::Connect { node, addresses });
-        }
-    }
-
-    fn disconnect(&mut self, node: NodeId, reason: &str) {
-        self.out.push_back(MemberOutput::Disconnect { node, reason: reason.to_owned() });
     }
 }
 
@@ -1480,37 +1359,6 @@ enum Out {
     Replaced,
 }
 
-/// A number that can be the outcome of a history, with room above it to be renewed for ever.
-fn is_plausible(incarnation: Incarnation) -> bool {
-    incarnation.started <= Epoch::LIMIT
-}
-
 fn contact_addresses(contacts: &BTreeMap<NodeId, Contact>, node: NodeId) -> Vec<String> {
     contacts.get(&node).map(|contact| contact.member().addresses.clone()).unwrap_or_default()
-}
-
-/// A node as it describes itself: what others think of it is not part of that.
-fn described(mut member: Member) -> Member {
-    member.addresses = usable(member.addresses);
-    if member.state == MemberState::Suspect {
-        member.state = MemberState::Alive;
-    }
-    member
-}
-
-fn sorted(mut status: Status) -> Status {
-    status.me = described(status.me);
-    status.silent.truncate(LISTED);
-    status.joining.truncate(LISTED);
-    status.unlinked.truncate(LISTED);
-    status.silent.sort_unstable();
-    status.joining.sort_unstable();
-    status.unlinked.sort_unstable();
-    status
-}
-
-fn usable(mut addresses: Vec<String>) -> Vec<String> {
-    addresses.retain(|address| address.len() <= ADDRESS_LIMIT);
-    addresses.truncate(ADDRESSES_LIMIT);
-    addresses
 }

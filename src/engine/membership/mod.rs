@@ -8,6 +8,7 @@
 //! | machine | what it decides |
 //! |---|---|
 //! | [`contact`] | what is known of one other node, and whether it hears and is heard |
+//! | [`greeting`] | what a Hello means |
 //! | [`joining`] | who comes in |
 //! | [`votes`], [`verdict`] | who goes down |
 //! | [`fences`] | which lives are over |
@@ -26,6 +27,7 @@ mod contact;
 mod dialling;
 mod fences;
 pub mod founding;
+mod greeting;
 mod joining;
 mod mute;
 mod outputs;
@@ -54,6 +56,7 @@ use self::{
     dialling::Dialling,
     fences::Fences,
     founding::{Founder, Founding},
+    greeting::{Greeting, KnownRun},
     joining::Known,
     mute::Mute,
     outputs::Outputs,
@@ -635,53 +638,73 @@ impl Membership {
     // ---- Links and Hellos
 
     fn take_hello(&mut self, now: Instant, mut hello: Hello) {
-        let (node, incarnation) = (hello.me.id, hello.me.incarnation);
-        if node == self.me {
-            self.out.disconnect(node, "it has this node's own key");
-            return;
-        }
-        if !is_plausible(incarnation) {
-            self.out.refuse(node, "its incarnation is absurd");
-            return;
-        }
+        let (node, run) = (hello.me.id, hello.me.run());
+        let is_over = self.fences.covers(node, hello.me.incarnation);
+        let known = self.contacts.get(&node).map(|contact| KnownRun {
+            nonce: contact.incarnation().nonce,
+            is_heard: contact.is_heard(now, &self.timing),
+            is_linked: contact.is_linked(),
+        });
+        let was_refused = self.rivals.was_refused(run);
+        let greeting = Greeting::of(self.me, &hello.me, is_over, known, was_refused);
         hello.me = described(hello.me);
-        if let Some(fenced) = hello.fenced {
+        if greeting.is_believed()
+            && let Some(fenced) = hello.fenced
+        {
             self.renew_above(fenced);
         }
-        if self.turn_away(now, &hello.me) {
-            return;
-        }
-        match self.contacts.get(&node).map(|contact| contact.incarnation().nonce) {
-            None => self.meet(now, hello.me, true),
-            Some(nonce) if nonce == incarnation.nonce => {
-                self.learn(&hello.me);
-                if let Some(contact) = self.contacts.get_mut(&node) {
-                    contact.linked(now);
-                }
-                self.rivals.forgive(node);
+        match greeting {
+            Greeting::Own => self.out.disconnect(node, "it has this node's own key"),
+            Greeting::Absurd => self.out.refuse(node, "its incarnation is absurd"),
+            Greeting::Over => self.turn_away(now, &hello.me),
+            Greeting::New => {
+                self.meet(now, hello.me, true);
+                self.take_hints(now, hello.known);
+            }
+            Greeting::Again => {
+                self.meet_again(now, &hello.me);
+                self.take_hints(now, hello.known);
+            }
+            Greeting::Successor => self.replace(now, hello),
+            Greeting::Rival => {
+                let patience = self.timing.heartbeat + self.timing.heartbeat / 2;
+                self.rivals.hold(now, hello, patience);
                 self.is_news = true;
-                self.voice.has_news();
-                if self.check.is_waiting_for(node) {
-                    self.ask_whether_this_life_counts(node);
-                }
             }
-            Some(_) => {
-                self.meet_rival(now, hello);
-                return;
-            }
+            Greeting::Twin => self.out.refuse(node, "another process with the same key is alive"),
         }
-        self.take_hints(now, hello.known);
+    }
+
+    /// The run that is known is linked anew.
+    fn meet_again(&mut self, now: Instant, told: &Member) {
+        let node = told.id;
+        self.learn(told);
+        if let Some(contact) = self.contacts.get_mut(&node) {
+            contact.linked(now);
+        }
+        self.rivals.forgive(node);
+        self.is_news = true;
+        self.voice.has_news();
+        if self.check.is_waiting_for(node) {
+            self.ask_whether_this_life_counts(node);
+        }
+    }
+
+    /// Takes a node that is not known any more, in a new run, unless its life is over.
+    fn welcome(&mut self, now: Instant, hello: Hello) {
+        if self.fences.covers(hello.me.id, hello.me.incarnation) {
+            self.turn_away(now, &hello.me);
+        } else {
+            self.meet(now, hello.me, true);
+            self.take_hints(now, hello.known);
+        }
     }
 
     /// Refuses a life that is over and says so; it comes back with a higher one.
-    fn turn_away(&mut self, now: Instant, member: &Member) -> bool {
-        if !self.fences.covers(member.id, member.incarnation) {
-            return false;
-        }
+    fn turn_away(&mut self, now: Instant, member: &Member) {
         self.tell_fenced(member.id, member.incarnation);
         self.out.disconnect(member.id, "this life of it is over");
         self.dial_lost(now, member);
-        true
     }
 
     /// Meets a node: from now on it is a contact, heard or not.
@@ -707,24 +730,6 @@ impl Membership {
         self.is_news = true;
     }
 
-    /// Another run of a known node is linked: the known one is dead if nothing came of it since its
-    /// link was closed, or if it is silent for a heartbeat and a half from now.
-    fn meet_rival(&mut self, now: Instant, hello: Hello) {
-        let (node, run) = (hello.me.id, hello.me.run());
-        let Some(contact) = self.contacts.get(&node) else { return };
-        let turned_away = self.rivals.was_refused(run);
-        let is_heard = contact.is_heard(now, &self.timing);
-        if !is_heard || (!contact.is_linked() && !turned_away) {
-            self.replace(now, hello);
-        } else if contact.is_linked() && !turned_away {
-            let patience = self.timing.heartbeat + self.timing.heartbeat / 2;
-            self.rivals.hold(now, hello, patience);
-            self.is_news = true;
-        } else {
-            self.out.refuse(node, "another process with the same key is alive");
-        }
-    }
-
     fn settle_rivals(&mut self, now: Instant) {
         for due in self.rivals.due(now) {
             let node = due.hello.me.id;
@@ -744,10 +749,7 @@ impl Membership {
     /// The known run of this node is dead, the new one takes its place.
     fn replace(&mut self, now: Instant, hello: Hello) {
         self.remove(now, hello.me.id, Out::Replaced);
-        if !self.turn_away(now, &hello.me) {
-            self.meet(now, hello.me, true);
-            self.take_hints(now, hello.known);
-        }
+        self.welcome(now, hello);
     }
 
     fn look_at_links(&mut self, now: Instant) {
@@ -1125,10 +1127,7 @@ impl Membership {
             return;
         }
         if let Some(hello) = self.rivals.take(node) {
-            if !self.turn_away(now, &hello.me) {
-                self.meet(now, hello.me, true);
-                self.take_hints(now, hello.known);
-            }
+            self.welcome(now, hello);
             return;
         }
         self.out.disconnect(node, if left { "it left" } else { "it was declared down" });

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::outputs::Outputs;
 use crate::model::{
     id::{Incarnation, NodeId, NodeRun},
     member::Member,
@@ -81,6 +82,14 @@ impl Dialling {
             self.lost.insert(node, Dialled { incarnation, addresses, since: now });
         }
         takes
+    }
+
+    /// The same, and dials it.
+    pub(super) fn dial_lost(&mut self, now: Instant, member: &Member, out: &mut Outputs) {
+        let addresses = member.addresses.clone();
+        if self.lose(now, member.id, member.incarnation, addresses.clone()) {
+            out.connect(member.id, addresses);
+        }
     }
 
     /// Whether the node is dialled.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::id::{Incarnation, NodeId};
+use super::outputs::Outputs;
+use crate::model::{
+    id::{Incarnation, NodeId},
+    message::MemberWord,
+};
 
 /// At most this many nodes are remembered; the fence raised longest ago is forgotten first.
 const LIMIT: usize = 1_024;
@@ -37,6 +41,14 @@ impl Fences {
 
     pub(super) fn of(&self, node: NodeId) -> Option<Incarnation> {
         self.lives.get(&node).map(|(incarnation, _)| *incarnation)
+    }
+
+    /// Tells a life that it is over, if it is. It is no contact any more, so it is named by its run.
+    pub(super) fn tell(&self, node: NodeId, incarnation: Incarnation, out: &mut Outputs) {
+        if let Some(fenced) = self.of(node).filter(|fenced| incarnation <= *fenced) {
+            let word = MemberWord::Fenced { incarnation: fenced };
+            out.greet(incarnation.run_of(node), word);
+        }
     }
 
     pub(super) fn list(&self) -> Vec<(NodeId, Incarnation)> {

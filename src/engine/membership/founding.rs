@@ -8,7 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{address::SeedOutcome, id::NodeId};
+use super::{
+    contact::{Contact, Timing},
+    outputs::Outputs,
+    pace::Pace,
+    roster::Roster,
+};
+use crate::model::{address::SeedOutcome, event::HubEvent, id::NodeId};
 
 /// How often a node that waits says so.
 const TELL: Duration = Duration::from_secs(10);
@@ -164,6 +170,35 @@ impl Founder {
             self.tell_at = now + TELL;
         }
         due
+    }
+
+    /// Founds, or tells that this node waits, if this is the time.
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        roster: &Roster,
+        out: &mut Outputs,
+        pace: &mut Pace,
+    ) {
+        let heard = |contact: &&Contact| contact.is_heard(now, timing);
+        let heard = roster.contacts().values().filter(heard).map(|contact| Heard {
+            node: contact.life().node,
+            waiting: contact.status().map(|status| status.waiting),
+        });
+        if self.found(now, roster.id(), heard) {
+            tracing::info!(node = %roster.id(), "this node founds a cluster");
+            out.event(HubEvent::Founded);
+            out.view_changed();
+            pace.news();
+        }
+        if self.is_told(now) {
+            let seeds = || self.seeds().map(|(seed, outcome)| (seed.clone(), outcome.clone()));
+            let told: Vec<String> =
+                seeds().map(|(seed, outcome)| format!("{seed}: {outcome}")).collect();
+            tracing::warn!(node = %roster.id(), seeds = told.join(", "), "waiting for a seed");
+            out.event(HubEvent::WaitingForSeeds { seeds: seeds().collect() });
+        }
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {

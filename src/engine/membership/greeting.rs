@@ -6,9 +6,13 @@
 //! probe is not given up because its link closes later: two processes with one key close each
 //! other's links all the time.
 
-use crate::model::{id::NodeId, member::Member};
+use std::time::Instant;
 
-use super::bounds::is_plausible;
+use super::{
+    bounds::is_plausible,
+    contact::{Contact, Timing},
+};
+use crate::model::{id::NodeId, member::Member};
 
 /// The run of a node that is known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,16 @@ pub(super) struct KnownRun {
     pub(super) is_heard: bool,
     /// Its link stands, working or not.
     pub(super) is_linked: bool,
+}
+
+impl KnownRun {
+    pub(super) fn of(now: Instant, timing: &Timing, contact: &Contact) -> Self {
+        Self {
+            nonce: contact.incarnation().nonce,
+            is_heard: contact.is_heard(now, timing),
+            is_linked: contact.is_linked(),
+        }
+    }
 }
 
 /// What a Hello means.

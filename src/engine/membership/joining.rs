@@ -12,9 +12,68 @@ use super::{
     contact::{Contact, Lives, Timing},
     dialling::Dialling,
     fences::Fences,
+    founding::Founder,
     mute::Mute,
+    outputs::Outputs,
+    pace::Pace,
+    roster::Roster,
+    voice::Voice,
 };
-use crate::model::id::{Incarnation, Life, NodeId};
+use crate::model::{
+    event::HubEvent,
+    id::{Incarnation, Life, NodeId},
+    member::{Member, MemberState},
+};
+
+/// A node that is heard and not in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Joiner {
+    /// The node as it describes itself.
+    pub(crate) member: Member,
+    /// Since when it has been met.
+    pub(crate) since: Instant,
+    /// Who does not hear whom: the first does not hear the second.
+    pub(crate) missing: Vec<(NodeId, NodeId)>,
+}
+
+/// Who comes in now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Comers {
+    nodes: Vec<NodeId>,
+    /// Another node has concluded that they do.
+    follows: bool,
+}
+
+impl Comers {
+    /// Takes them in.
+    pub(super) fn come_in(
+        self,
+        roster: &mut Roster,
+        founder: &mut Founder,
+        voice: &mut Voice,
+        out: &mut Outputs,
+        pace: &mut Pace,
+    ) {
+        let me = roster.id();
+        let mut moved = false;
+        for node in self.nodes {
+            let Some(member) = roster.admit(node) else { continue };
+            tracing::info!(node = %me, peer = %node, "a node joined");
+            out.event(HubEvent::NodeJoined { node, name: member.name.clone() });
+            if member.state == MemberState::Leaving {
+                out.event(HubEvent::NodeLeaving { node });
+            }
+            founder.taken_in();
+            moved = true;
+        }
+        if moved {
+            roster.moved(voice, out, pace);
+            if self.follows {
+                voice.follows();
+            }
+        }
+    }
+}
 
 /// What a node knows when it judges who comes in.
 pub(super) struct Known<'a> {
@@ -59,6 +118,27 @@ impl Known<'_> {
         let is_steady = !self.dialling.is_unsteady(self.now, contact.life().node)
             || lived >= self.timing.heartbeat;
         is_steady && !self.mute.is_held_off(self.now, contact.run())
+    }
+
+    /// Who comes in. Who `waits` concludes nothing.
+    pub(super) fn comers(&self, waits: bool) -> Comers {
+        let mut lives = self.follow(waits);
+        let follows = lives != *self.view;
+        if !waits && !follows {
+            lives = self.conclude();
+        }
+        let nodes = lives.into_keys().filter(|node| !self.view.contains_key(node)).collect();
+        Comers { nodes, follows }
+    }
+
+    /// Nodes that are heard and not in, and why they are not.
+    pub(super) fn joiners(&self) -> Vec<Joiner> {
+        let joiner = |contact: &Contact| Joiner {
+            member: contact.member().clone(),
+            since: contact.since(),
+            missing: self.missing(contact.life()),
+        };
+        self.joining().map(joiner).collect()
     }
 
     fn view_of(&self, life: Life) -> Option<&Lives> {
@@ -120,7 +200,7 @@ impl Known<'_> {
 
     /// The view with everybody who comes in now. Any member may conclude, without leader or order;
     /// two conclusions at once meet as each [follows](Self::follow) the other.
-    pub(super) fn conclude(&self) -> Lives {
+    fn conclude(&self) -> Lives {
         let mut view = self.view.clone();
         // What a member said before it fell silent is no consent: the dead are out first.
         if self.unheard().next().is_some() {
@@ -146,7 +226,7 @@ impl Known<'_> {
     /// waits follows only into a cluster that it hears as a whole: two newcomers that were cut off
     /// together would else bring each other in as each goes back to waiting, and be a cluster that
     /// nobody founded.
-    pub(super) fn follow(&self, waits: bool) -> Lives {
+    fn follow(&self, waits: bool) -> Lives {
         let mut view = self.view.clone();
         for contact in self.contacts.values() {
             let Some(theirs) = contact.view() else { continue };

@@ -8,7 +8,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::contact::{Contact, Timing};
-use crate::model::id::NodeId;
+use crate::model::id::{NodeId, NodeRun};
 
 /// The most nodes between the two ends. Two would do for one missing link; four members that cuts
 /// have left in a line, and a newcomer at its end, need more.
@@ -76,8 +76,24 @@ fn search(
     None
 }
 
+/// Nodes with a link that works to this one and, as they say, to that one; those come first that
+/// it shares out as the target's hash says, so that not all pairs take the same.
+pub(super) fn go_betweens(
+    now: Instant,
+    timing: &Timing,
+    contacts: &BTreeMap<NodeId, Contact>,
+    to: NodeId,
+) -> impl Iterator<Item = NodeRun> {
+    let between = |other: &&Contact| {
+        other.life().node != to && other.links_to(to) && other.link_works(now, timing)
+    };
+    let mut others: Vec<&Contact> = contacts.values().filter(between).collect();
+    others.sort_by_key(|other| std::cmp::Reverse(rank(other.life().node, to)));
+    others.into_iter().map(Contact::run)
+}
+
 /// Shares targets out among the nodes that could be between.
-pub(super) fn rank(node: NodeId, to: NodeId) -> u64 {
+fn rank(node: NodeId, to: NodeId) -> u64 {
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(node.key());
     bytes[32..].copy_from_slice(to.key());

@@ -120,6 +120,29 @@ fn fenced(n: u8) -> MemberWord {
     MemberWord::Fenced { incarnation: life(n) }
 }
 
+impl Membership {
+    /// Whether this run is in; suspects and leaving ones are.
+    pub(crate) fn is_live(&self, run: NodeRun) -> bool {
+        self.view().is_live(run)
+    }
+
+    /// Whether something came from this member lately, by whatever path.
+    pub(crate) fn is_heard(&self, node: NodeId) -> bool {
+        let contact = self.roster.contact(node);
+        contact.is_some_and(|contact| contact.is_heard(self.now, &self.timing))
+    }
+
+    /// Whether this life is over: its words and frames are refused.
+    pub(super) fn fenced(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.fences.covers(node, incarnation)
+    }
+
+    /// How many lives it votes against.
+    pub(super) fn status_len(&self) -> usize {
+        self.voice.status().silent.len()
+    }
+}
+
 /// Node 1 with the default settings (heartbeat 1 s, window 3 s), and its clock.
 pub(crate) struct Bench {
     pub(crate) membership: Membership,
@@ -387,7 +410,7 @@ fn a_heartbeat_that_was_overtaken_is_dropped() {
     let late = bench.tell(2, |status| status.silent = lives(&[3]));
     bench.says(2, |_| {});
     bench.word(2, late);
-    assert!(!bench.membership.contacts[&id(2)].votes_against(member(3).life()));
+    assert!(!bench.membership.roster.contacts()[&id(2)].votes_against(member(3).life()));
 }
 
 #[test]
@@ -593,7 +616,7 @@ fn a_view_is_told_as_a_difference_and_asked_for_when_its_base_is_unknown() {
     let gone =
         MemberWord::View { view: base, base: Some(told), members: vec![], gone: vec![id(4)] };
     bench.word(2, gone);
-    let lives = bench.membership.contacts[&id(2)].view().cloned().expect("it was told");
+    let lives = bench.membership.roster.contacts()[&id(2)].view().cloned().expect("it was told");
     assert_eq!(lives.keys().copied().collect::<Vec<_>>(), [id(1), id(2), id(3)]);
 }
 
@@ -946,7 +969,7 @@ fn who_has_not_settled_yet_declares_nobody_and_goes_back_to_waiting_when_it_is_c
     assert!(!bench.membership.fenced(id(2), life(2)) && !bench.membership.fenced(id(3), life(3)));
     assert_eq!(bench.membership.incarnation(), life(1), "the same life");
     // All that it heard is forgotten: what they said before would take it in again at once.
-    let contact = &bench.membership.contacts[&id(2)];
+    let contact = &bench.membership.roster.contacts()[&id(2)];
     assert!(contact.view().is_none() && contact.status().is_none());
     assert_eq!(bench.status().joining, []);
     // What they say now counts.
@@ -1480,7 +1503,7 @@ fn what_a_peer_makes_this_node_keep_is_bounded() {
     assert_eq!(named.len(), LISTED);
     assert!(named.iter().all(|addresses| *addresses == 16));
     assert!(bench.membership.votes.len() <= 4_096);
-    let contact = &bench.membership.contacts[&id(2)];
+    let contact = &bench.membership.roster.contacts()[&id(2)];
     assert!(contact.view().is_some_and(|lives| lives.len() <= LISTED + 1));
     let told = contact.status().expect("it was told");
     assert!([told.silent.len(), told.joining.len(), told.unlinked.len()] == [LISTED; 3]);
@@ -1494,7 +1517,11 @@ fn what_a_peer_makes_this_node_keep_is_bounded() {
         bench.membership.handle(bench.now, me.run(), false, word);
         bench.all();
     }
-    assert!(bench.membership.contacts.len() <= LISTED + 2, "{}", bench.membership.contacts.len());
+    assert!(
+        bench.membership.roster.contacts().len() <= LISTED + 2,
+        "{}",
+        bench.membership.roster.contacts().len()
+    );
     // Differences that only add.
     for n in 0..40_u32 {
         let members = (0..100).map(|m| Member { id: stranger(8, n * 100 + m), ..member(9) });
@@ -1502,11 +1529,11 @@ fn what_a_peer_makes_this_node_keep_is_bounded() {
         let word = MemberWord::View { view, base, members: members.collect(), gone: vec![] };
         bench.word(2, word);
     }
-    let lives = bench.membership.contacts[&id(2)].view().map_or(0, |lives| lives.len());
+    let lives = bench.membership.roster.contacts()[&id(2)].view().map_or(0, |lives| lives.len());
     assert!(lives <= LISTED, "{lives} lives of one peer's view are kept");
     bench.pass(40 * SECOND, &[2]);
     assert_eq!(bench.membership.dialling.named_addresses(), [0; 0]);
-    assert_eq!(bench.membership.contacts.len(), 1, "who fell silent is forgotten");
+    assert_eq!(bench.membership.roster.contacts().len(), 1, "who fell silent is forgotten");
 }
 
 #[test]
@@ -1588,7 +1615,7 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
             assert!(m.deadline().is_none_or(|at| at > bench.now), "seed {seed}");
             assert!(m.is_live(m.me().run()), "seed {seed}");
             let others = m.view().members.keys().filter(|node| **node != id(1));
-            assert!(others.clone().all(|node| m.contacts.contains_key(node)), "seed {seed}");
+            assert!(others.clone().all(|node| m.roster.contact(*node).is_some()), "seed {seed}");
             let over = |member: &Member| m.fenced(member.id, member.incarnation);
             assert!(!m.view().members.values().any(over), "seed {seed}: one is in that is over");
             assert!(!m.is_waiting() || others.count() == 0, "seed {seed}: it waits in a view");

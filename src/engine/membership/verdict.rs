@@ -12,11 +12,13 @@ use std::{
 use super::{
     contact::{Contact, Timing},
     joining::Known,
+    outputs::Outputs,
     voice::LISTED,
 };
 use crate::model::{
-    id::{Life, NodeId},
+    id::{Incarnation, Life, NodeId},
     member::View,
+    message::MemberWord,
 };
 
 /// A life that is over, and who says so.
@@ -25,6 +27,51 @@ pub(super) struct Verdict {
     pub(super) life: Life,
     /// Who voted against it, without this node.
     pub(super) voters: Vec<NodeId>,
+}
+
+impl Verdict {
+    /// Tells it, as of `me` and the voters, to all others.
+    pub(super) fn tell(&self, me: NodeId, contacts: &BTreeMap<NodeId, Contact>, out: &mut Outputs) {
+        let Life { node: about, incarnation } = self.life;
+        let mut voters = self.voters.clone();
+        voters.push(me);
+        for to in contacts.keys().filter(|peer| **peer != about) {
+            out.send(*to, MemberWord::Down { about, incarnation, voters: voters.clone() });
+        }
+    }
+}
+
+/// What the verdict of others on a life means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing: the life is over here already, or not known, or not heard and not voted against.
+    Nothing,
+    /// It is over: this node voted for that. `is_known`: it, or an earlier one, is a contact's.
+    Over {
+        /// Whether it is a contact's.
+        is_known: bool,
+    },
+    /// It lives, and is refused wherever the verdict binds until it knows of it.
+    Wrong,
+}
+
+/// What a verdict on `incarnation` means. `is_over`: that life is fenced here; `binds`: the verdict
+/// rests on a vote of this node; `known`: the contact of that node.
+pub(super) fn meaning(
+    now: Instant,
+    timing: &Timing,
+    incarnation: Incarnation,
+    is_over: bool,
+    binds: bool,
+    known: Option<&Contact>,
+) -> Meaning {
+    let known = known.filter(|contact| contact.incarnation() <= incarnation);
+    match known {
+        _ if is_over => Meaning::Nothing,
+        _ if binds => Meaning::Over { is_known: known.is_some() },
+        Some(contact) if contact.is_heard(now, timing) => Meaning::Wrong,
+        _ => Meaning::Nothing,
+    }
 }
 
 /// Lives that are to be declared down now.
@@ -198,5 +245,31 @@ mod tests {
         };
         // Not itself, not node 5 that it hears, not node 7 that is in nobody's view.
         assert_eq!(unheard(now, &TIMING, &known), lives(&[3, 4, 6]));
+    }
+
+    #[test]
+    fn what_a_verdict_of_others_means_in_every_state() {
+        let now = Instant::now();
+        let contacts = contacts(now, &[Told::of(2, &[2])]);
+        let (contact, told) = (&contacts[&id(2)], member(2).incarnation);
+        let earlier = Incarnation { started: told.started - 1, ..told };
+        let later = Incarnation { started: told.started + 1, ..told };
+        let states = [
+            (told, Some(contact), now, true, true),
+            (later, Some(contact), now, true, true),
+            (told, Some(contact), now + TIMING.window, true, false),
+            // Its contact lives on in a later life, or is none.
+            (earlier, Some(contact), now, false, false),
+            (told, None, now, false, false),
+        ];
+        for (incarnation, known, now, is_known, is_heard) in states {
+            let meaning =
+                |is_over, binds| meaning(now, &TIMING, incarnation, is_over, binds, known);
+            assert_eq!(meaning(true, false), Meaning::Nothing);
+            assert_eq!(meaning(true, true), Meaning::Nothing);
+            assert_eq!(meaning(false, true), Meaning::Over { is_known });
+            let unbound = if is_heard { Meaning::Wrong } else { Meaning::Nothing };
+            assert_eq!(meaning(false, false), unbound);
+        }
     }
 }

@@ -182,12 +182,12 @@ impl Voice {
     }
 
     /// Tells what is due.
-    pub(super) fn speak(
+    pub(super) fn speak<'a>(
         &mut self,
         now: Instant,
         timing: &Timing,
         members: &BTreeMap<NodeId, Member>,
-        contacts: &mut BTreeMap<NodeId, Contact>,
+        contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact)>,
         fences: &Fences,
     ) -> Vec<Said> {
         let mut out = Vec::new();

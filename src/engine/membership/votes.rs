@@ -1,6 +1,6 @@
 //! Which lives this node has voted against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::id::{Incarnation, Life, NodeId};
 
@@ -27,6 +27,14 @@ impl Votes {
         let given = self.given.entry(life.node).or_insert(life.incarnation);
         *given = (*given).max(life.incarnation);
         true
+    }
+
+    /// Gives a vote against each of these lives, and leaves out those that it cannot remember. What
+    /// was given on nodes that are neither among them nor members may be forgotten.
+    pub(super) fn vote(&mut self, silent: &mut Vec<Life>, is_member: impl Fn(NodeId) -> bool) {
+        silent.retain(|life| self.give(*life));
+        let about: BTreeSet<NodeId> = silent.iter().map(|life| life.node).collect();
+        self.keep(|node| is_member(node) || about.contains(&node));
     }
 
     /// Whether a verdict on this life, in the name of this node, rests on a vote that it gave.

@@ -1,0 +1,119 @@
+//! What a contact says: its heartbeats and its view.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    bounds::sorted,
+    contact::Timing,
+    outputs::Outputs,
+    pace::{Pace, is_many},
+    roster::Roster,
+    voice::Voice,
+};
+use crate::model::{
+    id::{Incarnation, NodeId, NodeRun},
+    member::{Member, ViewId},
+    message::{Heard, MemberWord, Pulse, Status},
+};
+
+/// A heartbeat without what is for others to see to.
+pub(super) struct Beat {
+    pub(super) number: u64,
+    pub(super) view: ViewId,
+    pub(super) pulse: Pulse,
+    pub(super) hears: Option<Heard>,
+    pub(super) status: Option<Status>,
+}
+
+/// The status that came with a heartbeat of this life, if it is its own.
+pub(super) fn own_status(
+    from: NodeRun,
+    incarnation: Incarnation,
+    status: Option<Box<Status>>,
+) -> Option<Status> {
+    let status = status.filter(|s| s.me.id == from.node && s.me.incarnation == incarnation);
+    status.map(|status| sorted(*status))
+}
+
+/// What it takes to hear what a contact says.
+pub(super) struct Hearing<'a> {
+    pub(super) timing: &'a Timing,
+    pub(super) roster: &'a mut Roster,
+    pub(super) voice: &'a mut Voice,
+    pub(super) out: &'a mut Outputs,
+    pub(super) pace: &'a mut Pace,
+}
+
+impl Hearing<'_> {
+    /// Something came over the link of this run.
+    pub(super) fn heard_straight(&mut self, now: Instant, from: NodeRun) {
+        if self.roster.contact_of(from).is_some()
+            && let Some(contact) = self.roster.contact_mut(from.node)
+        {
+            self.pace.news_if(contact.heard_straight(now, self.timing));
+        }
+    }
+
+    /// A heartbeat, over the link if it `is_straight`. Asks for what it names and is not known here.
+    pub(super) fn take_heartbeat(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        is_straight: bool,
+        beat: Beat,
+    ) {
+        let Beat { number, view, pulse, hears, status } = beat;
+        let (mine, others) = (self.roster.incarnation(), self.roster.contacts().len());
+        let voice = &*self.voice;
+        let Some(contact) = self.roster.contact_mut(from) else { return };
+        if is_straight && contact.is_linked() {
+            contact.take_pulse(now, voice.clock(now), pulse);
+        }
+        let lives_of = |id: ViewId| voice.lives_of(id).cloned();
+        let news =
+            contact.take_heartbeat(now, self.timing, mine, number, view, hears, status, lives_of);
+        if news.is_late {
+            return;
+        }
+        self.pace.news_if(news.is_news);
+        // In a large mesh what is not known is mostly on its way: asked with the next heartbeat.
+        let may_wait = is_many(others) && news.is_news;
+        if news.is_unknown && !may_wait && contact.may_ask(now, self.timing) {
+            self.out.send(from, MemberWord::Ask);
+        }
+    }
+
+    /// It says who is in its view, as a difference to `base`. Asks for the whole if that is not known.
+    pub(super) fn take_view(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        view: ViewId,
+        base: Option<ViewId>,
+        members: &[Member],
+        gone: &[NodeId],
+    ) {
+        let Some(contact) = self.roster.contact_mut(from) else { return };
+        let before = match base {
+            None => Some(Arc::default()),
+            Some(base) => contact.lives_of(base).or_else(|| self.voice.lives_of(base)).cloned(),
+        };
+        match before {
+            Some(before) => {
+                let changed = members.iter().map(Member::life).collect();
+                contact.take_view(view, Some(before), changed, gone);
+                self.pace.news();
+            }
+            None if contact.may_ask(now, self.timing) => self.out.send(from, MemberWord::Ask),
+            None => {}
+        }
+    }
+
+    /// It asks for everything.
+    pub(super) fn take_question(&mut self, from: NodeId) {
+        if let Some(contact) = self.roster.contact_mut(from) {
+            contact.tell_anew();
+            self.voice.has_news();
+        }
+    }
+}

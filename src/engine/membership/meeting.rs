@@ -1,0 +1,153 @@
+//! How this node gets to know others: they are met, describe themselves, and are named by others.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    bounds::{described, is_plausible},
+    contact::Contact,
+    dialling::{self, Dialling},
+    fences::Fences,
+    outputs::Outputs,
+    pace::Pace,
+    roster::Roster,
+    voice::{LISTED, Voice},
+};
+use crate::model::{
+    event::HubEvent,
+    id::{Incarnation, NodeRun},
+    member::{Hello, Member},
+    message::Status,
+};
+
+/// What it takes to get to know a node.
+pub(super) struct Meeting<'a> {
+    pub(super) heartbeat: Duration,
+    /// Whether this node is in no cluster.
+    pub(super) is_waiting: bool,
+    pub(super) fences: &'a Fences,
+    pub(super) dialling: &'a mut Dialling,
+    pub(super) roster: &'a mut Roster,
+    pub(super) voice: &'a mut Voice,
+    pub(super) out: &'a mut Outputs,
+    pub(super) pace: &'a mut Pace,
+}
+
+impl Meeting<'_> {
+    /// The Hello of a node that is no contact: it is met, unless its life is over.
+    pub(super) fn welcome(&mut self, now: Instant, hello: Hello) {
+        if self.fences.covers(hello.me.id, hello.me.incarnation) {
+            self.turn_away(now, &hello.me);
+        } else {
+            self.meet(now, hello.me, true);
+            self.take_hints(now, hello.known);
+        }
+    }
+
+    /// Refuses a life that is over and says so; it comes back with a higher one.
+    pub(super) fn turn_away(&mut self, now: Instant, member: &Member) {
+        self.fences.tell(member.id, member.incarnation, self.out);
+        self.out.disconnect(member.id, "this life of it is over");
+        self.dialling.dial_lost(now, member, self.out);
+    }
+
+    /// Meets a node: from now on it is a contact, heard or not.
+    fn meet(&mut self, now: Instant, member: Member, is_linked: bool) {
+        let node = member.id;
+        let contacts = self.roster.contacts().len();
+        if contacts >= dialling::LIMIT + self.roster.view().members.len() {
+            self.out.refuse(node, "there is no room for so many nodes");
+            return;
+        }
+        if contacts == 0 {
+            self.voice.begin(now, self.heartbeat);
+        }
+        let dialled = self.dialling.met(node);
+        if dialled.is_none_or(|addresses| addresses != member.addresses) {
+            self.out.connect(node, member.addresses.clone());
+        }
+        self.roster.meet(now, member, is_linked);
+        // Whoever is met next learns of it.
+        if !self.is_waiting {
+            self.out.announce();
+        }
+        self.voice.has_news();
+        self.pace.news();
+    }
+
+    /// The Hello of a run that is known: it is linked anew.
+    pub(super) fn meet_again(&mut self, now: Instant, told: &Member) {
+        self.learn(told);
+        if let Some(contact) = self.roster.contact_mut(told.id) {
+            contact.linked(now);
+        }
+        self.pace.news();
+        self.voice.has_news();
+    }
+
+    /// Who sends a heartbeat may be met by it; one that came by way of others has to say who it is.
+    /// `false`: it is not of the life that is known, or of none, and counts for nothing.
+    pub(super) fn introduce(
+        &mut self,
+        now: Instant,
+        from: NodeRun,
+        incarnation: Incarnation,
+        status: Option<&Status>,
+    ) -> bool {
+        match (self.roster.contact(from.node), status) {
+            (None, None) => return false,
+            (None, Some(status)) => self.meet(now, status.me.clone(), false),
+            (Some(contact), _) if contact.run() != from => return false,
+            // A word of the life before.
+            (Some(contact), _) if incarnation < contact.incarnation() => return false,
+            (Some(contact), None) if incarnation > contact.incarnation() => {
+                let renewed = Member { incarnation, ..contact.member().clone() };
+                self.learn(&renewed);
+            }
+            (Some(_), _) => {}
+        }
+        if let Some(status) = status {
+            self.learn(&status.me);
+        }
+        true
+    }
+
+    /// A node describes itself, or somebody tells how it did.
+    fn learn(&mut self, told: &Member) {
+        let node = told.id;
+        let Some(learned) = self.roster.learn(told) else { return };
+        self.pace.news();
+        if let Some(addresses) = learned.moved_to {
+            self.out.connect(node, addresses);
+        }
+        if learned.is_back {
+            tracing::info!(node = %self.roster.id(), peer = %node, "a node came back in a later life");
+        }
+        if learned.leaves {
+            self.out.event(HubEvent::NodeLeaving { node });
+        }
+        if learned.is_member {
+            self.roster.moved(self.voice, self.out, self.pace);
+        }
+    }
+
+    /// Others name nodes: hints to dial, no admission.
+    pub(super) fn take_hints(&mut self, now: Instant, members: Vec<Member>) {
+        for told in members.into_iter().take(LISTED).map(described) {
+            let is_over = self.fences.covers(told.id, told.incarnation);
+            if told.id == self.roster.id() || is_over || !is_plausible(told.incarnation) {
+                continue;
+            }
+            match self.roster.contact(told.id).map(Contact::life) {
+                // While it has a link of its own it says such things itself; a later life is taken
+                // from nobody else.
+                Some(life) if life == told.life() => self.learn(&told),
+                Some(_) => {}
+                None => {
+                    if self.dialling.name(now, &told) {
+                        self.out.connect(told.id, told.addresses);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! When all is judged.
+
+use std::time::{Duration, Instant};
+
+/// With so few others everything that comes is judged at once.
+const FEW: u32 = 16;
+
+/// Whether there are so many others that what comes is not looked at one by one.
+pub(super) fn is_many(others: usize) -> bool {
+    others > FEW as usize
+}
+
+/// When all is judged: at once when something came that judgements depend on, and when one of them
+/// changes by time alone. With many others news are gathered first.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    /// Something came that judgements depend on.
+    is_news: bool,
+    /// When all is to be judged, whatever comes until then.
+    judge_at: Option<Instant>,
+    judged_at: Instant,
+}
+
+impl Pace {
+    /// Everything is to be judged first of all.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { is_news: true, judge_at: None, judged_at: now }
+    }
+
+    /// Something came, or changed, that judgements depend on.
+    pub(super) fn news(&mut self) {
+        self.is_news = true;
+    }
+
+    /// The same, if it is so.
+    pub(super) fn news_if(&mut self, is_news: bool) {
+        self.is_news |= is_news;
+    }
+
+    /// Whether there is news since this was asked before.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_news)
+    }
+
+    /// Whether all is to be judged now, with so many `others`.
+    pub(super) fn is_due(&mut self, now: Instant, heartbeat: Duration, others: usize) -> bool {
+        self.is_news |= self.judge_at.is_some_and(|at| at <= now);
+        let due = self.earliest(heartbeat, others);
+        if self.is_news && due > now {
+            self.judge_at = Some(self.judge_at.map_or(due, |at| at.min(due)));
+            return false;
+        }
+        if self.is_news {
+            self.judged_at = now;
+        }
+        self.is_news
+    }
+
+    /// From when on all may be judged again. It costs the more the more there are: in a mesh that
+    /// forms, where there is news at every moment, most of it can be judged together.
+    fn earliest(&self, heartbeat: Duration, others: usize) -> Instant {
+        let many = u32::try_from(others).unwrap_or(u32::MAX);
+        if many <= FEW {
+            return self.judged_at;
+        }
+        let pace = Duration::from_micros(500) * many;
+        self.judged_at + pace.min(heartbeat / 4)
+    }
+
+    /// All was judged. `next`: when a judgement changes by time alone.
+    pub(super) fn judged(&mut self, next: Option<Instant>) {
+        self.judge_at = next;
+    }
+
+    /// When all is to be judged, if nothing comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.judge_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::bench::SECOND, *};
+
+    /// All was judged at `now`, and nothing comes of it by time alone.
+    fn judged(now: Instant) -> Pace {
+        let mut pace = Pace::new(now);
+        assert!(pace.is_due(now, SECOND, 0) && pace.take_news() && !pace.take_news());
+        pace.judged(None);
+        pace
+    }
+
+    #[test]
+    fn with_few_others_news_are_judged_at_once() {
+        let now = Instant::now();
+        let mut pace = judged(now);
+        assert!(!pace.is_due(now + SECOND, SECOND, 16) && pace.deadline().is_none());
+        pace.news_if(false);
+        assert!(!pace.is_due(now, SECOND, 16));
+        pace.news_if(true);
+        assert!(pace.is_due(now, SECOND, 16));
+    }
+
+    #[test]
+    fn with_many_others_news_are_gathered_for_a_while_that_has_a_limit() {
+        let now = Instant::now();
+        for (others, gathered) in [(17, 8_500), (100, 50_000), (500, 250_000), (9_999, 250_000)] {
+            let mut pace = judged(now);
+            pace.news();
+            assert!(!pace.is_due(now, SECOND, others));
+            let at = now + Duration::from_micros(gathered);
+            assert_eq!(pace.deadline(), Some(at));
+            assert!(!pace.is_due(at - Duration::from_micros(1), SECOND, others));
+            assert!(pace.is_due(at, SECOND, others));
+        }
+        assert!(is_many(17) && !is_many(16));
+    }
+
+    #[test]
+    fn what_changes_by_time_alone_is_judged_at_that_time() {
+        let now = Instant::now();
+        let mut pace = judged(now);
+        pace.judged(Some(now + SECOND));
+        assert!(!pace.is_due(now + SECOND / 2, SECOND, 1));
+        assert!(pace.is_due(now + SECOND, SECOND, 1));
+    }
+}

@@ -1,0 +1,129 @@
+//! Who is dialled, and where.
+
+use super::*;
+
+#[test]
+fn a_node_that_others_name_is_dialled_and_not_admitted() {
+    let mut bench = Bench::with(&[2]);
+    assert_eq!(bench.tells_view(2, &[1, 2, 3]), [connect(3)]);
+    assert_eq!(bench.tells_view(2, &[1, 2, 3]), []);
+    assert_eq!(bench.state(3), None);
+    assert_eq!(bench.status().silent, [], "and nobody votes against it");
+}
+
+#[test]
+fn a_node_that_is_never_reached_is_dialled_no_more_until_it_is_named_again() {
+    let mut bench = Bench::with(&[2]);
+    bench.tells_view(2, &[1, 2, 3]);
+    let outputs = bench.pass(31 * SECOND, &[2]);
+    assert_eq!(outputs, [disconnect(3, "it was not reached for long")]);
+    assert_eq!(bench.tells_view(2, &[1, 2, 3]), [connect(3)]);
+}
+
+#[test]
+fn a_named_node_that_is_not_met_within_a_heartbeat_is_greeted_by_way_of_others() {
+    let mut bench = Bench::with(&[2]);
+    bench.tells_view(2, &[1, 2, 3]);
+    let mut greeted = Vec::new();
+    for step in 1..=12 {
+        bench.now += QUARTER;
+        let word = bench.beat(2);
+        bench.membership.handle(bench.now, run(2), true, word);
+        bench.membership.tick(bench.now);
+        let is_greeting = |output: &MemberOutput| {
+            matches!(output, MemberOutput::Greet { to, word: MemberWord::Heartbeat { .. } }
+                if *to == run(3))
+        };
+        if bench.all().iter().any(is_greeting) {
+            greeted.push(step);
+        }
+    }
+    assert_eq!(greeted, [4, 8, 12], "each heartbeat");
+    // It answers by the same way.
+    let word = bench.tell(3, |status| status.joining = lives(&[1]));
+    bench.membership.handle(bench.now, run(3), false, word);
+    assert_eq!(bench.members(), [1, 2, 3], "node 2 had taken it in");
+}
+
+#[test]
+fn a_stranger_s_first_word_by_way_of_others_has_to_say_who_it_is() {
+    let mut bench = Bench::with(&[2]);
+    let word = bench.beat(3);
+    bench.membership.handle(bench.now, run(3), false, word);
+    assert!(bench.membership.run_of(id(3)).is_none());
+    let word = bench.tell(3, |_| {});
+    bench.membership.handle(bench.now, run(3), false, word);
+    assert_eq!(bench.membership.run_of(id(3)), Some(run(3)));
+    assert!(!bench.membership.is_linked(id(3)));
+    // Of somebody else it cannot speak.
+    let word = bench.tell(4, |status| status.me = member(5));
+    bench.membership.handle(bench.now, run(4), false, word);
+    assert!(bench.membership.run_of(id(4)).is_none() && bench.membership.run_of(id(5)).is_none());
+}
+
+#[test]
+fn a_joiner_that_falls_silent_without_a_link_is_forgotten() {
+    let mut bench = Bench::with(&[2]);
+    let word = bench.tell(3, |_| {});
+    bench.membership.handle(bench.now, run(3), false, word);
+    bench.pass(3 * SECOND, &[2]);
+    assert_eq!(bench.membership.run_of(id(3)), None);
+    assert_eq!(bench.status().joining, []);
+}
+
+#[test]
+fn addresses_that_change_are_announced_and_told_to_all_members_once() {
+    let mut bench = Bench::with(&[2, 3]);
+    bench.pass(QUARTER, &[2, 3]);
+    let addresses = vec!["/ip4/10.0.0.1/tcp/1".to_owned()];
+    let moved = Member { addresses, revision: 1, ..member(1) };
+    for told in [true, false] {
+        bench.membership.set_addresses(bench.now, moved.addresses.clone());
+        bench.now += Duration::from_millis(4);
+        bench.membership.tick(bench.now);
+        let outputs = bench.all();
+        let announce = MemberOutput::Announce {
+            me: moved.clone(),
+            known: vec![member(2), member(3)],
+            fenced: Vec::new(),
+        };
+        assert_eq!(outputs.contains(&announce), told);
+        let tells = |output: &MemberOutput| match output {
+            MemberOutput::Send { word: MemberWord::Heartbeat { status, .. }, .. } => {
+                status.as_ref().is_some_and(|status| status.me == moved)
+            }
+            _ => false,
+        };
+        let count = outputs.iter().filter(|output| tells(output)).count();
+        assert_eq!(count, if told { 2 } else { 0 });
+        assert!(!outputs.contains(&MemberOutput::ViewChanged), "the view is the same");
+    }
+    assert_eq!(bench.membership.me(), &moved);
+    // No more than a node may have, and none that is absurd.
+    let many = (0..20).map(|n| format!("/memory/{n}")).chain(["x".repeat(1_000)]);
+    bench.membership.set_addresses(bench.now, many.collect());
+    assert_eq!(bench.membership.me().addresses.len(), 16);
+}
+
+#[test]
+fn a_member_is_dialled_at_its_new_addresses_when_it_tells_them() {
+    let mut bench = Bench::with(&[2]);
+    let addresses = vec!["/memory/9".to_owned()];
+    let moved = Member { addresses: addresses.clone(), revision: 1, ..member(2) };
+    let outputs = bench.says(2, |status| status.me = moved.clone());
+    assert_eq!(outputs, [MemberOutput::Connect { node: id(2), addresses }]);
+    assert_eq!(bench.says(2, |status| status.me = moved), []);
+    assert_eq!(bench.says(2, |_| {}), [], "what is older is not believed");
+}
+
+#[test]
+fn a_link_to_a_stranger_over_which_nothing_comes_is_dialled_anew() {
+    let mut bench = Bench::with(&[2]);
+    bench.link(hello(member(3), vec![]));
+    let outputs = bench.pass(6 * SECOND, &[2]);
+    assert!(
+        outputs.ends_with(&[disconnect(3, "nothing comes over it"), connect(3)]),
+        "{outputs:?}"
+    );
+    assert!(!bench.membership.is_linked(id(3)));
+}

@@ -1,0 +1,58 @@
+//! Rule 9: what is told.
+
+use super::*;
+
+#[test]
+fn a_node_that_cannot_come_in_is_told_of_with_the_pairs_that_do_not_hear_each_other() {
+    let mut bench = Bench::with(&[2, 3]);
+    bench.link(hello(member(4), vec![]));
+    bench.lists(4, &[1, 2]);
+    bench.lists(2, &[4]);
+    let outputs = bench.pass(15 * SECOND, &[2, 3, 4]);
+    let missing = vec![(id(3), id(4)), (id(4), id(3))];
+    let delayed = MemberOutput::Event(HubEvent::JoinDelayed { node: id(4), missing });
+    assert_eq!(outputs, std::slice::from_ref(&delayed));
+    assert_eq!(bench.pass(15 * SECOND, &[2, 3, 4]), [delayed], "again each time");
+    bench.lists(3, &[4]);
+    assert_eq!(bench.lists(4, &[1, 2, 3]), [joined(4), MemberOutput::ViewChanged], "all the same");
+}
+
+#[test]
+fn one_joiner_that_fell_silent_does_not_hide_that_another_is_delayed() {
+    let mut bench = Bench::with(&[2]);
+    bench.link(hello(member(3), vec![]));
+    bench.pass(10 * SECOND, &[2]);
+    bench.link(hello(member(4), vec![]));
+    // No word but this one comes: nothing else makes the node look.
+    bench.pass(14 * SECOND + 3 * QUARTER, &[2, 4]);
+    let due = bench.membership.deadline().expect("it has members");
+    assert!(due <= bench.now + QUARTER, "{:?}", due - bench.now);
+    bench.now += QUARTER;
+    bench.membership.tick(bench.now);
+    let is_delay = |output: &MemberOutput| matches!(output, MemberOutput::Event(HubEvent::JoinDelayed { node, .. }) if *node == id(4));
+    assert!(bench.outputs().iter().any(is_delay));
+}
+
+#[test]
+fn a_pair_that_hears_each_other_by_others_only_is_told_of_and_when_its_link_is_back() {
+    let mut bench = Bench::with(&[2, 3]);
+    bench.unlink(3);
+    let mut told = Vec::new();
+    for _ in 0..64 {
+        bench.now += QUARTER;
+        let word = bench.beat(2);
+        told.extend(bench.word(2, word));
+        let mut word = bench.beat(3);
+        if let MemberWord::Heartbeat { hears: Some(heard), .. } = &mut word {
+            heard.straight = false;
+        }
+        bench.membership.handle(bench.now, run(3), false, word);
+        bench.membership.tick(bench.now);
+        told.extend(bench.outputs());
+    }
+    let addresses = vec!["/memory/3".to_owned()];
+    let missing = HubEvent::LinkMissing { node: id(3), addresses };
+    assert_eq!(told, [MemberOutput::Event(missing)]);
+    let restored = HubEvent::LinkRestored { node: id(3) };
+    assert_eq!(bench.link(hello(member(3), vec![])), [MemberOutput::Event(restored)]);
+}

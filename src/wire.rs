@@ -4,7 +4,7 @@
 //! Whatever comes from a peer is bounded before it is decoded, decodes without panic, and must be
 //! used up to the last byte.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
@@ -74,13 +74,27 @@ pub enum WireError {
 }
 
 fn encode<T: Serialize>(what: &'static str, value: &T, limit: usize) -> Result<Bytes, WireError> {
-    let mut bytes = vec![VERSION];
-    ciborium::into_writer(value, &mut bytes)
-        .map_err(|error| WireError::Encode { what, reason: error.to_string() })?;
-    if bytes.len() > limit {
-        return Err(WireError::TooLarge { what, size: bytes.len(), limit });
+    /// As much room is kept for the next one.
+    const KEPT: usize = 64 << 10;
+    thread_local! {
+        // The encoder writes a few bytes at a time: what it writes into has grown before.
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    Ok(bytes.into())
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    bytes.push(VERSION);
+    let encoded = ciborium::into_writer(value, &mut bytes);
+    let result = match encoded {
+        Err(error) => Err(WireError::Encode { what, reason: error.to_string() }),
+        Ok(()) if bytes.len() > limit => {
+            Err(WireError::TooLarge { what, size: bytes.len(), limit })
+        }
+        Ok(()) => Ok(Bytes::copy_from_slice(&bytes)),
+    };
+    if bytes.capacity() <= KEPT {
+        SCRATCH.set(bytes);
+    }
+    result
 }
 
 fn decode<T: DeserializeOwned>(

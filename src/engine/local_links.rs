@@ -1,7 +1,7 @@
 //! Addresses on loopback are told over links on loopback alone: elsewhere they lead to another
 //! node, or to nobody.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
     id::{NodeId, NodeRun},
@@ -49,7 +49,9 @@ impl LocalLinks {
                 members.iter_mut().for_each(Member::forget_loopback);
             }
             Some(MemberWord::Heartbeat { status: Some(status), .. }) => {
-                status.me.forget_loopback();
+                if let Some(me) = &mut status.me {
+                    Arc::make_mut(me).forget_loopback();
+                }
             }
             _ => {}
         }

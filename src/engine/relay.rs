@@ -133,12 +133,10 @@ impl Detours {
             if membership.link_works(to.node) {
                 continue;
             }
-            let others = membership.go_betweens(to.node);
             let can = |by: &NodeRun| view.is_live(*by) && !self.lost.contains_key(&(to, *by));
-            let others: Vec<NodeRun> = others.filter(can).collect();
             // One that works is not changed for another.
-            let kept = self.by(to).filter(|by| others.contains(by));
-            if let Some(run) = kept.or_else(|| others.first().copied()) {
+            let kept = self.by(to).filter(|by| can(by) && membership.is_between(*by, to.node));
+            if let Some(run) = kept.or_else(|| membership.go_betweens(to.node).find(can)) {
                 by.insert(to, Some(run));
             }
         }

@@ -1,6 +1,6 @@
 //! Identities. Each is a type of its own that checks its shape once.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +153,7 @@ text_id! {
 ///
 /// Displayed and parsed as the libp2p peer id (`12D3KooW…`, base58). Ordered by the key's bytes,
 /// which is also the order of the peer ids' bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeId(#[serde(with = "serde_bytes")] [u8; 32]);
 
 /// What stands before the key in the identity multihash that a peer id is.
@@ -172,6 +172,10 @@ impl NodeId {
         &self.0
     }
 
+    fn first_word(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+
     /// The bytes of the peer id: an identity multihash of the encoded key.
     #[must_use]
     pub fn peer_id_bytes(&self) -> [u8; 38] {
@@ -186,6 +190,20 @@ impl NodeId {
     pub fn short(&self) -> String {
         let text = self.to_string();
         text[text.len().saturating_sub(8)..].to_owned()
+    }
+}
+
+impl PartialOrd for NodeId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for NodeId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Keys are random: all but equal ones differ in the first word, and maps by nodes are
+        // searched at every turn.
+        self.first_word().cmp(&other.first_word()).then_with(|| self.0.cmp(&other.0))
     }
 }
 

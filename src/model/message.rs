@@ -13,6 +13,7 @@ use super::{
     member::{Member, ViewId},
     observe::ObserveWord,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
+    tags::{LifeSet, NodeSet},
 };
 
 /// A word from one node's engine to another's.
@@ -64,20 +65,20 @@ pub struct Heard {
     pub straight: bool,
 }
 
-/// What a node says of itself and of whom it hears. Lives and nodes are sorted, each list has at
-/// most 1,024.
+/// What a node says of itself and of whom it hears. Each list and set has at most 1,024.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The sender.
-    pub me: Member,
+    /// The sender; `None`: as it was told over this link before.
+    pub me: Option<Arc<Member>>,
     /// Whether it waits to be taken into a cluster; `Some(true)` if it may also found one.
     pub waiting: Option<bool>,
-    /// Votes: members, and lives that others do not hear, of which the sender hears nothing either.
+    /// Votes: members, and lives that others do not hear, of which the sender hears nothing either;
+    /// sorted.
     pub silent: Vec<Life>,
     /// Lives outside the sender's view that it hears.
-    pub joining: Vec<Life>,
+    pub joining: LifeSet,
     /// Nodes that it hears, or should, and to which it has no link that works both ways.
-    pub unlinked: Vec<NodeId>,
+    pub unlinked: NodeSet,
 }
 
 /// Words about who is there.

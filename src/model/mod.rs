@@ -15,5 +15,6 @@ pub(crate) mod quota;
 pub mod report;
 pub mod secret;
 pub mod settings;
+pub mod tags;
 pub mod trace;
 pub(crate) mod words;

@@ -49,7 +49,8 @@ pub(super) fn view(nodes: &[u8]) -> View {
 }
 
 pub(super) fn status(me: Member) -> Status {
-    Status { me, waiting: None, silent: vec![], joining: vec![], unlinked: vec![] }
+    let (joining, unlinked) = Default::default();
+    Status { me: Some(Arc::new(me)), waiting: None, silent: vec![], joining, unlinked }
 }
 
 /// What a node has said of itself.
@@ -73,12 +74,10 @@ impl Told<'_> {
 pub(super) fn contacts(now: Instant, told: &[Told<'_>]) -> BTreeMap<NodeId, Contact> {
     let contact = |told: &Told<'_>| {
         let mut contact = Contact::met(now, member(told.node), told.is_linked);
-        let mut unlinked: Vec<NodeId> = told.unlinked.iter().map(|n| id(*n)).collect();
-        unlinked.sort_unstable();
         let status = Status {
             silent: lives(told.silent),
-            joining: lives(told.joining),
-            unlinked,
+            joining: lives(told.joining).into_iter().collect(),
+            unlinked: told.unlinked.iter().map(|n| id(*n)).collect(),
             ..status(member(told.node))
         };
         let hears = Heard { incarnation: member(1).incarnation, straight: told.is_linked };

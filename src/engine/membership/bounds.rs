@@ -1,11 +1,11 @@
 //! What is taken of what a peer says: bounded, and in the order that is relied on here.
 
-use super::voice::LISTED;
 use crate::model::{
     child::Epoch,
     id::Incarnation,
     member::{Member, MemberState},
     message::Status,
+    tags::LISTED,
 };
 
 /// At most this many addresses are kept for a node, each of at most [`ADDRESS_LIMIT`] bytes.
@@ -28,13 +28,8 @@ pub(super) fn described(mut member: Member) -> Member {
 
 /// A status with lists that can be searched.
 pub(super) fn sorted(mut status: Status) -> Status {
-    status.me = described(status.me);
     status.silent.truncate(LISTED);
-    status.joining.truncate(LISTED);
-    status.unlinked.truncate(LISTED);
     status.silent.sort_unstable();
-    status.joining.sort_unstable();
-    status.unlinked.sort_unstable();
     status
 }
 

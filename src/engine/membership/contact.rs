@@ -381,6 +381,11 @@ impl Contact {
         self.status.as_ref()
     }
 
+    /// Whether it waits to be taken in, as far as is known.
+    pub(super) fn waits(&self) -> bool {
+        self.status.as_ref().is_none_or(|status| status.waiting.is_some())
+    }
+
     /// Who is in its view, if that is known.
     pub(super) fn view(&self) -> Option<&Arc<Lives>> {
         self.view.as_ref().and_then(|(_, lives)| lives.as_ref())
@@ -397,7 +402,7 @@ impl Contact {
 
     /// Whether it says that it hears this life, which is outside its view.
     pub(super) fn lists_joining(&self, life: Life) -> bool {
-        self.status.as_ref().is_some_and(|status| status.joining.binary_search(&life).is_ok())
+        self.status.as_ref().is_some_and(|status| status.joining.contains(life))
     }
 
     /// Whether it says that it does not hear this life.
@@ -418,9 +423,9 @@ impl Contact {
     pub(super) fn links_to(&self, node: NodeId) -> bool {
         let Some(status) = &self.status else { return false };
         let known = self.view().is_some_and(|lives| lives.contains_key(&node))
-            || status.joining.iter().any(|life| life.node == node);
+            || status.joining.has_life_of(node);
         known
-            && status.unlinked.binary_search(&node).is_err()
+            && !status.unlinked.contains(node)
             && !status.silent.iter().any(|life| life.node == node)
     }
 
@@ -456,11 +461,11 @@ impl Contact {
     }
 
     /// Whether the status of this version has to be told to it; over a link that works it is told
-    /// once.
-    pub(super) fn tell_status(&mut self, version: u64, works: bool) -> bool {
-        let due = !works || self.told_status != version;
-        self.told_status = version;
-        due
+    /// once. If it is due, the version that was told before, 0 for none that counts.
+    pub(super) fn tell_status(&mut self, version: u64, works: bool) -> Option<u64> {
+        let told = std::mem::replace(&mut self.told_status, version);
+        let told = if works { told } else { 0 };
+        (told != version).then_some(told)
     }
 
     pub(super) fn was_told_status(&self, version: u64) -> bool {
@@ -693,15 +698,18 @@ mod tests {
     fn what_was_told_over_a_link_is_told_again_over_the_next_one_and_by_others_each_time() {
         let now = Instant::now();
         let mut contact = met(now);
-        assert!(contact.tell_status(1, true) && !contact.tell_status(1, true));
-        assert!(contact.tell_status(1, false) && contact.tell_status(1, false));
+        assert_eq!(contact.tell_status(1, true), Some(0));
+        assert_eq!(contact.tell_status(1, true), None);
+        assert_eq!(contact.tell_status(2, true), Some(1));
+        assert_eq!(contact.tell_status(1, false), Some(0));
+        assert_eq!(contact.tell_status(1, false), Some(0));
         contact.tell_view(ViewId(5));
         contact.linked(now);
-        assert!(contact.tell_status(1, true) && contact.told_view().is_none());
+        assert!(contact.tell_status(1, true).is_some() && contact.told_view().is_none());
         contact.tell_view(ViewId(6));
         assert_eq!(contact.told_view(), Some(ViewId(6)));
         contact.tell_anew();
-        assert!(contact.tell_status(1, true) && contact.told_view().is_none());
+        assert!(contact.tell_status(1, true).is_some() && contact.told_view().is_none());
         assert!(contact.has_asked());
         contact.tell_view(ViewId(7));
         assert!(!contact.has_asked());
@@ -747,7 +755,7 @@ mod tests {
         contact.forget_words(now);
         assert!(!contact.is_heard(now, &TIMING) && contact.is_linked());
         assert!(contact.view().is_none() && contact.status().is_none());
-        assert!(contact.tell_status(1, true));
+        assert!(contact.tell_status(1, true).is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    bounds::sorted,
+    bounds::{described, sorted},
     contact::Timing,
     outputs::Outputs,
     pace::{Pace, is_many},
@@ -25,14 +25,18 @@ pub(super) struct Beat {
     pub(super) status: Option<Status>,
 }
 
-/// The status that came with a heartbeat of this life, if it is its own.
+/// How the sender of a heartbeat of this life describes itself, and the rest of its status; neither
+/// if it describes another.
 pub(super) fn own_status(
     from: NodeRun,
     incarnation: Incarnation,
     status: Option<Box<Status>>,
-) -> Option<Status> {
-    let status = status.filter(|s| s.me.id == from.node && s.me.incarnation == incarnation);
-    status.map(|status| sorted(*status))
+) -> (Option<Member>, Option<Status>) {
+    let is_its_own = |me: &Arc<Member>| me.id == from.node && me.incarnation == incarnation;
+    let status = status.filter(|status| status.me.as_ref().is_none_or(is_its_own));
+    let mut status = status.map(|status| sorted(*status));
+    let me = status.as_mut().and_then(|status| status.me.take());
+    (me.map(|me| described(Arc::unwrap_or_clone(me))), status)
 }
 
 /// What it takes to hear what a contact says.

@@ -10,13 +10,13 @@ use super::{
     outputs::Outputs,
     pace::Pace,
     roster::Roster,
-    voice::{LISTED, Voice},
+    voice::Voice,
 };
 use crate::model::{
     event::HubEvent,
     id::{Incarnation, NodeRun},
     member::{Hello, Member},
-    message::Status,
+    tags::LISTED,
 };
 
 /// What it takes to get to know a node.
@@ -91,11 +91,11 @@ impl Meeting<'_> {
         now: Instant,
         from: NodeRun,
         incarnation: Incarnation,
-        status: Option<&Status>,
+        me: Option<Member>,
     ) -> bool {
-        match (self.roster.contact(from.node), status) {
+        match (self.roster.contact(from.node), &me) {
             (None, None) => return false,
-            (None, Some(status)) => self.meet(now, status.me.clone(), false),
+            (None, Some(me)) => self.meet(now, me.clone(), false),
             (Some(contact), _) if contact.run() != from => return false,
             // A word of the life before.
             (Some(contact), _) if incarnation < contact.incarnation() => return false,
@@ -105,8 +105,8 @@ impl Meeting<'_> {
             }
             (Some(_), _) => {}
         }
-        if let Some(status) = status {
-            self.learn(&status.me);
+        if let Some(me) = me {
+            self.learn(&me);
         }
         true
     }

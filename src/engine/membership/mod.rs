@@ -86,7 +86,7 @@ use self::{
     routes::Routes,
     sight::Sight,
     telling::Telling,
-    voice::{LISTED, Voice},
+    voice::Voice,
     votes::Votes,
 };
 use super::io::EngineConfig;
@@ -97,6 +97,7 @@ use crate::model::{
     member::{Hello, Member, MemberState, View},
     message::MemberWord,
     settings::Settings,
+    tags::LISTED,
 };
 
 /// The members of the cluster as this node sees them, and what it takes to see them rightly.
@@ -214,6 +215,12 @@ impl Membership {
     /// it shares out as the target's hash says, so that not all pairs take the same.
     pub(crate) fn go_betweens(&self, to: NodeId) -> impl Iterator<Item = NodeRun> + '_ {
         routes::go_betweens(self.now, &self.timing, self.roster.contacts(), to)
+    }
+
+    /// Whether this run is one of them.
+    pub(crate) fn is_between(&self, run: NodeRun, to: NodeId) -> bool {
+        let contact = self.roster.contact_of(run);
+        contact.is_some_and(|other| routes::passes_on(self.now, &self.timing, other, to))
     }
 
     /// How long a word takes to this member and back, smoothed; `None` before the second heartbeat
@@ -459,7 +466,8 @@ impl Membership {
         self.sight().forget_old(now);
         let waiting = self.founder.waiting();
         let status = telling::status(now, &self.known(), self.me().clone(), waiting);
-        self.telling().set_status(status);
+        let active = telling::active(&self.known());
+        self.telling().set_status(status, active);
     }
 
     fn next_judgement(&self, now: Instant) -> Option<Instant> {
@@ -553,8 +561,8 @@ impl Membership {
                     self.fences.tell(from.node, incarnation, &mut self.out);
                     return;
                 }
-                let status = hearing::own_status(from, incarnation, status);
-                if self.meeting().introduce(now, from, incarnation, status.as_ref()) {
+                let (me, status) = hearing::own_status(from, incarnation, status);
+                if self.meeting().introduce(now, from, incarnation, me) {
                     let beat = Beat { number, view, pulse, hears, status };
                     self.hearing().take_heartbeat(now, from.node, is_straight, beat);
                 }

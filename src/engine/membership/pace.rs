@@ -10,6 +10,11 @@ pub(super) fn is_many(others: usize) -> bool {
     others > FEW as usize
 }
 
+/// How many times as many others there are as are few; at least 1.
+pub(super) fn crowd(others: usize) -> u32 {
+    (u32::try_from(others).unwrap_or(u32::MAX) / FEW).max(1)
+}
+
 /// When all is judged: at once when something came that judgements depend on, and when one of them
 /// changes by time alone. With many others news are gathered first.
 #[derive(Clone, Debug)]
@@ -114,6 +119,7 @@ mod tests {
             assert!(pace.is_due(at, SECOND, others));
         }
         assert!(is_many(17) && !is_many(16));
+        assert_eq!([0, 1, 16, 31, 32, 320].map(crowd), [1, 1, 1, 1, 2, 20]);
     }
 
     #[test]

@@ -7,12 +7,13 @@ use super::{
     contact::{Contact, Timing},
     outputs::Outputs,
     pace::Pace,
-    voice::{LISTED, Voice},
+    voice::Voice,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId, NodeRun},
     member::{Member, MemberState, View},
     message::MemberWord,
+    tags::LISTED,
 };
 
 /// The view, and the contacts. The view holds this node, and of others only contacts.
@@ -98,7 +99,7 @@ impl Roster {
     /// The members, and all who are told of them.
     pub(super) fn telling(
         &mut self,
-    ) -> (&BTreeMap<NodeId, Member>, impl Iterator<Item = (&NodeId, &mut Contact)>) {
+    ) -> (&BTreeMap<NodeId, Member>, impl ExactSizeIterator<Item = (&NodeId, &mut Contact)>) {
         (&self.view.members, self.contacts.iter_mut())
     }
 

@@ -14,16 +14,31 @@ use crate::model::id::{NodeId, NodeRun};
 /// have left in a line, and a newcomer at its end, need more.
 pub(crate) const HOPS: u8 = 4;
 
-/// Next hops by target, as long as nothing changes that they depend on.
+/// Ways to so many targets are remembered at most.
+const REMEMBERED: usize = 1_024;
+
+/// The way to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By this neighbour, which has a link to it. It is used as long as both links work: of many
+    /// ways that are as short none need be looked for each time that anything changes.
+    Near(NodeId),
+    /// By this neighbour and others.
+    Far(NodeId),
+    /// There is none.
+    None,
+}
+
+/// Ways by target, as long as nothing changes that they depend on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
-    known: BTreeMap<NodeId, Option<NodeId>>,
+    known: BTreeMap<NodeId, Way>,
 }
 
 impl Routes {
     /// A link or a status changed.
     pub(super) fn changed(&mut self) {
-        self.known.clear();
+        self.known.retain(|_, way| matches!(way, Way::Near(_)));
     }
 
     /// The neighbour by which words for `to` go, on a shortest way.
@@ -34,14 +49,26 @@ impl Routes {
         contacts: &BTreeMap<NodeId, Contact>,
         to: NodeId,
     ) -> Option<NodeId> {
-        if let Some(hop) = self.known.get(&to) {
-            return *hop;
-        }
         let works = |node: &NodeId| {
             contacts.get(node).is_some_and(|contact| contact.link_works(now, timing))
         };
+        let links = |node: &NodeId| contacts.get(node).is_some_and(|it| it.links_to(to));
+        match self.known.get(&to) {
+            Some(Way::Near(hop)) if works(hop) && links(hop) => return Some(*hop),
+            Some(Way::Near(_)) | None => {}
+            Some(Way::Far(hop)) => return Some(*hop),
+            Some(Way::None) => return None,
+        }
         let hop = search(contacts, to, works);
-        self.known.insert(to, hop);
+        let way = match hop {
+            Some(hop) if links(&hop) => Way::Near(hop),
+            Some(hop) => Way::Far(hop),
+            None => Way::None,
+        };
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(to, way);
         hop
     }
 }
@@ -53,20 +80,21 @@ fn search(
     to: NodeId,
     works: impl Fn(&NodeId) -> bool,
 ) -> Option<NodeId> {
+    let own: Vec<(&NodeId, &Contact)> = contacts.iter().filter(|(node, _)| works(node)).collect();
+    if own.is_empty() {
+        return None;
+    }
     let mut reached = BTreeSet::from([to]);
     let mut edge = reached.clone();
     for _ in 0..HOPS {
-        let next: BTreeSet<NodeId> = contacts
-            .iter()
-            .filter(|(node, contact)| {
-                !reached.contains(*node) && edge.iter().any(|target| contact.links_to(*target))
-            })
-            .map(|(node, _)| *node)
-            .collect();
-        let first = next.iter().filter(|node| works(node)).max_by_key(|node| rank(**node, to));
-        if let Some(hop) = first {
-            return Some(*hop);
+        let leads = |contact: &Contact| edge.iter().any(|target| contact.links_to(*target));
+        let first = own.iter().filter(|(node, it)| !reached.contains(*node) && leads(it));
+        if let Some((hop, _)) = first.max_by_key(|(node, _)| rank(**node, to)) {
+            return Some(**hop);
         }
+        // None of them works here, but somebody may be reached by who has a link to one.
+        let next = contacts.iter().filter(|(node, it)| !reached.contains(*node) && leads(it));
+        let next: BTreeSet<NodeId> = next.map(|(node, _)| *node).collect();
         if next.is_empty() {
             return None;
         }
@@ -84,12 +112,15 @@ pub(super) fn go_betweens(
     contacts: &BTreeMap<NodeId, Contact>,
     to: NodeId,
 ) -> impl Iterator<Item = NodeRun> {
-    let between = |other: &&Contact| {
-        other.life().node != to && other.links_to(to) && other.link_works(now, timing)
-    };
+    let between = |other: &&Contact| passes_on(now, timing, other, to);
     let mut others: Vec<&Contact> = contacts.values().filter(between).collect();
-    others.sort_by_key(|other| std::cmp::Reverse(rank(other.life().node, to)));
+    others.sort_by_cached_key(|other| std::cmp::Reverse(rank(other.life().node, to)));
     others.into_iter().map(Contact::run)
+}
+
+/// Whether this node has a link that works to both ends.
+pub(super) fn passes_on(now: Instant, timing: &Timing, other: &Contact, to: NodeId) -> bool {
+    other.life().node != to && other.link_works(now, timing) && other.links_to(to)
 }
 
 /// Shares targets out among the nodes that could be between.

@@ -1,6 +1,6 @@
 //! What this node says of itself and of others, and to whom it is said.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     contact::{Contact, Timing},
@@ -8,33 +8,29 @@ use super::{
     fences::Fences,
     joining::Known,
     outputs::Outputs,
+    pace::crowd,
     roster::Roster,
     routes::Routes,
     verdict,
-    voice::{LISTED, Voice},
+    voice::Voice,
     votes::Votes,
 };
-use crate::model::{
-    id::{Life, NodeId},
-    member::Member,
-    message::Status,
-};
+use crate::model::{member::Member, message::Status, tags::LifeSet};
 
 /// What `me` says of itself and of others by what it knows. `waiting`: see [`Status::waiting`].
 ///
 /// All whom it does not hear are in `silent`, with votes that it has not given yet.
 pub(super) fn status(now: Instant, known: &Known<'_>, me: Member, waiting: Option<bool>) -> Status {
-    let mut joining: Vec<Life> = known.listed().map(Contact::life).collect();
-    joining.sort_unstable();
-    let unlinked: Vec<NodeId> = known
-        .contacts
-        .iter()
-        .filter(|(_, contact)| !contact.link_works(now, known.timing))
-        .map(|(node, _)| *node)
-        .take(LISTED)
-        .collect();
+    let joining = known.listed().map(Contact::life).collect();
+    let unlinked = known.contacts.iter().filter(|(_, it)| !it.link_works(now, known.timing));
+    let unlinked = unlinked.map(|(node, _)| *node).collect();
     let silent = verdict::unheard(now, known.timing, known);
-    Status { me, waiting, silent, joining, unlinked }
+    Status { me: Some(Arc::new(me)), waiting, silent, joining, unlinked }
+}
+
+/// Of the lives outside the view that `known` lists, those that do not wait.
+pub(super) fn active(known: &Known<'_>) -> LifeSet {
+    known.listed().filter(|contact| !contact.waits()).map(Contact::life).collect()
 }
 
 /// What it takes to tell others.
@@ -50,16 +46,13 @@ pub(super) struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// This is the status from now on, as far as the votes in it can be given.
-    pub(super) fn set_status(&mut self, mut status: Status) {
+    /// This is the status from now on, as far as the votes in it can be given; `active` are those of
+    /// its `joining` that do not wait.
+    pub(super) fn set_status(&mut self, mut status: Status, active: LifeSet) {
         let roster = &*self.roster;
         self.votes.vote(&mut status.silent, |node| roster.is_member(node));
         let is_waiting = status.waiting.is_some();
-        let waits = |life: &Life| {
-            let contact = roster.contact(life.node);
-            contact.is_some_and(|c| c.status().is_none_or(|status| status.waiting.is_some()))
-        };
-        if self.voice.set_status(status, waits) {
+        if self.voice.set_status(status, active) {
             self.out.reached();
         }
         if is_waiting {
@@ -85,7 +78,9 @@ impl Telling<'_> {
             }
         }
         if is_beat {
-            for to in self.dialling.unmet(now, self.timing.heartbeat) {
+            // In a large mesh that forms links take longer, and need no help.
+            let patience = self.timing.heartbeat * crowd(others);
+            for to in self.dialling.unmet(now, patience) {
                 self.out.greet(to, self.voice.greeting(now, to.node, self.fences));
             }
         }

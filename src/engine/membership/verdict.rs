@@ -13,12 +13,12 @@ use super::{
     contact::{Contact, Timing},
     joining::Known,
     outputs::Outputs,
-    voice::LISTED,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId},
     member::View,
     message::MemberWord,
+    tags::LISTED,
 };
 
 /// A life that is over, and who says so.

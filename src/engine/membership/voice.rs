@@ -11,17 +11,16 @@ use super::{
     fences::Fences,
 };
 use crate::model::{
-    id::{Life, NodeId},
+    id::{Incarnation, Life, NodeId},
     member::{Member, View, ViewId},
     message::{MemberWord, Status},
+    tags::{LISTED, LifeSet, NodeSet},
 };
 
 /// So many views are remembered as a base to tell differences to.
 const HISTORY: usize = 32;
 /// Up to so many members everybody tells its whole view to everybody.
 const FEW: usize = 16;
-/// Of each list of a status, and of the members of a view, no more are told.
-pub(super) const LISTED: usize = 1_024;
 
 /// A word, and how it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +35,20 @@ pub(super) struct Said {
 #[derive(Clone, Debug)]
 pub(super) struct Voice {
     began: Instant,
+    me: NodeId,
     number: u64,
     heartbeat_at: Instant,
     /// When all were last told that this node lives.
     heartbeat_sent: Instant,
     /// When the status was last told because it had changed.
     told_at: Option<Instant>,
+    /// Counts the changes of the status and of the brief one.
+    versions: u64,
     status: Status,
-    /// Rises with each change of the status.
+    /// At which change it came to be.
     version: u64,
+    /// At which this node's description of itself did.
+    me_version: u64,
     /// The status as nodes that wait tell it each other: of the lives outside the view only those that
     /// do not wait. Nobody who waits concludes, and where many start at once such lists would be long
     /// and change with each of them.
@@ -60,27 +64,36 @@ pub(super) struct Voice {
 impl Voice {
     pub(super) fn new(now: Instant, heartbeat: Duration, me: &Member, view: &View) -> Self {
         let status = Status {
-            me: me.clone(),
+            me: Some(Arc::new(me.clone())),
             waiting: None,
             silent: Vec::new(),
-            joining: Vec::new(),
-            unlinked: Vec::new(),
+            joining: LifeSet::default(),
+            unlinked: NodeSet::default(),
         };
         Self {
             began: now,
+            me: me.id,
             number: 0,
             heartbeat_at: now + heartbeat,
             heartbeat_sent: now,
             told_at: None,
             brief: status.clone(),
+            versions: 1,
             brief_version: 1,
             status,
             version: 1,
+            me_version: 1,
             is_news: true,
             view: (view.id(), Arc::new(lives(view))),
             is_followed: false,
             history: VecDeque::new(),
         }
+    }
+
+    /// This node's current life.
+    fn incarnation(&self) -> Incarnation {
+        let life = self.view.1.get(&self.me);
+        *life.expect("a view holds its own node from the start")
     }
 
     pub(super) fn view_id(&self) -> ViewId {
@@ -119,21 +132,25 @@ impl Voice {
         self.is_followed = true;
     }
 
-    /// The status may have changed.
-    pub(super) fn set_status(&mut self, mut status: Status, waits: impl Fn(&Life) -> bool) -> bool {
+    /// The status may have changed. `active` are those of `joining` that do not wait.
+    pub(super) fn set_status(&mut self, mut status: Status, active: LifeSet) -> bool {
         status.silent.truncate(LISTED);
-        status.joining.truncate(LISTED);
-        status.unlinked.truncate(LISTED);
-        let joining = status.joining.iter().filter(|life| !waits(life)).copied().collect();
-        let brief = Status { joining, ..status.clone() };
+        let changed = status != self.status;
+        if !changed && active == self.brief.joining {
+            return false;
+        }
+        self.versions += 1;
+        if status.me != self.status.me {
+            self.me_version = self.versions;
+        }
+        let brief = Status { joining: active, ..status.clone() };
         if brief != self.brief {
             self.brief = brief;
-            self.brief_version += 1;
+            self.brief_version = self.versions;
         }
-        let changed = status != self.status;
         if changed {
             self.status = status;
-            self.version += 1;
+            self.version = self.versions;
             self.is_news = true;
         }
         changed
@@ -187,7 +204,7 @@ impl Voice {
         now: Instant,
         timing: &Timing,
         members: &BTreeMap<NodeId, Member>,
-        contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact)>,
+        contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact), IntoIter: ExactSizeIterator>,
         fences: &Fences,
     ) -> Vec<Said> {
         let mut out = Vec::new();
@@ -202,9 +219,15 @@ impl Voice {
         self.number += 1;
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
+        let contacts = contacts.into_iter();
+        let is_large = contacts.len() > FEW;
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (to, contact) in contacts {
             let (to, works) = (*to, contact.link_works(now, timing));
+            if !works && !all && is_large {
+                // By way of others words cost several nodes: the next heartbeat tells all at once.
+                continue;
+            }
             // Of a view without others its name says all.
             let is_known = is_alone || contact.view_id() == Some(view_id);
             let base = contact.told_view().filter(|_| works);
@@ -224,7 +247,10 @@ impl Voice {
             }
             let (status, version) = self.status_for(contact);
             if all || !contact.was_told_status(version) {
-                let status = contact.tell_status(version, works).then(|| Box::new(status.clone()));
+                let told = contact.tell_status(version, works);
+                // Who has been told who this node is need not be told it each time.
+                let me = |told| status.me.clone().filter(|_| told < self.me_version);
+                let status = told.map(|told| Box::new(Status { me: me(told), ..status.clone() }));
                 let word = self.heartbeat(now, timing, contact, fences, status);
                 if contact.is_linked() && !works {
                     out.push(Said { to, word: word.clone(), is_probe: true });
@@ -237,11 +263,10 @@ impl Voice {
 
     /// The status as this contact is told it, and a number for it.
     fn status_for(&self, contact: &Contact) -> (&Status, u64) {
-        let waits = contact.status().is_none_or(|status| status.waiting.is_some());
-        if waits && self.status.waiting.is_some() {
-            (&self.brief, self.brief_version * 2 + 1)
+        if contact.waits() && self.status.waiting.is_some() {
+            (&self.brief, self.brief_version)
         } else {
-            (&self.status, self.version * 2)
+            (&self.status, self.version)
         }
     }
 
@@ -249,7 +274,7 @@ impl Voice {
     pub(super) fn greeting(&mut self, now: Instant, to: NodeId, fences: &Fences) -> MemberWord {
         self.number += 1;
         MemberWord::Heartbeat {
-            incarnation: self.status.me.incarnation,
+            incarnation: self.incarnation(),
             number: self.number,
             view: self.view.0,
             pulse: crate::model::message::Pulse {
@@ -276,7 +301,7 @@ impl Voice {
         status: Option<Box<Status>>,
     ) -> MemberWord {
         MemberWord::Heartbeat {
-            incarnation: self.status.me.incarnation,
+            incarnation: self.incarnation(),
             number: self.number,
             view: self.view.0,
             pulse: contact.pulse(now, self.clock(now)),
@@ -409,8 +434,10 @@ mod tests {
         contacts.get_mut(&id(2)).expect("it is there").heard_straight(now, &TIMING);
         let second = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(second, [(id(2), false, false), (id(3), false, true)]);
-        assert!(!voice.set_status(status(member(1)), |_| false), "nothing has changed");
-        assert!(voice.set_status(Status { waiting: Some(true), ..status(member(1)) }, |_| false));
+        let nobody = LifeSet::default;
+        assert!(!voice.set_status(status(member(1)), nobody()), "nothing has changed");
+        let waits = Status { waiting: Some(true), ..status(member(1)) };
+        assert!(voice.set_status(waits, nobody()));
         let third = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(third, [(id(2), false, true), (id(3), false, true)]);
         // Over a link that does not work, to try it, and by others.

@@ -22,7 +22,7 @@ fn what_a_peer_makes_this_node_keep_is_bounded() {
         bench.views.insert(2, ViewId(9));
         bench.word(2, word);
         bench.says(2, |status| {
-            status.joining.clone_from(&silent);
+            status.joining = silent.iter().copied().collect();
             status.unlinked = silent.iter().map(|life| life.node).collect();
             status.silent = silent;
         });
@@ -39,7 +39,7 @@ fn what_a_peer_makes_this_node_keep_is_bounded() {
     // Strangers that speak through it.
     for n in 0..1_100_u32 {
         let me = Member { id: stranger(7, n), ..member(9) };
-        let mut word = bench.tell(9, |status| status.me = me.clone());
+        let mut word = bench.tell(9, |status| status.me = Some(Arc::new(me.clone())));
         if let MemberWord::Heartbeat { view, .. } = &mut word {
             *view = ViewId(u64::from(n));
         }
@@ -93,7 +93,7 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
             let mut some =
                 |most: u64| -> Vec<u8> { (0..pick(most)).map(|_| pick(6) as u8 + 1).collect() };
             let (silent, joining, seen) = (lives(&some(4)), lives(&some(6)), some(6));
-            let unlinked = some(3).into_iter().map(id).collect();
+            let unlinked: Vec<NodeId> = some(3).into_iter().map(id).collect();
             let known = view(&seen);
             let about = id(about);
             let waiting = [None, Some(true), Some(false)][pick(3) as usize];
@@ -114,8 +114,12 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
                             straight: pick(2) == 0,
                         }),
                         fence: (pick(9) == 0).then_some(incarnation),
-                        status: (pick(3) > 0)
-                            .then(|| Box::new(Status { me, waiting, silent, joining, unlinked })),
+                        status: (pick(3) > 0).then(|| {
+                            let me = (pick(3) > 0).then(|| Arc::new(me));
+                            let joining = joining.into_iter().collect();
+                            let unlinked = unlinked.into_iter().collect();
+                            Box::new(Status { me, waiting, silent, joining, unlinked })
+                        }),
                     }
                 }
                 4 | 5 => MemberWord::View {

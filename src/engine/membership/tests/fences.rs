@@ -57,7 +57,7 @@ fn an_absurd_incarnation_is_neither_believed_nor_admitted() {
     let refused = HubEvent::PeerRefused { node: Some(id(3)), reason: reason.to_owned() };
     let expected = [MemberOutput::Event(refused), disconnect(3, reason)];
     assert_eq!(bench.link(hello(absurd.clone(), vec![])), expected);
-    let mut word = bench.tell(3, |status| status.me = absurd.clone());
+    let mut word = bench.tell(3, |status| status.me = Some(Arc::new(absurd.clone())));
     if let MemberWord::Heartbeat { incarnation, .. } = &mut word {
         *incarnation = absurd.incarnation;
     }

@@ -26,7 +26,7 @@ fn who_has_not_settled_yet_declares_nobody_and_goes_back_to_waiting_when_it_is_c
     // All that it heard is forgotten: what they said before would take it in again at once.
     let contact = &bench.membership.roster.contacts()[&id(2)];
     assert!(contact.view().is_none() && contact.status().is_none());
-    assert_eq!(bench.status().joining, []);
+    assert_eq!(bench.status().joining, life_set(&[]));
     // What they say now counts.
     let word = bench.tell(2, |_| {});
     bench.word(2, word);

@@ -58,7 +58,7 @@ fn words_that_came_by_others_are_heard_too_and_then_each_tells_all_again() {
         bench.membership.handle(bench.now, run(3), false, word);
         assert_eq!(bench.outputs(), []);
     }
-    assert_eq!(bench.status().unlinked, [id(3)]);
+    assert_eq!(bench.status().unlinked, [id(3)].into_iter().collect());
     bench.now += SECOND;
     bench.membership.tick(bench.now);
     let told: BTreeMap<NodeId, bool> = bench

@@ -7,7 +7,7 @@ fn a_linked_hello_makes_nobody_a_member() {
     let mut bench = Bench::alone();
     assert_eq!(bench.link(hello(member(2), vec![])), [connect(2)]);
     assert_eq!(bench.members(), [1]);
-    assert_eq!(bench.status().joining, lives(&[2]));
+    assert_eq!(bench.status().joining, life_set(&[2]));
     assert!(bench.membership.is_linked(id(2)) && !bench.membership.is_live(run(2)));
 }
 
@@ -17,7 +17,7 @@ fn a_newcomer_comes_in_at_once_when_it_says_that_it_hears_this_node() {
     bench.link(hello(member(2), vec![]));
     assert_eq!(bench.lists(2, &[]), [], "a mute or one-way joiner would become a member");
     bench.now += QUARTER;
-    let word = bench.tell(2, |status| status.joining = lives(&[1]));
+    let word = bench.tell(2, |status| status.joining = life_set(&[1]));
     bench.membership.handle(bench.now, run(2), true, word);
     let outputs = bench.all();
     let announce = MemberOutput::Announce { me: member(1), known: vec![member(2)], fenced: vec![] };
@@ -29,7 +29,7 @@ fn a_newcomer_comes_in_at_once_when_it_says_that_it_hears_this_node() {
     });
     assert!(told, "{outputs:?}");
     assert_eq!(outputs.last(), Some(&MemberOutput::ViewChanged));
-    assert_eq!(bench.status().joining, []);
+    assert_eq!(bench.status().joining, life_set(&[]));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn nobody_comes_in_while_a_member_is_not_heard() {
     assert_eq!(bench.members(), [1, 2, 3]);
     // The dead are out first.
     bench.says(2, |status| {
-        status.joining = lives(&[4]);
+        status.joining = life_set(&[4]);
         status.silent = lives(&[3]);
     });
     assert_eq!(bench.members(), [1, 2, 4]);

@@ -7,12 +7,12 @@ fn who_leaves_is_told_of_takes_no_children_and_stays_in_until_its_bye() {
     let mut bench = Bench::with(&[2]);
     bench.membership.start_leaving(bench.now);
     assert_eq!(bench.outputs(), [MemberOutput::ViewChanged]);
-    assert_eq!(bench.status().me.state, MemberState::Leaving);
+    assert_eq!(bench.membership.me().state, MemberState::Leaving);
     bench.membership.start_leaving(bench.now);
     assert_eq!(bench.outputs(), []);
     bench.membership.cancel_leaving(bench.now);
     assert_eq!(bench.outputs(), [MemberOutput::ViewChanged]);
-    assert_eq!(bench.status().me.state, MemberState::Alive);
+    assert_eq!(bench.membership.me().state, MemberState::Alive);
     bench.membership.bye(bench.now);
     let word = MemberWord::Bye { incarnation: life(1) };
     assert_eq!(bench.outputs(), [send(2, word), MemberOutput::ViewChanged]);
@@ -27,9 +27,9 @@ fn a_node_that_says_bye_is_gone_without_suspicion() {
     let mut bench = Bench::with(&[2]);
     let leaving = Member { state: MemberState::Leaving, revision: 1, ..member(2) };
     let event = MemberOutput::Event(HubEvent::NodeLeaving { node: id(2) });
-    let outputs = bench.says(2, |status| status.me = leaving.clone());
+    let outputs = bench.says(2, |status| status.me = Some(Arc::new(leaving.clone())));
     assert_eq!(outputs, [event, MemberOutput::ViewChanged]);
-    assert_eq!(bench.says(2, |status| status.me = leaving.clone()), []);
+    assert_eq!(bench.says(2, |status| status.me = Some(Arc::new(leaving.clone()))), []);
     assert!(bench.membership.is_live(run(2)));
     let expected = [
         MemberOutput::Event(HubEvent::NodeLeft { node: id(2) }),
@@ -59,11 +59,14 @@ fn a_joiner_that_goes_again_does_not_come_in() {
 fn a_member_that_stays_after_all_says_so_itself() {
     let mut bench = Bench::with(&[2, 3]);
     let leaving = Member { state: MemberState::Leaving, revision: 1, ..member(2) };
-    bench.says(2, |status| status.me = leaving);
+    bench.says(2, |status| status.me = Some(Arc::new(leaving)));
     bench.tells_view(3, &[1, 2, 3]);
     assert_eq!(bench.state(2), Some(MemberState::Leaving), "what another says is older");
     let stays = Member { revision: 2, ..member(2) };
-    assert_eq!(bench.says(2, |status| status.me = stays), [MemberOutput::ViewChanged]);
+    assert_eq!(
+        bench.says(2, |status| status.me = Some(Arc::new(stays))),
+        [MemberOutput::ViewChanged]
+    );
     assert_eq!(bench.state(2), Some(MemberState::Alive));
 }
 

@@ -18,10 +18,11 @@ mod votes;
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{MemberOutput, Membership, founding::Founding, voice::LISTED};
+use super::{MemberOutput, Membership, founding::Founding};
 use crate::model::{
     address::SeedOutcome,
     event::HubEvent,
@@ -29,6 +30,7 @@ use crate::model::{
     member::{Hello, Member, MemberState, View, ViewId, WIRE_VERSION},
     message::{Heard, MemberWord, Pulse, Status},
     settings::Settings,
+    tags::{LISTED, LifeSet},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -45,6 +47,10 @@ fn life(n: u8) -> Incarnation {
 
 fn lives(nodes: &[u8]) -> Vec<Life> {
     nodes.iter().map(|n| member(*n).life()).collect()
+}
+
+fn life_set(nodes: &[u8]) -> LifeSet {
+    lives(nodes).into_iter().collect()
 }
 
 fn run(n: u8) -> NodeRun {
@@ -77,7 +83,8 @@ fn hello(me: Member, known: Vec<Member>) -> Hello {
 }
 
 fn status(me: Member) -> Status {
-    Status { me, waiting: None, silent: vec![], joining: vec![], unlinked: vec![] }
+    let (joining, unlinked) = Default::default();
+    Status { me: Some(Arc::new(me)), waiting: None, silent: vec![], joining, unlinked }
 }
 
 fn send(to: u8, word: MemberWord) -> MemberOutput {
@@ -285,7 +292,7 @@ impl Bench {
 
     /// `n` says that it hears these nodes, which are outside its view.
     fn lists(&mut self, n: u8, joining: &[u8]) -> Vec<MemberOutput> {
-        self.says(n, |status| status.joining = lives(joining))
+        self.says(n, |status| status.joining = life_set(joining))
     }
 
     /// `n` says that it does not hear these.

@@ -48,7 +48,7 @@ fn a_second_process_with_the_key_of_one_that_answers_is_refused() {
 fn words_of_another_run_are_nothing_to_the_one_that_is_known() {
     let mut bench = Bench::with(&[2]);
     let me = second_run(2);
-    let mut word = bench.tell(2, |status| status.me = me.clone());
+    let mut word = bench.tell(2, |status| status.me = Some(Arc::new(me.clone())));
     if let MemberWord::Heartbeat { incarnation, .. } = &mut word {
         *incarnation = me.incarnation;
     }

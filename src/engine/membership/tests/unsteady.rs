@@ -10,8 +10,8 @@ fn a_node_that_crashed_twice_has_to_live_for_a_heartbeat_before_it_is_taken_in()
         let me = Member { incarnation, ..member(2) };
         bench.link(hello(me.clone(), vec![]));
         let mut word = bench.tell(2, |status| {
-            status.me = me.clone();
-            status.joining = lives(&[1]);
+            status.me = Some(Arc::new(me.clone()));
+            status.joining = life_set(&[1]);
         });
         if let MemberWord::Heartbeat { incarnation: life, view, .. } = &mut word {
             *life = incarnation;

@@ -111,10 +111,23 @@ enum Input {
         from: NodeRun,
         state: State,
     },
+    /// Part of a state that takes long.
+    Piece {
+        link: u64,
+    },
     Dial {
         to: usize,
     },
     Runtime(ChildReport),
+}
+
+/// What came over one end of a link.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// How many frames and pieces of states.
+    came: u64,
+    /// That, when the engine last said that no words come.
+    looked_at: Option<u64>,
 }
 
 struct World {
@@ -129,6 +142,8 @@ struct World {
     count: u64,
     /// The link of each pair, and when the last frame in each direction arrives.
     links: BTreeMap<(usize, usize), u64>,
+    /// Of the links that stand, by link and node.
+    traffic: BTreeMap<(u64, usize), Traffic>,
     fifo: BTreeMap<(usize, usize), Instant>,
     cuts: BTreeSet<(usize, usize)>,
     acked: BTreeMap<ChildId, State>,
@@ -179,6 +194,7 @@ impl World {
             queue: BTreeMap::new(),
             count: 0,
             links: BTreeMap::new(),
+            traffic: BTreeMap::new(),
             fifo: BTreeMap::new(),
             cuts: BTreeSet::new(),
             acked: BTreeMap::new(),
@@ -327,9 +343,10 @@ impl World {
     }
 
     fn unlink(&mut self, a: usize, b: usize) {
-        if self.links.remove(&Self::pair(a, b)).is_none() {
+        let Some(link) = self.links.remove(&Self::pair(a, b)) else {
             return;
-        }
+        };
+        self.traffic.retain(|(number, _), _| *number != link);
         for (at, other) in [(a, b), (b, a)] {
             if self.nodes[at].alive {
                 let run = self.nodes[other].me.run();
@@ -412,10 +429,30 @@ impl World {
         self.count += 1;
         let link = self.count;
         self.links.insert(Self::pair(from, to), link);
+        self.traffic.extend([((link, from), Traffic::default()), ((link, to), Traffic::default())]);
         for (a, b) in [(from, to), (to, from)] {
             let hello = self.hello(a, b);
             self.carry(a, b, Input::Word { link, event: Event::Linked { hello, local: true } });
         }
+    }
+
+    /// Something arrives over a link. `false`: that link is no more.
+    fn came(&mut self, link: u64, index: usize) -> bool {
+        let traffic = self.traffic.get_mut(&(link, index));
+        traffic.map(|traffic| traffic.came += 1).is_some()
+    }
+
+    /// A state is on its way for so long, ahead of all words that are said meanwhile.
+    fn carry_long_state(&mut self, from: usize, to: usize, takes: Duration) {
+        let link = self.links[&Self::pair(from, to)];
+        let end = self.now + takes;
+        let mut after = Duration::ZERO;
+        while after < takes {
+            self.push(after, to, Input::Piece { link });
+            after += Duration::from_millis(100);
+        }
+        let last = self.fifo.get(&(from, to)).copied().unwrap_or(end);
+        self.fifo.insert((from, to), end.max(last));
     }
 
     fn input(&mut self, index: usize, input: Input) {
@@ -429,13 +466,17 @@ impl World {
         let event = match input {
             Input::Event(event) => event,
             Input::Word { link, event } => {
-                if !self.links.values().any(|live| *live == link) {
+                if !self.came(link, index) {
                     return;
                 }
                 event
             }
+            Input::Piece { link } => {
+                self.came(link, index);
+                return;
+            }
             Input::Bulk { link, header, from, state } => {
-                if !self.links.values().any(|live| *live == link) {
+                if !self.came(link, index) {
                     return;
                 }
                 let key = (header.child().clone(), header.epoch());
@@ -488,8 +529,14 @@ impl World {
                 }
             }
             Effect::Silent { node, addresses } => {
-                self.perform(index, Effect::Disconnect { node, reason: String::new() });
-                self.perform(index, Effect::Connect { node, addresses });
+                let link =
+                    self.index_of(node).and_then(|to| self.links.get(&Self::pair(index, to)));
+                let traffic = link.and_then(|link| self.traffic.get_mut(&(*link, index)));
+                let Some(traffic) = traffic else { return };
+                if traffic.looked_at.replace(traffic.came) == Some(traffic.came) {
+                    self.perform(index, Effect::Disconnect { node, reason: String::new() });
+                    self.perform(index, Effect::Connect { node, addresses });
+                }
             }
             Effect::Disconnect { node, .. } => {
                 self.nodes[index].wanted.remove(&node);
@@ -1372,6 +1419,33 @@ fn a_link_that_swallows_all_words_is_closed_and_dialled_while_others_hear_the_no
         world.run_for(10 * SECOND);
         assert!(world.nodes[0].engine.is_linked(world.nodes[2].me.id), "seed {seed}");
         world.check_end(true);
+    }
+}
+
+#[test]
+fn a_link_with_a_long_state_on_its_way_is_not_closed_and_one_that_swallows_everything_is() {
+    for seed in seeds(10) {
+        for swallows in [false, true] {
+            let mut world = cluster(seed, 3, 20);
+            let link = world.links[&(0, 2)];
+            let takes = 8 * SECOND;
+            if swallows {
+                world.cuts.insert((0, 2));
+            } else {
+                world.carry_long_state(0, 2, takes);
+            }
+            let first = world.nodes[0].me.id;
+            world.run_for(takes / 2);
+            let works = world.nodes[2].engine.membership.link_works(first);
+            assert!(!works, "seed {seed}: its words come all the same");
+            world.run_for(takes / 2);
+            assert_eq!(world.links.get(&(0, 2)) != Some(&link), swallows, "seed {seed}");
+            world.heal();
+            world.run_for(10 * SECOND);
+            world.check_end(true);
+            let is_counted = world.traffic.contains_key(&(link, 2));
+            assert_eq!(is_counted, !swallows, "seed {seed}");
+        }
     }
 }
 

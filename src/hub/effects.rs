@@ -70,24 +70,6 @@ impl HubSystem {
                         system.do_send(Outcome(vec![Event::LinksDrained]));
                     });
                 }
-                Effect::Silent { node, addresses } => {
-                    let members = &running.engine.view().members;
-                    running.silent.retain(|node, _| members.contains_key(node));
-                    let Some(network) = shared.doors.network.get() else {
-                        continue;
-                    };
-                    let links = network.traffic();
-                    let Some(link) = links.iter().find(|link| link.peer.node == node) else {
-                        continue;
-                    };
-                    let came = (link.peer, link.received);
-                    if running.silent.insert(node, came) == Some(came) {
-                        running.silent.remove(&node);
-                        tracing::warn!(peer = %node, "a link is silent and is dialled anew");
-                        network.disconnect(node, "nothing comes over it, and others hear the node");
-                        network.connect(node, addresses);
-                    }
-                }
                 effect => self.network_effect(effect),
             }
         }
@@ -109,6 +91,7 @@ impl HubSystem {
                 }
             }
             Effect::Connect { node, addresses } => network.connect(node, addresses),
+            Effect::Silent { node, addresses } => network.renew_if_silent(node, addresses),
             Effect::Disconnect { node, reason } => network.disconnect(node, &reason),
             Effect::Announce { me, known, fenced } => {
                 network.announce(Announcement { me, known, fenced });

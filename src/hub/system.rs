@@ -63,8 +63,6 @@ pub(crate) struct Running {
     pub(crate) requests: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     /// Questions to other nodes.
     pub(crate) questions: BTreeMap<u64, Open>,
-    /// Links over which no word came, and how many bytes had come over them by then.
-    pub(crate) silent: BTreeMap<NodeId, (NodeRun, u64)>,
     pub(crate) next_request: u64,
     reach: Reach,
     timer: Option<(Instant, SpawnHandle)>,
@@ -323,7 +321,6 @@ impl Handler<Begin> for HubSystem {
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
-            silent: BTreeMap::new(),
             next_request: 0,
             reach,
             timer: None,

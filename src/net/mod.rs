@@ -281,6 +281,11 @@ pub trait Network: Send + Sync + 'static {
     fn connect(&self, node: NodeId, addresses: Vec<String>);
     /// Closes the link to this node and dials it no more. It may still dial us.
     fn disconnect(&self, node: NodeId, reason: &str);
+    /// No word comes over the link to this node, though others hear it: closes the link and dials at
+    /// these addresses, unless a byte has come over it since this was said before. So the first time
+    /// it is only noted how much has come: a long state may be on its way, with words behind it.
+    /// Does nothing without a link.
+    fn renew_if_silent(&self, node: NodeId, addresses: Vec<String>);
     /// Admits this node from now on, and dials it at once if it is wanted.
     fn allow(&self, node: NodeId);
     /// Admits this node no more: its link is closed, its connections are, before anything is said,

@@ -87,6 +87,8 @@ struct State {
     ping: Option<u64>,
     pong: Option<u64>,
     pings: u64,
+    /// The bytes that had come by the time somebody last asked whether the link is silent.
+    looked_at: Option<u64>,
     small: VecDeque<Transfer>,
     large: VecDeque<Transfer>,
     closing: Option<Closing>,
@@ -146,6 +148,12 @@ impl Outbox {
             received: self.received.load(Ordering::Relaxed),
             queued: self.state().bytes as u64,
         }
+    }
+
+    /// Whether not a byte has come since this was asked before; `false` the first time.
+    pub(super) fn is_silent(&self) -> bool {
+        let received = self.received.load(Ordering::Relaxed);
+        self.state().looked_at.replace(received) == Some(received)
     }
 
     /// Queues an encoded word.

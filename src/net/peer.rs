@@ -94,6 +94,19 @@ impl Peer {
         self.close(self.state(), reason);
     }
 
+    /// Closes the link, to be dialled anew at these addresses, unless a byte has come over it since
+    /// this was asked before. Whether it is closed.
+    pub(super) fn renew_if_silent(&self, addresses: Vec<String>, reason: &str) -> bool {
+        let mut state = self.state();
+        let is_silent = state.outbox.as_ref().is_some_and(|outbox| outbox.is_silent());
+        if is_silent {
+            state.wanted = Some(addresses);
+            state.hurry = true;
+            self.close(state, reason);
+        }
+        is_silent
+    }
+
     fn close(&self, mut state: MutexGuard<'_, State>, reason: &str) {
         if let Some(outbox) = state.outbox.take() {
             outbox.close(CloseWord::Closed(reason.to_owned()), false);

@@ -456,6 +456,7 @@ both! {
     a_corrupt_data_frame_closes_the_link_and_nothing_else,
     a_data_frame_above_the_limit_closes_the_link,
     a_link_that_is_closed_is_told_once_and_dialled_again,
+    a_link_is_dialled_anew_when_nothing_came_over_it_since_it_was_said_to_be_silent,
     a_seed_is_dialled_until_it_answers_and_again_after_a_break,
     a_seed_that_is_this_node_is_told_to_be,
     a_name_stands_for_all_its_nodes_and_each_finds_itself_among_them,
@@ -985,6 +986,35 @@ async fn a_link_that_is_closed_is_told_once_and_dialled_again(transport: &dyn Tr
     assert_eq!(high.word().await, 1);
     low.stop().await;
     high.stop().await;
+}
+
+async fn a_link_is_dialled_anew_when_nothing_came_over_it_since_it_was_said_to_be_silent(
+    transport: &dyn Transport,
+) {
+    let (mut low, mut high) = pair(transport).await;
+    let (peer, addresses) = (high.id, vec![high.address.clone()]);
+    let say = |low: &Node| low.network.renew_if_silent(peer, addresses.clone());
+    for n in 0..3 {
+        say(&low);
+        high.network.send(low.id, &word(n)).expect("a link");
+        assert_eq!(low.word().await, n, "it stands, as something came meanwhile");
+    }
+    for times in 1..3 {
+        say(&low);
+        say(&low);
+        let reason = low.unlinked().await;
+        assert!(reason.contains("nothing comes over it"), "{reason}");
+        high.unlinked().await;
+        assert_eq!((low.linked().await, high.linked().await), (high.run(), low.run()));
+        assert_eq!(low.plane.log().len(), 1 + 2 * times, "the new link is judged by itself");
+    }
+    // Without a link there is nothing to judge.
+    high.stop().await;
+    low.unlinked().await;
+    low.network.disconnect(high.id, "it is gone");
+    say(&low);
+    say(&low);
+    low.stop().await;
 }
 
 async fn a_seed_is_dialled_until_it_answers_and_again_after_a_break(transport: &dyn Transport) {

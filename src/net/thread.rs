@@ -322,6 +322,15 @@ impl Network for Handle {
         }
     }
 
+    fn renew_if_silent(&self, node: NodeId, addresses: Vec<String>) {
+        let reason = "nothing comes over it, and others hear the node";
+        if let Some(peer) = self.shared.links.peers().get(node)
+            && peer.renew_if_silent(addresses, reason)
+        {
+            tracing::warn!(peer = %node.short(), "a link is silent and is dialled anew");
+        }
+    }
+
     fn allow(&self, node: NodeId) {
         if self.shared.access.send_if_modified(|access| access.allow(node))
             && let Some(peer) = self.shared.links.peers().get(node)

@@ -153,6 +153,27 @@ fn a_process_that_restarts_at_once_is_another_run_of_the_same_node() {
 }
 
 #[test]
+fn a_process_that_hangs_gives_its_place_to_a_new_one_with_its_key() {
+    run(async {
+        let folder = std::env::temp_dir().join(format!("actix-hub-hangs-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the key");
+        let key = folder.join("node.key");
+        let hubs = Net::Tcp.cluster(2).await;
+        let hangs = Process::start(&hubs[0], Some(&key));
+        eventually("it is in", async || members(&hubs[1]).await == 3).await;
+        // Its connections stand, and it says nothing.
+        hangs.signal("-STOP");
+        let next = Process::start(&hubs[0], Some(&key));
+        assert_eq!(next.id, hangs.id, "the key file makes it the same node");
+        drop(hangs);
+        eventually("it is in", async || members(&hubs[1]).await == 3).await;
+        drop(next);
+        stop(hubs).await;
+        let _ = std::fs::remove_dir_all(folder);
+    });
+}
+
+#[test]
 fn a_process_paused_for_longer_than_the_window_comes_back_with_what_it_had() {
     run(async {
         let hubs = Net::Tcp.cluster(2).await;

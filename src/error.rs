@@ -153,6 +153,19 @@ pub enum StartHubError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another process runs with this node's key, answers, and was there first. Give each process a
+    /// key file of its own; one that is to take the place of another starts when that has ended.
+    #[error(
+        "another process runs with this node's key, at {address}{}: give each process a key file \
+         of its own",
+        by.map(|node| format!(", as node {node} says, which has a link to it")).unwrap_or_default()
+    )]
+    KeyInUse {
+        /// Where that process is.
+        address: String,
+        /// The node that has a link to it and said so; `None`: this one has met it.
+        by: Option<NodeId>,
+    },
     /// There is no Actix system on this thread. Start the hub inside `#[actix::main]`,
     /// `#[actix_web::main]` or `System::run`.
     #[error("no Actix system runs on this thread")]

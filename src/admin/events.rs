@@ -35,7 +35,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 27] = [
+pub(crate) const EVENT_TYPES: [&str; 29] = [
     "founded",
     "waiting_for_seeds",
     "join_delayed",
@@ -51,6 +51,8 @@ pub(crate) const EVENT_TYPES: [&str; 27] = [
     "node_down",
     "rejoined",
     "peer_refused",
+    "key_in_use",
+    "words_refused",
     "child_started",
     "child_stopped",
     "child_restarted",
@@ -208,6 +210,16 @@ impl EventRecord {
                 fields.insert("reason", json!(reason));
                 let peer = node.map_or_else(|| "a peer".to_owned(), |node| name(&node));
                 ("peer_refused", format!("{peer} was not admitted: {reason}"))
+            }
+            HubEvent::KeyInUse { address, by } => {
+                level = "error";
+                fields.insert("address", json!(address));
+                fields.insert("node", json!(by.map(|node| node.to_string())));
+                let text = format!(
+                    "another process runs with the key of {here}, at {address}, and was there \
+                     first: {here} stops"
+                );
+                ("key_in_use", text)
             }
             HubEvent::WordsRefused { node, reason } => {
                 level = "warn";

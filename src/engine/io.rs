@@ -16,7 +16,7 @@ use crate::model::{
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
-    member::Hello,
+    member::{Hello, Member, MemberState},
     message::{BulkHeader, PeerMessage},
     observe::ObserveWord,
     report::{MigrateOutcome, StartReport, StopReport},
@@ -50,6 +50,22 @@ pub struct EngineConfig {
     pub redundancy: Arc<dyn Redundancy>,
     /// Whether this side of a split may act.
     pub partition: Arc<dyn PartitionTolerance>,
+}
+
+impl EngineConfig {
+    /// This node as it describes itself at first.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        Member {
+            id: self.node,
+            incarnation: self.incarnation,
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            weight: self.settings.weight,
+            state: MemberState::Alive,
+            revision: 0,
+        }
+    }
 }
 
 /// What the engine must know of a kind.

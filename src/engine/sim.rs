@@ -390,6 +390,7 @@ impl World {
             fenced: node.fenced.iter().find(|(id, _)| *id == peer).map(|(_, life)| *life),
             known: node.known.clone(),
             dialled: None,
+            up: 0,
         }
     }
 

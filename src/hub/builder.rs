@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Hub, Shared,
@@ -17,6 +17,7 @@ use super::{
     doors::Doors,
     events::BACKLOG,
     expected::Expected,
+    first_contact::{Twin, first_contact},
     history::History,
     hot_swap::{AutoKind, HotSwap},
     kind::{KindBuilder, Kinds},
@@ -44,7 +45,7 @@ use crate::{
         settings::{InvalidSetting, Migration, Settings},
     },
     net::{
-        Admission, NetConfig, NetError, NetEvent,
+        Admission, Announcement, Birth, NetConfig, NetError, NetEvent,
         memory::{self, MemoryNetwork},
         p2p::{self, KeyFileError},
     },
@@ -55,6 +56,11 @@ use crate::{
 const NET_EVENTS: usize = 1_024;
 /// How long the network may take to say where it listens.
 const LISTEN: Duration = Duration::from_secs(5);
+/// How long a node that has seeds looks at least whether another process runs with its key: longer
+/// than a peer needs to find out whether its link to an earlier run still works.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
+/// How long the network of a node that does not start may take to end.
+const END: Duration = Duration::from_millis(500);
 /// The most nodes that can be expected.
 const EXPECTED: usize = 1_024;
 /// Replies to one lane that are kept until it has them.
@@ -321,8 +327,12 @@ impl HubBuilder {
         self
     }
 
-    /// Starts the hub inside the Actix system of this thread. It listens when this returns; seeds
-    /// are dialled from then on.
+    /// Starts the hub inside the Actix system of this thread. It listens when this returns, and its
+    /// seeds are dialled.
+    ///
+    /// A node that does not found a cluster at once first waits until a seed has answered or all have
+    /// failed, for at most two heartbeats (one second if that is longer): if another process runs with
+    /// its key, this is an error. It has come in, or waits to, only after that.
     ///
     /// May be cancelled; nothing is left running then but threads that end with the Actix system.
     ///
@@ -358,6 +368,7 @@ impl HubBuilder {
         let (net_events, mut received) = mpsc::channel(NET_EVENTS);
         let config = NetConfig {
             secret_key,
+            birth: Birth::now(incarnation.nonce),
             hub: name.clone(),
             listen: listen.clone(),
             seeds: seeds.clone(),
@@ -378,8 +389,6 @@ impl HubBuilder {
         let mut reach = Reach::new(&listen, advertise, &seeds);
         let (listening, known) = first_addresses(&mut received).await;
         let addresses = reach.told(known);
-        // The cell is new.
-        let _ = doors.network.set(network);
 
         let founding = match (self.found || seeds.is_empty(), self.mdns) {
             (_, true) if !self.found => Founding::Discovery(seeds),
@@ -401,6 +410,21 @@ impl HubBuilder {
             redundancy: Arc::new(Singularity),
             partition: Arc::new(Divergence),
         };
+        let mut told = Vec::new();
+        if let Founding::Seeds(seeds) | Founding::Discovery(seeds) = &engine.founding {
+            let (known, fenced) = (Vec::new(), Vec::new());
+            network.announce(Announcement { me: engine.member(), known, fenced });
+            let patience = (2 * settings.heartbeat).max(FIRST_CONTACT);
+            match first_contact(&mut received, seeds, patience).await {
+                Ok(events) => told = events,
+                Err(Twin { address, by }) => {
+                    network.shutdown(END).await;
+                    return Err(StartHubError::KeyInUse { address, by });
+                }
+            }
+        }
+        // The cell is new.
+        let _ = doors.network.set(network);
         let hub = Hub(Arc::new(Shared {
             name,
             node,
@@ -424,7 +448,9 @@ impl HubBuilder {
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
         let expected = Expected::new(self.expected);
-        let begin = Begin { config: engine, events: received, reach, expected };
+        // Nothing that comes of the first links is missed by who listens when this returns.
+        let (_returned, returns) = oneshot::channel();
+        let begin = Begin { config: engine, told, events: received, returns, reach, expected };
         run(&hub, workers, begin).await;
         Ok(hub)
     }

@@ -30,7 +30,7 @@ use crate::{
         explain::Seen,
         io::{EngineConfig, Event, LeaveFailed, Reply, Request},
     },
-    error::{LeaveError, MigrateError},
+    error::{LeaveError, MigrateError, StartHubError},
     model::{
         child::{Epoch, Ownership},
         event::HubEvent,
@@ -72,6 +72,8 @@ pub(crate) struct Running {
     pub(crate) parked: VecDeque<ParkedState>,
     /// So many nodes have to be in before this one is ready.
     pub(crate) expected: Expected,
+    /// The hub stops, as another process with its key was there first.
+    gives_way: bool,
 }
 
 /// A state that arrived.
@@ -152,7 +154,11 @@ impl HubSystem {
                 return None;
             }
             NetEvent::Seed { seed, outcome } => Event::Seed { seed, outcome },
-            NetEvent::Twin { address } => {
+            NetEvent::Twin { address, by, is_second: true } => {
+                self.give_way(address, by);
+                return None;
+            }
+            NetEvent::Twin { address, .. } => {
                 let node = Some(self.hub.node_id());
                 let reason = format!("another process at {address} runs with this node's key");
                 self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
@@ -166,6 +172,23 @@ impl HubSystem {
                 self.keep(&header, body).then_some(Event::Bulk { from, header, size })?
             }
         })
+    }
+
+    /// Another process with this node's key was there first: two runs of a node cannot both be in.
+    /// The hub stops.
+    fn give_way(&mut self, address: String, by: Option<NodeId>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if std::mem::replace(&mut running.gives_way, true) {
+            return;
+        }
+        let hub = self.hub.clone();
+        let error = StartHubError::KeyInUse { address: address.clone(), by };
+        tracing::error!(hub = %hub.name(), node = %hub.node_name(), %error, "the hub stops");
+        hub.shared().emit(HubEvent::KeyInUse { address, by });
+        // It ends with this arbiter, when all that is to be told has been told.
+        actix_rt::spawn(async move { hub.stop().await });
     }
 
     /// Keeps a state until the engine has disposed of it. `false` if there is no room.
@@ -304,7 +327,11 @@ impl Actor for HubSystem {
 #[rtype(result = "()")]
 pub(crate) struct Begin {
     pub(crate) config: EngineConfig,
+    /// What the network has told already.
+    pub(crate) told: Vec<NetEvent>,
     pub(crate) events: mpsc::Receiver<NetEvent>,
+    /// Answered or dropped when the start of the hub has returned: events are taken from then on.
+    pub(crate) returns: oneshot::Receiver<()>,
     pub(crate) reach: Reach,
     pub(crate) expected: Expected,
 }
@@ -314,7 +341,7 @@ impl Handler<Begin> for HubSystem {
 
     fn handle(
         &mut self,
-        Begin { config, mut events, reach, expected }: Begin,
+        Begin { config, told, mut events, returns, reach, expected }: Begin,
         ctx: &mut Context<Self>,
     ) {
         self.running = Some(Running {
@@ -328,12 +355,14 @@ impl Handler<Begin> for HubSystem {
             bulk_bytes: 0,
             parked: VecDeque::new(),
             expected,
+            gives_way: false,
         });
         let system = ctx.address();
         actix_rt::spawn(async move {
-            let mut batch = Vec::new();
+            let _ = returns.await;
+            let mut batch = told;
             // The next batch is taken when this one has been dealt with: the channel is the bound.
-            while events.recv_many(&mut batch, 256).await > 0 {
+            while !batch.is_empty() || events.recv_many(&mut batch, 256).await > 0 {
                 if system.send(FromNetwork(std::mem::take(&mut batch))).await.is_err() {
                     return;
                 }

@@ -124,6 +124,14 @@ pub enum HubEvent {
         /// Why.
         reason: String,
     },
+    /// Another process runs with this node's key, answers, and was there first: this hub stops by
+    /// itself, as after [`Hub::stop`](crate::Hub::stop). Give each process a key file of its own.
+    KeyInUse {
+        /// Where that process is.
+        address: String,
+        /// The node that has a link to it and said so; `None`: this one has met it.
+        by: Option<NodeId>,
+    },
     /// A member said something that cannot be true, or asked for more than its share. Only that part
     /// was refused; it stays in, and its other words count. Told once for each run of a node and
     /// kind of fault.

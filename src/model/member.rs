@@ -137,6 +137,9 @@ pub struct Hello {
     /// The multiaddr at which the sender has reached the receiver, if it dialled: the receiver
     /// may not know it, behind port forwarding for example.
     pub dialled: Option<String>,
+    /// How long the sender's run has been up, in milliseconds: of two runs with one key the one that
+    /// has been up for less long is the second.
+    pub up: u64,
 }
 
 /// Names a view: equal views have equal ids on every node.

@@ -100,7 +100,10 @@ pub(super) enum DialFailure {
     /// It is this node itself.
     Itself,
     /// It is another process with this node's key.
-    Twin,
+    Twin {
+        /// Whether that was there first.
+        is_second: bool,
+    },
     /// Somebody listens there, but no secure channel could be agreed.
     Insecure(String),
     /// Somebody accepted, and cut it off or agreed on nothing in time: another secret, or a node
@@ -117,7 +120,7 @@ impl std::fmt::Display for DialFailure {
         match self {
             Self::Refused => f.write_str("refused by the host"),
             Self::Itself => f.write_str("it is this node itself"),
-            Self::Twin => f.write_str("it is another process with this node's own key"),
+            Self::Twin { .. } => f.write_str("it is another process with this node's own key"),
             Self::Insecure(error) => write!(
                 f,
                 "no secure channel could be agreed: the secrets differ, or it is no node of a hub \
@@ -144,8 +147,13 @@ pub(super) enum CarrierEvent {
         /// Why, in words.
         reason: String,
     },
-    /// Another process with this node's key dialled from this IP address.
-    Twin(String),
+    /// Another process with this node's key has dialled.
+    Twin {
+        /// Its IP address.
+        from: String,
+        /// Whether it was there first.
+        is_second: bool,
+    },
     /// A peer has connected.
     Incoming(Connection),
     /// A node was seen on the LAN.

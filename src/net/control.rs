@@ -63,6 +63,9 @@ pub(super) enum CloseWord {
     Fenced(Incarnation),
     /// Another connection of the same two runs is in use.
     Duplicate,
+    /// Another run with the other end's key, at this address, is linked, answers, and was there
+    /// first.
+    Twin(String),
 }
 
 impl CloseWord {
@@ -74,6 +77,7 @@ impl CloseWord {
                 format!("the incarnation is fenced up to {}", incarnation.started)
             }
             Self::Duplicate => "another connection of the same nodes is in use".to_owned(),
+            Self::Twin(address) => format!("another process with the same key, at {address}"),
         }
     }
 }
@@ -120,6 +124,7 @@ fn put_close(buffer: &mut BytesMut, word: &CloseWord) {
             body.extend_from_slice(&incarnation.nonce.to_le_bytes());
         }
         CloseWord::Duplicate => body.push(3),
+        CloseWord::Twin(address) => put_text(&mut body, 4, address),
     }
     put_body(buffer, CLOSE, &body);
 }
@@ -145,6 +150,7 @@ fn take_close(mut body: Bytes) -> Option<CloseWord> {
             Some(CloseWord::Fenced(Incarnation { started, nonce }))
         }
         3 => Some(CloseWord::Duplicate),
+        4 => Some(CloseWord::Twin(take_text(&body))),
         _ => None,
     }
 }
@@ -252,6 +258,7 @@ mod tests {
             Frame::Close(CloseWord::Refused(String::new())),
             Frame::Close(CloseWord::Fenced(incarnation)),
             Frame::Close(CloseWord::Duplicate),
+            Frame::Close(CloseWord::Twin("/ip4/10.0.0.1/tcp/1".into())),
         ]
     }
 

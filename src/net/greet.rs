@@ -4,7 +4,10 @@
 //! own. Then the node with the lower id chooses (`Use`), the other agrees (`Using`), and the link
 //! stands on both ends. Whoever refuses says why before it closes.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -15,6 +18,7 @@ use tokio::{
 
 use super::{
     Announcement,
+    birth::{Age, Birth},
     carrier::{Connection, Stream},
     control::{CONTROL_STREAM, CloseWord, ControlReader, Frame, put_frame, put_preface},
 };
@@ -36,6 +40,16 @@ pub(super) struct Greeted {
     pub(super) writer: WriteHalf<Stream>,
     pub(super) connection: Connection,
     pub(super) hello: Hello,
+    /// When the Hello came.
+    since: Instant,
+}
+
+impl Greeted {
+    /// How old the other end's run is by now.
+    pub(super) fn age(&self) -> Age {
+        let nonce = self.hello.me.incarnation.nonce;
+        Age::new(self.hello.up, nonce).after(self.since.elapsed())
+    }
 }
 
 /// Why a connection came to nothing.
@@ -47,6 +61,9 @@ pub(super) enum GreetFailure {
     Fenced(Incarnation),
     /// Another connection of the same two runs is in use.
     Duplicate,
+    /// The other end has a link to another process with this node's key, at this address, that was
+    /// there first.
+    Twin(String),
     /// The other end closed it before it said anything.
     Unanswered,
     /// It broke, or took too long.
@@ -78,6 +95,7 @@ impl From<CloseWord> for GreetFailure {
             CloseWord::Refused(reason) => Self::Refused(reason),
             CloseWord::Fenced(incarnation) => Self::Fenced(incarnation),
             CloseWord::Duplicate => Self::Duplicate,
+            CloseWord::Twin(address) => Self::Twin(address),
         }
     }
 }
@@ -86,6 +104,7 @@ impl From<CloseWord> for GreetFailure {
 pub(super) struct Greeter {
     pub(super) me: NodeId,
     pub(super) version: u16,
+    pub(super) birth: Birth,
     pub(super) hub: HubName,
     pub(super) access: watch::Receiver<AccessList>,
     pub(super) announcement: watch::Receiver<Option<Announcement>>,
@@ -160,7 +179,9 @@ impl Greeter {
             Err(error) if dialled => return Err(unanswered(error)),
             version => version?,
         };
-        let hello = match reader.next().await? {
+        let first = reader.next().await?;
+        let since = Instant::now();
+        let hello = match first {
             Frame::Close(word) => return Err(word.into()),
             frame => self.check(connection.peer, version, frame, &mine),
         };
@@ -173,7 +194,7 @@ impl Greeter {
             writer.write_all(&out).await?;
             writer.flush().await?;
         }
-        Ok(Greeted { reader, writer, connection, hello })
+        Ok(Greeted { reader, writer, connection, hello, since })
     }
 
     /// This node's Hello for the other end, encoded. As many known members as there is room for.
@@ -190,6 +211,7 @@ impl Greeter {
             fenced: fenced.map(|(_, incarnation)| *incarnation).max(),
             known: mine.known.iter().take(1_024).cloned().collect(),
             dialled: connection.dialled.then(|| connection.address.clone()),
+            up: self.birth.age().up(),
         };
         if !connection.is_local() {
             // There it would lead to whoever listens on that machine.
@@ -338,6 +360,7 @@ mod tests {
         let greeter = Greeter {
             me: member(1).id,
             version: 1,
+            birth: Birth::now(1),
             hub: HubName::new("hub").expect("a name"),
             access: watch::channel(AccessList::open()).1,
             announcement,

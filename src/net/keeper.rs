@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NetEvent,
+    birth::Age,
     backoff::{Backoff, HIGHER_WAITS},
     carrier::DialFailure,
     control::{CloseWord, Frame, put_frame},
@@ -44,6 +45,18 @@ pub(super) struct Means {
 struct Standing {
     outbox: Arc<Outbox>,
     task: JoinHandle<()>,
+    /// How old the peer's run was, and when.
+    age: (Age, Instant),
+    /// Where the peer is.
+    address: String,
+}
+
+impl Standing {
+    /// How old the peer's run is by now.
+    fn age(&self) -> Age {
+        let (age, at) = self.age;
+        age.after(at.elapsed())
+    }
 }
 
 /// What the keeper waits for.
@@ -243,15 +256,19 @@ impl Keeper {
         }
         if let Some(link) = &self.link {
             if link.outbox.probe(self.means.patience).await {
-                let word = if link.outbox.run == run {
-                    CloseWord::Duplicate
+                let another =
+                    || format!("another run of {} is linked and answers", self.peer.node);
+                // Who is told that it is the second of two processes ends. So only who certainly is,
+                // by the same measure on every node: two members may have met the two runs in
+                // different order.
+                let (word, failure) = if link.outbox.run == run {
+                    (CloseWord::Duplicate, GreetFailure::Duplicate)
+                } else if greeted.age().is_second_to(&link.age()) {
+                    let word = CloseWord::Twin(link.address.clone());
+                    (word, GreetFailure::Refused(another()))
                 } else {
-                    CloseWord::Refused(format!(
-                        "another run of {} is linked and answers",
-                        self.peer.node
-                    ))
+                    (CloseWord::Refused(another()), GreetFailure::Refused(another()))
                 };
-                let failure = GreetFailure::from(word.clone());
                 self.decline(greeted, word, &failure).await;
                 return;
             }
@@ -264,10 +281,13 @@ impl Keeper {
             return;
         }
         let outbox = Arc::new(Outbox::new(run));
+        let age = (greeted.age(), Instant::now());
+        let told = greeted.hello.me.addresses.first();
+        let address = told.unwrap_or(&greeted.connection.address).clone();
         self.peer.set_outbox(Some(Arc::clone(&outbox)));
         let context = self.means.context.clone();
         let task = tokio::spawn(link::run(context, greeted, Arc::clone(&outbox)));
-        self.link = Some(Standing { outbox, task });
+        self.link = Some(Standing { outbox, task, age, address });
         self.means.peers.changed();
     }
 

@@ -75,7 +75,7 @@ impl Ended {
 /// told; `outbox` is closed then at the latest.
 pub(super) async fn run(context: LinkContext, greeted: Greeted, outbox: Arc<Outbox>) {
     let run = outbox.run;
-    let Greeted { reader, writer, connection, hello } = greeted;
+    let Greeted { reader, writer, connection, hello, .. } = greeted;
     context.data.linked(run);
     tracing::info!(peer = %run.node.short(), address = %connection.address, "linked");
     let local = connection.is_local();

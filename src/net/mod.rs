@@ -19,6 +19,7 @@ use crate::model::{
 
 mod addresses;
 mod backoff;
+mod birth;
 mod bulk;
 mod carrier;
 mod control;
@@ -41,6 +42,8 @@ mod thread;
 
 #[cfg(test)]
 mod suite;
+
+pub use birth::Birth;
 
 /// Who may join. Lists of nodes can be changed while a hub runs: [`Hub::allow`](crate::Hub::allow),
 /// [`Hub::block`](crate::Hub::block).
@@ -79,6 +82,8 @@ impl Admission {
 pub struct NetConfig {
     /// The ed25519 secret key (32 bytes).
     pub secret_key: [u8; 32],
+    /// Tells this run from another one with the same key, and which of them came second.
+    pub birth: Birth,
     /// The hub; nodes of another are refused.
     pub hub: HubName,
     /// Multiaddrs to listen on.
@@ -169,10 +174,15 @@ pub enum NetEvent {
         /// What came of it.
         outcome: SeedOutcome,
     },
-    /// Another process runs with this node's key. Told once for each address.
+    /// Another process runs with this node's key, and answers now. Told once for each address.
     Twin {
-        /// Where it was met: the address that was dialled, or the IP address it dialled from.
+        /// Where it is: the address that was dialled, the IP address it dialled from, or what the
+        /// node says that has a link to it.
         address: String,
+        /// The node that has a link to it and says so; `None`: this one has met it.
+        by: Option<NodeId>,
+        /// Whether it was there first, so that this run is to end.
+        is_second: bool,
     },
     /// This node's incarnation is fenced at a peer: it must come with a higher one.
     Fenced {

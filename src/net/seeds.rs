@@ -222,8 +222,8 @@ async fn dial(links: &Links, address: &str) -> Led {
         Ok(connection) => connection,
         Err(DialFailure::Itself) => return Led::Here,
         Err(failure) => {
-            if matches!(failure, DialFailure::Twin) {
-                links.teller().twin(address).await;
+            if let DialFailure::Twin { is_second } = failure {
+                links.teller().twin(address, None, is_second).await;
             }
             return Led::Nowhere(failure.to_string());
         }
@@ -234,6 +234,9 @@ async fn dial(links: &Links, address: &str) -> Led {
         // It is there, and this node comes back to it with a later life.
         Err(GreetFailure::Fenced(_)) => Led::To(node),
         Err(GreetFailure::Refused(reason) | GreetFailure::Broken(reason)) => Led::Nowhere(reason),
+        Err(GreetFailure::Twin(address)) => Led::Nowhere(format!(
+            "it has a link to another process with this node's own key, at {address}"
+        )),
         Err(GreetFailure::Duplicate) => Led::To(node),
         Err(GreetFailure::Unanswered) => Led::Nowhere(
             "it closes connections before it says anything: it does not admit this node, or it stops"

@@ -13,9 +13,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Admission, Announcement, DataPlane, NetConfig, NetError, NetEvent, Network, SendRefused,
+    Admission, Announcement, Birth, DataPlane, NetConfig, NetError, NetEvent, Network, SendRefused,
     memory::{self, MemoryNetwork},
     p2p,
 };
@@ -269,6 +270,7 @@ fn announcement(options: &Options, address: &str) -> Announcement {
 async fn start(transport: &dyn Transport, options: Options) -> Node {
     let config = NetConfig {
         secret_key: [options.key; 32],
+        birth: Birth::now(options.incarnation.nonce),
         hub: HubName::new(options.hub).expect("a name"),
         listen: vec![options.listen.clone().unwrap_or_else(|| transport.listen().to_owned())],
         seeds: options.seeds.clone(),
@@ -330,10 +332,11 @@ impl Node {
         }
     }
 
-    /// Waits until a process with the same key is met.
-    async fn twin(&mut self) -> String {
+    /// Waits until a process with the same key is met: where, who says so, and whether this node is
+    /// the second.
+    async fn twin(&mut self) -> (String, Option<NodeId>, bool) {
         match self.notable().await {
-            NetEvent::Twin { address } => address,
+            NetEvent::Twin { address, by, is_second } => (address, by, is_second),
             other => panic!("{other:?} instead of Twin"),
         }
     }
@@ -447,7 +450,8 @@ both! {
     a_blocked_node_is_not_dialled_and_is_when_it_is_allowed,
     a_node_is_put_on_the_allow_list_and_taken_off_it,
     a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one,
-    a_new_run_is_refused_while_the_old_one_answers,
+    a_second_run_is_told_of_the_first_one_while_that_answers,
+    the_first_run_is_refused_by_who_has_met_the_second_and_not_told_to_end,
     data_frames_arrive_in_order,
     bulk_transfers_arrive_intact_while_words_flow,
     a_large_bulk_above_the_limit_is_refused_with_both_sizes,
@@ -786,7 +790,7 @@ async fn a_fenced_incarnation_is_told_so_and_comes_back_with_a_higher_one(
     }
 }
 
-async fn a_new_run_is_refused_while_the_old_one_answers(transport: &dyn Transport) {
+async fn a_second_run_is_told_of_the_first_one_while_that_answers(transport: &dyn Transport) {
     for rank in [0, 1] {
         let mut judge = start(transport, options(1 - rank)).await;
         let of_old = options(rank);
@@ -797,10 +801,9 @@ async fn a_new_run_is_refused_while_the_old_one_answers(transport: &dyn Transpor
         let incarnation = Incarnation { started: 3_000, nonce: 99 };
         let mut new = start(transport, Options { incarnation, ..of_old }).await;
         new.connect(&judge);
-        for node in [&mut new, &mut judge] {
-            let reason = node.refused().await;
-            assert!(reason.contains("another run"), "{reason}");
-        }
+        assert_eq!(new.twin().await, (old.address.clone(), Some(judge.id), true));
+        let reason = judge.refused().await;
+        assert!(reason.contains("another run"), "{reason}");
         assert_eq!(new.plane.log(), [""; 0]);
         old.stop().await;
         judge.unlinked().await;
@@ -808,6 +811,28 @@ async fn a_new_run_is_refused_while_the_old_one_answers(transport: &dyn Transpor
         assert_eq!(judge.linked().await, new.run());
         judge.stop().await;
         new.stop().await;
+    }
+}
+
+async fn the_first_run_is_refused_by_who_has_met_the_second_and_not_told_to_end(
+    transport: &dyn Transport,
+) {
+    for rank in [0, 1] {
+        let mut judge = start(transport, options(1 - rank)).await;
+        let mut first = start(transport, options(rank)).await;
+        let incarnation = Incarnation { started: 500, nonce: 99 };
+        let mut second = start(transport, Options { incarnation, ..options(rank) }).await;
+        second.connect(&judge);
+        second.linked().await;
+        judge.linked().await;
+        first.connect(&judge);
+        for node in [&mut first, &mut judge] {
+            let reason = node.refused().await;
+            assert!(reason.contains("another run"), "{reason}");
+        }
+        for node in [judge, first, second] {
+            node.stop().await;
+        }
     }
 }
 
@@ -1172,8 +1197,9 @@ async fn another_process_with_the_same_key_is_told_on_both_sides(transport: &dyn
     of_second.incarnation.nonce = 77;
     of_second.seeds = vec![first.address.clone()];
     let mut second = start(transport, of_second).await;
-    assert_eq!(second.twin().await, first.address);
-    first.twin().await;
+    assert_eq!(second.twin().await, (first.address.clone(), None, true));
+    let (_, by, is_second) = first.twin().await;
+    assert_eq!((by, is_second), (None, false));
     let SeedOutcome::Failed(reason) = second.outcome().await else { panic!("it is not itself") };
     assert!(reason.contains("another process with this node's own key"), "{reason}");
     first.stop().await;
@@ -1314,6 +1340,74 @@ async fn a_killed_node_is_seen_to_be_gone_and_its_next_run_links() {
     new.stop().await;
 }
 
+/// Stands between nodes, and can fall silent: nothing passes then, and nothing is closed.
+struct Middle {
+    address: String,
+    silent: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Middle {
+    async fn before(node: &Node) -> Self {
+        let port = |address: &str| address.rsplit('/').next().and_then(|port| port.parse().ok());
+        let to: u16 = port(&node.address).expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let own = listener.local_addr().expect("an address").port();
+        let silent = CancellationToken::new();
+        let watch = silent.clone();
+        let task = tokio::spawn(async move {
+            let mut all = tokio::task::JoinSet::new();
+            while let Ok((mut one, _)) = listener.accept().await {
+                let silent = watch.clone();
+                all.spawn(async move {
+                    let other = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                    let mut other = other.expect("the node listens");
+                    let is_silent = tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut one, &mut other) => false,
+                        () = silent.cancelled() => true,
+                    };
+                    if is_silent {
+                        // Both sockets stay open.
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self { address: format!("/ip4/127.0.0.1/tcp/{own}"), silent, task }
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_restarts_while_its_old_connection_is_half_open_is_no_second_process() {
+    let transport = OverLibp2p::new();
+    for rank in [0, 1] {
+        let mut judge = start(&transport, options(1 - rank)).await;
+        let mut old = start(&transport, options(rank)).await;
+        let middle = Middle::before(&judge).await;
+        old.network.connect(judge.id, vec![middle.address.clone()]);
+        old.linked().await;
+        judge.linked().await;
+        // Its process ends, and nobody hears of it.
+        middle.silent.cancel();
+        old.stop().await;
+        let incarnation = Incarnation { started: 2_000, nonce: 99 };
+        let mut new = start(&transport, Options { incarnation, ..options(rank) }).await;
+        new.connect(&judge);
+        let reason = judge.unlinked().await;
+        assert!(reason.contains("a newer connection replaces it"), "{reason}");
+        assert_eq!(judge.linked().await, new.run());
+        assert_eq!(new.linked().await, judge.run(), "it is told of no other process");
+        judge.stop().await;
+        new.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn garbage_on_the_port_is_harmless() {
     let mut low = start(&OverLibp2p::new(), options(0)).await;
@@ -1418,6 +1512,7 @@ async fn an_address_that_is_taken_is_named_in_the_error() {
         let node = start(transport, options(0)).await;
         let config = NetConfig {
             secret_key: [77; 32],
+            birth: Birth::now(77),
             hub: HubName::new("hub").expect("a name"),
             listen: vec![node.address.clone()],
             seeds: Vec::new(),
@@ -1439,6 +1534,7 @@ async fn an_address_that_is_taken_is_named_in_the_error() {
 fn config(listen: &[String]) -> NetConfig {
     NetConfig {
         secret_key: [78; 32],
+        birth: Birth::now(78),
         hub: HubName::new("hub").expect("a name"),
         listen: listen.to_vec(),
         seeds: Vec::new(),

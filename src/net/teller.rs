@@ -88,13 +88,15 @@ impl Teller {
         }
     }
 
-    /// Tells that another process runs with this node's key, once for each address.
-    pub(super) async fn twin(&self, address: &str) {
+    /// Tells that another process runs with this node's key, and whether this one is to end for it,
+    /// once for each address and who says so.
+    pub(super) async fn twin(&self, address: &str, by: Option<NodeId>, is_second: bool) {
         let address = address.to_owned();
-        let reason = "it has this node's own key".to_owned();
-        if self.is_news(Told { node: None, address: Some(address.clone()), reason }) {
-            tracing::error!(address, "another process runs with this node's key");
-            self.tell(NetEvent::Twin { address }).await;
+        let reason = format!("it has this node's own key, second: {is_second}");
+        if self.is_news(Told { node: by, address: Some(address.clone()), reason }) {
+            let peer = by.map(|node| node.short());
+            tracing::error!(address, peer, is_second, "another process runs with this node's key");
+            self.tell(NetEvent::Twin { address, by, is_second }).await;
         }
     }
 
@@ -119,6 +121,7 @@ impl Teller {
                 tracing::warn!(peer = %node.short(), address, "this node's incarnation is fenced");
                 self.tell(NetEvent::Fenced { incarnation: *incarnation }).await;
             }
+            GreetFailure::Twin(other) => self.twin(other, Some(node), true).await,
             GreetFailure::Duplicate => {
                 tracing::debug!(peer = %node.short(), address, "another connection is in use");
             }

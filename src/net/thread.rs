@@ -178,6 +178,7 @@ impl Shared {
             greeter: Arc::new(Greeter {
                 me,
                 version,
+                birth: config.birth,
                 hub: config.hub,
                 access: access.subscribe(),
                 announcement: announcement.subscribe(),
@@ -229,9 +230,9 @@ impl Shared {
                     let teller = Arc::clone(self.links.teller());
                     tasks.spawn(async move { teller.refused(node, Some(from), reason).await });
                 }
-                CarrierEvent::Twin(address) => {
+                CarrierEvent::Twin { from, is_second } => {
                     let teller = Arc::clone(self.links.teller());
-                    tasks.spawn(async move { teller.twin(&address).await });
+                    tasks.spawn(async move { teller.twin(&from, None, is_second).await });
                 }
                 CarrierEvent::Incoming(connection) => {
                     let node = connection.peer;

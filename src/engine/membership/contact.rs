@@ -157,6 +157,14 @@ impl Contact {
         matches!(self.link, Link::Up { .. })
     }
 
+    /// Whether a word of it came by way of others since its link was closed.
+    pub(super) fn is_heard_without_link(&self) -> bool {
+        match self.link {
+            Link::Down { since, .. } => self.heard.is_some_and(|heard| heard > since),
+            Link::Up { .. } => false,
+        }
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.link, Link::Down { refused: true, .. })
     }

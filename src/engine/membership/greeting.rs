@@ -20,8 +20,8 @@ pub(super) struct KnownRun {
     pub(super) nonce: u64,
     /// Something came of it within the window.
     pub(super) is_heard: bool,
-    /// Its link stands, working or not.
-    pub(super) is_linked: bool,
+    /// Its link stands, working or not; or it went on by way of others after that was closed.
+    pub(super) may_live: bool,
 }
 
 impl KnownRun {
@@ -29,7 +29,7 @@ impl KnownRun {
         Self {
             nonce: contact.incarnation().nonce,
             is_heard: contact.is_heard(now, timing),
-            is_linked: contact.is_linked(),
+            may_live: contact.is_linked() || contact.is_heard_without_link(),
         }
     }
 }
@@ -79,7 +79,7 @@ impl Greeting {
             Some(known) if known.nonce == told.incarnation.nonce => Self::Again,
             Some(KnownRun { is_heard: false, .. }) => Self::Successor,
             Some(_) if was_refused => Self::Twin,
-            Some(KnownRun { is_linked: false, .. }) => Self::Successor,
+            Some(KnownRun { may_live: false, .. }) => Self::Successor,
             Some(_) => Self::Rival,
         }
     }
@@ -106,7 +106,7 @@ mod tests {
             let nonce = if same { nonce } else { nonce + 1 };
             BOTH.into_iter().flat_map(move |is_heard| {
                 BOTH.into_iter()
-                    .map(move |is_linked| (same, Some(KnownRun { nonce, is_heard, is_linked })))
+                    .map(move |may_live| (same, Some(KnownRun { nonce, is_heard, may_live })))
             })
         };
         std::iter::once((false, None)).chain(BOTH.into_iter().flat_map(of))
@@ -141,7 +141,7 @@ mod tests {
                 _ if is_over => Greeting::Over,
                 (None, _) => Greeting::New,
                 _ if same => Greeting::Again,
-                (Some(known), false) if !known.is_heard || !known.is_linked => Greeting::Successor,
+                (Some(known), false) if !known.is_heard || !known.may_live => Greeting::Successor,
                 (Some(_), false) => Greeting::Rival,
                 (Some(known), true) if known.is_heard => Greeting::Twin,
                 (Some(_), true) => Greeting::Successor,
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_run_that_is_heard_over_its_link_is_never_given_up_for_a_hello() {
         for (_, same, known, _, greeting) in all(1, &member(2)) {
-            let lives = known.is_some_and(|known| known.is_heard && known.is_linked);
+            let lives = known.is_some_and(|known| known.is_heard && known.may_live);
             assert!(!(lives && !same && greeting == Greeting::Successor));
         }
     }

@@ -127,16 +127,7 @@ impl Membership {
     /// This node alone. The first output announces it.
     #[must_use]
     pub fn new(config: &EngineConfig, now: Instant) -> Self {
-        let me = Member {
-            id: config.node,
-            incarnation: config.incarnation,
-            name: config.name.clone(),
-            addresses: config.addresses.clone(),
-            weight: config.settings.weight,
-            state: MemberState::Alive,
-            revision: 0,
-        };
-        Self::alone(me, &config.settings, config.founding.clone(), now)
+        Self::alone(config.member(), &config.settings, config.founding.clone(), now)
     }
 
     fn alone(mut me: Member, settings: &Settings, founding: Founding, now: Instant) -> Self {

@@ -116,7 +116,8 @@ mod tests {
 
     fn hello(me: Member) -> Hello {
         let hub = HubName::new("test").expect("a plain word");
-        Hello { version: WIRE_VERSION, hub, me, fenced: None, known: Vec::new(), dialled: None }
+        let (fenced, known, dialled) = (None, Vec::new(), None);
+        Hello { version: WIRE_VERSION, hub, me, fenced, known, dialled, up: 0 }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::wire::Wire;
 use crate::{
     model::{access::AccessList, id::NodeId, secret::Secret},
     net::{
-        NetError,
+        Birth, NetError,
         carrier::{CarrierEvent, Connection, DialFailure, Ears},
     },
 };
@@ -41,6 +41,7 @@ struct BoardState {
 struct Listener {
     node: NodeId,
     life: u64,
+    birth: Birth,
     /// What who dials must hold.
     secret: Option<Secret>,
     access: watch::Receiver<AccessList>,
@@ -55,6 +56,7 @@ const DIFFERENT: &str = "no secure channel could be agreed: the secrets differ, 
 pub(super) struct Life {
     pub(super) node: NodeId,
     number: u64,
+    birth: Birth,
     /// What it dials with, in order.
     secrets: Vec<Secret>,
     access: watch::Receiver<AccessList>,
@@ -154,7 +156,7 @@ impl Board {
     /// they are. Ports that are taken are refused with the index of the first.
     pub(super) fn begin(
         &self,
-        node: NodeId,
+        (node, birth): (NodeId, Birth),
         secrets: Vec<Secret>,
         ports: &[u64],
         ears: &Ears,
@@ -174,7 +176,8 @@ impl Board {
                 }
                 let (secret, events) = (secrets.first().cloned(), Some(ears.events.clone()));
                 let access = ears.access.clone();
-                let listener = Listener { node, life: number, secret, access, events };
+                let life = number;
+                let listener = Listener { node, life, birth, secret, access, events };
                 state.listeners.insert(port, listener);
                 taken.push(port);
             }
@@ -182,7 +185,7 @@ impl Board {
                 ears.addresses.listens(format!("/memory/{port}"));
             }
             state.live.insert(number, node);
-            Ok(Life { node, number, secrets, access: ears.access.clone() })
+            Ok(Life { node, number, birth, secrets, access: ears.access.clone() })
         })
     }
 
@@ -218,11 +221,13 @@ impl Board {
             if listener.life == life.number {
                 return Attempt::Failed(DialFailure::Itself);
             }
+            let is_second = life.birth.age().is_second_to(&listener.birth.age());
             if let Some(events) = &listener.events {
                 // Without room it is told by this end alone.
-                let _ = events.try_send(CarrierEvent::Twin("/memory".to_owned()));
+                let from = "/memory".to_owned();
+                let _ = events.try_send(CarrierEvent::Twin { from, is_second: !is_second });
             }
-            return Attempt::Failed(DialFailure::Twin);
+            return Attempt::Failed(DialFailure::Twin { is_second });
         }
         if state.is_cut(life.node, peer) {
             return Attempt::Held;
@@ -279,7 +284,7 @@ pub(super) fn port(address: &str) -> Result<u64, String> {
 /// Begins a life that listens on these addresses, or on a free one if there are none.
 pub(super) fn listen(
     board: &Board,
-    node: NodeId,
+    node: (NodeId, Birth),
     secrets: Vec<Secret>,
     addresses: &[String],
     ears: &Ears,

@@ -138,6 +138,6 @@ fn listen(
             NetError::Address { address, reason }
         })?;
     }
-    let life = board::listen(&board, me, config.secrets(), &config.listen, ears)?;
+    let life = board::listen(&board, (me, config.birth), config.secrets(), &config.listen, ears)?;
     Ok(Arc::new(Dialler::new(board, life)))
 }

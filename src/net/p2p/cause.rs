@@ -30,7 +30,7 @@ pub(super) fn failure(error: DialError) -> DialFailure {
         }
     };
     let rank = |failure: &DialFailure| match failure {
-        DialFailure::Twin => 4,
+        DialFailure::Twin { .. } => 4,
         DialFailure::Insecure(_) => 3,
         DialFailure::Silent => 2,
         DialFailure::Unreachable(_) | DialFailure::Itself | DialFailure::NotAdmitted(_) => 1,
@@ -93,7 +93,9 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> DialFailure {
     while let Some(error) = next {
         match error.downcast_ref() {
             Some(SameKey::Itself) => return DialFailure::Itself,
-            Some(SameKey::Twin) => return DialFailure::Twin,
+            Some(SameKey::Twin { is_second }) => {
+                return DialFailure::Twin { is_second: *is_second };
+            }
             None => {}
         }
         if let Some(NotReached(error)) = error.downcast_ref() {

@@ -161,7 +161,8 @@ pub(super) async fn start(
     let meter = Meter::new();
     let reading = meter.reading();
     let inbound = Inbound::new();
-    let transport = transport(&meter, &keys, &config.secrets(), inbound.clone(), deadline)?;
+    let secrets = config.secrets();
+    let transport = transport(&meter, &keys, config.birth, &secrets, inbound.clone(), deadline)?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -462,7 +463,9 @@ impl Driver {
             return;
         }
         match rejection(error) {
-            Some(DialFailure::Twin) => self.tell(CarrierEvent::Twin(ip)),
+            Some(DialFailure::Twin { is_second }) => {
+                self.tell(CarrierEvent::Twin { from: ip, is_second });
+            }
             Some(DialFailure::Insecure(_)) => {
                 let reason = INSECURE.to_owned();
                 self.tell(CarrierEvent::Rejected { node: None, from: ip, reason });

@@ -2,7 +2,8 @@
 //!
 //! libp2p refuses every connection whose other end has this node's own key, and says no more. So
 //! before that, where others agree on a multiplexer, the two ends exchange a number that differs
-//! for each run: equal numbers mean that a node has dialled itself.
+//! for each run, and how long it has been up: equal numbers mean that a node has dialled itself, and
+//! of two runs both ends find the same one to be the second.
 
 use std::io;
 
@@ -12,13 +13,15 @@ use libp2p::{
     yamux,
 };
 
+use crate::net::birth::{Age, Birth};
+
 /// What follows once a connection is authenticated.
 #[derive(Clone)]
 pub(super) enum Multiplexing {
     /// The other end has a key of its own.
     Yamux(Box<yamux::Config>),
-    /// The other end has this node's key; this is the number of this run.
-    SameKey([u8; 16]),
+    /// The other end has this node's key.
+    SameKey(Birth),
 }
 
 /// The other end has this node's key: no connection is wanted.
@@ -27,14 +30,17 @@ pub(super) enum SameKey {
     /// It is this node itself.
     Itself,
     /// It is another process.
-    Twin,
+    Twin {
+        /// Whether that was there first.
+        is_second: bool,
+    },
 }
 
 impl std::fmt::Display for SameKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Itself => "it is this node itself",
-            Self::Twin => "it is another process with this node's own key",
+            Self::Twin { .. } => "it is another process with this node's own key",
         })
     }
 }
@@ -42,10 +48,9 @@ impl std::fmt::Display for SameKey {
 impl std::error::Error for SameKey {}
 
 impl Multiplexing {
-    /// With the other end, which has this node's key or not. `run` is random and the same for all
-    /// connections of one run.
-    pub(super) fn new(is_own_key: bool, run: [u8; 16]) -> Self {
-        if is_own_key { Self::SameKey(run) } else { Self::Yamux(Box::default()) }
+    /// With the other end, which has this node's key or not.
+    pub(super) fn new(is_own_key: bool, birth: Birth) -> Self {
+        if is_own_key { Self::SameKey(birth) } else { Self::Yamux(Box::default()) }
     }
 }
 
@@ -72,7 +77,7 @@ where
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
         match self {
             Self::Yamux(config) => Box::pin(config.upgrade_inbound(socket, info)),
-            Self::SameKey(run) => Box::pin(async move { Err(compare(socket, run).await) }),
+            Self::SameKey(birth) => Box::pin(async move { Err(compare(socket, birth).await) }),
         }
     }
 }
@@ -88,19 +93,25 @@ where
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
         match self {
             Self::Yamux(config) => Box::pin(config.upgrade_outbound(socket, info)),
-            Self::SameKey(run) => Box::pin(async move { Err(compare(socket, run).await) }),
+            Self::SameKey(birth) => Box::pin(async move { Err(compare(socket, birth).await) }),
         }
     }
 }
 
 /// Which of the two it is. Bounded by the deadline of the whole upgrade.
-async fn compare<C: AsyncRead + AsyncWrite + Unpin>(mut socket: C, run: [u8; 16]) -> io::Error {
+async fn compare<C: AsyncRead + AsyncWrite + Unpin>(mut socket: C, birth: Birth) -> io::Error {
     let exchange = async {
-        socket.write_all(&run).await?;
+        let mine = birth.age();
+        socket.write_all(&mine.to_bytes()).await?;
         socket.flush().await?;
         let mut theirs = [0; 16];
         socket.read_exact(&mut theirs).await?;
-        io::Result::Ok(if theirs == run { SameKey::Itself } else { SameKey::Twin })
+        let theirs = Age::from_bytes(theirs);
+        io::Result::Ok(if theirs.is_of_same_run(&mine) {
+            SameKey::Itself
+        } else {
+            SameKey::Twin { is_second: mine.is_second_to(&theirs) }
+        })
     };
     match exchange.await {
         Ok(which) => io::Error::other(which),

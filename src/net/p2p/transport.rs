@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     model::secret::Secret,
-    net::{NetError, carrier::DialFailure},
+    net::{Birth, NetError, carrier::DialFailure},
 };
 
 /// TCP, the pre-shared key if there is one, Noise and Yamux. Whoever connects must hold the first of
@@ -37,14 +37,13 @@ use crate::{
 pub(super) fn transport(
     meter: &Meter,
     keys: &Keypair,
+    birth: Birth,
     secrets: &[Secret],
     inbound: Inbound,
     deadline: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
     let me = keys.public().to_peer_id();
-    let mut run = [0; 16];
-    getrandom::fill(&mut run).map_err(|error| failed(&error))?;
     let secured = |secret: Option<&Secret>| {
         let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
         let tcp = TransportTimeout::new(tcp, deadline / 2);
@@ -65,7 +64,7 @@ pub(super) fn transport(
         let secured = shielded
             .upgrade(upgrade::Version::V1Lazy)
             .authenticate(noise)
-            .multiplex_ext(move |peer, _| Multiplexing::new(*peer == me, run))
+            .multiplex_ext(move |peer, _| Multiplexing::new(*peer == me, birth))
             .timeout(deadline * 4 / 5);
         // TCP has given up well before that: what is out of time was accepted and not agreed on.
         Ok::<_, NetError>(Transport::map_err(secured, |error| match &error {

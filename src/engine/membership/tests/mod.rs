@@ -79,7 +79,8 @@ fn view(nodes: &[u8]) -> View {
 
 fn hello(me: Member, known: Vec<Member>) -> Hello {
     let hub = HubName::new("test").expect("a plain word");
-    Hello { version: WIRE_VERSION, hub, me, fenced: None, known, dialled: None }
+    let (version, fenced, dialled) = (WIRE_VERSION, None, None);
+    Hello { version, hub, me, fenced, known, dialled, up: 0 }
 }
 
 fn status(me: Member) -> Status {

@@ -57,3 +57,28 @@ fn words_of_another_run_are_nothing_to_the_one_that_is_known() {
     assert_eq!(bench.word(2, MemberWord::Bye { incarnation: me.incarnation }), []);
     assert!(bench.membership.is_live(run(2)));
 }
+
+#[test]
+fn a_run_that_is_heard_by_way_of_others_is_not_replaced_before_it_was_silent() {
+    for lives in [true, false] {
+        let mut bench = Bench::with(&[2, 3]);
+        bench.unlink(2);
+        let relayed = |bench: &mut Bench| {
+            bench.now += QUARTER;
+            let word = bench.beat(2);
+            bench.membership.handle(bench.now, run(2), false, word);
+            bench.outputs();
+        };
+        relayed(&mut bench);
+        assert_eq!(bench.link(hello(second_run(2), vec![])), []);
+        for _ in 0..6 {
+            if lives {
+                relayed(&mut bench);
+            }
+            bench.pass(if lives { Duration::ZERO } else { QUARTER }, &[3]);
+        }
+        assert_eq!(bench.membership.is_live(run(2)), lives);
+        let expected = if lives { run(2) } else { second_run(2).run() };
+        assert_eq!(bench.membership.run_of(id(2)), Some(expected));
+    }
+}

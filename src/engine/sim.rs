@@ -391,6 +391,7 @@ impl World {
             known: node.known.clone(),
             dialled: None,
             up: 0,
+            linked: false,
         }
     }
 

@@ -140,6 +140,8 @@ pub struct Hello {
     /// How long the sender's run has been up, in milliseconds: of two runs with one key the one that
     /// has been up for less long is the second.
     pub up: u64,
+    /// Whether the sender has a link to the receiver, besides this connection.
+    pub linked: bool,
 }
 
 /// Names a view: equal views have equal ids on every node.

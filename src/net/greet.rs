@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use super::{
     birth::{Age, Birth},
     carrier::{Connection, Stream},
     control::{CONTROL_STREAM, CloseWord, ControlReader, Frame, put_frame, put_preface},
+    peers::Peers,
 };
 use crate::{
     model::{
@@ -49,6 +51,11 @@ impl Greeted {
     pub(super) fn age(&self) -> Age {
         let nonce = self.hello.me.incarnation.nonce;
         Age::new(self.hello.up, nonce).after(self.since.elapsed())
+    }
+
+    /// How long ago the Hello came.
+    pub(super) fn since(&self) -> Duration {
+        self.since.elapsed()
     }
 }
 
@@ -105,6 +112,7 @@ pub(super) struct Greeter {
     pub(super) me: NodeId,
     pub(super) version: u16,
     pub(super) birth: Birth,
+    pub(super) peers: Arc<Peers>,
     pub(super) hub: HubName,
     pub(super) access: watch::Receiver<AccessList>,
     pub(super) announcement: watch::Receiver<Option<Announcement>>,
@@ -212,6 +220,7 @@ impl Greeter {
             known: mine.known.iter().take(1_024).cloned().collect(),
             dialled: connection.dialled.then(|| connection.address.clone()),
             up: self.birth.age().up(),
+            linked: self.peers.is_linked(connection.peer),
         };
         if !connection.is_local() {
             // There it would lead to whoever listens on that machine.
@@ -321,8 +330,6 @@ pub(super) async fn say_and_close(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use async_trait::async_trait;
     use tokio::sync::mpsc;
 
@@ -361,6 +368,7 @@ mod tests {
             me: member(1).id,
             version: 1,
             birth: Birth::now(1),
+            peers: Arc::new(Peers::new()),
             hub: HubName::new("hub").expect("a name"),
             access: watch::channel(AccessList::open()).1,
             announcement,

@@ -1,6 +1,6 @@
 //! Keeps at most one link to a peer, and at least one if it is wanted.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NetEvent,
-    birth::Age,
     backoff::{Backoff, HIGHER_WAITS},
+    birth::Age,
     carrier::DialFailure,
     control::{CloseWord, Frame, put_frame},
     dialler::Dialler,
@@ -24,7 +24,7 @@ use super::{
     peers::Peers,
     teller::Teller,
 };
-use crate::model::id::NodeId;
+use crate::model::{address::ip_of, id::NodeId};
 
 /// What a keeper needs of its node.
 #[derive(Clone)]
@@ -45,18 +45,54 @@ pub(super) struct Means {
 struct Standing {
     outbox: Arc<Outbox>,
     task: JoinHandle<()>,
-    /// How old the peer's run was, and when.
-    age: (Age, Instant),
-    /// Where the peer is.
+    since: Instant,
+    /// How old the peer's run was then.
+    age: Age,
+    /// Where the peer is, as it says.
     address: String,
+    /// The other end's address, while the peer says that it has it.
+    remote: Option<IpAddr>,
 }
 
 impl Standing {
+    /// To a peer that says it has these addresses, over a connection to that one.
+    fn new(
+        outbox: Arc<Outbox>,
+        task: JoinHandle<()>,
+        age: Age,
+        addresses: &[String],
+        connected: &str,
+    ) -> Self {
+        let remote = ip_of(connected).filter(|ip| is_among(*ip, addresses));
+        let address = addresses.first().map_or(connected, String::as_str).to_owned();
+        Self { outbox, task, since: Instant::now(), age, address, remote }
+    }
+
     /// How old the peer's run is by now.
     fn age(&self) -> Age {
-        let (age, at) = self.age;
-        age.after(at.elapsed())
+        self.age.after(self.since.elapsed())
     }
+
+    /// Whether the peer itself has no such link any more, as it says in a Hello of `greeted`. What it
+    /// said before the link stood on both ends says nothing of it.
+    fn is_lost(&self, greeted: &Greeted, patience: Duration) -> bool {
+        let hello = &greeted.hello;
+        let stood = self.since.elapsed().saturating_sub(greeted.since());
+        hello.me.run() == self.outbox.run && !hello.linked && stood > patience
+    }
+
+    /// Whether the peer had the address at which the link ends, and has it no more. Once.
+    fn has_moved(&mut self, addresses: &[String]) -> bool {
+        let moved = self.remote.is_some_and(|ip| !is_among(ip, addresses));
+        if moved {
+            self.remote = None;
+        }
+        moved
+    }
+}
+
+fn is_among(ip: IpAddr, addresses: &[String]) -> bool {
+    addresses.iter().any(|address| ip_of(address) == Some(ip))
 }
 
 /// What the keeper waits for.
@@ -210,14 +246,20 @@ impl Keeper {
         if hurry {
             self.dial_soon();
         }
-        // Well within the time after which others take this node for dead.
-        if doubt
-            && let Some(link) = &self.link
-            && !link.outbox.probe(self.means.patience / 2).await
-        {
-            let reason = "an address of this node is gone, and the peer does not answer";
-            self.close_link(CloseWord::Closed(reason.to_owned()), false).await;
-            // The other end does not know, and will not dial.
+        let addresses = self.peer.wanted().filter(|addresses| !addresses.is_empty());
+        let has_moved = match (&mut self.link, addresses) {
+            (Some(link), Some(addresses)) => link.has_moved(&addresses),
+            _ => false,
+        };
+        if doubt || has_moved {
+            // Well within the time after which others take this node, or the other one, for dead.
+            if let Some(link) = &self.link
+                && !link.outbox.probe(self.means.patience / 2).await
+            {
+                let reason = "an address of one end is gone, and the peer does not answer";
+                self.close_link(CloseWord::Closed(reason.to_owned()), false).await;
+            }
+            // The other end may not know, and will not dial.
             self.next_dial = Instant::now();
         }
     }
@@ -255,9 +297,10 @@ impl Keeper {
             return;
         }
         if let Some(link) = &self.link {
-            if link.outbox.probe(self.means.patience).await {
-                let another =
-                    || format!("another run of {} is linked and answers", self.peer.node);
+            let patience = self.means.patience;
+            let is_lost = link.is_lost(&greeted, patience);
+            if !is_lost && link.outbox.probe(patience).await {
+                let another = || format!("another run of {} is linked and answers", self.peer.node);
                 // Who is told that it is the second of two processes ends. So only who certainly is,
                 // by the same measure on every node: two members may have met the two runs in
                 // different order.
@@ -272,8 +315,11 @@ impl Keeper {
                 self.decline(greeted, word, &failure).await;
                 return;
             }
-            let word = CloseWord::Closed("a newer connection replaces it".to_owned());
-            self.close_link(word, false).await;
+            let reason = match is_lost {
+                true => "the peer has lost it and comes by a newer connection",
+                false => "a newer connection replaces it",
+            };
+            self.close_link(CloseWord::Closed(reason.to_owned()), false).await;
         }
         if let Err(failure) = self.agree(&mut greeted).await {
             let word = CloseWord::Closed("not agreed on in time".to_owned());
@@ -281,13 +327,13 @@ impl Keeper {
             return;
         }
         let outbox = Arc::new(Outbox::new(run));
-        let age = (greeted.age(), Instant::now());
-        let told = greeted.hello.me.addresses.first();
-        let address = told.unwrap_or(&greeted.connection.address).clone();
+        let age = greeted.age();
+        let addresses = greeted.hello.me.addresses.clone();
+        let connected = greeted.connection.address.clone();
         self.peer.set_outbox(Some(Arc::clone(&outbox)));
         let context = self.means.context.clone();
         let task = tokio::spawn(link::run(context, greeted, Arc::clone(&outbox)));
-        self.link = Some(Standing { outbox, task, age, address });
+        self.link = Some(Standing::new(outbox, task, age, &addresses, &connected));
         self.means.peers.changed();
     }
 

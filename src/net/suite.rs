@@ -1349,6 +1349,10 @@ struct Middle {
 
 impl Middle {
     async fn before(node: &Node) -> Self {
+        Self::before_ip(node, "127.0.0.1").await
+    }
+
+    async fn before_ip(node: &Node, ip: &'static str) -> Self {
         let port = |address: &str| address.rsplit('/').next().and_then(|port| port.parse().ok());
         let to: u16 = port(&node.address).expect("a port");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -1360,7 +1364,7 @@ impl Middle {
             while let Ok((mut one, _)) = listener.accept().await {
                 let silent = watch.clone();
                 all.spawn(async move {
-                    let other = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                    let other = tokio::net::TcpStream::connect((ip, to)).await;
                     let mut other = other.expect("the node listens");
                     let is_silent = tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut one, &mut other) => false,
@@ -1405,6 +1409,62 @@ async fn a_node_that_restarts_while_its_old_connection_is_half_open_is_no_second
         assert_eq!(new.linked().await, judge.run(), "it is told of no other process");
         judge.stop().await;
         new.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn who_has_lost_its_link_and_says_so_is_not_kept_waiting_by_the_old_one() {
+    let transport = OverLibp2p::new();
+    for rank in [0, 1] {
+        let mut peer = start(&transport, options(1 - rank)).await;
+        let mut node = start(&transport, options(rank)).await;
+        let middle = Middle::before(&peer).await;
+        node.network.connect(peer.id, vec![middle.address.clone()]);
+        node.linked().await;
+        peer.linked().await;
+        // What was said before the link stood on both ends would not count.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        middle.silent.cancel();
+        node.network.disconnect(peer.id, "its address is gone");
+        node.unlinked().await;
+        node.connect(&peer);
+        let reason = peer.unlinked().await;
+        assert!(reason.contains("the peer has lost it"), "{reason}");
+        assert_eq!((peer.linked().await, node.linked().await), (node.run(), peer.run()));
+        peer.stop().await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_to_an_address_that_the_peer_has_no_more_is_asked_and_dialled_anew() {
+    let transport = OverLibp2p::new();
+    for rank in [0, 1] {
+        let listen = Some("/ip4/127.0.0.2/tcp/0".to_owned());
+        let of_peer = Options { listen, ..options(1 - rank) };
+        let mut peer = start(&transport, of_peer.clone()).await;
+        let mut node = start(&transport, options(rank)).await;
+        let middle = Middle::before_ip(&peer, "127.0.0.2").await;
+        let mut both = announcement(&of_peer, &peer.address);
+        both.me.addresses.push(middle.address.clone());
+        let addresses = both.me.addresses.clone();
+        peer.network.announce(both);
+        node.network.connect(peer.id, vec![middle.address.clone()]);
+        node.linked().await;
+        peer.linked().await;
+        // It has more addresses than one; the link goes on.
+        node.network.connect(peer.id, addresses);
+        peer.network.send(node.id, &word(1)).expect("a link");
+        assert_eq!(node.word().await, 1);
+        middle.silent.cancel();
+        node.connect(&peer);
+        let reason = node.unlinked().await;
+        assert!(reason.contains("an address of one end is gone"), "{reason}");
+        assert_eq!(node.linked().await, peer.run());
+        peer.unlinked().await;
+        peer.linked().await;
+        peer.stop().await;
+        node.stop().await;
     }
 }
 

@@ -167,9 +167,10 @@ impl Shared {
         let announcement = watch::Sender::new(None);
         let stop = CancellationToken::new();
         let teller = Arc::new(Teller::new(events.clone(), stop.clone()));
+        let peers = Arc::new(Peers::new());
         let means = Means {
             me,
-            peers: Arc::new(Peers::new()),
+            peers: Arc::clone(&peers),
             dialler: Arc::new(Dialler::new(
                 Arc::clone(&carrier),
                 Arc::clone(&teller),
@@ -179,6 +180,7 @@ impl Shared {
                 me,
                 version,
                 birth: config.birth,
+                peers,
                 hub: config.hub,
                 access: access.subscribe(),
                 announcement: announcement.subscribe(),
@@ -282,7 +284,8 @@ impl Shared {
 }
 
 /// Tells where this node can be reached, at once and whenever it changes. When an address is gone,
-/// so are the connections that came by it, and nobody says so: all links are asked then. When there
+/// so are the connections that came by it. The carrier ends those that it knows; all links are asked, as
+/// a translator may stand between. When there
 /// is a new one, whoever could not be reached before is dialled at once.
 async fn tell_addresses(links: Links) {
     let mut changes = links.addresses().watch();

@@ -116,8 +116,8 @@ mod tests {
 
     fn hello(me: Member) -> Hello {
         let hub = HubName::new("test").expect("a plain word");
-        let (fenced, known, dialled) = (None, Vec::new(), None);
-        Hello { version: WIRE_VERSION, hub, me, fenced, known, dialled, up: 0 }
+        let (version, fenced, known, dialled) = (WIRE_VERSION, None, Vec::new(), None);
+        Hello { version, hub, me, fenced, known, dialled, up: 0, linked: false }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use tokio::{
 use super::{
     behaviour::RawStreams,
     cause::{failure, rejection},
+    homes::Homes,
     inbound::Inbound,
     key::{from_peer_id, to_peer_id},
     key_pair,
@@ -162,7 +163,9 @@ pub(super) async fn start(
     let reading = meter.reading();
     let inbound = Inbound::new();
     let secrets = config.secrets();
-    let transport = transport(&meter, &keys, config.birth, &secrets, inbound.clone(), deadline)?;
+    let homes = Homes::default();
+    let waiting = inbound.clone();
+    let transport = transport(&meter, &keys, config.birth, &secrets, waiting, &homes, deadline)?;
     let me = keys.public().to_peer_id();
     let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
@@ -198,7 +201,8 @@ pub(super) async fn start(
     let (orders, taken) = mpsc::channel(ORDERS);
     let dials = HashMap::new();
     let applied = AccessList::open();
-    let mut driver = Driver { swarm, events, addresses, access, applied, dials, inbound, meter };
+    let mut driver =
+        Driver { swarm, events, addresses, access, applied, dials, inbound, homes, meter };
     driver.apply_access();
     driver.find_interfaces(listeners).await;
     tokio::spawn(driver.run(taken, closed));
@@ -256,6 +260,7 @@ struct Driver {
     applied: AccessList,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
     inbound: Inbound,
+    homes: Homes,
     meter: Meter,
 }
 
@@ -409,7 +414,11 @@ impl Driver {
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 tracing::info!(%address, "no longer listening");
-                self.addresses.expired(&address.to_string());
+                let address = address.to_string();
+                if let Some(own) = ip_of(&address) {
+                    self.homes.expired(own);
+                }
+                self.addresses.expired(&address);
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.established(peer_id, connection_id, &endpoint);

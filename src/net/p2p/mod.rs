@@ -14,6 +14,7 @@ use crate::model::{address::is_service, id::NodeId, member::WIRE_VERSION};
 mod behaviour;
 mod cause;
 mod driver;
+mod homes;
 mod inbound;
 mod key;
 mod meter;

@@ -173,6 +173,7 @@ impl World {
             known: known.clone(),
             dialled: None,
             up: 0,
+            linked: false,
         }
     }
 }

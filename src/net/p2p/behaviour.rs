@@ -1,9 +1,10 @@
 //! Hands out the raw streams of each connection, and bounds how many a peer has.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     io,
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -21,7 +22,10 @@ use libp2p::{
     },
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::compat::FuturesAsyncReadCompatExt;
+use tokio_util::{
+    compat::FuturesAsyncReadCompatExt,
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+};
 
 use crate::net::carrier::{INCOMING_STREAMS, Stream, Streams};
 
@@ -36,9 +40,8 @@ const OPENING: usize = 16;
 /// Opens streams of one connection.
 struct Opener {
     requests: mpsc::Sender<Request>,
-    /// Told when the connection is to be closed.
-    close: mpsc::UnboundedSender<ConnectionId>,
-    connection: ConnectionId,
+    /// Cancelled when the connection is to be closed.
+    let_go: CancellationToken,
 }
 
 type Request = oneshot::Sender<io::Result<Stream>>;
@@ -56,8 +59,7 @@ impl Streams for Opener {
     }
 
     fn close(&self) {
-        // One word for each connection, when it is dropped.
-        let _ = self.close.send(self.connection);
+        self.let_go.cancel();
     }
 }
 
@@ -71,15 +73,13 @@ pub(super) struct Ends {
 pub(super) struct RawStreams {
     /// Of connections that were made and not taken.
     ends: HashMap<ConnectionId, Ends>,
-    standing: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
-    close: mpsc::UnboundedSender<ConnectionId>,
-    orders: VecDeque<(PeerId, ConnectionId)>,
+    /// Until they are closed; those that were let go count no more.
+    standing: BTreeMap<PeerId, BTreeMap<ConnectionId, CancellationToken>>,
 }
 
 impl RawStreams {
-    /// `close` is told each connection that is dropped.
-    pub(super) fn new(close: mpsc::UnboundedSender<ConnectionId>) -> Self {
-        Self { ends: HashMap::new(), standing: BTreeMap::new(), close, orders: VecDeque::new() }
+    pub(super) fn new() -> Self {
+        Self { ends: HashMap::new(), standing: BTreeMap::new() }
     }
 
     /// What a connection that was established gives.
@@ -87,16 +87,12 @@ impl RawStreams {
         self.ends.remove(&connection)
     }
 
-    /// Lets a connection end at once, whatever is on its way. False: there is none.
-    pub(super) fn drop_connection(&mut self, connection: ConnectionId) -> bool {
-        let peer = self.standing.iter().find(|(_, all)| all.contains(&connection));
-        let Some(peer) = peer.map(|(peer, _)| *peer) else {
-            return false;
-        };
-        self.orders.push_back((peer, connection));
-        // It counts no more: closing a connection that is cut off can take its time.
-        self.forget(connection, Some(peer));
-        true
+    /// Lets a connection end at once, whatever is on its way.
+    pub(super) fn let_go(&self, peer: PeerId, connection: ConnectionId) {
+        let standing = self.standing.get(&peer).and_then(|all| all.get(&connection));
+        if let Some(let_go) = standing {
+            let_go.cancel();
+        }
     }
 
     fn forget(&mut self, connection: ConnectionId, peer: Option<PeerId>) {
@@ -117,15 +113,17 @@ impl RawStreams {
         peer: PeerId,
     ) -> Result<RawHandler, ConnectionDenied> {
         let all = self.standing.entry(peer).or_default();
-        if all.len() >= PER_PEER {
+        if all.values().filter(|let_go| !let_go.is_cancelled()).count() >= PER_PEER {
             return Err(ConnectionDenied::new(io::Error::other("too many connections of a peer")));
         }
-        all.insert(connection);
+        let let_go = CancellationToken::new();
+        all.insert(connection, let_go.clone());
         let (requests, to_open) = mpsc::channel(OPENING);
         let (incoming, opened) = mpsc::channel(INCOMING_STREAMS);
-        let opener = Opener { requests, close: self.close.clone(), connection };
+        let opener = Opener { requests, let_go: let_go.clone() };
         self.ends.insert(connection, Ends { streams: Box::new(opener), incoming: opened });
-        Ok(RawHandler { to_open, incoming, is_kept: true, waker: None })
+        let let_go = Box::pin(let_go.cancelled_owned());
+        Ok(RawHandler { to_open, incoming, is_kept: true, let_go })
     }
 }
 
@@ -175,32 +173,20 @@ impl NetworkBehaviour for RawStreams {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // The driver polls the swarm again after each order that it gives.
-        match self.orders.pop_front() {
-            Some((peer_id, connection)) => Poll::Ready(ToSwarm::NotifyHandler {
-                peer_id,
-                handler: libp2p::swarm::NotifyHandler::One(connection),
-                event: LetGo,
-            }),
-            None => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
-
-/// Tells a handler to keep its connection no more.
-#[derive(Debug)]
-pub(super) struct LetGo;
 
 /// The streams of one connection.
 pub(super) struct RawHandler {
     to_open: mpsc::Receiver<Request>,
     incoming: mpsc::Sender<Stream>,
     is_kept: bool,
-    waker: Option<std::task::Waker>,
+    let_go: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl ConnectionHandler for RawHandler {
-    type FromBehaviour = LetGo;
+    type FromBehaviour = Infallible;
     type ToBehaviour = Infallible;
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
@@ -223,22 +209,22 @@ impl ConnectionHandler for RawHandler {
     ) -> Poll<
         ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>,
     > {
+        if self.is_kept && self.let_go.as_mut().poll(cx).is_ready() {
+            // The connection asks next whether it is to be kept.
+            self.is_kept = false;
+            self.to_open.close();
+        }
         if self.is_kept
             && let Poll::Ready(Some(request)) = self.to_open.poll_recv(cx)
         {
             let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), request);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
-        self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    fn on_behaviour_event(&mut self, LetGo: LetGo) {
-        self.is_kept = false;
-        self.to_open.close();
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
     }
 
     fn on_connection_event(

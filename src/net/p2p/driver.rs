@@ -167,7 +167,6 @@ pub(super) async fn start(
     let waiting = inbound.clone();
     let transport = transport(&meter, &keys, config.birth, &secrets, waiting, &homes, deadline)?;
     let me = keys.public().to_peer_id();
-    let (close, closed) = mpsc::unbounded_channel();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
     let mdns = mdns.and_then(|made| {
         made.inspect_err(|error| tracing::warn!(%error, "no discovery on the LAN")).ok()
@@ -179,7 +178,7 @@ pub(super) async fn start(
         limits: connection_limits::Behaviour::new(limits),
         allowed: access.borrow().listed().map(|_| Default::default()).into(),
         blocked: Default::default(),
-        streams: RawStreams::new(close),
+        streams: RawStreams::new(),
         mdns: mdns.into(),
     };
     let swarm_config = swarm::Config::with_tokio_executor()
@@ -205,7 +204,7 @@ pub(super) async fn start(
         Driver { swarm, events, addresses, access, applied, dials, inbound, homes, meter };
     driver.apply_access();
     driver.find_interfaces(listeners).await;
-    tokio::spawn(driver.run(taken, closed));
+    tokio::spawn(driver.run(taken));
     Ok(Arc::new(Handle { orders, resolver, reading }))
 }
 
@@ -296,11 +295,7 @@ impl Driver {
         }
     }
 
-    async fn run(
-        mut self,
-        mut orders: mpsc::Receiver<Order>,
-        mut closed: mpsc::UnboundedReceiver<ConnectionId>,
-    ) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -315,9 +310,6 @@ impl Driver {
                     }
                     None => return,
                 },
-                Some(connection) = closed.recv() => {
-                    self.swarm.behaviour_mut().streams.drop_connection(connection);
-                }
                 Ok(()) = self.access.changed() => self.apply_access(),
                 event = self.swarm.select_next_some() => {
                     self.meter.record(&event);
@@ -487,7 +479,7 @@ impl Driver {
         let ends = self.swarm.behaviour_mut().streams.take(connection);
         let (Some(ends), Some(node)) = (ends, from_peer_id(&peer)) else {
             // Its key is of another kind than ours.
-            self.swarm.behaviour_mut().streams.drop_connection(connection);
+            self.swarm.behaviour_mut().streams.let_go(peer, connection);
             return;
         };
         let mut address = endpoint.get_remote_address().clone();

@@ -30,6 +30,7 @@ mod probation;
 pub mod redundancy;
 pub(crate) mod registry;
 pub(crate) mod relay;
+mod repeats;
 pub(crate) mod restart;
 mod settle;
 #[cfg(test)]
@@ -408,7 +409,7 @@ impl Engine {
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
             }
             PeerMessage::Sync(word) => {
-                let changed = self.sync.handle(now, from.node, word, &mut core.registry);
+                let changed = self.sync.handle(now, from, word, &mut core.registry);
                 core.touched.extend(changed);
                 for (log, entries) in core.registry.take_refused() {
                     core.fault(log.node, Fault::Epoch, || {

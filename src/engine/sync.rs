@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::registry::{Applied, Part, Registry};
+use super::{
+    registry::{Applied, Part, Registry},
+    repeats::Repeats,
+};
 use crate::model::{
     id::{ChildId, NodeId, NodeRun},
     message::{SyncWord, Watermark},
@@ -21,6 +24,10 @@ use crate::model::{
 const WINDOW: usize = 1 << 20;
 /// What a member has said it will send, and what may be on its way, is not asked for before that.
 const ON_ITS_WAY: Duration = Duration::from_millis(50);
+/// A log is sent anew to one peer once in this time, however often it asks: a window of it each time,
+/// so 5 MiB a second of each log for who does not say that it has them. Who asks again after a loss
+/// does so after [`Settings::digest`](crate::Settings::digest), and is answered.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Logs that are asked for at the same time.
 const MOST_WANTS: usize = 4_096;
 /// How often one peer is asked for a log before the next digest has to name it again.
@@ -77,6 +84,7 @@ pub(crate) struct Sync {
     /// Up to where this node's own log was given to all peers.
     published: u64,
     wants: BTreeMap<NodeRun, Want>,
+    repeats: Repeats,
     /// What is to be told to whom about what this node has, when the batch is through.
     have: BTreeSet<(NodeId, NodeRun)>,
     out: VecDeque<(NodeId, SyncWord)>,
@@ -93,6 +101,7 @@ impl Sync {
             members: Vec::new(),
             published: 0,
             wants: BTreeMap::new(),
+            repeats: Repeats::new(AGAIN),
             have: BTreeSet::new(),
             out: VecDeque::new(),
         }
@@ -130,10 +139,11 @@ impl Sync {
     pub(crate) fn handle(
         &mut self,
         now: Instant,
-        from: NodeId,
+        run: NodeRun,
         word: SyncWord,
         registry: &mut Registry,
     ) -> BTreeSet<ChildId> {
+        let from = run.node;
         let mut changed = BTreeSet::new();
         match word {
             SyncWord::Changes { log, from: after, upto, entries } => {
@@ -148,12 +158,8 @@ impl Sync {
                 registry.acknowledged(log, from, version);
                 self.arrived(now, from, log, version, registry);
             }
-            SyncWord::Ask { log, from: after } => {
-                if after <= registry.watermark(log) {
-                    self.begin(now, from, log, after, registry);
-                }
-            }
-            SyncWord::Digest { watermarks } => self.compare(now, from, &watermarks, registry),
+            SyncWord::Ask { log, from: after } => self.begin_again(now, from, log, after, registry),
+            SyncWord::Digest { watermarks } => self.compare(now, run, &watermarks, registry),
             SyncWord::In { .. } => {}
         }
         self.pursue(now, registry);
@@ -193,13 +199,11 @@ impl Sync {
     fn compare(
         &mut self,
         now: Instant,
-        from: NodeId,
+        run: NodeRun,
         theirs: &[Watermark],
         registry: &mut Registry,
     ) {
-        let me = registry.me();
-        // A node names its own log first.
-        let run = theirs.first().map(|first| first.log).filter(|log| log.node == from);
+        let (me, from, run) = (registry.me(), run.node, Some(run));
         let theirs: BTreeMap<NodeRun, u64> = theirs
             .iter()
             .take(MOST_WANTS)
@@ -237,7 +241,7 @@ impl Sync {
                 flow.sent > known && now.saturating_duration_since(flow.at) < self.every
             });
         if !on_its_way {
-            self.begin(now, from, me, known.min(registry.version()), registry);
+            self.begin_again(now, from, me, known.min(registry.version()), registry);
         }
         let lacks = |watermark: &Watermark| {
             let Watermark { log, version } = *watermark;
@@ -280,6 +284,27 @@ impl Sync {
             }
             true
         });
+    }
+
+    /// Sends a log to a peer that says that it has it up to `after`: now, or when it was not sent
+    /// to it for a while.
+    fn begin_again(
+        &mut self,
+        now: Instant,
+        to: NodeId,
+        log: NodeRun,
+        after: u64,
+        registry: &Registry,
+    ) {
+        let here = registry.watermark(log);
+        let is_behind = after < here;
+        // Of the own log something may follow; of another's there is nothing to be kept.
+        let is_with_it = after == here && log == registry.me();
+        if self.peers.contains_key(&to)
+            && (is_with_it || is_behind && self.repeats.may(now, to, log, after))
+        {
+            self.begin(now, to, log, after, registry);
+        }
     }
 
     /// Sends a log to a peer that has it up to `after`.
@@ -336,12 +361,16 @@ impl Sync {
             self.members = peers.to_vec();
             self.peers.retain(|node, _| peers.binary_search(node).is_ok());
             self.wants.retain(|_, want| peers.binary_search(&want.holder).is_ok());
+            self.repeats.retain(|node| peers.binary_search(&node).is_ok());
             for peer in peers {
                 if !self.peers.contains_key(peer) {
                     self.peers.insert(*peer, Peer::new(now, false));
                     self.tell(now, *peer, registry);
                 }
             }
+        }
+        while let Some((to, log, after)) = self.repeats.next_due(now) {
+            self.begin_again(now, to, log, after, registry);
         }
         self.pursue(now, registry);
         if peers.is_empty() {
@@ -383,7 +412,8 @@ impl Sync {
 
     /// When [`tick`](Self::tick) is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.wants.values().map(|want| want.due).chain(self.due).min()
+        let wants = self.wants.values().map(|want| want.due);
+        wants.chain(self.due).chain(self.repeats.deadline()).min()
     }
 }
 
@@ -422,7 +452,22 @@ mod tests {
         }
 
         fn hear(&mut self, from: u8, word: SyncWord) -> BTreeSet<ChildId> {
-            self.sync.handle(Instant::now(), run(from).node, word, &mut self.registry)
+            self.sync.handle(Instant::now(), run(from), word, &mut self.registry)
+        }
+
+        /// How many entries it gives away now.
+        fn entries(&mut self, now: Instant, peers: &[NodeId]) -> usize {
+            self.sync.tick(now, peers, &self.registry);
+            self.sync.publish(now, peers, &self.registry);
+            let words = std::iter::from_fn(|| self.sync.next_output());
+            words
+                .map(|(_, word)| match word {
+                    SyncWord::Changes { entries, .. } | SyncWord::Snapshot { entries, .. } => {
+                        entries.len()
+                    }
+                    _ => 0,
+                })
+                .sum()
         }
     }
 
@@ -466,6 +511,72 @@ mod tests {
         a.hear(2, asked[0].1.clone());
         let given = a.words(&peer);
         assert_eq!(b.hear(1, given[0].1.clone()).len(), 2);
+    }
+
+    /// Node 1 with a log of many windows, node 2 that has nothing of it, and the members.
+    fn large() -> (Node, [NodeId; 1], Instant) {
+        let (mut a, now) = (node(1), Instant::now());
+        for n in 0..100_000 {
+            let epoch = Epoch { term: 1, attempt: 0 };
+            let child = ChildId::new(format!("child-{n}")).expect("a valid id");
+            a.registry.write(child, Entry::Removed { epoch });
+        }
+        let peers = [run(2).node];
+        a.sync.reached(now, peers[0], &a.registry);
+        (a, peers, now)
+    }
+
+    #[test]
+    fn a_flood_of_questions_for_a_log_gets_one_window_of_it_in_each_interval() {
+        let (mut a, peers, now) = large();
+        let window = a.entries(now, &peers);
+        assert!((1_000..50_000).contains(&window), "{window} entries in a window");
+        let mut given = 0;
+        for ms in 0..1_000 {
+            let now = now + Duration::from_millis(ms);
+            for n in 0..100 {
+                let watermarks = vec![Watermark { log: run(2), version: 0 }];
+                let other = NodeRun { nonce: ms * 100 + n, ..run(2) };
+                let lie = vec![Watermark { log: other, version: 0 }];
+                for word in [
+                    SyncWord::Ask { log: run(1), from: n },
+                    SyncWord::Digest { watermarks },
+                    SyncWord::Digest { watermarks: lie },
+                ] {
+                    a.sync.handle(now, run(2), word, &mut a.registry);
+                }
+            }
+            given += a.entries(now, &peers);
+            assert!(given <= 5 * window, "{given} entries in {ms} ms");
+        }
+        assert!(given >= 4 * window, "the answers still come");
+    }
+
+    #[test]
+    fn the_latest_question_is_answered_when_the_interval_is_over() {
+        let (mut a, peers, now) = large();
+        for after in [7, 50_000, 90_000] {
+            let word = SyncWord::Ask { log: run(1), from: after };
+            a.sync.handle(now, run(2), word, &mut a.registry);
+        }
+        a.entries(now, &peers);
+        assert_eq!(a.sync.deadline(), Some(now + AGAIN));
+        a.sync.tick(now + AGAIN, &peers, &a.registry);
+        let next = a.sync.next_output().expect("an answer");
+        assert!(matches!(next.1, SyncWord::Changes { from: 90_000, .. }), "{next:?}");
+    }
+
+    #[test]
+    fn questions_for_logs_that_are_not_here_leave_nothing() {
+        let (mut a, peers, now) = (node(1), [run(2).node], Instant::now());
+        a.sync.reached(now, peers[0], &a.registry);
+        for nonce in 0..1_000 {
+            let log = NodeRun { nonce, ..run(3) };
+            let word = SyncWord::Ask { log, from: 0 };
+            a.sync.handle(now, run(2), word, &mut a.registry);
+        }
+        assert_eq!(a.sync.peers[&peers[0]].flows.len(), 1, "its own log");
+        assert_eq!(a.sync.repeats.deadline(), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod envelope;
 pub(crate) mod events;
 mod exchange;
 pub(crate) mod expected;
+mod fair;
 mod first_contact;
 pub(crate) mod history;
 pub(crate) mod hot_swap;

@@ -199,8 +199,13 @@ impl HubSystem {
                 answer = Answer::State(Err(StateUnknown::Busy));
             }
         }
+        let began = (running.clock)();
         running.engine.observe(to, way, ObserveWord::Tell { request, answer });
         self.perform(ctx);
+        if let Some(running) = &mut self.running {
+            let now = (running.clock)();
+            running.fair.charge(now, hop, now.saturating_duration_since(began));
+        }
     }
 
     fn answer(&mut self, question: Question) -> LocalBoxFuture<'static, Answer> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,7 @@ use super::{
     data_plane::state_taken,
     doors::{PathReport, Seek},
     expected::Expected,
+    fair::{Bill, Fair, Hold},
     instance::Parcel,
     observe::Open,
     reach::Reach,
@@ -39,7 +41,7 @@ use crate::{
         message::BulkHeader,
         report::{MigrateOutcome, StartReport, StopReport},
     },
-    net::NetEvent,
+    net::{NetEvent, Place},
     wire,
 };
 
@@ -64,6 +66,10 @@ pub(crate) struct Running {
     /// Questions to other nodes.
     pub(crate) questions: BTreeMap<u64, Open>,
     pub(crate) next_request: u64,
+    /// How much of the engine's time each peer takes.
+    pub(crate) fair: Fair,
+    /// What that time is measured by.
+    pub(crate) clock: Box<dyn Fn() -> Instant>,
     reach: Reach,
     timer: Option<(Instant, SpawnHandle)>,
     /// States that arrived and that the engine has not disposed of.
@@ -94,18 +100,58 @@ impl HubSystem {
 
     /// Puts events into the engine and carries out what it wants.
     fn take(&mut self, events: impl IntoIterator<Item = Event>, ctx: &mut Context<Self>) {
+        self.take_from(events, Vec::new(), ctx);
+    }
+
+    /// The same, with the places of what came from peers. They are given back when everything is
+    /// done, and a peer whose words took too much of the engine's time has to wait.
+    fn take_from(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        places: Vec<(NodeId, Place)>,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(running) = &mut self.running else {
             return;
         };
-        let now = Instant::now();
+        let (now, mut bill) = (Instant::now(), Bill::default());
+        let mut read = (running.clock)();
         for event in events {
+            let peer = match &event {
+                Event::Peer { from, .. } | Event::Bulk { from, .. } => Some(from.node),
+                _ => None,
+            };
             running.engine.handle(now, event);
+            let before = std::mem::replace(&mut read, (running.clock)());
+            bill.event(peer, read.saturating_duration_since(before));
             if !running.engine.is_waiting() {
                 running.expected.note(running.engine.view().members.len());
             }
         }
         self.perform(ctx);
+        self.charge(bill, read, &places);
         self.set_timer(ctx);
+    }
+
+    /// Charges peers for what their words took; `since` then it was carried out.
+    fn charge(&mut self, mut bill: Bill, since: Instant, places: &[(NodeId, Place)]) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        let now = (running.clock)();
+        places.iter().for_each(|(peer, place)| bill.before(*peer, place.spent()));
+        let mut holds = BTreeMap::<NodeId, Hold>::new();
+        for (peer, took) in bill.shared(now.saturating_duration_since(since)) {
+            if let Some(hold) = running.fair.charge(now, peer, took) {
+                if hold.is_first {
+                    tracing::warn!(%peer, "a peer takes more than its share of the engine and is slowed");
+                }
+                holds.insert(peer, hold);
+            }
+        }
+        for (peer, place) in places {
+            place.pace(holds.get(peer).map(|hold| hold.wait));
+        }
     }
 
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
@@ -132,7 +178,8 @@ impl HubSystem {
         running.timer = Some((deadline, handle));
     }
 
-    fn network(&mut self, event: NetEvent) -> Option<Event> {
+    /// What an event of the network is for the engine. Its place, if it has one, goes to the others.
+    fn network(&mut self, event: NetEvent, places: &mut Vec<(NodeId, Place)>) -> Option<Event> {
         Some(match event {
             NetEvent::Addresses { listening, told } => {
                 self.hub.shared().listening(listening);
@@ -166,10 +213,13 @@ impl HubSystem {
             }
             NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
             NetEvent::Unreachable { node, refused } => Event::Unreachable { node, refused },
-            NetEvent::Control { from, message } => Event::Peer { from, message },
-            NetEvent::Bulk { from, header, body } => {
-                let size = body.len() as u64;
-                self.keep(&header, body).then_some(Event::Bulk { from, header, size })?
+            NetEvent::Control { from, message, place } => {
+                places.push((from.node, place));
+                Event::Peer { from, message }
+            }
+            NetEvent::Bulk { from, header, body, place } => {
+                places.push((from.node, place));
+                self.bulk(from, header, body)?
             }
         })
     }
@@ -191,8 +241,13 @@ impl HubSystem {
         actix_rt::spawn(async move { hub.stop().await });
     }
 
+    fn bulk(&mut self, from: NodeRun, header: BulkHeader, body: Bytes) -> Option<Event> {
+        let size = body.len() as u64;
+        self.keep(&header, body).then_some(Event::Bulk { from, header, size })
+    }
+
     /// Keeps a state until the engine has disposed of it. `false` if there is no room.
-    fn keep(&mut self, header: &BulkHeader, bytes: bytes::Bytes) -> bool {
+    fn keep(&mut self, header: &BulkHeader, bytes: Bytes) -> bool {
         let settings = self.hub.settings();
         let limit = settings.move_bytes.max(settings.state_limit).saturating_mul(4);
         let Some(running) = &mut self.running else {
@@ -345,6 +400,8 @@ impl Handler<Begin> for HubSystem {
         ctx: &mut Context<Self>,
     ) {
         self.running = Some(Running {
+            fair: Fair::new(self.hub.settings().heartbeat),
+            clock: Box::new(Instant::now),
             engine: Engine::new(config, Instant::now()),
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -394,9 +451,12 @@ impl Handler<FromNetwork> for HubSystem {
     type Result = ();
 
     fn handle(&mut self, FromNetwork(events): FromNetwork, ctx: &mut Context<Self>) {
-        let events: Vec<Event> =
-            events.into_iter().filter_map(|event| self.network(event)).collect();
-        self.take(events, ctx);
+        let mut places = Vec::new();
+        let mut taken = Vec::with_capacity(events.len());
+        for event in events {
+            taken.extend(self.network(event, &mut places));
+        }
+        self.take_from(taken, places, ctx);
     }
 }
 
@@ -444,7 +504,7 @@ impl Handler<PathReport> for HubSystem {
                 let refused = match wire::decode_bulk_header(&arrived.header) {
                     Ok(header) => {
                         let body = arrived.body;
-                        let event = self.network(NetEvent::Bulk { from, header, body });
+                        let event = self.bulk(from, header, body);
                         self.take(event, ctx);
                         None
                     }

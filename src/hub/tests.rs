@@ -22,6 +22,8 @@ use crate::{
     net::memory::MemoryNetwork,
 };
 
+mod flood;
+
 #[derive(Default, Serialize, Deserialize)]
 struct Counter {
     value: u64,

@@ -5,7 +5,7 @@
 //! one, a length (u16) and a reason. Small transfers share one long-lived stream, one after
 //! another; each larger one has a stream of its own, four at a time.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{
@@ -19,6 +19,7 @@ use super::{
     NetEvent,
     carrier::{Stream, Streams},
     control::BULK_STREAM,
+    intake::Intake,
     outbox::{Done, Outbox, SMALL_BULK, Transfer},
 };
 use crate::wire;
@@ -216,6 +217,7 @@ pub(super) async fn receive(
     outbox: Arc<Outbox>,
     limit: usize,
     events: mpsc::Sender<NetEvent>,
+    intake: Arc<Intake>,
 ) -> io::Result<()> {
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = tokio::io::BufReader::with_capacity(CHUNK, reader);
@@ -261,7 +263,9 @@ pub(super) async fn receive(
             put_answer(&mut answers, Err("the checksum is wrong"));
             continue;
         }
-        if events.send(NetEvent::Bulk { from: outbox.run, header, body }).await.is_err() {
+        let place = intake.enter(Duration::ZERO).await;
+        let event = NetEvent::Bulk { from: outbox.run, header, body, place };
+        if events.send(event).await.is_err() {
             return Ok(());
         }
         put_answer(&mut answers, Ok(()));

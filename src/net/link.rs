@@ -4,7 +4,11 @@
 //! reader and a writer of its own; bulk transfers have further streams (see [`super::bulk`]). A
 //! reader waits when whoever it reads for has no room, and holds up nothing but its own stream.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -19,6 +23,7 @@ use super::{
     carrier::{Connection, Stream, Streams},
     control::{BULK_STREAM, CloseWord, ControlReader, DATA_STREAM, Frame, put_frame},
     greet::{Greeted, LINGER},
+    intake::Intake,
     outbox::{Next, Outbox},
 };
 use crate::wire;
@@ -82,17 +87,19 @@ pub(super) async fn run(context: LinkContext, greeted: Greeted, outbox: Arc<Outb
     let reason = if context.events.send(NetEvent::Linked { hello, local }).await.is_err() {
         "the hub has stopped".to_owned()
     } else {
+        let intake = Arc::new(Intake::default());
         let mut link = Link {
             context: context.clone(),
             outbox: Arc::clone(&outbox),
             connection,
+            intake: Arc::clone(&intake),
             bulk: 0,
             told: false,
         };
         let mut readers = JoinSet::new();
         let mut writers = JoinSet::new();
         let (events, own) = (context.events.clone(), Arc::clone(&outbox));
-        readers.spawn(read_control(reader, events, own));
+        readers.spawn(read_control(reader, events, own, intake));
         writers.spawn(write_control(writer, Arc::clone(&outbox)));
         let (streams, own) = (Arc::clone(&link.connection.streams), Arc::clone(&outbox));
         readers.spawn(async { Ended::of("bulk", bulk::send_small(streams, own).await) });
@@ -119,6 +126,7 @@ struct Link {
     context: LinkContext,
     outbox: Arc<Outbox>,
     connection: Connection,
+    intake: Arc<Intake>,
     /// Streams for bulk transfers that the peer has open.
     bulk: usize,
     /// Whether the peer has closed the link, and so waits for nothing.
@@ -227,7 +235,8 @@ impl Link {
 
     fn start_bulk(&self, stream: Stream, readers: &mut JoinSet<Ended>) {
         let (own, limit) = (Arc::clone(&self.outbox), self.context.bulk_limit);
-        let receive = bulk::receive(stream, own, limit, self.context.events.clone());
+        let events = self.context.events.clone();
+        let receive = bulk::receive(stream, own, limit, events, Arc::clone(&self.intake));
         readers.spawn(async {
             match receive.await {
                 Ok(()) => Ended::BulkStream,
@@ -317,14 +326,18 @@ async fn read_control(
     mut reader: ControlReader<ReadHalf<Stream>>,
     events: mpsc::Sender<NetEvent>,
     outbox: Arc<Outbox>,
+    intake: Arc<Intake>,
 ) -> Ended {
     loop {
         match reader.next().await {
             Ok(Frame::Word(bytes)) => {
                 outbox.count_received(bytes.len());
+                let began = Instant::now();
                 match wire::decode_message(&bytes) {
                     Ok(message) => {
-                        let event = NetEvent::Control { from: outbox.run, message };
+                        // Meanwhile nothing is read.
+                        let place = intake.enter(began.elapsed()).await;
+                        let event = NetEvent::Control { from: outbox.run, message, place };
                         if events.send(event).await.is_err() {
                             return Ended::NobodyListens;
                         }

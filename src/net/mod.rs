@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::intake::Place;
 use crate::model::{
     access::AccessList,
     address::SeedOutcome,
@@ -25,6 +26,7 @@ mod carrier;
 mod control;
 mod dialler;
 mod greet;
+mod intake;
 mod keeper;
 mod lan;
 mod link;
@@ -202,6 +204,8 @@ pub enum NetEvent {
         from: NodeRun,
         /// The word.
         message: PeerMessage,
+        /// Its place; the peer may send more when it is dropped.
+        place: Place,
     },
     /// A bulk transfer arrived, whole and with the right checksum.
     Bulk {
@@ -211,6 +215,8 @@ pub enum NetEvent {
         header: BulkHeader,
         /// Its bytes.
         body: Bytes,
+        /// Its place; the peer may send more when it is dropped.
+        place: Place,
     },
 }
 

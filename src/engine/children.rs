@@ -19,11 +19,20 @@ use super::{
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role},
     event::{HandoverPhases, HubEvent},
-    id::{ChildId, NodeId, NodeRun, RequestId},
+    id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::Copy,
     quota::{OverQuota, Quota},
     report::{StartFailed, StartOutcome, StopOutcome},
 };
+
+/// What became of a start of a child that has an owner, for the request that asks.
+pub(crate) fn begun(node: NodeId, ownership: &Ownership, asked: Origin) -> StartOutcome {
+    let epoch = ownership.epoch;
+    match ownership.origin == asked {
+        true => StartOutcome::Started { node, epoch },
+        false => StartOutcome::Exists { node, epoch },
+    }
+}
 
 /// Why an instance begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +135,7 @@ pub(crate) struct Instance {
     pub(crate) halts: Vec<(NodeId, Epoch)>,
     pub(crate) wanted: Option<Wanted>,
     /// What a home ordered to be started when this one has ended.
-    pub(crate) then: Option<(NodeId, Arc<ChildSpec>, Epoch)>,
+    pub(crate) then: Option<(NodeId, Arc<ChildSpec>, Epoch, Origin)>,
 }
 
 impl Instance {
@@ -243,6 +252,7 @@ impl Children {
         spec: Arc<ChildSpec>,
         epoch: Epoch,
         pinned: Option<NodeId>,
+        origin: Origin,
         why: Begin,
     ) {
         let child = spec.id().clone();
@@ -252,6 +262,7 @@ impl Children {
             copied: epoch,
             role: Role::Active,
             pinned,
+            origin,
             spec: spec.clone(),
         };
         core.write(&child, Entry::Owned(ownership.clone()));
@@ -268,6 +279,7 @@ impl Children {
         home: NodeId,
         spec: Arc<ChildSpec>,
         epoch: Epoch,
+        origin: Origin,
     ) {
         let child = spec.id().clone();
         let answer = |core: &mut Core, outcome| {
@@ -282,19 +294,16 @@ impl Children {
                 // It begins when nothing is left of the one that ends.
                 Phase::Stopping if at < epoch => {
                     if let Some(instance) = self.instances.get_mut(&child) {
-                        instance.then = Some((home, spec, epoch));
+                        instance.then = Some((home, spec, epoch, origin));
                     }
                 }
-                _ if at == epoch => answer(core, StartOutcome::Started { node: me, epoch }),
-                _ => answer(core, StartOutcome::Exists { node: me, epoch: at }),
+                _ => answer(core, begun(me, &instance.ownership, origin)),
             }
             return;
         }
         if core.registry.highest_epoch(&child) >= epoch {
             let outcome = match core.registry.owner(&child) {
-                Some((run, ownership)) => {
-                    StartOutcome::Exists { node: run.node, epoch: ownership.epoch }
-                }
+                Some((run, ownership)) => begun(run.node, ownership, origin),
                 None => StartOutcome::Failed { reason: StartFailed::Timeout { waits_for: None } },
             };
             answer(core, outcome);
@@ -312,7 +321,7 @@ impl Children {
         if let Some(target) = self.targets.remove(&child) {
             core.order(ChildOrder::Discard { child: child.clone(), epoch: target.attempt });
         }
-        self.begin(core, spec, epoch, None, Begin::Ordered(home));
+        self.begin(core, spec, epoch, None, origin, Begin::Ordered(home));
     }
 
     /// A start has ended, one way or the other.
@@ -456,8 +465,8 @@ impl Children {
             core.emit(HubEvent::ChildStopped { child: child.clone() });
         }
         core.news.push_back(News::Look { child: child.clone() });
-        if let Some((home, spec, epoch)) = instance.then {
-            self.run(core, home, spec, epoch);
+        if let Some((home, spec, epoch, origin)) = instance.then {
+            self.run(core, home, spec, epoch, origin);
         }
     }
 
@@ -571,7 +580,8 @@ impl Children {
                 if let Some(target) = self.targets.remove(&child) {
                     core.order(ChildOrder::Discard { child, epoch: target.attempt });
                 }
-                self.begin(core, ownership.spec, epoch, ownership.pinned, Begin::Recovered);
+                let Ownership { spec, pinned, origin, .. } = ownership;
+                self.begin(core, spec, epoch, pinned, origin, Begin::Recovered);
             }
         }
     }

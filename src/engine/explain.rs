@@ -10,7 +10,7 @@ use super::{
 use crate::model::{
     address::SeedOutcome,
     child::{ChildSpec, Entry, Epoch, Ownership, Role},
-    id::{ChildId, KindName, NodeId, NodeRun},
+    id::{ChildId, KindName, NodeId, NodeRun, Origin},
     member::{Member, MemberState, NodePath, NodeState},
 };
 
@@ -169,7 +169,15 @@ impl Engine {
     pub(crate) fn would_start(&self, spec: ChildSpec) -> Option<NodeId> {
         let epoch = Epoch::ZERO;
         let (role, spec) = (Role::Active, Arc::new(spec));
-        let ownership = Ownership { epoch, born: epoch, copied: epoch, role, pinned: None, spec };
+        let ownership = Ownership {
+            epoch,
+            born: epoch,
+            copied: epoch,
+            role,
+            pinned: None,
+            origin: Origin::default(),
+            spec,
+        };
         self.core.belongs(&ownership, &BTreeSet::new())
     }
 

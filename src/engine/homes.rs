@@ -11,12 +11,13 @@ use std::{
 };
 
 use super::{
+    children::begun,
     core::{Core, Fault, News, Timer},
     io::{Effect, Reply, Request},
 };
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role, Route},
-    id::{ChildId, NodeId, NodeRun, RequestId},
+    id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     member::Member,
     message::{ChildOutcome, HomeWord, PeerMessage},
     quota::Quota,
@@ -38,8 +39,6 @@ enum Pending {
         specs: Vec<Arc<ChildSpec>>,
         outcomes: BTreeMap<ChildId, StartOutcome>,
         on_failure: OnFailure,
-        /// Children that were asked for more than once: "exists" may be one's own doing.
-        repeated: BTreeSet<ChildId>,
     },
     Stop {
         children: Vec<ChildId>,
@@ -69,7 +68,7 @@ struct Asked {
 
 #[derive(Debug)]
 enum Order {
-    Run { spec: Arc<ChildSpec>, executor: NodeRun },
+    Run { spec: Arc<ChildSpec>, origin: Origin, executor: NodeRun },
     Halt { owner: Option<NodeRun> },
 }
 
@@ -77,8 +76,6 @@ enum Order {
 struct Ordered {
     epoch: Epoch,
     order: Order,
-    /// Who asked first.
-    first: Asker,
     /// Who asked, with the bytes that are kept for it.
     waiters: BTreeMap<Asker, usize>,
 }
@@ -94,7 +91,7 @@ impl Ordered {
 }
 
 /// Who asked for something, and under which number.
-type Asker = (NodeId, RequestId);
+type Asker = (NodeRun, RequestId);
 
 #[derive(Debug)]
 struct Waiting {
@@ -151,8 +148,8 @@ pub(crate) struct Homes {
     /// What is kept of others in `orders`, `waiting` and `finds`.
     pub(super) quota: Quota,
     /// Answers collected for one word each.
-    started: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StartOutcome>>>,
-    stopped: BTreeMap<(NodeId, RequestId), Vec<ChildOutcome<StopOutcome>>>,
+    started: BTreeMap<Asker, Vec<ChildOutcome<StartOutcome>>>,
+    stopped: BTreeMap<Asker, Vec<ChildOutcome<StopOutcome>>>,
 }
 
 impl Default for Homes {
@@ -179,12 +176,7 @@ impl Homes {
     pub(crate) fn request(&mut self, core: &mut Core, id: RequestId, request: Request) {
         let (pending, wait) = match request {
             Request::Start { specs, on_failure, timeout } => {
-                let pending = Pending::Start {
-                    specs,
-                    outcomes: BTreeMap::new(),
-                    on_failure,
-                    repeated: BTreeSet::new(),
-                };
+                let pending = Pending::Start { specs, outcomes: BTreeMap::new(), on_failure };
                 (pending, timeout)
             }
             Request::Stop { children, timeout } => (
@@ -227,13 +219,10 @@ impl Homes {
         let Some(Asked { pending, wait }) = self.asked.get_mut(&id) else { return };
         let wait = *wait;
         match pending {
-            Pending::Start { specs, outcomes, repeated, .. } => {
+            Pending::Start { specs, outcomes, .. } => {
                 let mut homes: BTreeMap<NodeId, Vec<Arc<ChildSpec>>> = BTreeMap::new();
                 for spec in specs.iter().filter(|spec| !outcomes.contains_key(spec.id())) {
                     if let Some(home) = core.home(spec.id()).filter(|home| to(*home)) {
-                        if again {
-                            repeated.insert(spec.id().clone());
-                        }
                         homes.entry(home).or_default().push(spec.clone());
                     }
                 }
@@ -357,10 +346,10 @@ impl Homes {
         let Self { waiting, finds, orders, quota, .. } = self;
         let is_mine = |child: &ChildId| core.home(child) == Some(core.me.node);
         waiting.retain(|waiting| {
-            let node = waiting.asker.0;
-            let keep = is_mine(waiting.what.child()) && core.view.member(node).is_some();
+            let run = waiting.asker.0;
+            let keep = is_mine(waiting.what.child()) && core.is_live(run);
             if !keep {
-                quota.give(node, waiting.bytes);
+                quota.give(run.node, waiting.bytes);
             }
             keep
         });
@@ -378,7 +367,7 @@ impl Homes {
         orders.retain(|child, ordered| {
             let keep = is_mine(child);
             if !keep {
-                ordered.waiters.iter().for_each(|(asker, bytes)| quota.give(asker.0, *bytes));
+                ordered.waiters.iter().for_each(|(asker, bytes)| quota.give(asker.0.node, *bytes));
             }
             keep
         });
@@ -432,15 +421,16 @@ impl Homes {
     fn repeat(&mut self, core: &mut Core, child: &ChildId) {
         let Some(ordered) = self.orders.get(child) else { return };
         match &ordered.order {
-            Order::Run { spec, executor } if core.is_live(*executor) => {
-                let word = HomeWord::Run { spec: spec.clone(), epoch: ordered.epoch };
+            Order::Run { spec, origin, executor } if core.is_live(*executor) => {
+                let (spec, origin) = (spec.clone(), *origin);
+                let word = HomeWord::Run { spec, epoch: ordered.epoch, origin };
                 core.send(executor.node, PeerMessage::Home(word));
             }
-            Order::Run { spec, .. } => {
+            Order::Run { spec, origin, .. } => {
                 // The executor went before it answered. If it wrote, the roll call has the child.
                 let (spec, epoch) = (spec.clone(), ordered.epoch);
-                if core.registry.owner(child).is_some() {
-                    let outcome = StartOutcome::Started { node: core.me.node, epoch };
+                if let Some((owner, ownership)) = core.registry.owner(child) {
+                    let outcome = begun(owner.node, ownership, *origin);
                     self.ran(core, child, epoch, outcome);
                 } else if let Some(ordered) = self.orders.remove(child) {
                     for (asker, bytes) in ordered.waiters {
@@ -460,12 +450,12 @@ impl Homes {
         match word {
             HomeWord::Start { request, specs, wait } => {
                 for spec in specs {
-                    self.receive(core, (node, request), wait, What::Start(spec));
+                    self.receive(core, (from, request), wait, What::Start(spec));
                 }
             }
             HomeWord::Stop { request, children, wait } => {
                 for child in children {
-                    self.receive(core, (node, request), wait, What::Stop(child));
+                    self.receive(core, (from, request), wait, What::Stop(child));
                 }
             }
             HomeWord::Find { child, question } => self.look_up(core, node, child, question),
@@ -489,20 +479,10 @@ impl Homes {
                         core.hint(child, route);
                     }
                 }
-                if let Some(Asked {
-                    pending: Pending::Start { outcomes: known, repeated, .. },
-                    ..
-                }) = self.asked.get_mut(&request)
+                if let Some(Asked { pending: Pending::Start { outcomes: known, .. }, .. }) =
+                    self.asked.get_mut(&request)
                 {
-                    for ChildOutcome { child, outcome } in outcomes {
-                        let outcome = match outcome {
-                            StartOutcome::Exists { node, epoch } if repeated.contains(&child) => {
-                                StartOutcome::Started { node, epoch }
-                            }
-                            outcome => outcome,
-                        };
-                        known.insert(child, outcome);
-                    }
+                    known.extend(outcomes.into_iter().map(|one| (one.child, one.outcome)));
                 }
                 self.finish(core, request);
             }
@@ -541,7 +521,7 @@ impl Homes {
             // It asks again, and is answered when the order has ended.
             return;
         }
-        let (node, me) = (asker.0, core.me.node);
+        let (node, me) = (asker.0.node, core.me.node);
         // This node keeps what it has asked for itself, as long as its own users wait.
         let bytes = if node == me { 0 } else { what.bytes() };
         if let Err(over) = self.quota.take(node, bytes) {
@@ -577,7 +557,7 @@ impl Homes {
         }
         let Waiting { asker, bytes, wait, .. } = waiting;
         if !core.is_home(&child) {
-            self.quota.give(asker.0, bytes);
+            self.quota.give(asker.0.node, bytes);
             return;
         }
         if let Some(ordered) = self.orders.get_mut(&child) {
@@ -585,7 +565,7 @@ impl Homes {
                 self.waiting.push(waiting);
             } else if let Some(before) = ordered.waiters.insert(asker, bytes) {
                 // It asked again.
-                self.quota.give(asker.0, before);
+                self.quota.give(asker.0.node, before);
             }
             return;
         }
@@ -622,13 +602,13 @@ impl Homes {
         spec: Arc<ChildSpec>,
         wait: Duration,
     ) {
-        let child = spec.id().clone();
+        let (child, origin) = (spec.id().clone(), Origin::of(asker.0, asker.1));
         let mut answer = |outcome| {
-            self.quota.give(asker.0, bytes);
+            self.quota.give(asker.0.node, bytes);
             self.answer_start(asker, child.clone(), outcome);
         };
         if let Some((run, ownership)) = core.registry.owner(&child) {
-            return answer(StartOutcome::Exists { node: run.node, epoch: ownership.epoch });
+            return answer(begun(run.node, ownership, origin));
         }
         let epoch = core.registry.highest_epoch(&child).next_term();
         let ownership = Ownership {
@@ -637,6 +617,7 @@ impl Homes {
             copied: epoch,
             role: Role::Active,
             pinned: None,
+            origin,
             spec: spec.clone(),
         };
         let node = core.belongs(&ownership, &BTreeSet::new());
@@ -652,13 +633,12 @@ impl Homes {
             child.clone(),
             Ordered {
                 epoch,
-                order: Order::Run { spec: spec.clone(), executor },
-                first: asker,
+                order: Order::Run { spec: spec.clone(), origin, executor },
                 waiters: BTreeMap::from([(asker, bytes)]),
             },
         );
         core.timer(wait, Timer::Order(child, epoch));
-        core.send(executor.node, PeerMessage::Home(HomeWord::Run { spec, epoch }));
+        core.send(executor.node, PeerMessage::Home(HomeWord::Run { spec, epoch, origin }));
     }
 
     /// A start that this home ordered has ended.
@@ -669,20 +649,20 @@ impl Homes {
         epoch: Epoch,
         outcome: StartOutcome,
     ) {
-        let ordered = self.orders.get(child);
-        if !ordered.is_some_and(|o| o.epoch == epoch && matches!(o.order, Order::Run { .. })) {
+        let Some(ordered) = self.orders.get(child).filter(|ordered| ordered.epoch == epoch) else {
             return;
-        }
+        };
+        let Order::Run { origin, .. } = ordered.order else { return };
         let Some(ordered) = self.orders.remove(child) else { return };
         for (asker, bytes) in ordered.waiters {
             // Who came second to a start that went well finds the child there.
             let outcome = match &outcome {
-                StartOutcome::Started { node, epoch } if asker != ordered.first => {
+                StartOutcome::Started { node, epoch } if Origin::of(asker.0, asker.1) != origin => {
                     StartOutcome::Exists { node: *node, epoch: *epoch }
                 }
                 outcome => outcome.clone(),
             };
-            self.quota.give(asker.0, bytes);
+            self.quota.give(asker.0.node, bytes);
             self.answer_start(asker, child.clone(), outcome);
         }
         self.next_for(core, child);
@@ -697,7 +677,7 @@ impl Homes {
         wait: Duration,
     ) {
         if core.registry.owner(&child).is_none() {
-            self.quota.give(asker.0, bytes);
+            self.quota.give(asker.0.node, bytes);
             self.answer_stop(asker, child, StopOutcome::NotFound);
             return;
         }
@@ -708,7 +688,6 @@ impl Homes {
             Ordered {
                 epoch,
                 order: Order::Halt { owner: None },
-                first: asker,
                 waiters: BTreeMap::from([(asker, bytes)]),
             },
         );
@@ -755,7 +734,7 @@ impl Homes {
         }
         let Some(ordered) = self.orders.remove(child) else { return };
         for (asker, bytes) in ordered.waiters {
-            self.quota.give(asker.0, bytes);
+            self.quota.give(asker.0.node, bytes);
             self.answer_stop(asker, child.clone(), outcome.clone());
         }
         self.next_for(core, child);
@@ -961,14 +940,17 @@ impl Homes {
 
     /// Sends the answers that were collected.
     pub(crate) fn flush(&mut self, core: &mut Core) {
-        for ((node, request), outcomes) in std::mem::take(&mut self.started) {
+        // A later run of a node has requests of its own under the same numbers.
+        self.started.retain(|(run, _), _| core.is_live(*run));
+        self.stopped.retain(|(run, _), _| core.is_live(*run));
+        for ((run, request), outcomes) in std::mem::take(&mut self.started) {
             for outcomes in parts(outcomes, |o| o.child.as_str().len() + 128) {
-                core.send(node, PeerMessage::Home(HomeWord::Started { request, outcomes }));
+                core.send(run.node, PeerMessage::Home(HomeWord::Started { request, outcomes }));
             }
         }
-        for ((node, request), outcomes) in std::mem::take(&mut self.stopped) {
+        for ((run, request), outcomes) in std::mem::take(&mut self.stopped) {
             for outcomes in parts(outcomes, |o| o.child.as_str().len() + 64) {
-                core.send(node, PeerMessage::Home(HomeWord::Stopped { request, outcomes }));
+                core.send(run.node, PeerMessage::Home(HomeWord::Stopped { request, outcomes }));
             }
         }
     }

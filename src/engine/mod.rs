@@ -417,11 +417,11 @@ impl Engine {
                     });
                 }
             }
-            PeerMessage::Home(HomeWord::Run { spec, epoch }) => {
+            PeerMessage::Home(HomeWord::Run { spec, epoch, origin }) => {
                 if core.home(spec.id()) == Some(from.node)
                     && core.is_possible(from.node, spec.id(), epoch)
                 {
-                    self.children.run(core, from.node, spec, epoch);
+                    self.children.run(core, from.node, spec, epoch, origin);
                 }
             }
             PeerMessage::Home(HomeWord::Halt { child, epoch }) => {

@@ -716,7 +716,8 @@ impl Children {
         let child = ownership.spec.id().clone();
         let epoch = core.registry.highest_epoch(&child).max(ownership.epoch).next_attempt();
         let why = super::children::Begin::Recovered;
-        self.begin(core, ownership.spec, epoch, ownership.pinned, why);
+        let Ownership { spec, pinned, origin, .. } = ownership;
+        self.begin(core, spec, epoch, pinned, origin, why);
         if let Some(instance) = self.instances.get_mut(&child) {
             instance.halts = halts;
         }

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::model::{
         child::{ChildSpec, Epoch},
-        id::{ChildId, KindName, NodeId},
+        id::{ChildId, KindName, NodeId, Origin},
         message::SyncWord,
     };
 
@@ -95,6 +95,7 @@ mod tests {
         PeerMessage::Home(HomeWord::Run {
             spec: Arc::new(spec),
             epoch: Epoch { term: 1, attempt: 0 },
+            origin: Origin::default(),
         })
     }
 

@@ -763,7 +763,7 @@ fn encoded_size(child: &ChildId, entry: &Entry) -> usize {
     /// What a text or a byte string has before its bytes.
     const HEAD: usize = 9;
     // Names of fields, numbers at their longest, runs and pins.
-    let fixed = if entry.ownership().is_some() { 640 } else { 128 };
+    let fixed = if entry.ownership().is_some() { 672 } else { 128 };
     let spec = entry.ownership().map_or(0, |ownership| {
         let spec = &ownership.spec;
         let tags = spec.tags().iter().map(|tag| tag.as_str().len() + HEAD);
@@ -787,7 +787,7 @@ mod tests {
     use super::*;
     use crate::model::{
         child::{ChildSpec, Role},
-        id::KindName,
+        id::{KindName, Origin},
     };
 
     fn run(n: u8) -> NodeRun {
@@ -803,7 +803,15 @@ mod tests {
         let kind = KindName::new("k").expect("a valid kind");
         let spec = Arc::new(ChildSpec::from_parts(child(n), kind, Bytes::new()));
         let (born, copied, role) = (epoch, epoch, Role::Active);
-        Entry::Owned(Ownership { epoch, born, copied, role, pinned: None, spec })
+        Entry::Owned(Ownership {
+            epoch,
+            born,
+            copied,
+            role,
+            pinned: None,
+            origin: Origin::default(),
+            spec,
+        })
     }
 
     fn moved(n: u8, term: u64, to: NodeRun) -> Entry {

@@ -1054,6 +1054,42 @@ fn one_id_started_from_two_nodes_at_once_is_started_once() {
     }
 }
 
+#[test]
+fn of_two_that_start_one_id_one_is_told_that_it_started_however_often_both_ask() {
+    for seed in seeds(40) {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        let (first, second) = (world.start(0, 0..10), world.start(2, 0..10));
+        for (a, b) in [(0, 2), (1, 2), (0, 1), (0, 2)] {
+            let wait = world.dice.ms(0, 20);
+            world.run_for(wait);
+            // Each end asks again by the way that is left, and when there is a link again.
+            world.unlink(a, b);
+        }
+        world.run_for(5 * SECOND);
+        let started = world.started(0, first) + world.started(2, second);
+        assert_eq!(started, 10, "seed {seed}");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn who_asked_is_told_that_it_started_though_its_home_died_before_it_answered() {
+    for seed in seeds(40) {
+        let mut world = World::new(seed, 4);
+        world.run_for(3 * SECOND);
+        let first = world.start(0, 0..20);
+        let wait = world.dice.ms(0, 30);
+        world.run_for(wait);
+        world.crash(1);
+        let second = world.start(2, 0..20);
+        world.run_for(10 * SECOND);
+        assert_eq!(world.started(0, first) + world.started(2, second), 20, "seed {seed}");
+        // What a child had taken in went with its node.
+        world.check_end(false);
+    }
+}
+
 /// Asks on a node where a child is, as its doors do.
 fn seek(world: &mut World, index: usize, child: &ChildId) {
     if world.nodes[index].seeking.insert(child.clone()) {
@@ -1624,8 +1660,8 @@ fn a_child_that_exists_is_not_taken_for_ones_own_because_some_other_link_came_ba
         let (mut world, child, at, other, home) = one_child(seed);
         let home = world.index_of(home.node).expect("it is a node");
         let third = (0..3).find(|n| *n != home && *n != other).unwrap_or(at);
-        // Not so long that its own link seems broken.
-        world.nodes[home].paused_until = Some(world.now + Duration::from_millis(100));
+        // Long enough for its own link to seem broken: it is asked by another way, too.
+        world.nodes[home].paused_until = Some(world.now + Duration::from_millis(200));
         let id = world.start(other, 0..1);
         world.unlink(other, third);
         world.run_for(3 * SECOND);

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::id::{ChildId, KindName, NodeId, NodeRun, Tag};
+use super::id::{ChildId, KindName, NodeId, NodeRun, Origin, Tag};
 
 /// Which ownership of a child is meant. Compared by `term`, then `attempt`.
 ///
@@ -256,6 +256,8 @@ pub struct Ownership {
     pub role: Role,
     /// The node to which an explicit migration bound it; distribution then leaves it there.
     pub pinned: Option<NodeId>,
+    /// Which request began it.
+    pub origin: Origin,
     /// How to start it from nothing.
     pub spec: Arc<ChildSpec>,
 }

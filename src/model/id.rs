@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A text or key that does not have the shape of the identity it was meant for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -284,6 +285,26 @@ pub struct Life {
 /// Names one request to an engine, so that its answer can be told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
+
+/// Which request a child was begun for, of all nodes and their runs: a hash of both. It goes with the
+/// child, in 8 bytes, so that who asks again is told that its child was started, and who came second
+/// that it exists, by whichever home.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Origin(pub u64);
+
+impl Origin {
+    /// The origin of children that this request of this run begins.
+    #[must_use]
+    pub fn of(run: NodeRun, request: RequestId) -> Self {
+        let mut bytes = [0; 48];
+        bytes[..32].copy_from_slice(run.node.key());
+        bytes[32..40].copy_from_slice(&run.nonce.to_le_bytes());
+        bytes[40..].copy_from_slice(&request.0.to_le_bytes());
+        Self(xxh3_64(&bytes))
+    }
+}
 
 /// Names one lane of one node run: its ordered way to one child. Later lanes have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

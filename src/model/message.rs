@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child::{ChildSpec, Entry, Epoch, Ownership, Route},
-    id::{ChildId, Incarnation, KindName, LaneId, Life, NodeId, NodeRun, RequestId},
+    id::{ChildId, Incarnation, KindName, LaneId, Life, NodeId, NodeRun, Origin, RequestId},
     member::{Member, ViewId},
     observe::ObserveWord,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
@@ -255,6 +255,8 @@ pub enum HomeWord {
         spec: Arc<ChildSpec>,
         /// The epoch at which it begins.
         epoch: Epoch,
+        /// The request that it begins for.
+        origin: Origin,
     },
     /// The answer to `Run`.
     Ran {

@@ -152,19 +152,28 @@ impl Children {
         core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
     }
 
-    /// The state of an owner that gave way arrived.
-    pub(crate) fn diverged(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+    /// The state of an owner that gave way arrived. Whether it is going to be merged, as it can be if
+    /// it `may`; that is told when it has ended.
+    pub(crate) fn diverged(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        may: bool,
+    ) -> bool {
         let running = self
             .instances
             .get(child)
             .is_some_and(|instance| matches!(instance.phase, Phase::Running));
-        let order = if running {
+        let merges = running && may;
+        let order = if merges {
             ChildOrder::Merge { child: child.clone(), epoch }
         } else {
             // It is offered again when this node's actor is at rest.
             ChildOrder::Discard { child: child.clone(), epoch }
         };
         core.order(order);
+        merges
     }
 
     /// The state of an owner that gave way was merged, or could not be.

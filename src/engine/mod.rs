@@ -37,6 +37,7 @@ mod settle;
 mod sim;
 pub(crate) mod sync;
 mod takeover;
+mod wants;
 
 use self::{
     children::Children,
@@ -58,7 +59,7 @@ use crate::model::{
     access::AccessList,
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
-    member::{MemberState, View},
+    member::{Member, MemberState, View},
     message::{BulkHeader, HandoverWord, HomeWord, PeerMessage, RollWord, SyncWord},
     observe::ObserveWord,
 };
@@ -98,6 +99,8 @@ pub struct Engine {
     dirty: bool,
 }
 
+/// So many states wait to be merged; one more is dropped, and offered again.
+const MOST_MERGES: usize = 4_096;
 /// So many members are named as what is waited for.
 const MOST_NAMED: usize = 8;
 /// On so many ways at a time a member is asked that cannot be asked straight.
@@ -159,7 +162,7 @@ impl Engine {
                 self.local_links.unlinked(run);
                 self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
-                self.sync.unlinked(run.node);
+                self.sync.unlinked(now, run.node);
                 self.ways_changed = true;
             }
             Event::PathLost { to, by } => {
@@ -404,12 +407,17 @@ impl Engine {
         match message {
             PeerMessage::Sync(SyncWord::In { view, adopted, echo, version, wanted, kinds }) => {
                 core.learn_kinds(from, kinds);
-                self.sync.expect(now, from, version, &core.registry);
-                self.membership.is_not_mute(from);
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
+                if self.settle.is_in(core, from) {
+                    core.touched.extend(core.registry.correct(from, version));
+                }
+                self.sync.expect(now, from, version, &core.registry);
+                if core.registry.watermark(from) >= version {
+                    self.membership.is_not_mute(from);
+                }
             }
             PeerMessage::Sync(word) => {
-                let changed = self.sync.handle(now, from, word, &mut core.registry);
+                let changed = self.sync.handle(now, from, word, &core.view, &mut core.registry);
                 core.touched.extend(changed);
                 for (log, entries) in core.registry.take_refused() {
                     core.fault(log.node, Fault::Epoch, || {
@@ -499,8 +507,10 @@ impl Engine {
                 }
             }
             BulkHeader::Diverged { child, epoch, .. } => {
-                self.diverged_from.insert((child.clone(), *epoch), from.node);
-                self.children.diverged(core, child, *epoch);
+                let has_room = self.diverged_from.len() < MOST_MERGES;
+                if self.children.diverged(core, child, *epoch, has_room && core.is_live(from)) {
+                    self.diverged_from.insert((child.clone(), *epoch), from.node);
+                }
             }
         }
     }
@@ -742,6 +752,9 @@ impl Engine {
         self.core.settled = true;
         self.core.synced = true;
         self.membership.settled(self.core.now);
+        for run in self.core.view.members.values().map(Member::run) {
+            self.membership.is_not_mute(run);
+        }
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
         self.revive_lost();

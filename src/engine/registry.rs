@@ -71,6 +71,8 @@ struct Log {
     version: u64,
     /// Below this, removals have been forgotten: who has less needs a snapshot.
     floor: u64,
+    /// The highest version that its own node has named.
+    named: u64,
     /// The entries that stand.
     order: BTreeMap<u64, ChildId>,
     /// How far a snapshot has replaced what was held.
@@ -376,6 +378,33 @@ impl Registry {
         self.drop_unnamed(log, 0, upto.min(held), &entries, &mut applied.changed);
         self.merge(log, entries, &mut applied.changed);
         applied
+    }
+
+    /// A run says that a log stands at this version, or above. There is always room for the log of
+    /// who says so itself.
+    pub(crate) fn told_by(&mut self, run: NodeRun, log: NodeRun, version: u64) {
+        if run == log && log != self.me {
+            let log = self.logs.entry(log).or_default();
+            log.named = log.named.max(version);
+        }
+    }
+
+    /// A run says that its own log stands at this version, now that it is in. If more of it is here
+    /// than it ever named, others have told what it never wrote: it is all dropped, to be told anew.
+    /// Else what it writes next would be taken for old. Gives the children of which it said something.
+    pub(crate) fn correct(&mut self, run: NodeRun, version: u64) -> BTreeSet<ChildId> {
+        self.told_by(run, run, version);
+        let Some(log) = self.logs.get(&run).filter(|log| run != self.me && log.version > log.named)
+        else {
+            return BTreeSet::new();
+        };
+        let children: BTreeSet<ChildId> = log.order.values().cloned().collect();
+        for child in &children {
+            self.take(child, run);
+        }
+        let named = self.logs.get(&run).map_or(0, |log| log.named);
+        self.logs.insert(run, Log { named, ..Log::default() });
+        children
     }
 
     fn is_acceptable(&self, log: NodeRun, from: u64, upto: u64, entries: &[LogEntry]) -> bool {
@@ -917,6 +946,41 @@ mod tests {
         let words = vec![entry(1, 0, owned(0, old)), entry(2, 0, owned(0, old + 1))];
         registry.apply_changes(run(2), 0, 2, words);
         assert_eq!(registry.highest_epoch(&child(0)).term, old + 1);
+    }
+
+    #[test]
+    fn what_others_told_of_a_log_above_all_that_it_names_itself_is_dropped() {
+        let mut registry = Registry::new(run(1));
+        registry.apply_changes(run(2), 0, 1, vec![entry(1, 0, owned(0, 3))]);
+        registry.apply_changes(run(2), 1, Epoch::LIMIT, vec![entry(9, 1, owned(1, 3))]);
+        let late = |registry: &mut Registry| {
+            let words = vec![entry(1, 0, owned(0, 3)), entry(2, 2, owned(2, 3))];
+            registry.apply_changes(run(2), 0, 2, words).changed
+        };
+        assert_eq!(late(&mut registry), BTreeSet::new(), "it is taken for old");
+        assert_eq!(registry.correct(run(2), 2), BTreeSet::from([child(0), child(1)]));
+        assert_eq!(registry.len(), 0);
+        assert_eq!(late(&mut registry), BTreeSet::from([child(0), child(2)]));
+        // What it names late is no reason to drop what it has named before.
+        registry.told_by(run(2), run(2), 2);
+        assert_eq!(registry.correct(run(2), 1), BTreeSet::new());
+        assert_eq!(registry.len(), 2);
+        assert_eq!(registry.correct(run(1), 0), BTreeSet::new(), "its own is its own");
+    }
+
+    #[test]
+    fn there_is_room_for_the_log_of_who_names_it_itself() {
+        let mut registry = Registry::new(run(1));
+        for nonce in 0..10_000 {
+            let log = NodeRun { nonce, ..run(2) };
+            registry.apply_changes(log, 0, 1, vec![entry(1, 0, owned(0, 1))]);
+        }
+        assert_eq!(registry.logs.len(), MOST_LOGS);
+        registry.apply_changes(run(3), 0, 1, vec![entry(1, 1, owned(1, 1))]);
+        assert_eq!(registry.watermark(run(3)), 0);
+        registry.told_by(run(3), run(3), 1);
+        registry.apply_changes(run(3), 0, 1, vec![entry(1, 1, owned(1, 1))]);
+        assert_eq!(registry.watermark(run(3)), 1);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Settle {
     /// How many views this node has adopted.
     adopted: u64,
     since: Option<Instant>,
+    /// Logs that are not here up to where their members are: how far they are, and since when.
+    stuck: BTreeMap<NodeRun, (u64, Instant)>,
     told: u32,
     ticking: bool,
     /// It is going to be said to all.
@@ -58,6 +60,7 @@ impl Settle {
         self.said.retain(|run, _| core.view.is_live(*run));
         self.adopted += 1;
         (self.since, self.told) = (Some(core.now), 0);
+        self.stuck.clear();
         if core.others.len() <= FEW {
             self.say_to_all(core);
         } else if !self.saying {
@@ -109,7 +112,8 @@ impl Settle {
         }
     }
 
-    fn is_in(&self, core: &Core, run: NodeRun) -> bool {
+    /// Whether a member has said In for this view.
+    pub(crate) fn is_in(&self, core: &Core, run: NodeRun) -> bool {
         self.said
             .get(&run)
             .is_some_and(|said| said.view == core.view_id && said.echo == self.adopted)
@@ -135,12 +139,30 @@ impl Settle {
         others(core).filter_map(missing).collect()
     }
 
-    /// Members that have not said In for this view, though it was adopted long ago.
-    pub(crate) fn overdue(&self, core: &Core) -> Vec<NodeRun> {
-        if self.waited(core) < core.config.settings.suspicion_window() * MUTE_WINDOWS {
-            return Vec::new();
+    /// Members that have not said In for this view, though it was adopted long ago; and those that
+    /// name a version of their own log and give nothing of it for as long, and two digests more.
+    pub(crate) fn overdue(&mut self, core: &Core) -> Vec<NodeRun> {
+        let settings = &core.config.settings;
+        let patience = settings.suspicion_window() * MUTE_WINDOWS;
+        let is_late = self.waited(core) >= patience;
+        let mut overdue = Vec::new();
+        for run in others(core) {
+            let here = core.registry.watermark(run);
+            if !self.is_in(core, run) {
+                self.stuck.remove(&run);
+                overdue.extend(is_late.then_some(run));
+            } else if self.said.get(&run).is_some_and(|said| here < said.version) {
+                let stuck = self.stuck.entry(run).or_insert((here, core.now));
+                if stuck.0 != here {
+                    *stuck = (here, core.now);
+                }
+                let stands = core.now.saturating_duration_since(stuck.1);
+                overdue.extend((stands >= patience + settings.digest * 2).then_some(run));
+            } else {
+                self.stuck.remove(&run);
+            }
         }
-        others(core).filter(|run| !self.is_in(core, *run)).collect()
+        overdue
     }
 
     /// For how long the view has not been settled.

@@ -14,9 +14,11 @@ use std::{
 use super::{
     registry::{Applied, Part, Registry},
     repeats::Repeats,
+    wants::{Ask, Wants},
 };
 use crate::model::{
     id::{ChildId, NodeId, NodeRun},
+    member::View,
     message::{SyncWord, Watermark},
 };
 
@@ -28,10 +30,8 @@ const ON_ITS_WAY: Duration = Duration::from_millis(50);
 /// so 5 MiB a second of each log for who does not say that it has them. Who asks again after a loss
 /// does so after [`Settings::digest`](crate::Settings::digest), and is answered.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Logs that are asked for at the same time.
-const MOST_WANTS: usize = 4_096;
-/// How often one peer is asked for a log before the next digest has to name it again.
-const MOST_ASKS: u32 = 3;
+/// Logs of one digest that are looked at.
+const MOST_NAMED: usize = 4_096;
 
 /// How far one log was sent to one peer.
 #[derive(Debug)]
@@ -61,16 +61,6 @@ impl Peer {
     }
 }
 
-/// A log of which this node lacks something.
-#[derive(Debug)]
-struct Want {
-    upto: u64,
-    /// Who has it.
-    holder: NodeId,
-    due: Instant,
-    asks: u32,
-}
-
 /// How logs travel between this node and its peers.
 #[derive(Debug)]
 pub(crate) struct Sync {
@@ -83,7 +73,7 @@ pub(crate) struct Sync {
     members: Vec<NodeId>,
     /// Up to where this node's own log was given to all peers.
     published: u64,
-    wants: BTreeMap<NodeRun, Want>,
+    wants: Wants,
     repeats: Repeats,
     /// What is to be told to whom about what this node has, when the batch is through.
     have: BTreeSet<(NodeId, NodeRun)>,
@@ -100,7 +90,7 @@ impl Sync {
             peers: BTreeMap::new(),
             members: Vec::new(),
             published: 0,
-            wants: BTreeMap::new(),
+            wants: Wants::new(every),
             repeats: Repeats::new(AGAIN),
             have: BTreeSet::new(),
             out: VecDeque::new(),
@@ -122,35 +112,44 @@ impl Sync {
     /// dropped, so it is asked for soon.
     pub(crate) fn expect(&mut self, now: Instant, log: NodeRun, version: u64, registry: &Registry) {
         if registry.watermark(log) < version {
-            self.want(log, version, log.node, now + ON_ITS_WAY.min(self.every));
+            self.wants.note(log, version, log.node, now + ON_ITS_WAY.min(self.every));
         }
     }
 
     /// The link broke: what was asked may never be answered.
-    pub(crate) fn unlinked(&mut self, peer: NodeId) {
+    pub(crate) fn unlinked(&mut self, now: Instant, peer: NodeId) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.linked = false;
         }
-        self.wants.retain(|_, want| want.holder != peer);
+        self.wants.retain(now, |holder| holder != peer);
         self.have.retain(|(node, _)| *node != peer);
     }
 
     /// A peer says something about logs. Gives the children of which something else is known now.
+    ///
+    /// Of the log of a member that is in, that member's own words alone count: it writes to
+    /// everybody, and nobody else knows where its log ends. A third one that names a version which
+    /// does not exist would have this node wait for it, or take what the member writes next for old.
     pub(crate) fn handle(
         &mut self,
         now: Instant,
         run: NodeRun,
         word: SyncWord,
+        view: &View,
         registry: &mut Registry,
     ) -> BTreeSet<ChildId> {
         let from = run.node;
+        let may_tell = |log: NodeRun| log == run || !view.is_live(log);
         let mut changed = BTreeSet::new();
         match word {
+            SyncWord::Changes { log, .. } | SyncWord::Snapshot { log, .. } if !may_tell(log) => {}
             SyncWord::Changes { log, from: after, upto, entries } => {
+                registry.told_by(run, log, upto);
                 let applied = registry.apply_changes(log, after, upto, entries);
                 changed = self.applied(now, from, log, upto, applied, registry);
             }
             SyncWord::Snapshot { log, upto, entries, more } => {
+                registry.told_by(run, log, upto);
                 let applied = registry.apply_snapshot(log, upto, entries, more);
                 changed = self.applied(now, from, log, upto, applied, registry);
             }
@@ -159,7 +158,9 @@ impl Sync {
                 self.arrived(now, from, log, version, registry);
             }
             SyncWord::Ask { log, from: after } => self.begin_again(now, from, log, after, registry),
-            SyncWord::Digest { watermarks } => self.compare(now, run, &watermarks, registry),
+            SyncWord::Digest { watermarks } => {
+                self.compare(now, run, &watermarks, may_tell, registry)
+            }
             SyncWord::In { .. } => {}
         }
         self.pursue(now, registry);
@@ -176,14 +177,12 @@ impl Sync {
         registry: &Registry,
     ) -> BTreeSet<ChildId> {
         if applied.gap.is_some() {
-            self.want(log, upto, from, now);
+            self.wants.note(log, upto, from, now);
         } else if log != registry.me() {
             self.have.insert((from, log));
             // The log's own node wants to know too, whoever passed it on.
             self.have.insert((log.node, log));
-            if let Some(want) = self.wants.get_mut(&log) {
-                want.due = now + self.every;
-            }
+            self.wants.came(now, log, from, registry.watermark(log));
         }
         applied.changed
     }
@@ -201,12 +200,13 @@ impl Sync {
         now: Instant,
         run: NodeRun,
         theirs: &[Watermark],
+        may_tell: impl Fn(NodeRun) -> bool,
         registry: &mut Registry,
     ) {
         let (me, from, run) = (registry.me(), run.node, Some(run));
         let theirs: BTreeMap<NodeRun, u64> = theirs
             .iter()
-            .take(MOST_WANTS)
+            .take(MOST_NAMED)
             .map(|watermark| (watermark.log, watermark.version))
             .collect();
         let peer = self.peers.entry(from).or_insert_with(|| Peer::new(now, false));
@@ -220,7 +220,7 @@ impl Sync {
         let is_new = now.saturating_duration_since(peer.since) < self.every;
         for (log, version) in &theirs {
             registry.acknowledged(*log, from, *version);
-            if *log == me || *version <= registry.watermark(*log) {
+            if *log == me || *version <= registry.watermark(*log) || !may_tell(*log) {
                 continue;
             }
             // A writer gives its own log to who has told it what it has.
@@ -232,7 +232,7 @@ impl Sync {
                 false if writes => self.every / 2,
                 false => Duration::ZERO,
             };
-            self.want(*log, *version, from, now + patience);
+            self.wants.note(*log, *version, from, now + patience);
         }
         let known = theirs.get(&me).copied().unwrap_or(0);
         registry.acknowledged(me, from, known);
@@ -254,36 +254,13 @@ impl Sync {
         }
     }
 
-    /// Notes that somebody has more of a log than this node.
-    fn want(&mut self, log: NodeRun, upto: u64, holder: NodeId, due: Instant) {
-        if let Some(want) = self.wants.get_mut(&log) {
-            want.upto = want.upto.max(upto);
-            if want.asks == 0 && due < want.due {
-                (want.due, want.holder) = (due, holder);
-            }
-        } else if self.wants.len() < MOST_WANTS {
-            self.wants.insert(log, Want { upto, holder, due, asks: 0 });
-        }
-    }
-
     /// Asks for what has not come by itself.
     fn pursue(&mut self, now: Instant, registry: &Registry) {
-        let (out, every) = (&mut self.out, self.every);
-        self.wants.retain(|log, want| {
-            let version = registry.watermark(*log);
-            if version >= want.upto {
-                return false;
-            }
-            if want.due <= now {
-                want.asks += 1;
-                want.due = now + every;
-                if want.asks > MOST_ASKS {
-                    return false;
-                }
-                out.push_back((want.holder, SyncWord::Ask { log: *log, from: version }));
-            }
-            true
-        });
+        while let Some(Ask { holder, log, from }) =
+            self.wants.next_due(now, |log| registry.watermark(log))
+        {
+            self.out.push_back((holder, SyncWord::Ask { log, from }));
+        }
     }
 
     /// Sends a log to a peer that says that it has it up to `after`: now, or when it was not sent
@@ -360,7 +337,7 @@ impl Sync {
         if self.members != peers {
             self.members = peers.to_vec();
             self.peers.retain(|node, _| peers.binary_search(node).is_ok());
-            self.wants.retain(|_, want| peers.binary_search(&want.holder).is_ok());
+            self.wants.retain(now, |holder| peers.binary_search(&holder).is_ok());
             self.repeats.retain(|node| peers.binary_search(&node).is_ok());
             for peer in peers {
                 if !self.peers.contains_key(peer) {
@@ -412,15 +389,19 @@ impl Sync {
 
     /// When [`tick`](Self::tick) is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let wants = self.wants.values().map(|want| want.due);
-        wants.chain(self.due).chain(self.repeats.deadline()).min()
+        let deadlines = [self.due, self.wants.deadline(), self.repeats.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::child::{Entry, Epoch};
+    use crate::model::{
+        child::{Entry, Epoch},
+        id::{Incarnation, NodeName},
+        member::{Member, MemberState},
+    };
 
     fn run(n: u8) -> NodeRun {
         NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
@@ -433,11 +414,13 @@ mod tests {
     struct Node {
         registry: Registry,
         sync: Sync,
+        /// Who is in; nobody, unless a test says so.
+        view: View,
     }
 
     fn node(n: u8) -> Node {
         let registry = Registry::new(run(n));
-        Node { registry, sync: Sync::new(Duration::from_secs(5), 0) }
+        Node { registry, sync: Sync::new(Duration::from_secs(5), 0), view: View::default() }
     }
 
     impl Node {
@@ -452,7 +435,11 @@ mod tests {
         }
 
         fn hear(&mut self, from: u8, word: SyncWord) -> BTreeSet<ChildId> {
-            self.sync.handle(Instant::now(), run(from), word, &mut self.registry)
+            self.hear_at(Instant::now(), from, word)
+        }
+
+        fn hear_at(&mut self, now: Instant, from: u8, word: SyncWord) -> BTreeSet<ChildId> {
+            self.sync.handle(now, run(from), word, &self.view, &mut self.registry)
         }
 
         /// How many entries it gives away now.
@@ -543,7 +530,7 @@ mod tests {
                     SyncWord::Digest { watermarks },
                     SyncWord::Digest { watermarks: lie },
                 ] {
-                    a.sync.handle(now, run(2), word, &mut a.registry);
+                    a.hear_at(now, 2, word);
                 }
             }
             given += a.entries(now, &peers);
@@ -557,7 +544,7 @@ mod tests {
         let (mut a, peers, now) = large();
         for after in [7, 50_000, 90_000] {
             let word = SyncWord::Ask { log: run(1), from: after };
-            a.sync.handle(now, run(2), word, &mut a.registry);
+            a.hear_at(now, 2, word);
         }
         a.entries(now, &peers);
         assert_eq!(a.sync.deadline(), Some(now + AGAIN));
@@ -573,7 +560,7 @@ mod tests {
         for nonce in 0..1_000 {
             let log = NodeRun { nonce, ..run(3) };
             let word = SyncWord::Ask { log, from: 0 };
-            a.sync.handle(now, run(2), word, &mut a.registry);
+            a.hear_at(now, 2, word);
         }
         assert_eq!(a.sync.peers[&peers[0]].flows.len(), 1, "its own log");
         assert_eq!(a.sync.repeats.deadline(), None);
@@ -596,6 +583,49 @@ mod tests {
         a.hear(2, asked[0].1.clone());
         let given = a.words(&[]);
         assert_eq!(b.hear(1, given[0].1.clone()), BTreeSet::from([child(7)]));
+    }
+
+    #[test]
+    fn of_a_members_log_nobody_else_says_anything() {
+        let mut a = node(1);
+        let member = Member {
+            id: run(3).node,
+            incarnation: Incarnation { started: 1, nonce: run(3).nonce },
+            name: NodeName::new("node-3").expect("a plain word"),
+            addresses: Vec::new(),
+            weight: 1,
+            state: MemberState::Alive,
+            revision: 0,
+        };
+        a.view.members.insert(member.id, member);
+        greet(&mut a, 2);
+        greet(&mut a, 3);
+        let (log, upto) = (run(3), 1 << 62);
+        let entries = Vec::new();
+        let digest = vec![Watermark { log: run(2), version: 0 }, Watermark { log, version: upto }];
+        for word in [
+            SyncWord::Changes { log, from: 0, upto, entries: entries.clone() },
+            SyncWord::Changes { log, from: 9, upto, entries: entries.clone() },
+            SyncWord::Snapshot { log, upto, entries, more: true },
+            SyncWord::Digest { watermarks: digest },
+        ] {
+            a.hear(2, word);
+        }
+        assert_eq!(a.registry.watermark(log), 0);
+        assert_eq!(a.words(&[run(2).node, run(3).node]), [], "it asks nobody");
+        let mut c = node(3);
+        c.write(7);
+        let word = registry_word(&c);
+        assert_eq!(a.hear(3, word).len(), 1);
+        // Of who is not in everybody may tell.
+        a.view = View::default();
+        c.write(8);
+        assert_eq!(a.hear(2, registry_word(&c)).len(), 1);
+    }
+
+    /// All that a node has written.
+    fn registry_word(node: &Node) -> SyncWord {
+        node.registry.part(node.registry.me(), 0, false).expect("it has written").word
     }
 
     #[test]

@@ -12,9 +12,26 @@ use crate::model::{
 const ADDRESSES_LIMIT: usize = 16;
 const ADDRESS_LIMIT: usize = 256;
 
-/// A number that can be the outcome of a history, with room above it to be renewed for ever.
+/// A number that can be the outcome of a history, with room above it to be renewed for ever. Not
+/// refused by how far it jumps: it comes from a clock, which may be wrong by years, and is only ever
+/// its own node's. Who makes it high harms nobody else.
 pub(super) fn is_plausible(incarnation: Incarnation) -> bool {
     incarnation.started <= Epoch::LIMIT
+}
+
+/// Whether a life of this node's key that is said to be over can have been: this node would have to
+/// come back above it, and one word would take it to where nobody lets it in any more. Of this run
+/// nobody knows a later life than it does itself; another run's clock may have been ahead, but not by
+/// more than a clock can be wrong.
+pub(super) fn can_be_mine(fenced: Incarnation, mine: Incarnation) -> bool {
+    /// Milliseconds; 139 years.
+    const JUMP: u64 = 1 << 42;
+    match fenced.nonce == mine.nonce {
+        true => fenced <= mine,
+        false => {
+            fenced.started < Epoch::LIMIT && fenced.started <= mine.started.saturating_add(JUMP)
+        }
+    }
 }
 
 /// A node as it describes itself: what others think of it is not part of that.

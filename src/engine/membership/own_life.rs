@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    bounds::is_plausible,
+    bounds::can_be_mine,
     contact::Timing,
     outputs::Outputs,
     pace::Pace,
@@ -116,7 +116,7 @@ impl OwnLife<'_> {
     /// This life, or a later one, was declared over: come back above it.
     pub(super) fn renew_above(&mut self, fenced: Incarnation) {
         let incarnation = self.roster.incarnation();
-        if fenced < incarnation || !is_plausible(fenced) {
+        if fenced < incarnation || !can_be_mine(fenced, incarnation) {
             return;
         }
         tracing::warn!(node = %self.roster.id(), "this node was declared down and comes back");

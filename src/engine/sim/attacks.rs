@@ -1,9 +1,10 @@
 //! Members that say what no honest one would. What they can do ends when they are gone.
 
 use super::*;
+use crate::engine::MOST_MERGES;
 use crate::model::{
     child::{Entry, Ownership},
-    message::{Claim, LogEntry, RollWord, SyncWord},
+    message::{BulkHeader, Claim, LogEntry, RollWord, SyncWord, Watermark},
     quota::Quota,
     report::{StartFailed, StopOutcome},
 };
@@ -173,4 +174,96 @@ fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
     engine.handle(world.now + 2 * SECOND, Event::Tick);
     while engine.next_effect().is_some() {}
     assert_eq!(engine.homes.quota.used(peer), 0);
+}
+
+/// Node `from` tells node `to` that the log of `about` is at 2^62, in every way.
+fn overstate(world: &mut World, from: usize, to: usize, about: usize) {
+    let log = world.nodes[about].me.run();
+    let here = world.nodes[to].engine.registry().watermark(log);
+    let (upto, entries) = (1 << 62, Vec::new());
+    let own = Watermark { log: world.nodes[from].me.run(), version: 0 };
+    let watermarks = vec![own, Watermark { log, version: upto }];
+    for word in [
+        SyncWord::Changes { log, from: here + 9, upto, entries: entries.clone() },
+        SyncWord::Changes { log, from: here, upto, entries },
+        SyncWord::Digest { watermarks },
+    ] {
+        say(world, from, to, PeerMessage::Sync(word));
+    }
+}
+
+#[test]
+fn who_overstates_a_members_log_makes_nobody_take_what_it_writes_for_old() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 3, 20);
+        overstate(&mut world, 2, 0, 1);
+        for node in 0..3 {
+            expect_start(&mut world, node, 20 + 10 * node..30 + 10 * node);
+        }
+        world.run_for(SECOND);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn what_was_overstated_while_a_node_was_away_is_corrected_when_it_is_back() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 3, 20);
+        world.calm = false;
+        world.cut(&BTreeSet::from([1]));
+        world.run_for(5 * SECOND);
+        assert_eq!(world.nodes[0].engine.view().members.len(), 2, "seed {seed}: it is out");
+        overstate(&mut world, 2, 0, 1);
+        let log = world.nodes[1].me.run();
+        assert_eq!(world.nodes[0].engine.registry().watermark(log), 1 << 62, "it is believed");
+        world.heal();
+        world.run_for(10 * SECOND);
+        for node in 0..3 {
+            expect_start(&mut world, node, 20 + 10 * node..30 + 10 * node);
+        }
+        world.run_for(5 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn who_names_a_version_of_its_own_log_that_never_comes_is_given_up() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 4, 20);
+        world.calm = false;
+        world.nodes[3].lie = Some(|word| {
+            if let PeerMessage::Sync(SyncWord::In { version, .. }) = word {
+                *version = 1 << 62;
+            }
+        });
+        world.crash(1);
+        world.run_for(8 * SECOND);
+        let liar = world.nodes[3].me.id;
+        for index in [0, 2] {
+            let engine = &world.nodes[index].engine;
+            assert!(engine.view().member(liar).is_none(), "seed {seed}: n{index} waits for it");
+            assert!(engine.is_settled(), "seed {seed}: n{index}");
+        }
+    }
+}
+
+#[test]
+fn states_to_be_merged_are_noted_only_where_they_can_be() {
+    let (mut world, child, at, other, _) = one_child(1);
+    let from = world.nodes[other].me.run();
+    let stranger = NodeRun { nonce: 7, ..from };
+    let unknown = ChildId::new("nobody").expect("an id");
+    let now = world.now;
+    let engine = &mut world.nodes[at].engine;
+    for term in 0..10_000 {
+        for (from, child) in [(from, &child), (from, &unknown), (stranger, &child)] {
+            let (child, epoch) = (child.clone(), Epoch { term, attempt: 0 });
+            let header = BulkHeader::Diverged { child, epoch, state_version: 1 };
+            engine.handle(now, Event::Bulk { from, header, size: 1 });
+        }
+    }
+    assert_eq!(engine.diverged_from.len(), MOST_MERGES);
+    assert!(
+        engine.diverged_from.iter().all(|((about, _), node)| *about == child && *node == from.node)
+    );
 }

@@ -86,3 +86,18 @@ fn a_life_that_is_over_is_turned_away_and_a_higher_one_is_welcome() {
     assert_eq!(bench.link(hello(renewed, vec![])), []);
     assert_eq!(bench.membership.joiners().len(), 1);
 }
+
+#[test]
+fn a_life_of_ones_own_that_cannot_have_been_is_not_believed_to_be_over() {
+    let mut bench = Bench::with(&[2]);
+    // A later one of this run than this node knows of, and one from a clock that is wrong by ages.
+    for (started, nonce) in [(101, 1), (1 << 62, 1), (1 << 62, 77), (1 << 43, 77)] {
+        let incarnation = Incarnation { started, nonce };
+        assert_eq!(bench.word(2, MemberWord::Fenced { incarnation }), []);
+        bench.membership.told_fenced(bench.now, incarnation);
+    }
+    assert_eq!(bench.membership.incarnation(), life(1));
+    // A century is possible.
+    bench.membership.told_fenced(bench.now, Incarnation { started: 3_000_000_000_000, nonce: 77 });
+    assert_eq!(bench.membership.incarnation().started, 3_000_000_000_001);
+}

@@ -342,7 +342,7 @@ impl Engine {
                     let (core, members) = (&mut self.core, &mut self.membership);
                     self.leave.expired(core, members, &self.children, waits_for);
                 }
-                Timer::SayIn => self.settle.say_to_all(core),
+                Timer::SayIn => self.settle.say_what_is_owed(core),
                 Timer::Settle => {
                     let is_told = self.settle.tick(core, !self.rolls.is_idle());
                     self.rolls.repeat(core);
@@ -745,7 +745,7 @@ impl Engine {
             self.children.peer_changed(&mut self.core, node);
         }
         self.homes.reset(&mut self.core);
-        self.settle.adopted(&mut self.core);
+        self.settle.adopted(&mut self.core, self.membership.patience());
     }
 
     fn settled(&mut self) {

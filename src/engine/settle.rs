@@ -6,7 +6,7 @@
 //! view between.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,20 @@ pub(crate) struct Said {
     pub(crate) version: u64,
 }
 
+/// To whom In is going to be said.
+#[derive(Debug)]
+enum Owed {
+    All,
+    /// Who said something that it answers.
+    These(BTreeSet<NodeRun>),
+}
+
+impl Default for Owed {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
 /// Who has said In for which view, and at which version of its own log.
 #[derive(Debug, Default)]
 pub(crate) struct Settle {
@@ -50,34 +64,51 @@ pub(crate) struct Settle {
     stuck: BTreeMap<NodeRun, (u64, Instant)>,
     told: u32,
     ticking: bool,
-    /// It is going to be said to all.
+    /// How much longer than usual is waited with many others.
+    patience: Duration,
+    /// To whom it is going to be said.
+    owed: Owed,
+    /// A timer runs for that.
     saying: bool,
 }
 
 impl Settle {
-    /// The view changed: says In for it, again and again until everybody has.
-    pub(crate) fn adopted(&mut self, core: &mut Core) {
+    /// The view changed: says In for it, again and again until everybody has. With many others that
+    /// waits for `patience` more.
+    pub(crate) fn adopted(&mut self, core: &mut Core, patience: Duration) {
+        self.patience = patience;
         self.said.retain(|run, _| core.view.is_live(*run));
         self.adopted += 1;
         (self.since, self.told) = (Some(core.now), 0);
         self.stuck.clear();
-        if core.others.len() <= FEW {
-            self.say_to_all(core);
-        } else if !self.saying {
-            // In a mesh that forms the next view is near: it is said for the last of them.
-            self.saying = true;
-            let many = u32::try_from(core.others.len()).unwrap_or(u32::MAX);
-            let pace = (PACE * many).min(core.config.settings.heartbeat / 2);
-            core.timer(pace, Timer::SayIn);
-        }
+        self.owed = Owed::All;
+        self.say_soon(core);
         self.keep_ticking(core);
     }
 
+    /// Says In to whom it is owed; with many others for all that comes meanwhile together: in a mesh
+    /// that forms the next view, and the next question, is near.
+    fn say_soon(&mut self, core: &mut Core) {
+        if core.others.len() <= FEW {
+            self.say_what_is_owed(core);
+        } else if !self.saying {
+            self.saying = true;
+            let many = u32::try_from(core.others.len()).unwrap_or(u32::MAX);
+            let pace = (PACE * many).min(core.config.settings.heartbeat / 2) + self.patience;
+            core.timer(pace.min(core.config.settings.heartbeat), Timer::SayIn);
+        }
+    }
+
     /// Says In for the view of now.
-    pub(crate) fn say_to_all(&mut self, core: &mut Core) {
+    pub(crate) fn say_what_is_owed(&mut self, core: &mut Core) {
         self.saying = false;
+        let owed = std::mem::take(&mut self.owed);
         for run in others(core) {
-            self.say(core, run);
+            if matches!(&owed, Owed::All)
+                || matches!(&owed, Owed::These(runs) if runs.contains(&run))
+            {
+                self.say(core, run);
+            }
         }
     }
 
@@ -108,7 +139,10 @@ impl Settle {
         // It waits for an answer to its count, or has not heard this node's own yet. Two that wait
         // for each other do not answer each other's answers for ever: each count is news once.
         if is_news || (wanted && self.is_in(core, from)) {
-            self.say(core, from);
+            if let Owed::These(runs) = &mut self.owed {
+                runs.insert(from);
+            }
+            self.say_soon(core);
         }
     }
 
@@ -286,7 +320,7 @@ mod tests {
         fn adopt(&mut self, nodes: &[u8]) -> Vec<(NodeId, u64, u64, bool)> {
             self.core.adopt(view(nodes));
             self.core.settled = false;
-            self.settle.adopted(&mut self.core);
+            self.settle.adopted(&mut self.core, Duration::ZERO);
             self.said()
         }
 

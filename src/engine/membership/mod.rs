@@ -254,6 +254,11 @@ impl Membership {
         self.out.next()
     }
 
+    /// How much longer than usual to wait with what can wait, as this node is behind its own time.
+    pub(crate) fn patience(&self) -> Duration {
+        self.voice.lag().patience(self.roster.contacts().len())
+    }
+
     /// When [`tick`](Self::tick) is due; always after the latest `now` once it was called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -422,7 +427,8 @@ impl Membership {
 
     /// Closes a call: judges, if there is reason to, and tells what is due.
     fn finish(&mut self, now: Instant) {
-        if self.pace.is_due(now, self.timing.heartbeat, self.roster.contacts().len()) {
+        let (others, lag) = (self.roster.contacts().len(), self.voice.lag());
+        if self.pace.is_due(now, self.timing.heartbeat, others, lag) {
             // What one judgement changes may change the next; each step ends lives or brings some
             // in, so this ends.
             while self.pace.take_news() {

@@ -15,6 +15,24 @@ pub(super) fn crowd(others: usize) -> u32 {
     (u32::try_from(others).unwrap_or(u32::MAX) / FEW).max(1)
 }
 
+/// How far this node is behind its own time. One whose machine has too much to do falls behind, and
+/// would with all that it tells and judges keep the others behind, too: many nodes that start at once
+/// on few processors never came to rest. So with many others it does both less often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lag(Duration);
+
+impl Lag {
+    /// What was due at a time was done `late` after it.
+    pub(super) fn note(&mut self, late: Duration) {
+        self.0 = late.max(self.0 / 2);
+    }
+
+    /// How much longer to wait, with so many `others`, with what can wait.
+    pub(super) fn patience(self, others: usize) -> Duration {
+        if is_many(others) { self.0 * 4 } else { Duration::ZERO }
+    }
+}
+
 /// When all is judged: at once when something came that judgements depend on, and when one of them
 /// changes by time alone. With many others news are gathered first.
 #[derive(Clone, Debug)]
@@ -47,10 +65,16 @@ impl Pace {
         std::mem::take(&mut self.is_news)
     }
 
-    /// Whether all is to be judged now, with so many `others`.
-    pub(super) fn is_due(&mut self, now: Instant, heartbeat: Duration, others: usize) -> bool {
+    /// Whether all is to be judged now, with so many `others`, by a node that is so far behind.
+    pub(super) fn is_due(
+        &mut self,
+        now: Instant,
+        heartbeat: Duration,
+        others: usize,
+        lag: Lag,
+    ) -> bool {
         self.is_news |= self.judge_at.is_some_and(|at| at <= now);
-        let due = self.earliest(heartbeat, others);
+        let due = self.earliest(heartbeat, others, lag);
         if self.is_news && due > now {
             self.judge_at = Some(self.judge_at.map_or(due, |at| at.min(due)));
             return false;
@@ -63,13 +87,14 @@ impl Pace {
 
     /// From when on all may be judged again. It costs the more the more there are: in a mesh that
     /// forms, where there is news at every moment, most of it can be judged together.
-    fn earliest(&self, heartbeat: Duration, others: usize) -> Instant {
+    fn earliest(&self, heartbeat: Duration, others: usize, lag: Lag) -> Instant {
         let many = u32::try_from(others).unwrap_or(u32::MAX);
         if many <= FEW {
             return self.judged_at;
         }
         let pace = Duration::from_micros(500) * many;
-        self.judged_at + pace.min(heartbeat / 4)
+        let pace = pace.min(heartbeat / 4) + lag.patience(others);
+        self.judged_at + pace.min(heartbeat / 2)
     }
 
     /// All was judged. `next`: when a judgement changes by time alone.
@@ -90,7 +115,9 @@ mod tests {
     /// All was judged at `now`, and nothing comes of it by time alone.
     fn judged(now: Instant) -> Pace {
         let mut pace = Pace::new(now);
-        assert!(pace.is_due(now, SECOND, 0) && pace.take_news() && !pace.take_news());
+        assert!(
+            pace.is_due(now, SECOND, 0, Lag::default()) && pace.take_news() && !pace.take_news()
+        );
         pace.judged(None);
         pace
     }
@@ -99,11 +126,13 @@ mod tests {
     fn with_few_others_news_are_judged_at_once() {
         let now = Instant::now();
         let mut pace = judged(now);
-        assert!(!pace.is_due(now + SECOND, SECOND, 16) && pace.deadline().is_none());
+        assert!(
+            !pace.is_due(now + SECOND, SECOND, 16, Lag::default()) && pace.deadline().is_none()
+        );
         pace.news_if(false);
-        assert!(!pace.is_due(now, SECOND, 16));
+        assert!(!pace.is_due(now, SECOND, 16, Lag::default()));
         pace.news_if(true);
-        assert!(pace.is_due(now, SECOND, 16));
+        assert!(pace.is_due(now, SECOND, 16, Lag::default()));
     }
 
     #[test]
@@ -112,14 +141,37 @@ mod tests {
         for (others, gathered) in [(17, 8_500), (100, 50_000), (500, 250_000), (9_999, 250_000)] {
             let mut pace = judged(now);
             pace.news();
-            assert!(!pace.is_due(now, SECOND, others));
+            assert!(!pace.is_due(now, SECOND, others, Lag::default()));
             let at = now + Duration::from_micros(gathered);
             assert_eq!(pace.deadline(), Some(at));
-            assert!(!pace.is_due(at - Duration::from_micros(1), SECOND, others));
-            assert!(pace.is_due(at, SECOND, others));
+            assert!(!pace.is_due(at - Duration::from_micros(1), SECOND, others, Lag::default()));
+            assert!(pace.is_due(at, SECOND, others, Lag::default()));
         }
         assert!(is_many(17) && !is_many(16));
         assert_eq!([0, 1, 16, 31, 32, 320].map(crowd), [1, 1, 1, 1, 2, 20]);
+    }
+
+    #[test]
+    fn who_is_behind_waits_longer_with_many_others_and_catches_up() {
+        let now = Instant::now();
+        let mut lag = Lag::default();
+        lag.note(SECOND / 20);
+        let waits = |others: usize, lag: Lag| {
+            let mut pace = judged(now);
+            pace.news();
+            if pace.is_due(now, SECOND, others, lag) {
+                return Duration::ZERO;
+            }
+            pace.deadline().map_or(Duration::MAX, |at| at - now)
+        };
+        assert_eq!(waits(16, lag), Duration::ZERO);
+        assert_eq!(waits(100, lag), SECOND / 4);
+        lag.note(SECOND);
+        assert_eq!(waits(100, lag), SECOND / 2);
+        for _ in 0..20 {
+            lag.note(Duration::ZERO);
+        }
+        assert!(waits(100, lag) < SECOND / 19);
     }
 
     #[test]
@@ -127,7 +179,7 @@ mod tests {
         let now = Instant::now();
         let mut pace = judged(now);
         pace.judged(Some(now + SECOND));
-        assert!(!pace.is_due(now + SECOND / 2, SECOND, 1));
-        assert!(pace.is_due(now + SECOND, SECOND, 1));
+        assert!(!pace.is_due(now + SECOND / 2, SECOND, 1, Lag::default()));
+        assert!(pace.is_due(now + SECOND, SECOND, 1, Lag::default()));
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use super::{
     contact::{Contact, Lives, Timing},
     fences::Fences,
+    pace::Lag,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId},
@@ -40,6 +41,7 @@ pub(super) struct Voice {
     heartbeat_at: Instant,
     /// When all were last told that this node lives.
     heartbeat_sent: Instant,
+    lag: Lag,
     /// When the status was last told because it had changed.
     told_at: Option<Instant>,
     /// Counts the changes of the status and of the brief one.
@@ -76,6 +78,7 @@ impl Voice {
             number: 0,
             heartbeat_at: now + heartbeat,
             heartbeat_sent: now,
+            lag: Lag::default(),
             told_at: None,
             brief: status.clone(),
             versions: 1,
@@ -166,6 +169,11 @@ impl Voice {
         now.saturating_duration_since(self.heartbeat_sent)
     }
 
+    /// How far this node is behind its own time.
+    pub(super) fn lag(&self) -> Lag {
+        self.lag
+    }
+
     /// Somebody has something to be told, now or later.
     pub(super) fn has_news(&mut self) {
         self.is_news = true;
@@ -178,6 +186,7 @@ impl Voice {
 
     /// All are told at once that this node lives.
     pub(super) fn hurry(&mut self, now: Instant) {
+        self.lag.note(now.saturating_duration_since(self.heartbeat_at));
         self.heartbeat_at = now;
     }
 
@@ -185,7 +194,8 @@ impl Voice {
     /// as it takes to tell `others`: a mesh that forms must not drown in its own news.
     pub(super) fn due(&self, timing: &Timing, others: usize) -> Instant {
         let pace = Duration::from_millis(2) * u32::try_from(others).unwrap_or(u32::MAX);
-        let pace = pace.min(timing.heartbeat / 2);
+        let pace = pace.min(timing.heartbeat / 2) + self.lag.patience(others);
+        let pace = pace.min(timing.heartbeat);
         match self.told_at {
             _ if !self.is_news => self.heartbeat_at,
             Some(at) => self.heartbeat_at.min(at + pace),
@@ -210,6 +220,7 @@ impl Voice {
         let mut out = Vec::new();
         let all = self.is_beat(now);
         if all {
+            self.lag.note(now.saturating_duration_since(self.heartbeat_at));
             (self.heartbeat_sent, self.heartbeat_at) = (now, now + timing.heartbeat);
         }
         if self.is_news {
@@ -458,5 +469,12 @@ mod tests {
         assert_eq!(voice.due(&TIMING, 1), now + SECOND / 500);
         assert_eq!(voice.due(&TIMING, 100), now + SECOND / 5);
         assert_eq!(voice.due(&TIMING, 100_000), now + TIMING.heartbeat / 2);
+        // The heartbeat comes late: from then on news wait, as long as few are not many.
+        let late = now + TIMING.heartbeat + SECOND / 10;
+        speak(&mut voice, late, &view(&[1]), &mut contacts);
+        voice.has_news();
+        assert_eq!(voice.due(&TIMING, 1), late + SECOND / 500);
+        assert_eq!(voice.due(&TIMING, 100), late + SECOND * 6 / 10);
+        assert_eq!(voice.due(&TIMING, 100_000), late + SECOND * 9 / 10);
     }
 }

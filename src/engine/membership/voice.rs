@@ -9,7 +9,7 @@ use std::{
 use super::{
     contact::{Contact, Lives, Timing},
     fences::Fences,
-    pace::Lag,
+    pace::{Lag, is_many},
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId},
@@ -20,8 +20,6 @@ use crate::model::{
 
 /// So many views are remembered as a base to tell differences to.
 const HISTORY: usize = 32;
-/// Up to so many members everybody tells its whole view to everybody.
-const FEW: usize = 16;
 
 /// A word, and how it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +79,10 @@ impl Voice {
             lag: Lag::default(),
             told_at: None,
             brief: status.clone(),
-            versions: 1,
+            versions: 2,
             brief_version: 1,
             status,
-            version: 1,
+            version: 2,
             me_version: 1,
             is_news: true,
             view: (view.id(), Arc::new(lives(view))),
@@ -142,19 +140,23 @@ impl Voice {
         if !changed && active == self.brief.joining {
             return false;
         }
-        self.versions += 1;
-        if status.me != self.status.me {
-            self.me_version = self.versions;
-        }
+        let is_described_anew = status.me != self.status.me;
+        let before = self.versions;
+        // Each gets a number of its own: who has been told the one has not been told the other.
         let brief = Status { joining: active, ..status.clone() };
         if brief != self.brief {
+            self.versions += 1;
             self.brief = brief;
             self.brief_version = self.versions;
         }
         if changed {
+            self.versions += 1;
             self.status = status;
             self.version = self.versions;
             self.is_news = true;
+        }
+        if is_described_anew {
+            self.me_version = before + 1;
         }
         changed
     }
@@ -231,7 +233,7 @@ impl Voice {
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
         let contacts = contacts.into_iter();
-        let is_large = contacts.len() > FEW;
+        let is_large = is_many(contacts.len());
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (to, contact) in contacts {
             let (to, works) = (*to, contact.link_works(now, timing));
@@ -245,7 +247,7 @@ impl Voice {
             let base = base.filter(|base| self.lives_of(*base).is_some());
             // A large view is not told whole by all to all: who does not have it yet asks.
             let is_left = self.is_followed
-                && self.view.1.len() > FEW
+                && is_many(self.view.1.len())
                 && base.is_none()
                 && !contact.has_asked();
             if !is_known && !is_left && !contact.was_told_view(view_id) {
@@ -405,6 +407,46 @@ mod tests {
         contact.take_view(view(&[1]).id(), None, vec![], &[]);
         voice.set_view(&view(&[1]));
         assert_eq!(views(&speak(&mut voice, now, &view(&[1]), &mut contacts)), []);
+    }
+
+    #[test]
+    fn who_waits_no_longer_is_told_the_whole_that_it_was_not_told_before() {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let mut contacts = contacts(now, &[Told::of(2, &[2])]);
+        let contact = |waiting| {
+            let hears = None;
+            let told = Some(Status { me: None, waiting, ..status(member(2)) });
+            (hears, told)
+        };
+        let mut number = 1;
+        let mut says = |contacts: &mut BTreeMap<NodeId, Contact>, waiting| {
+            number += 1;
+            let (hears, told) = contact(waiting);
+            let it = contacts.get_mut(&id(2)).expect("it is there");
+            let (mine, view) = (member(1).incarnation, ViewId(u64::MAX));
+            it.take_heartbeat(now, &TIMING, mine, number, view, hears, told, |_| None);
+        };
+        let listed = |said: Vec<Said>| -> Vec<bool> {
+            let told = |said: Said| match said.word {
+                MemberWord::Heartbeat { status, .. } => {
+                    status.map(|status| status.joining.contains(member(2).life()))
+                }
+                _ => None,
+            };
+            said.into_iter().filter_map(told).collect()
+        };
+        says(&mut contacts, Some(false));
+        // Both change at once: that it can be taken in is not told while it waits itself.
+        let joining: LifeSet = [member(2).life()].into_iter().collect();
+        let waits = Status { waiting: Some(true), joining, ..status(member(1)) };
+        assert!(voice.set_status(waits.clone(), LifeSet::default()));
+        assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [false]);
+        // It founds.
+        says(&mut contacts, None);
+        voice.set_status(waits.clone(), waits.joining.clone());
+        voice.has_news();
+        assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [true]);
     }
 
     #[test]

@@ -36,11 +36,11 @@ use tokio::{
 use super::{
     behaviour::RawStreams,
     cause::{failure, rejection},
-    homes::Homes,
     inbound::Inbound,
     key::{from_peer_id, to_peer_id},
     key_pair,
     meter::{Meter, Reading},
+    own_addresses::OwnAddresses,
     parse_address,
     resolver::Resolver,
     transport::transport,
@@ -163,9 +163,9 @@ pub(super) async fn start(
     let reading = meter.reading();
     let inbound = Inbound::new();
     let secrets = config.secrets();
-    let homes = Homes::default();
+    let own = OwnAddresses::default();
     let waiting = inbound.clone();
-    let transport = transport(&meter, &keys, config.birth, &secrets, waiting, &homes, deadline)?;
+    let transport = transport(&meter, &keys, config.birth, &secrets, waiting, &own, deadline)?;
     let me = keys.public().to_peer_id();
     let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), me));
     let mdns = mdns.and_then(|made| {
@@ -201,7 +201,7 @@ pub(super) async fn start(
     let dials = HashMap::new();
     let applied = AccessList::open();
     let mut driver =
-        Driver { swarm, events, addresses, access, applied, dials, inbound, homes, meter };
+        Driver { swarm, events, addresses, access, applied, dials, inbound, own, meter };
     driver.apply_access();
     driver.find_interfaces(listeners).await;
     tokio::spawn(driver.run(taken));
@@ -259,7 +259,7 @@ struct Driver {
     applied: AccessList,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<Connection, DialFailure>>>,
     inbound: Inbound,
-    homes: Homes,
+    own: OwnAddresses,
     meter: Meter,
 }
 
@@ -408,7 +408,7 @@ impl Driver {
                 tracing::info!(%address, "no longer listening");
                 let address = address.to_string();
                 if let Some(own) = ip_of(&address) {
-                    self.homes.expired(own);
+                    self.own.expired(own);
                 }
                 self.addresses.expired(&address);
             }

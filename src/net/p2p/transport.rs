@@ -22,9 +22,9 @@ use libp2p::{
 
 use super::{
     cause::{Unreached, Unsecured, Unshielded, cause, io_of},
-    homes::Homes,
     inbound::{Inbound, Placed},
     meter::Meter,
+    own_addresses::OwnAddresses,
     same_key::Multiplexing,
     trying::Trying,
 };
@@ -41,7 +41,7 @@ pub(super) fn transport(
     birth: Birth,
     secrets: &[Secret],
     inbound: Inbound,
-    homes: &Homes,
+    own: &OwnAddresses,
     deadline: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Start(error.to_string());
@@ -52,9 +52,9 @@ pub(super) fn transport(
         let tcp = tcp.map_err(|error| Unreached::new(io_of(&error)));
         let noise = noise::Config::new(keys).map_err(|error| failed(&error))?;
         let secret = secret.map(|secret| PnetConfig::new(PreSharedKey::new(*secret.bytes())));
-        let (waiting, homes) = (inbound.clone(), homes.clone());
+        let (waiting, own) = (inbound.clone(), own.clone());
         let shielded = tcp.and_then(move |socket, point| async move {
-            let socket = homes.house(socket).map_err(PnetError::IoError)?;
+            let socket = own.bind(socket).map_err(PnetError::IoError)?;
             let Some(secret) = secret else {
                 return Ok::<_, Unshielded>(Either::Right(socket));
             };

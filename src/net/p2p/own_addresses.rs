@@ -16,33 +16,35 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The own addresses by which connections came. Clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Homes {
+pub(super) struct OwnAddresses {
     /// Cancelled when the address is gone. No more than this machine has had at a time since each was
     /// used last.
     ends: Arc<Mutex<BTreeMap<IpAddr, CancellationToken>>>,
 }
 
-impl Homes {
+impl OwnAddresses {
     fn ends(&self) -> MutexGuard<'_, BTreeMap<IpAddr, CancellationToken>> {
         // The map is whole after every statement.
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same stream; it fails when its own address is gone.
-    pub(super) fn house(&self, stream: TcpStream) -> io::Result<Housed<TcpStream>> {
+    pub(super) fn bind(&self, stream: TcpStream) -> io::Result<BoundStream<TcpStream>> {
         let own = stream.0.local_addr()?.ip().to_canonical();
-        Ok(self.stay(stream, own))
+        Ok(self.bind_to(stream, own))
     }
 
-    fn stay<S>(&self, stream: S, own: IpAddr) -> Housed<S> {
+    fn bind_to<S>(&self, stream: S, own: IpAddr) -> BoundStream<S> {
         let end = self.ends().entry(own).or_default().clone();
-        Housed { stream, gone: Box::pin(end.cancelled_owned()) }
+        BoundStream { stream, gone: Box::pin(end.cancelled_owned()) }
     }
 
     /// An interface has lost this address: connections by it end, unless another one has it.
     pub(super) fn expired(&self, own: IpAddr) {
         let own = own.to_canonical();
-        if UdpSocket::bind((own, 0)).is_err() {
+        // Any other error says nothing of the address.
+        let bound = UdpSocket::bind((own, 0));
+        if bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable) {
             self.gone(own);
         }
     }
@@ -55,12 +57,12 @@ impl Homes {
 }
 
 /// A stream that fails when its own address is gone.
-pub(super) struct Housed<S> {
+pub(super) struct BoundStream<S> {
     stream: S,
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl<S> Housed<S> {
+impl<S> BoundStream<S> {
     /// What the stream says, unless it waits and its address is gone.
     fn or_gone<T>(
         &mut self,
@@ -76,7 +78,7 @@ impl<S> Housed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Housed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for BoundStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -87,7 +89,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Housed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Housed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for BoundStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -128,11 +130,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_waits_fails_when_its_address_is_gone_and_others_go_on() {
-        let homes = Homes::default();
+        let own = OwnAddresses::default();
         let mut streams = Vec::new();
         for last in 1..=2 {
             let (near, far) = tokio::io::duplex(8);
-            streams.push((homes.stay(near.compat(), Ipv4Addr::new(192, 0, 2, last).into()), far));
+            streams.push((own.bind_to(near.compat(), Ipv4Addr::new(192, 0, 2, last).into()), far));
         }
         let (mut other, mut far_other) = streams.pop().expect("two");
         let (mut stream, mut far) = streams.pop().expect("two");
@@ -146,20 +148,20 @@ mod tests {
         });
         tokio::io::AsyncReadExt::read_exact(&mut far, &mut byte).await.expect("a byte");
         // No machine has an address of documentation.
-        homes.expired(Ipv4Addr::new(192, 0, 2, 1).into());
+        own.expired(Ipv4Addr::new(192, 0, 2, 1).into());
         let aborted = io::ErrorKind::ConnectionAborted;
         assert_eq!(waits.await.expect("it ends"), (aborted, aborted));
         tokio::io::AsyncWriteExt::write_all(&mut far_other, b"2").await.expect("room");
         other.read_exact(&mut byte).await.expect("the other one goes on");
-        assert_eq!((byte, homes.ends().len()), (*b"2", 1));
+        assert_eq!((byte, own.ends().len()), (*b"2", 1));
     }
 
     #[tokio::test]
     async fn an_address_that_is_still_there_is_not_gone() {
-        let homes = Homes::default();
+        let own = OwnAddresses::default();
         let (near, _far) = tokio::io::duplex(8);
-        let mut stream = homes.stay(near.compat(), Ipv4Addr::LOCALHOST.into());
-        homes.expired(Ipv4Addr::LOCALHOST.into());
+        let mut stream = own.bind_to(near.compat(), Ipv4Addr::LOCALHOST.into());
+        own.expired(Ipv4Addr::LOCALHOST.into());
         let waits = std::future::poll_fn(|context| {
             Poll::Ready(Pin::new(&mut stream).poll_read(context, &mut [0]).is_pending())
         });

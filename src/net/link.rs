@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -336,7 +336,9 @@ async fn read_control(
                 match wire::decode_message(&bytes) {
                     Ok(message) => {
                         // Meanwhile nothing is read.
+                        outbox.waits.store(true, Ordering::Relaxed);
                         let place = intake.enter(began.elapsed()).await;
+                        outbox.waits.store(false, Ordering::Relaxed);
                         let event = NetEvent::Control { from: outbox.run, message, place };
                         if events.send(event).await.is_err() {
                             return Ended::NobodyListens;

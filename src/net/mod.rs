@@ -280,6 +280,9 @@ pub enum SendRefused {
     /// The link's control queue is full (64 MiB): the peer does not read; the link is closed.
     #[error("the control queue is full")]
     Full,
+    /// Too much waits (1 MiB) for a word of another node to be passed on; it was not queued.
+    #[error("too much waits for a word to be passed on")]
+    Busy,
     /// The word is larger than a control frame may be, or cannot be encoded; it was not queued.
     #[error("the word cannot be framed")]
     Unframed,

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +18,8 @@ use crate::model::{id::NodeRun, message::BulkHeader};
 
 /// The most bytes of words that wait; one more closes the link, for the peer does not read.
 pub(super) const CONTROL_QUEUE: usize = 64 * 1024 * 1024;
+/// While more bytes of words wait, none of other nodes are passed on.
+const PASSED_ON: usize = 1024 * 1024;
 /// The most bulk transfers that wait; one more is answered with an error.
 const BULK_QUEUE: usize = 65_536;
 /// Transfers up to this size share one stream.
@@ -110,6 +112,8 @@ pub(super) struct Outbox {
     /// Bytes that were written and read since the link stands.
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
+    /// What has come waits for the hub, and nothing more is read.
+    pub(super) waits: AtomicBool,
 }
 
 impl Outbox {
@@ -125,6 +129,7 @@ impl Outbox {
             pongs: watch::Sender::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
         }
     }
 
@@ -172,6 +177,15 @@ impl Outbox {
         drop(state);
         self.control.notify_one();
         Ok(())
+    }
+
+    /// Queues a word of another node that is passed on. Such words may be lost, and one node's must
+    /// not stand in the way of this node's own: they are refused while more waits than a few.
+    pub(super) fn push_passed_on(&self, word: Bytes) -> Result<(), SendRefused> {
+        if self.state().bytes > PASSED_ON {
+            return Err(SendRefused::Busy);
+        }
+        self.push_word(word)
     }
 
     /// Queues a bulk transfer.
@@ -266,9 +280,11 @@ impl Outbox {
         self.pongs.send_replace(number);
     }
 
-    /// Whether the peer answers on this link within `patience`.
+    /// Whether the peer answers on this link within `patience`, or anything else comes from it. While
+    /// this node itself reads nothing, as its hub is busy, nothing is concluded.
     pub(super) async fn probe(&self, patience: Duration) -> bool {
         let mut pongs = self.pongs.subscribe();
+        let before = self.received.load(Ordering::Relaxed);
         let number = {
             let mut state = self.state();
             state.pings += 1;
@@ -281,6 +297,8 @@ impl Outbox {
             () = self.closing.cancelled() => false,
             answer = tokio::time::timeout(patience, pongs.wait_for(|n| *n >= number)) => {
                 matches!(answer, Ok(Ok(_)))
+                    || self.received.load(Ordering::Relaxed) != before
+                    || self.waits.load(Ordering::Relaxed)
             }
         }
     }
@@ -305,5 +323,40 @@ impl Outbox {
         // Each one's `Done` is called when it is dropped, which must not happen under the lock.
         drop(state);
         drop(failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::NodeId;
+
+    fn outbox() -> Outbox {
+        Outbox::new(NodeRun { node: NodeId::from_key([2; 32]), nonce: 1 })
+    }
+
+    #[test]
+    fn words_of_others_are_refused_where_much_waits_and_own_ones_are_not() {
+        let outbox = outbox();
+        assert_eq!(outbox.push_passed_on(Bytes::from(vec![0; PASSED_ON])), Ok(()));
+        assert_eq!(outbox.push_word(Bytes::from_static(b"own")), Ok(()));
+        assert_eq!(outbox.push_passed_on(Bytes::new()), Err(SendRefused::Busy));
+        assert_eq!(outbox.push_word(Bytes::from_static(b"own")), Ok(()));
+        while outbox.take(PASSED_ON + 6).is_some() {}
+        assert_eq!(outbox.push_passed_on(Bytes::new()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_from_which_anything_comes_is_alive_and_who_does_not_read_concludes_nothing() {
+        let patience = Duration::from_secs(1);
+        let outbox = outbox();
+        assert!(!outbox.probe(patience).await);
+        let (alive, ()) = tokio::join!(outbox.probe(patience), async { outbox.count_received(1) });
+        assert!(alive);
+        assert!(!outbox.probe(patience).await, "that was before");
+        outbox.waits.store(true, Ordering::Relaxed);
+        assert!(outbox.probe(patience).await);
+        outbox.close(CloseWord::Closed("over".to_owned()), false);
+        assert!(!outbox.probe(patience).await);
     }
 }

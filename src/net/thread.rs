@@ -284,9 +284,9 @@ impl Shared {
 }
 
 /// Tells where this node can be reached, at once and whenever it changes. When an address is gone,
-/// so are the connections that came by it. The carrier ends those that it knows; all links are asked, as
-/// a translator may stand between. When there
-/// is a new one, whoever could not be reached before is dialled at once.
+/// so are the connections that came by it. The carrier ends those that it knows; all links are asked,
+/// as a translator may stand between. When there is a new one, whoever could not be reached before is
+/// dialled at once.
 async fn tell_addresses(links: Links) {
     let mut changes = links.addresses().watch();
     let mut before = Vec::new();
@@ -367,7 +367,8 @@ impl Network for Handle {
             tracing::error!(peer = %to.short(), %error, "a word cannot be framed");
             SendRefused::Unframed
         })?;
-        outbox.push_word(word)
+        let is_passed_on = matches!(message, PeerMessage::Relay { from, .. } if from.node != self.shared.links.me());
+        if is_passed_on { outbox.push_passed_on(word) } else { outbox.push_word(word) }
     }
 
     fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes, done: BulkDone) {

@@ -39,6 +39,9 @@ fn of(net: &Net, name: &str) -> HubBuilder {
     }
 }
 
+/// So much older a run has to be for a third node to be certain that it was first.
+const BEYOND_DOUBT: Duration = Duration::from_secs(2);
+
 fn with(net: &Net, name: &str, key: &Key, seed: &Hub) -> HubBuilder {
     of(net, name).key_file(&key.0).seed(&seed.addresses()[0])
 }
@@ -57,6 +60,7 @@ fn a_process_whose_key_another_one_has_that_runs_does_not_start() {
             // The seed is another one, which has a link to the first.
             let third = net.node("third", Some(&first), |_| {}).await;
             together(&[first.clone(), third.clone()]).await;
+            tokio::time::sleep(BEYOND_DOUBT).await;
             let second = with(&net, "second", &key, &third).start().await;
             let Err(error) = second else { panic!("it does not start") };
             let text = error.to_string();
@@ -80,6 +84,7 @@ fn a_hub_that_is_told_later_of_an_earlier_one_with_its_key_stops_by_itself() {
             let first = of(&net, "first").key_file(&key.0).start().await.expect("it founds");
             let third = net.node("third", Some(&first), |_| {}).await;
             together(&[first.clone(), third.clone()]).await;
+            tokio::time::sleep(BEYOND_DOUBT).await;
             for seed in [&first, &third] {
                 // It has a cluster of its own before it dials.
                 let second = with(&net, "second", &key, seed).found().start().await;

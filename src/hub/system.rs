@@ -445,7 +445,7 @@ impl Handler<End> for HubSystem {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct FromNetwork(Vec<NetEvent>);
+pub(super) struct FromNetwork(pub(super) Vec<NetEvent>);
 
 impl Handler<FromNetwork> for HubSystem {
     type Result = ();

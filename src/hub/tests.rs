@@ -166,6 +166,34 @@ async fn a_child_answers_on_its_own_node() {
     hub.stop().await;
 }
 
+/// Tells this hub that another process with its key was there first.
+async fn is_second(hub: &Hub) {
+    let address = "/memory/77".to_owned();
+    let twin = crate::net::NetEvent::Twin { address, by: None, is_second: true };
+    hub.system().send(system::FromNetwork(vec![twin])).await.expect("it runs");
+}
+
+#[actix::test]
+async fn a_hub_that_is_in_with_others_does_not_end_for_one_that_comes_back_with_its_key() {
+    let network = MemoryNetwork::new();
+    let first = node("a", &network, None).await;
+    let second = node("b", &network, Some(&first)).await;
+    for hub in [&first, &second] {
+        members(hub, 2).await;
+        until("it is settled", || async { hub.inspect().await.is_ok_and(|seen| seen.is_settled) })
+            .await;
+    }
+    let mut events = second.events();
+    is_second(&second).await;
+    while !matches!(events.next().await, Some(HubEvent::PeerRefused { .. })) {}
+    assert!(second.inspect().await.is_ok_and(|seen| seen.is_settled));
+    first.stop().await;
+    second.stop().await;
+    let alone = node("c", &network, None).await;
+    is_second(&alone).await;
+    alone.stopped().await;
+}
+
 #[actix::test]
 async fn what_cannot_be_sent_is_refused_with_the_reason() {
     let hub = node("a", &MemoryNetwork::new(), None).await;

@@ -16,6 +16,13 @@ impl Birth {
         Self { at: Instant::now(), nonce }
     }
 
+    /// A run that began so long ago.
+    #[cfg(test)]
+    pub(super) fn ago(nonce: u64, up: Duration) -> Self {
+        let at = Instant::now().checked_sub(up).expect("the machine has been up for as long");
+        Self { at, nonce }
+    }
+
     /// How old this run is now.
     pub(super) fn age(&self) -> Age {
         Age::new(0, self.nonce).after(self.at.elapsed())
@@ -57,6 +64,12 @@ impl Age {
         (other.up, self.nonce) > (self.up, other.nonce)
     }
 
+    /// Whether this run came second beyond doubt: ages that others tell are short by as long as their
+    /// words took.
+    pub(super) fn is_certainly_second_to(&self, other: &Self, doubt: Duration) -> bool {
+        self.after(doubt).up < other.up
+    }
+
     /// Both numbers, little endian.
     pub(super) fn to_bytes(self) -> [u8; 16] {
         ((u128::from(self.nonce) << 64) | u128::from(self.up)).to_le_bytes()
@@ -84,6 +97,10 @@ mod tests {
             assert_eq!(other.is_second_to(&one), !is_second, "{one:?} {other:?}");
         }
         let one = Age::new(7, 3);
+        let (young, old) = (Age::new(1_000, 1), Age::new(2_001, 2));
+        assert!(young.is_certainly_second_to(&old, Duration::from_secs(1)));
+        assert!(!young.is_certainly_second_to(&old, Duration::from_millis(1_001)));
+        assert!(!old.is_certainly_second_to(&young, Duration::ZERO));
         assert!(one.is_of_same_run(&Age::new(8, 3)) && !one.is_second_to(&one));
     }
 

@@ -190,6 +190,10 @@ impl Greeter {
         let first = reader.next().await?;
         let since = Instant::now();
         let hello = match first {
+            // That there is another process with this node's key only who has its Hello can say.
+            Frame::Close(word @ CloseWord::Twin(_)) => {
+                return Err(GreetFailure::Broken(word.reason()));
+            }
             Frame::Close(word) => return Err(word.into()),
             frame => self.check(connection.peer, version, frame, &mine),
         };
@@ -361,10 +365,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_hello_tells_loopback_over_loopback_alone_and_the_dialled_address_to_who_was_dialled() {
-        let (_, announcement) = watch::channel(None);
-        let greeter = Greeter {
+    fn greeter(announcement: watch::Receiver<Option<Announcement>>) -> Greeter {
+        Greeter {
             me: member(1).id,
             version: 1,
             birth: Birth::now(1),
@@ -373,7 +375,35 @@ mod tests {
             access: watch::channel(AccessList::open()).1,
             announcement,
             deadline: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn that_there_is_a_second_process_is_not_taken_from_who_has_no_hello_of_this_one() {
+        let mine = Announcement { me: member(1), known: Vec::new(), fenced: Vec::new() };
+        let (_keeper, announcement) = watch::channel(Some(mine));
+        let (stream, mut theirs) = tokio::io::duplex(4_096);
+        let (incoming, of_peer) = mpsc::channel(1);
+        incoming.send(Box::new(stream) as Stream).await.expect("there is room");
+        let connection = Connection {
+            peer: member(2).id,
+            address: "/memory/2".to_owned(),
+            dialled: false,
+            streams: Arc::new(NoStreams),
+            incoming: of_peer,
         };
+        let mut out = BytesMut::from(&[CONTROL_STREAM][..]);
+        put_preface(&mut out, 1);
+        put_frame(&mut out, &Frame::Close(CloseWord::Twin("/memory/3".to_owned())));
+        theirs.write_all(&out).await.expect("it is read");
+        let failure = greeter(announcement).greet(connection).await.err();
+        assert!(matches!(failure, Some(GreetFailure::Broken(_))), "{failure:?}");
+    }
+
+    #[test]
+    fn a_hello_tells_loopback_over_loopback_alone_and_the_dialled_address_to_who_was_dialled() {
+        let (_, announcement) = watch::channel(None);
+        let greeter = greeter(announcement);
         let mine = Announcement { me: member(1), known: vec![member(2)], fenced: Vec::new() };
         for (address, dialled, told) in [
             ("/ip4/127.0.0.1/tcp/5", true, 2),

@@ -306,7 +306,7 @@ impl Keeper {
                 // different order.
                 let (word, failure) = if link.outbox.run == run {
                     (CloseWord::Duplicate, GreetFailure::Duplicate)
-                } else if greeted.age().is_second_to(&link.age()) {
+                } else if greeted.age().is_certainly_second_to(&link.age(), patience) {
                     let word = CloseWord::Twin(link.address.clone());
                     (word, GreetFailure::Refused(another()))
                 } else {

@@ -230,6 +230,8 @@ struct Options {
     bulk_limit: usize,
     seeds: Vec<String>,
     listen: Option<String>,
+    /// For how long it has been up.
+    up: Duration,
 }
 
 /// The options of the node with the `rank`-th lowest id.
@@ -247,6 +249,7 @@ fn options(rank: usize) -> Options {
         bulk_limit: 16 * 1024 * 1024,
         seeds: Vec::new(),
         listen: None,
+        up: Duration::ZERO,
     }
 }
 
@@ -270,7 +273,7 @@ fn announcement(options: &Options, address: &str) -> Announcement {
 async fn start(transport: &dyn Transport, options: Options) -> Node {
     let config = NetConfig {
         secret_key: [options.key; 32],
-        birth: Birth::now(options.incarnation.nonce),
+        birth: Birth::ago(options.incarnation.nonce, options.up),
         hub: HubName::new(options.hub).expect("a name"),
         listen: vec![options.listen.clone().unwrap_or_else(|| transport.listen().to_owned())],
         seeds: options.seeds.clone(),
@@ -795,7 +798,8 @@ async fn a_second_run_is_told_of_the_first_one_while_that_answers(transport: &dy
     for rank in [0, 1] {
         let mut judge = start(transport, options(1 - rank)).await;
         let of_old = options(rank);
-        let mut old = start(transport, of_old.clone()).await;
+        let up = Duration::from_secs(5);
+        let mut old = start(transport, Options { up, ..of_old.clone() }).await;
         old.connect(&judge);
         old.linked().await;
         judge.linked().await;

@@ -45,11 +45,19 @@ impl Memory {
     }
 }
 
+fn is_news(memory: &Mutex<Memory>, refusal: Told) -> bool {
+    // The memory is whole after every statement.
+    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+    memory.is_news(refusal, Instant::now())
+}
+
 /// Tells the hub, until this node stops.
 pub(super) struct Teller {
     events: mpsc::Sender<NetEvent>,
     stop: CancellationToken,
     memory: Mutex<Memory>,
+    /// Other processes with this node's key, apart: strangers fill the first.
+    twins: Mutex<Memory>,
     /// Connections to these nodes that they closed before they said anything.
     unanswered: Streak<NodeId>,
 }
@@ -60,8 +68,9 @@ const UNANSWERED: &str = "it closes connections of this node before it says anyt
 
 impl Teller {
     pub(super) fn new(events: mpsc::Sender<NetEvent>, stop: CancellationToken) -> Self {
-        let memory = Mutex::new(Memory::new(Instant::now()));
-        Self { events, stop, memory, unanswered: Streak::new() }
+        let memory = || Mutex::new(Memory::new(Instant::now()));
+        let (memory, twins) = (memory(), memory());
+        Self { events, stop, memory, twins, unanswered: Streak::new() }
     }
 
     /// Tells the hub, unless this node stops first.
@@ -81,7 +90,7 @@ impl Teller {
         reason: String,
     ) {
         let known_as = if node.is_some() { None } else { address.clone() };
-        if self.is_news(Told { node, address: known_as, reason: reason.clone() }) {
+        if is_news(&self.memory, Told { node, address: known_as, reason: reason.clone() }) {
             let peer = node.map(|node| node.short());
             tracing::warn!(peer, address, reason, "not admitted");
             self.tell(NetEvent::Refused { node, address, reason }).await;
@@ -93,17 +102,11 @@ impl Teller {
     pub(super) async fn twin(&self, address: &str, by: Option<NodeId>, is_second: bool) {
         let address = address.to_owned();
         let reason = format!("it has this node's own key, second: {is_second}");
-        if self.is_news(Told { node: by, address: Some(address.clone()), reason }) {
+        if is_news(&self.twins, Told { node: by, address: Some(address.clone()), reason }) {
             let peer = by.map(|node| node.short());
             tracing::error!(address, peer, is_second, "another process runs with this node's key");
             self.tell(NetEvent::Twin { address, by, is_second }).await;
         }
-    }
-
-    fn is_news(&self, refusal: Told) -> bool {
-        // The memory is whole after every statement.
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.is_news(refusal, Instant::now())
     }
 
     /// A greeting came to a good end.

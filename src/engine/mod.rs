@@ -281,6 +281,11 @@ impl Engine {
         }
     }
 
+    /// The hub lets this peer wait, as it says too much: that its words come late is not its fault.
+    pub(crate) fn held(&mut self, now: Instant, peer: NodeId) {
+        self.membership.held(now, peer);
+    }
+
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::core::{Core, Timer};
+use super::{
+    core::{Core, Timer},
+    membership::is_many,
+};
 use crate::model::{
     id::{NodeId, NodeRun},
     member::ViewId,
@@ -24,8 +27,7 @@ const TOLD_WINDOWS: u32 = 3;
 /// heartbeat, so this is patience with words that get lost.
 const MUTE_WINDOWS: u32 = 2;
 
-/// With so few others In is said at once; with more it waits for each of them so long.
-const FEW: usize = 16;
+/// With many others In waits for each of them so long.
 const PACE: Duration = Duration::from_millis(1);
 
 /// What a member said last.
@@ -89,7 +91,7 @@ impl Settle {
     /// Says In to whom it is owed; with many others for all that comes meanwhile together: in a mesh
     /// that forms the next view, and the next question, is near.
     fn say_soon(&mut self, core: &mut Core) {
-        if core.others.len() <= FEW {
+        if !is_many(core.others.len()) {
             self.say_what_is_owed(core);
         } else if !self.saying {
             self.saying = true;

@@ -310,6 +310,8 @@ impl Sync {
             return;
         };
         flow.in_flight = 0;
+        // It may have had more than it was sent since it asked.
+        flow.sent = flow.sent.max(version.min(registry.watermark(log)));
         if log != registry.me() && flow.sent >= registry.watermark(log) {
             peer.flows.remove(&log);
         } else {

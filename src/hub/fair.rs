@@ -10,8 +10,8 @@ use crate::model::id::NodeId;
 /// One peer's words get at most a tenth of a core for long.
 const SHARE: u32 = 10;
 /// Engine time that a peer may take before it is slowed; it is given back as a tenth of the time that
-/// passes. Nothing that an honest peer has to say takes as long: a whole registry of a million
-/// children, or the takeover of all of them, some seconds. A hundred nodes that start in one process
+/// passes. It has room for a large registry or the takeover of many children; moves, which were agreed
+/// on, are not counted. A hundred nodes that start in one process
 /// have less than a hundredth of this for each other, and of ten peers or more that are equally busy
 /// none can come above its share at all.
 const BURST: Duration = Duration::from_secs(5);
@@ -38,10 +38,11 @@ impl Account {
 
 /// How much of the engine's time each peer takes, and how long who takes too much has to wait.
 ///
-/// Pure. Counted for each *key*, so that a peer gains nothing by coming anew. A peer that is above
+/// Pure. Counted for each *key*: with a new link a peer gains no more than the words that may wait
+/// on one. A peer that is above
 /// its burst waits ten times as long as its last words took, and never longer than a quarter of a
-/// heartbeat, after which it owes nothing: so its heartbeats get through within a heartbeat, and it
-/// does not look dead. (Words that take longer than a fortieth of a heartbeat each are the price of
+/// heartbeat, after which it owes nothing: and the engine
+/// knows that it is held, so that it does not look dead for what of it is read late. (Words that take longer than a fortieth of a heartbeat each are the price of
 /// that: they get more than a tenth.) Time is as the clock on the wall says: a thread that was kept
 /// from running by others counts it, too, which the burst has room for.
 #[derive(Debug)]
@@ -68,6 +69,18 @@ impl Fair {
 
     /// A peer's words have taken so long. How long it waits before its next one, if it has to.
     pub(crate) fn charge(&mut self, now: Instant, peer: NodeId, took: Duration) -> Option<Hold> {
+        let account = self.note(now, peer, took);
+        let wait = account.used.saturating_sub(BURST) * SHARE;
+        (!wait.is_zero())
+            .then(|| Hold { wait, is_first: !std::mem::replace(&mut account.slowed, true) })
+    }
+
+    /// The same, of what does not wait: it counts when the next word comes.
+    pub(crate) fn count(&mut self, now: Instant, peer: NodeId, took: Duration) {
+        self.note(now, peer, took);
+    }
+
+    fn note(&mut self, now: Instant, peer: NodeId, took: Duration) -> &mut Account {
         if self.accounts.len() > self.many {
             self.accounts.retain(|_, account| {
                 account.settle(now);
@@ -79,9 +92,7 @@ impl Fair {
         let account = self.accounts.entry(peer).or_insert(even);
         account.settle(now);
         account.used = account.used.saturating_add(took).min(BURST + self.longest / SHARE);
-        let wait = account.used.saturating_sub(BURST) * SHARE;
-        (!wait.is_zero())
-            .then(|| Hold { wait, is_first: !std::mem::replace(&mut account.slowed, true) })
+        account
     }
 }
 
@@ -166,6 +177,15 @@ mod tests {
             let next = fair.charge(now + heartbeat / 4, peer(1), MS).expect("it is at its share");
             assert_eq!(next.wait, (10 * MS).min(heartbeat / 4));
         }
+    }
+
+    #[test]
+    fn what_does_not_wait_counts_and_the_first_that_waits_is_told() {
+        let (mut fair, now) = (Fair::new(SECOND), Instant::now());
+        fair.count(now, peer(1), 60 * SECOND);
+        let first = fair.charge(now, peer(1), MS).expect("it has taken too much");
+        let second = fair.charge(now, peer(1), MS).expect("it has");
+        assert!(first.is_first && !second.is_first);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl HubSystem {
         self.perform(ctx);
         if let Some(running) = &mut self.running {
             let now = (running.clock)();
-            running.fair.charge(now, hop, now.saturating_duration_since(began));
+            running.fair.count(now, hop, now.saturating_duration_since(began));
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
         event::HubEvent,
         id::{ChildId, NodeId, NodeRun, RequestId},
         member::NodePath,
-        message::BulkHeader,
+        message::{BulkHeader, PeerMessage},
         report::{MigrateOutcome, StartReport, StopReport},
     },
     net::{NetEvent, Place},
@@ -117,10 +117,7 @@ impl HubSystem {
         let (now, mut bill) = (Instant::now(), Bill::default());
         let mut read = (running.clock)();
         for event in events {
-            let peer = match &event {
-                Event::Peer { from, .. } | Event::Bulk { from, .. } => Some(from.node),
-                _ => None,
-            };
+            let peer = charged(&event);
             running.engine.handle(now, event);
             let before = std::mem::replace(&mut read, (running.clock)());
             bill.event(peer, read.saturating_duration_since(before));
@@ -148,6 +145,9 @@ impl HubSystem {
                 }
                 holds.insert(peer, hold);
             }
+        }
+        for peer in holds.keys() {
+            running.engine.held(now, *peer);
         }
         for (peer, place) in places {
             place.pace(holds.get(peer).map(|hold| hold.wait));
@@ -206,9 +206,7 @@ impl HubSystem {
                 return None;
             }
             NetEvent::Twin { address, .. } => {
-                let node = Some(self.hub.node_id());
-                let reason = format!("another process at {address} runs with this node's key");
-                self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
+                self.tell_of_twin(&address);
                 return None;
             }
             NetEvent::Fenced { incarnation } => Event::Fenced { incarnation },
@@ -224,12 +222,23 @@ impl HubSystem {
         })
     }
 
+    fn tell_of_twin(&self, address: &str) {
+        let node = Some(self.hub.node_id());
+        let reason = format!("another process at {address} runs with this node's key");
+        self.hub.shared().emit(HubEvent::PeerRefused { node, reason });
+    }
+
     /// Another process with this node's key was there first: two runs of a node cannot both be in.
-    /// The hub stops.
+    /// The hub stops, unless it is in with others: then the other one comes back from a cut or a long
+    /// pause, and its place is taken.
     fn give_way(&mut self, address: String, by: Option<NodeId>) {
         let Some(running) = &mut self.running else {
             return;
         };
+        if running.engine.view().members.len() > 1 && running.engine.is_synced() {
+            self.tell_of_twin(&address);
+            return;
+        }
         if std::mem::replace(&mut running.gives_way, true) {
             return;
         }
@@ -483,6 +492,16 @@ impl Handler<Outcome> for HubSystem {
             }
         }
         self.take(events, ctx);
+    }
+}
+
+/// Whose time an event takes. Moves are nobody's: each was agreed on, and a node that leaves with all
+/// its children must not be slowed.
+fn charged(event: &Event) -> Option<NodeId> {
+    match event {
+        Event::Peer { message: PeerMessage::Handover(_), .. } => None,
+        Event::Peer { from, .. } => Some(from.node),
+        _ => None,
     }
 }
 

@@ -64,7 +64,6 @@ mod votes;
 use std::time::{Duration, Instant};
 
 pub use self::outputs::MemberOutput;
-pub(crate) use self::routes::HOPS;
 use self::{
     bounds::{described, is_plausible, usable},
     contact::{Contact, Timing},
@@ -89,6 +88,7 @@ use self::{
     voice::Voice,
     votes::Votes,
 };
+pub(crate) use self::{pace::is_many, routes::HOPS};
 use super::io::EngineConfig;
 use crate::model::{
     address::SeedOutcome,
@@ -345,6 +345,13 @@ impl Membership {
                 this.pace.news();
             }
         });
+    }
+
+    /// This contact is heard, and what it says is read later than it came.
+    pub(crate) fn held(&mut self, now: Instant, node: NodeId) {
+        if let Some(contact) = self.roster.contact_mut(node) {
+            contact.excuse(now);
+        }
     }
 
     /// This member says what it must.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const FEW: u32 = 16;
 
 /// Whether there are so many others that what comes is not looked at one by one.
-pub(super) fn is_many(others: usize) -> bool {
+pub(crate) fn is_many(others: usize) -> bool {
     others > FEW as usize
 }
 

@@ -107,3 +107,32 @@ fn a_change_is_told_at_once_and_the_next_one_a_moment_later() {
     bench.membership.tick(bench.now);
     assert_eq!(votes(&mut bench), 2);
 }
+
+#[test]
+fn who_is_held_by_this_node_is_not_suspect_for_what_is_read_late() {
+    for is_held in [true, false] {
+        let mut bench = Bench::with(&[2, 3]);
+        // What node 2 said last that it hears node 1 is old, as what came after is not read yet.
+        for _ in 0..4 {
+            bench.pass(SECOND, &[3]);
+            let word = bench.beat(2);
+            if let MemberWord::Heartbeat { hears, number, .. } = word {
+                let late = MemberWord::Heartbeat {
+                    incarnation: life(2),
+                    number,
+                    view: bench.view_of(2),
+                    pulse: Pulse::default(),
+                    hears: hears.filter(|_| false),
+                    fence: None,
+                    status: None,
+                };
+                bench.word(2, late);
+            }
+            if is_held {
+                bench.membership.held(bench.now, id(2));
+            }
+        }
+        let state = bench.membership.view().members[&id(2)].state;
+        assert_eq!(state == MemberState::Suspect, !is_held);
+    }
+}

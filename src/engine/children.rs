@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     core::{Core, News, Timer},
+    divergence::Doing,
     handover::{SourceStage, TargetStage},
     io::{ChildOrder, Exit},
     restart::{Decision, Restarts},
@@ -92,6 +93,20 @@ pub(crate) enum Phase {
     Yielding {
         to: NodeRun,
     },
+}
+
+impl Phase {
+    /// As the table of two owners sees it.
+    pub(crate) fn doing(&self) -> Doing {
+        match self {
+            Self::Starting(_) => Doing::Starting,
+            Self::Running => Doing::Running,
+            Self::Moving(moving) if moving.stage == SourceStage::Committed => Doing::Committed,
+            Self::Moving(_) => Doing::Moving,
+            Self::Stopping => Doing::Stopping,
+            Self::Yielding { to } => Doing::Yielding { to: *to },
+        }
+    }
 }
 
 /// Until when a child whose move failed is left alone.

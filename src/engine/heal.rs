@@ -1,20 +1,19 @@
-//! Looks at one child after the registry changed: is a move committed or given up, does its
-//! successor run, was it removed, and are there two live owners?
-//!
-//! Two owners meet when a split heals. The lower `born` goes on, then the lower `copied`, then
-//! the higher epoch, then the lower node: an actor that lived on beats one that began anew. The
-//! other is frozen and offers its state, and ends only when that was taken.
+//! Looks at one child after the registry changed, and carries out what the table of
+//! [`divergence`](super::divergence) says: is a move committed or given up, does its successor run,
+//! was it removed, and are there two live owners?
 
-use std::{cmp::Reverse, time::Duration};
+use std::time::Duration;
 
 use super::{
     children::{Children, Instance, Phase},
     core::{Core, Timer},
+    divergence::{self, Doing, Seen, Step, Winner, rank},
     handover::{SourceInput, SourceStage, TargetInput},
     io::ChildOrder,
+    registry::Best,
 };
 use crate::model::{
-    child::{Entry, Epoch, Ownership, Route},
+    child::{Entry, Epoch, Route},
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun},
     message::{HandoverWord, PeerMessage},
@@ -22,11 +21,6 @@ use crate::model::{
 
 /// How often a yielding owner offers its state until it is taken.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
-
-/// The order of owners that meet: the least goes on.
-fn rank(run: NodeRun, ownership: &Ownership) -> (Epoch, Epoch, Reverse<Epoch>, NodeRun) {
-    (ownership.born, ownership.copied, Reverse(ownership.epoch), run)
-}
 
 impl Children {
     /// Looks at one child after what is known of it changed.
@@ -61,74 +55,75 @@ impl Children {
     }
 
     fn look_at_instance(&mut self, core: &mut Core, child: &ChildId) {
-        let Some(instance) = self.instances.get(child) else { return };
-        let highest = core.registry.highest_epoch(child);
-        let best =
-            core.registry.best(child).map(|best| (best.owner, best.epoch, best.entry.clone()));
-        let Some((owner, epoch, entry)) = best else { return };
+        let Some((seen, above)) = self.seen(core, child) else { return };
+        self.meet(core, child, seen, above);
+    }
+
+    /// What the registry says of a child of this node, and the highest epoch there.
+    fn seen(&self, core: &Core, child: &ChildId) -> Option<(Seen, Epoch)> {
+        let instance = self.instances.get(child)?;
+        let Best { owner, epoch, entry, .. } = core.registry.best(child)?;
+        let live = core.is_live(owner);
         if let Phase::Moving(moving) = &instance.phase
             && moving.stage == SourceStage::Committed
         {
             let attempt = moving.ownership.epoch;
-            let runs = matches!(entry, Entry::Owned(_)) && epoch >= attempt && owner == moving.to;
-            if runs {
-                self.source_step(core, child, &SourceInput::Opened);
-            } else if epoch > attempt && owner != core.me {
-                // Removed, taken over elsewhere, or already handed on by the successor.
-                match entry {
-                    Entry::Moved { .. } | Entry::Owned(_) if core.is_live(owner) => {
-                        self.source_step(core, child, &SourceInput::Opened);
-                    }
-                    Entry::Removed { .. } => {
-                        self.drop_move(core, child, "the child is stopped");
-                        self.instances.remove(child);
-                        core.order(ChildOrder::Stop { child: child.clone(), epoch: highest });
-                    }
-                    _ => {}
-                }
+            let seen = match entry {
+                Entry::Owned(_) if owner == moving.to && epoch >= attempt => Seen::Successor,
+                _ if owner == core.me || epoch <= attempt => Seen::Nothing,
+                Entry::Removed { .. } => Seen::Removed,
+                // Taken over elsewhere, or already handed on by the successor.
+                Entry::Owned(_) | Entry::Moved { .. } if live => Seen::Successor,
+                Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
+            };
+            return Some((seen, epoch));
+        }
+        let removed = matches!(entry, Entry::Removed { .. });
+        if (owner == core.me && !removed) || epoch < instance.ownership.epoch {
+            return Some((Seen::Nothing, epoch));
+        }
+        let seen = match entry {
+            Entry::Removed { .. } => Seen::Removed,
+            Entry::Owned(theirs) if live && core.settled => {
+                let here = rank(core.me, &instance.ownership) < rank(owner, theirs);
+                let winner = if here { Winner::Here } else { Winner::There };
+                Seen::Other { run: owner, winner }
             }
-            return;
-        }
-        let mine = owner == core.me && !matches!(entry, Entry::Removed { .. });
-        if matches!(instance.phase, Phase::Stopping) || mine || epoch < instance.ownership.epoch {
-            return;
-        }
-        match entry {
-            Entry::Removed { .. } => self.end(core, child),
-            Entry::Owned(theirs) if owner != core.me && core.is_live(owner) && core.settled => {
-                self.meet(core, child, owner, &theirs);
-            }
-            _ => {}
-        }
+            Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
+        };
+        Some((seen, epoch))
     }
 
-    /// Another live node owns the child too.
-    fn meet(&mut self, core: &mut Core, child: &ChildId, other: NodeRun, theirs: &Ownership) {
-        let Some(instance) = self.instances.get(child) else { return };
-        let mine = rank(core.me, &instance.ownership) < rank(other, theirs);
-        if matches!(instance.phase, Phase::Moving(_)) {
-            self.source_step(core, child, &SourceInput::Overtaken("another node owns it too"));
-        }
+    /// Does what the table says about what is seen at the epoch `above`.
+    fn meet(&mut self, core: &mut Core, child: &ChildId, seen: Seen, above: Epoch) {
         let Some(instance) = self.instances.get_mut(child) else { return };
-        if mine {
-            instance.raise(theirs.epoch.next_term());
-            let epoch = instance.ownership.epoch;
-            core.write(child, Entry::Owned(instance.ownership.clone()));
-            core.order(ChildOrder::Thaw { child: child.clone(), epoch });
-            return;
-        }
-        match instance.phase {
-            Phase::Starting(_) => self.end(core, child),
-            Phase::Running | Phase::Yielding { .. } => {
-                let epoch = instance.ownership.epoch;
-                let again = matches!(&instance.phase, Phase::Yielding { to } if *to == other);
-                instance.phase = Phase::Yielding { to: other };
-                if !again {
-                    core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: other });
-                    core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
-                }
+        let (doing, step) = divergence::step(instance.phase.doing(), seen);
+        match step {
+            Step::Nothing => {}
+            Step::End => self.end(core, child),
+            Step::Finish => self.source_step(core, child, &SourceInput::Opened),
+            Step::Drop => {
+                self.drop_move(core, child, "the child is stopped");
+                self.instances.remove(child);
+                core.order(ChildOrder::Stop { child: child.clone(), epoch: above });
             }
-            Phase::Moving(_) | Phase::Stopping => {}
+            Step::Abort => {
+                self.source_step(core, child, &SourceInput::Overtaken("another node owns it too"));
+                self.meet(core, child, seen, above);
+            }
+            Step::GoOn => {
+                instance.raise(above.next_term());
+                let epoch = instance.ownership.epoch;
+                core.write(child, Entry::Owned(instance.ownership.clone()));
+                core.order(ChildOrder::Thaw { child: child.clone(), epoch });
+            }
+            Step::Offer => {
+                let Doing::Yielding { to } = doing else { return };
+                instance.phase = Phase::Yielding { to };
+                let epoch = instance.ownership.epoch;
+                core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to });
+                core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
+            }
         }
     }
 

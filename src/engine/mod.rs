@@ -4,7 +4,8 @@
 //! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
 //! what a newcomer is told before that, `probation`; starts and stops, `homes`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
-//! `takeover`; two owners that meet, `heal`; how a node goes, `leave`.
+//! `takeover`; two owners that meet, `divergence` and
+//! `heal`; how a node goes, `leave`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,7 @@ mod chance;
 pub(crate) mod children;
 mod core;
 pub mod distribution;
+mod divergence;
 pub(crate) mod explain;
 pub(crate) mod handover;
 mod heal;

@@ -1,0 +1,175 @@
+//! What an owner does about what the registry says of its child, as a table.
+//!
+//! The table is pure: what the owner is doing and what it sees give what it does next and a step.
+//! Two owners meet when a split heals. One of them goes on, by [`rank`]; the other is frozen and
+//! offers its state, and ends only when that was taken.
+
+use std::cmp::Reverse;
+
+use crate::model::{
+    child::{Epoch, Ownership},
+    id::NodeRun,
+};
+
+/// The order of owners that meet: the least goes on.
+///
+/// The lower `born` first, then the lower `copied`, then the higher epoch, then the lower node: an
+/// actor that lived on beats one that began anew.
+pub(crate) fn rank(run: NodeRun, ownership: &Ownership) -> (Epoch, Epoch, Reverse<Epoch>, NodeRun) {
+    (ownership.born, ownership.copied, Reverse(ownership.epoch), run)
+}
+
+/// What an owner is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Its actor is being started from nothing.
+    Starting,
+    /// Its actor runs.
+    Running,
+    /// A move is under way and not committed.
+    Moving,
+    /// It has handed the child over and holds the old actor.
+    Committed,
+    /// Its actor is being stopped.
+    Stopping,
+    /// It is frozen and offers its state.
+    Yielding {
+        /// To whom.
+        to: NodeRun,
+    },
+}
+
+/// Who goes on, of two owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Winner {
+    /// This node.
+    Here,
+    /// The other one.
+    There,
+}
+
+/// What an owner sees in the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing above its own entry, or nothing that may be acted on yet.
+    Nothing,
+    /// The child was stopped for good.
+    Removed,
+    /// The successor of a committed move runs, or has handed the child on.
+    Successor,
+    /// Another live node owns the child too.
+    Other {
+        /// Who.
+        run: NodeRun,
+        /// Who goes on.
+        winner: Winner,
+    },
+}
+
+/// What an owner does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Nothing,
+    /// Stop the actor.
+    End,
+    /// Stop the old actor that was kept for the successor's sake.
+    Drop,
+    /// The move is complete: end the old actor.
+    Finish,
+    /// Give the move up, then look again.
+    Abort,
+    /// Take an epoch above the other owner's, and open.
+    GoOn,
+    /// Freeze, and offer the state.
+    Offer,
+}
+
+/// The table.
+pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
+    use Doing as D;
+    use Winner::{Here, There};
+    match (doing, seen) {
+        (_, Seen::Nothing) | (D::Stopping, _) => (doing, Step::Nothing),
+        (D::Committed, Seen::Removed) => (doing, Step::Drop),
+        (D::Committed, Seen::Successor) => (doing, Step::Finish),
+        (D::Committed, Seen::Other { .. }) | (_, Seen::Successor) => (doing, Step::Nothing),
+        (_, Seen::Removed) => (D::Stopping, Step::End),
+        (D::Moving, Seen::Other { .. }) => (D::Running, Step::Abort),
+        (_, Seen::Other { winner: Here, .. }) => (doing, Step::GoOn),
+        (D::Starting, Seen::Other { winner: There, .. }) => (D::Stopping, Step::End),
+        (D::Yielding { to }, Seen::Other { run, winner: There }) if to == run => {
+            (doing, Step::Nothing)
+        }
+        (D::Running | D::Yielding { .. }, Seen::Other { run, winner: There }) => {
+            (D::Yielding { to: run }, Step::Offer)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::NodeId;
+
+    fn run(n: u8) -> NodeRun {
+        NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
+    }
+
+    fn all_doing() -> [Doing; 7] {
+        use Doing::*;
+        [
+            Starting,
+            Running,
+            Moving,
+            Committed,
+            Stopping,
+            Yielding { to: run(1) },
+            Yielding { to: run(2) },
+        ]
+    }
+
+    fn other(winner: Winner) -> Seen {
+        Seen::Other { run: run(1), winner }
+    }
+
+    fn all_seen() -> [Seen; 5] {
+        [Seen::Nothing, Seen::Removed, Seen::Successor, other(Winner::Here), other(Winner::There)]
+    }
+
+    #[test]
+    fn whoever_sees_nothing_goes_on_with_what_it_does() {
+        for doing in all_doing() {
+            assert_eq!(step(doing, Seen::Nothing), (doing, Step::Nothing));
+        }
+    }
+
+    #[test]
+    fn a_running_actor_ends_only_when_its_child_was_removed() {
+        for doing in [Doing::Running, Doing::Moving, Doing::Yielding { to: run(1) }] {
+            for seen in all_seen() {
+                let (_, step) = step(doing, seen);
+                let ends = matches!(step, Step::End | Step::Drop | Step::Finish);
+                assert_eq!(ends, seen == Seen::Removed, "{doing:?} {seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_actor_that_is_being_stopped_is_left_to_end() {
+        for seen in all_seen() {
+            assert_eq!(step(Doing::Stopping, seen), (Doing::Stopping, Step::Nothing));
+        }
+    }
+
+    #[test]
+    fn an_offer_is_made_once_to_each_owner() {
+        for doing in all_doing() {
+            let (next, made) = step(doing, other(Winner::There));
+            if made == Step::Offer {
+                assert_eq!(next, Doing::Yielding { to: run(1) });
+                assert_eq!(step(next, other(Winner::There)), (next, Step::Nothing));
+            }
+        }
+    }
+}

@@ -83,15 +83,24 @@ impl Move {
 }
 
 /// What an instance is doing.
+///
+/// What is awaited is matched by the epoch at which it was asked for, which the phase keeps: the
+/// epoch of the ownership may be raised meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
-    Starting(Begin),
+    Starting {
+        why: Begin,
+        /// What the runtime's answer will name.
+        ordered: Epoch,
+    },
     Running,
     Moving(Box<Move>),
     Stopping,
     /// It lost a divergence and offers its state to the owner that goes on.
     Yielding {
         to: NodeRun,
+        /// What the answer will name.
+        offered: Epoch,
     },
 }
 
@@ -99,12 +108,12 @@ impl Phase {
     /// As the table of two owners sees it.
     pub(crate) fn doing(&self) -> Doing {
         match self {
-            Self::Starting(_) => Doing::Starting,
+            Self::Starting { .. } => Doing::Starting,
             Self::Running => Doing::Running,
             Self::Moving(moving) if moving.stage == SourceStage::Committed => Doing::Committed,
             Self::Moving(_) => Doing::Moving,
             Self::Stopping => Doing::Stopping,
-            Self::Yielding { to } => Doing::Yielding { to: *to },
+            Self::Yielding { to, .. } => Doing::Yielding { to: *to },
         }
     }
 }
@@ -179,7 +188,8 @@ impl Instance {
         Epoch { term: self.ownership.epoch.term, attempt: self.burnt }
     }
 
-    /// Takes on another epoch, from which attempts count on.
+    /// Takes on another epoch, from which attempts count on. What was ordered before is awaited as
+    /// ever: the phase keeps the epoch that its answer names.
     pub(crate) fn raise(&mut self, epoch: Epoch) {
         self.ownership.epoch = epoch;
         self.burnt = epoch.attempt;
@@ -281,8 +291,8 @@ impl Children {
             spec: spec.clone(),
         };
         core.write(&child, Entry::Owned(ownership.clone()));
-        self.instances
-            .insert(child.clone(), Instance::new(core.now, ownership, Phase::Starting(why)));
+        let phase = Phase::Starting { why, ordered: epoch };
+        self.instances.insert(child.clone(), Instance::new(core.now, ownership, phase));
         core.order(ChildOrder::Start { spec, epoch });
         core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
     }
@@ -305,7 +315,7 @@ impl Children {
             let at = instance.ownership.epoch;
             match &instance.phase {
                 // The order was repeated; its answer comes when the start has ended.
-                Phase::Starting(Begin::Ordered(_)) if at == epoch => {}
+                Phase::Starting { why: Begin::Ordered(_), ordered } if *ordered == epoch => {}
                 // It begins when nothing is left of the one that ends.
                 Phase::Stopping if at < epoch => {
                     if let Some(instance) = self.instances.get_mut(&child) {
@@ -348,11 +358,12 @@ impl Children {
         outcome: Result<(), String>,
     ) {
         let Some(instance) = self.instances.get_mut(child) else { return };
-        let Phase::Starting(why) = instance.phase else { return };
-        if instance.ownership.epoch != epoch {
+        let Phase::Starting { why, ordered } = instance.phase else { return };
+        if ordered != epoch {
             return;
         }
         let node = core.me.node;
+        let owned = instance.ownership.epoch;
         match outcome {
             Ok(()) => {
                 instance.phase = Phase::Running;
@@ -362,18 +373,18 @@ impl Children {
                         core.emit(HubEvent::ChildStarted {
                             child: child.clone(),
                             kind: instance.ownership.spec.kind().clone(),
-                            epoch,
+                            epoch: owned,
                         });
                         core.news.push_back(News::Ran {
                             home,
                             child: child.clone(),
                             epoch,
-                            outcome: StartOutcome::Started { node, epoch },
+                            outcome: StartOutcome::Started { node, epoch: owned },
                         });
                     }
                     Begin::Recovered => core.emit(HubEvent::Recovered {
                         child: child.clone(),
-                        epoch,
+                        epoch: owned,
                         with_state: false,
                     }),
                     Begin::Restart => {}
@@ -388,7 +399,7 @@ impl Children {
                 Begin::Ordered(home) => {
                     instance.refused = true;
                     // The removal is written before the answer: whoever asks again finds no trace.
-                    core.write(child, Entry::Removed { epoch: epoch.next_term() });
+                    core.write(child, Entry::Removed { epoch: owned.next_term() });
                     core.news.push_back(News::Ran {
                         home,
                         child: child.clone(),
@@ -398,7 +409,7 @@ impl Children {
                     self.end(core, child);
                 }
                 Begin::Restart | Begin::Recovered => {
-                    self.exited(core, child, epoch, &Exit::Panicked { message: reason });
+                    self.exited(core, child, owned, &Exit::Panicked { message: reason });
                 }
             },
         }
@@ -433,7 +444,7 @@ impl Children {
         if !instance.halts.contains(&(home, epoch)) {
             instance.halts.push((home, epoch));
         }
-        if !matches!(instance.phase, Phase::Starting(_) | Phase::Stopping) {
+        if !matches!(instance.phase, Phase::Starting { .. } | Phase::Stopping) {
             self.end(core, child);
         }
     }
@@ -461,7 +472,7 @@ impl Children {
         let asked = instance.halts.iter().map(|(_, epoch)| *epoch).max().unwrap_or(Epoch::ZERO);
         let removed = core.registry.owner(child).is_none();
         let elsewhere = core.registry.owner(child).is_some_and(|(run, ownership)| {
-            run != core.me && ownership.epoch > instance.ownership.epoch
+            run != core.me && ownership.epoch >= instance.ownership.epoch
         });
         if !removed && !elsewhere {
             let epoch = asked.max(highest.next_term());
@@ -509,7 +520,7 @@ impl Children {
                 instance.ownership.epoch = epoch;
                 instance.ownership.born = epoch;
                 instance.ownership.copied = epoch;
-                instance.phase = Phase::Starting(Begin::Restart);
+                instance.phase = Phase::Starting { why: Begin::Restart, ordered: epoch };
                 instance.restarted += 1;
                 let spec = instance.ownership.spec.clone();
                 core.emit(HubEvent::ChildRestarted {
@@ -568,7 +579,7 @@ impl Children {
                 if matches!(instance.phase, Phase::Stopping) {
                     return;
                 }
-                let frozen = !matches!(instance.phase, Phase::Running | Phase::Starting(_));
+                let frozen = !matches!(instance.phase, Phase::Running | Phase::Starting { .. });
                 instance.raise(epoch);
                 instance.ownership.copied = ownership.copied;
                 instance.ownership.pinned = ownership.pinned;

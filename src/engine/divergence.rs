@@ -51,8 +51,10 @@ pub(crate) enum Winner {
 /// What an owner sees in the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Nothing above its own entry, or nothing that may be acted on yet.
+    /// Nothing that may be acted on yet.
     Nothing,
+    /// Its own entry is the highest.
+    Own,
     /// The child was stopped for good.
     Removed,
     /// The successor of a committed move runs, or has handed the child on.
@@ -79,7 +81,7 @@ pub(crate) enum Step {
     Finish,
     /// Give the move up, then look again.
     Abort,
-    /// Take an epoch above the other owner's, and open.
+    /// Take an epoch above all others, and open.
     GoOn,
     /// Freeze, and offer the state.
     Offer,
@@ -91,12 +93,18 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
     use Winner::{Here, There};
     match (doing, seen) {
         (_, Seen::Nothing) | (D::Stopping, _) => (doing, Step::Nothing),
+        // Whoever it yielded to is not known any more: nobody would ever take its state.
+        (D::Yielding { .. }, Seen::Own) => (D::Running, Step::GoOn),
+        (_, Seen::Own) => (doing, Step::Nothing),
         (D::Committed, Seen::Removed) => (doing, Step::Drop),
         (D::Committed, Seen::Successor) => (doing, Step::Finish),
         (D::Committed, Seen::Other { .. }) | (_, Seen::Successor) => (doing, Step::Nothing),
         (_, Seen::Removed) => (D::Stopping, Step::End),
         (D::Moving, Seen::Other { .. }) => (D::Running, Step::Abort),
-        (_, Seen::Other { winner: Here, .. }) => (doing, Step::GoOn),
+        // What its start was ordered at is awaited as ever.
+        (D::Starting, Seen::Other { winner: Here, .. }) => (doing, Step::GoOn),
+        // Also who yields: the other one began anew meanwhile, and yields now.
+        (_, Seen::Other { winner: Here, .. }) => (D::Running, Step::GoOn),
         (D::Starting, Seen::Other { winner: There, .. }) => (D::Stopping, Step::End),
         (D::Yielding { to }, Seen::Other { run, winner: There }) if to == run => {
             (doing, Step::Nothing)
@@ -133,8 +141,15 @@ mod tests {
         Seen::Other { run: run(1), winner }
     }
 
-    fn all_seen() -> [Seen; 5] {
-        [Seen::Nothing, Seen::Removed, Seen::Successor, other(Winner::Here), other(Winner::There)]
+    fn all_seen() -> [Seen; 6] {
+        [
+            Seen::Nothing,
+            Seen::Own,
+            Seen::Removed,
+            Seen::Successor,
+            other(Winner::Here),
+            other(Winner::There),
+        ]
     }
 
     #[test]
@@ -160,6 +175,34 @@ mod tests {
         for seen in all_seen() {
             assert_eq!(step(Doing::Stopping, seen), (Doing::Stopping, Step::Nothing));
         }
+    }
+
+    #[test]
+    fn nobody_yields_to_somebody_who_yields() {
+        for doing in all_doing() {
+            let (next, _) = step(doing, other(Winner::Here));
+            let yields = matches!(next, Doing::Yielding { .. });
+            assert!(!yields, "{doing:?} sees that it goes on");
+        }
+        // Of two that do, whoever sees that it goes on ends it.
+        let (next, made) = step(Doing::Yielding { to: run(1) }, other(Winner::Here));
+        assert_eq!((next, made), (Doing::Running, Step::GoOn));
+    }
+
+    #[test]
+    fn whoever_yields_to_nobody_goes_on() {
+        for doing in all_doing() {
+            let yields = matches!(doing, Doing::Yielding { .. });
+            let expected =
+                if yields { (Doing::Running, Step::GoOn) } else { (doing, Step::Nothing) };
+            assert_eq!(step(doing, Seen::Own), expected);
+        }
+    }
+
+    #[test]
+    fn whoever_is_being_started_and_goes_on_is_still_awaited() {
+        let (next, made) = step(Doing::Starting, other(Winner::Here));
+        assert_eq!((next, made), (Doing::Starting, Step::GoOn));
     }
 
     #[test]

@@ -79,7 +79,11 @@ impl Children {
             return Some((seen, epoch));
         }
         let removed = matches!(entry, Entry::Removed { .. });
-        if (owner == core.me && !removed) || epoch < instance.ownership.epoch {
+        if owner == core.me && !removed {
+            let seen = if core.settled { Seen::Own } else { Seen::Nothing };
+            return Some((seen, epoch));
+        }
+        if epoch < instance.ownership.epoch {
             return Some((Seen::Nothing, epoch));
         }
         let seen = match entry {
@@ -112,6 +116,10 @@ impl Children {
                 self.meet(core, child, seen, above);
             }
             Step::GoOn => {
+                // Who yielded runs again; who is being started is awaited as ever.
+                if doing == Doing::Running {
+                    instance.phase = Phase::Running;
+                }
                 instance.raise(above.next_term());
                 let epoch = instance.ownership.epoch;
                 core.write(child, Entry::Owned(instance.ownership.clone()));
@@ -119,8 +127,8 @@ impl Children {
             }
             Step::Offer => {
                 let Doing::Yielding { to } = doing else { return };
-                instance.phase = Phase::Yielding { to };
                 let epoch = instance.ownership.epoch;
+                instance.phase = Phase::Yielding { to, offered: epoch };
                 core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to });
                 core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
             }
@@ -129,12 +137,12 @@ impl Children {
 
     /// A yielding owner has heard nothing: it offers its state again, to whoever owns it now.
     pub(crate) fn yield_again(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
-        let Some(Instance { phase: Phase::Yielding { to }, ownership, .. }) =
+        let Some(Instance { phase: Phase::Yielding { to, offered }, .. }) =
             self.instances.get_mut(child)
         else {
             return;
         };
-        if ownership.epoch != epoch {
+        if *offered != epoch {
             return;
         }
         if let Some((owner, _)) = core.registry.owner(child)
@@ -200,12 +208,12 @@ impl Children {
         child: &ChildId,
         epoch: Epoch,
     ) {
-        let Some(Instance { phase: Phase::Yielding { .. }, ownership, .. }) =
+        let Some(Instance { phase: Phase::Yielding { offered, .. }, .. }) =
             self.instances.get(child)
         else {
             return;
         };
-        if ownership.epoch != epoch {
+        if *offered != epoch {
             return;
         }
         let route =

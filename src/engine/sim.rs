@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::{
     Engine,
     chance::Chance,
+    children::Phase,
     distribution::ConsistentHashing,
     io::{
         ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
@@ -37,6 +38,7 @@ use crate::model::{
 };
 
 mod attacks;
+mod divergence;
 
 type State = BTreeSet<u64>;
 
@@ -58,7 +60,8 @@ struct Actor {
 struct Runtime {
     actors: BTreeMap<ChildId, Actor>,
     built: BTreeMap<(ChildId, Epoch), State>,
-    bytes: BTreeMap<(ChildId, Epoch), State>,
+    /// Who sent a state, and the state.
+    bytes: BTreeMap<(ChildId, Epoch), (NodeRun, State)>,
     parked: Vec<State>,
 }
 
@@ -165,7 +168,19 @@ struct World {
     mute: BTreeSet<usize>,
     /// Let all freezes fail, and with this.
     unfreezable: Option<FreezeFailure>,
+    /// How long states are on their way, actors take to start, and to merge: milliseconds.
+    bulk_ms: (u64, u64),
+    start_ms: (u64, u64),
+    merge_ms: (u64, u64),
+    /// How often the state of which owner was merged into an actor.
+    merges: BTreeMap<(usize, ChildId, NodeRun, Epoch), usize>,
+    /// Since when two owners of a child yield to each other.
+    at_odds: BTreeMap<(ChildId, usize, usize), Instant>,
+    next_look: Instant,
 }
+
+/// Two that yield to each other have heard of it after so long, if their link works.
+const AT_ODDS: Duration = Duration::from_secs(5);
 
 fn node_id(index: usize, generation: u64) -> NodeId {
     let mut key = [0; 32];
@@ -209,6 +224,12 @@ impl World {
             kindless: BTreeSet::new(),
             newer: BTreeSet::new(),
             mute: BTreeSet::new(),
+            bulk_ms: (1, 30),
+            start_ms: (0, 10),
+            merge_ms: (0, 10),
+            merges: BTreeMap::new(),
+            at_odds: BTreeMap::new(),
+            next_look: now,
         };
         for _ in 0..nodes {
             world.join();
@@ -482,7 +503,12 @@ impl World {
                     return;
                 }
                 let key = (header.child().clone(), header.epoch());
-                self.nodes[index].runtime.bytes.insert(key, state);
+                let bytes = &mut self.nodes[index].runtime.bytes;
+                // One of another node stands at the same epoch: this one is sent again.
+                if bytes.get(&key).is_some_and(|(sender, _)| *sender != from) {
+                    return;
+                }
+                bytes.insert(key, (from, state));
                 Event::Bulk { from, header, size: 8 }
             }
             Input::Dial { to } => {
@@ -490,9 +516,8 @@ impl World {
                 return;
             }
             Input::Runtime(report) => {
-                match &report {
-                    ChildReport::Started { .. } | ChildReport::Opened { .. } => {}
-                    _ => {}
+                if let ChildReport::Merged { child, epoch, outcome: Ok(()) } = &report {
+                    self.nodes[index].runtime.bytes.remove(&(child.clone(), *epoch));
                 }
                 Event::Child(report)
             }
@@ -615,7 +640,12 @@ impl World {
     }
 
     fn report(&mut self, index: usize, report: ChildReport) {
-        let wait = self.dice.ms(0, 10);
+        let (least, most) = match report {
+            ChildReport::Started { .. } | ChildReport::Opened { .. } => self.start_ms,
+            ChildReport::Merged { .. } => self.merge_ms,
+            _ => (0, 10),
+        };
+        let wait = self.dice.ms(least, most);
         self.push(wait, index, Input::Runtime(report));
     }
 
@@ -632,7 +662,7 @@ impl World {
             (Some(to), Some(link)) => {
                 // A bulk transfer is not in order with words: it goes by a clock of its own.
                 if !hops.iter().flatten().any(|(a, b)| self.is_cut(*a, *b)) {
-                    let wait = self.dice.ms(1, 30);
+                    let wait = self.dice.ms(self.bulk_ms.0, self.bulk_ms.1);
                     self.push(wait, to, Input::Bulk { link, header, from, state });
                 }
             }
@@ -696,7 +726,7 @@ impl World {
                 let key = (child.clone(), epoch);
                 let outcome = match runtime.bytes.get(&key) {
                     Some(_) if fault => Err("it panicked".to_owned()),
-                    Some(state) => {
+                    Some((_, state)) => {
                         let state = state.clone();
                         runtime.built.insert(key, state);
                         Ok(())
@@ -745,10 +775,12 @@ impl World {
                 self.send_state(index, header, to, state);
             }
             ChildOrder::Merge { child, epoch } => {
-                let other = runtime.bytes.remove(&(child.clone(), epoch));
+                let other = runtime.bytes.get(&(child.clone(), epoch)).cloned();
                 let outcome = match (runtime.actors.get_mut(&child), other) {
-                    (Some(actor), Some(other)) => {
+                    (Some(actor), Some((from, other))) => {
                         actor.state.extend(other);
+                        let key = (index, child.clone(), from, epoch);
+                        *self.merges.entry(key).or_default() += 1;
                         Ok(())
                     }
                     _ => Err("nothing to merge".to_owned()),
@@ -756,7 +788,7 @@ impl World {
                 self.report(index, ChildReport::Merged { child, epoch, outcome });
             }
             ChildOrder::Park { child, epoch } => {
-                if let Some(state) = runtime.bytes.remove(&(child, epoch)) {
+                if let Some((_, state)) = runtime.bytes.remove(&(child, epoch)) {
                     runtime.parked.push(state);
                 }
             }
@@ -845,6 +877,51 @@ impl World {
         }
         self.check_owners();
         self.check_members();
+        if self.next_look <= self.now {
+            self.next_look = self.now + Duration::from_millis(100);
+            self.check_yields();
+        }
+    }
+
+    /// Nobody yields to somebody who yields, but for as long as words are on their way.
+    fn check_yields(&mut self) {
+        let yields = |index: usize, child: &ChildId| {
+            let node = &self.nodes[index];
+            match node.engine.children.instances.get(child)?.phase {
+                Phase::Yielding { to, .. } if node.alive && node.engine.core.is_live(to) => {
+                    self.index_of(to.node)
+                }
+                _ => None,
+            }
+        };
+        let mut at_odds = BTreeMap::new();
+        for index in 0..self.nodes.len() {
+            for child in self.nodes[index].engine.children.instances.keys() {
+                let Some(other) = yields(index, child).filter(|other| *other > index) else {
+                    continue;
+                };
+                if yields(other, child) == Some(index) && self.links.contains_key(&(index, other)) {
+                    let key = (child.clone(), index, other);
+                    let since = self.at_odds.get(&key).copied().unwrap_or(self.now);
+                    let seed = self.seed;
+                    assert!(
+                        self.now.saturating_duration_since(since) < AT_ODDS,
+                        "seed {seed}: n{index} and n{other} yield {child} to each other"
+                    );
+                    at_odds.insert(key, since);
+                }
+            }
+        }
+        self.at_odds = at_odds;
+    }
+
+    /// An actor panics. `false`: there is none.
+    fn panic_child(&mut self, index: usize, child: &ChildId) -> bool {
+        let Some(actor) = self.nodes[index].runtime.actors.remove(child) else { return false };
+        let exit = Exit::Panicked { message: "on purpose".to_owned() };
+        let report = ChildReport::Exited { child: child.clone(), epoch: actor.epoch, exit };
+        self.input(index, Input::Runtime(report));
+        true
     }
 
     /// Two that have settled and hold each other have one view, and who has not settled yet hosts
@@ -977,6 +1054,8 @@ impl World {
             assert_eq!(holders.len(), 1, "seed {seed}: {child} is on {holders:?}");
             let actor = &self.nodes[holders[0]].runtime.actors[child];
             assert_eq!(actor.gate, Gate::Open, "seed {seed}: {child}");
+            let phase = &self.nodes[holders[0]].engine.children.instances[child].phase;
+            assert!(matches!(phase, Phase::Running), "seed {seed}: {child} is {phase:?}");
             for index in &alive {
                 let route = self.nodes[*index].routes.get(child);
                 let owner = route.map(|route| route.owner.node);

@@ -278,7 +278,7 @@ impl HubSystem {
         let (mailbox, handled) = shared.doors.known(&child).map_or((0, 0), |cell| cell.tally());
         Some(RuntimeReport {
             phase: match instance.phase {
-                Phase::Starting(_) => ChildPhase::Starting,
+                Phase::Starting { .. } => ChildPhase::Starting,
                 Phase::Running => ChildPhase::Running,
                 Phase::Moving(_) => ChildPhase::Moving,
                 Phase::Stopping => ChildPhase::Stopping,

@@ -57,9 +57,9 @@ pub(crate) enum Seen {
     Own,
     /// The child was stopped for good.
     Removed,
-    /// The successor of a committed move runs, or has handed the child on.
+    /// The successor of a committed move runs, or has handed the child on: the same life.
     Successor,
-    /// Another live node owns the child too.
+    /// Another live node owns the child too; of a committed one, in another life.
     Other {
         /// Who.
         run: NodeRun,
@@ -98,18 +98,19 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
         (_, Seen::Own) => (doing, Step::Nothing),
         (D::Committed, Seen::Removed) => (doing, Step::Drop),
         (D::Committed, Seen::Successor) => (doing, Step::Finish),
-        (D::Committed, Seen::Other { .. }) | (_, Seen::Successor) => (doing, Step::Nothing),
+        (_, Seen::Successor) => (doing, Step::Nothing),
         (_, Seen::Removed) => (D::Stopping, Step::End),
         (D::Moving, Seen::Other { .. }) => (D::Running, Step::Abort),
         // What its start was ordered at is awaited as ever.
         (D::Starting, Seen::Other { winner: Here, .. }) => (doing, Step::GoOn),
-        // Also who yields: the other one began anew meanwhile, and yields now.
+        // Also who yields: the other one began anew meanwhile, and yields now. And who holds a copy
+        // for a successor that never ran: the other one has nothing of it.
         (_, Seen::Other { winner: Here, .. }) => (D::Running, Step::GoOn),
         (D::Starting, Seen::Other { winner: There, .. }) => (D::Stopping, Step::End),
         (D::Yielding { to }, Seen::Other { run, winner: There }) if to == run => {
             (doing, Step::Nothing)
         }
-        (D::Running | D::Yielding { .. }, Seen::Other { run, winner: There }) => {
+        (D::Running | D::Committed | D::Yielding { .. }, Seen::Other { run, winner: There }) => {
             (D::Yielding { to: run }, Step::Offer)
         }
     }
@@ -203,6 +204,19 @@ mod tests {
     fn whoever_is_being_started_and_goes_on_is_still_awaited() {
         let (next, made) = step(Doing::Starting, other(Winner::Here));
         assert_eq!((next, made), (Doing::Starting, Step::GoOn));
+    }
+
+    #[test]
+    fn a_committed_copy_ends_only_for_a_successor_of_its_life_or_a_removal() {
+        for seen in all_seen() {
+            let (_, made) = step(Doing::Committed, seen);
+            let ends = matches!(made, Step::End | Step::Drop | Step::Finish);
+            assert_eq!(ends, matches!(seen, Seen::Successor | Seen::Removed), "{seen:?}");
+        }
+        let (next, made) = step(Doing::Committed, other(Winner::Here));
+        assert_eq!((next, made), (Doing::Running, Step::GoOn));
+        let (next, made) = step(Doing::Committed, other(Winner::There));
+        assert_eq!((next, made), (Doing::Yielding { to: run(1) }, Step::Offer));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     registry::Best,
 };
 use crate::model::{
-    child::{Entry, Epoch, Route},
+    child::{Entry, Epoch, Ownership, Route},
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun},
     message::{HandoverWord, PeerMessage},
@@ -21,6 +21,9 @@ use crate::model::{
 
 /// How often a yielding owner offers its state until it is taken.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a committed move has failed.
+const BEGUN_ANEW: &str = "another node began the child anew before the successor ran";
 
 impl Children {
     /// Looks at one child after what is known of it changed.
@@ -63,37 +66,48 @@ impl Children {
     fn seen(&self, core: &Core, child: &ChildId) -> Option<(Seen, Epoch)> {
         let instance = self.instances.get(child)?;
         let Best { owner, epoch, entry, .. } = core.registry.best(child)?;
+        let own = &instance.ownership;
         let live = core.is_live(owner);
-        if let Phase::Moving(moving) = &instance.phase
-            && moving.stage == SourceStage::Committed
-        {
-            let attempt = moving.ownership.epoch;
-            let seen = match entry {
-                Entry::Owned(_) if owner == moving.to && epoch >= attempt => Seen::Successor,
-                _ if owner == core.me || epoch <= attempt => Seen::Nothing,
-                Entry::Removed { .. } => Seen::Removed,
-                // Taken over elsewhere, or already handed on by the successor.
-                Entry::Owned(_) | Entry::Moved { .. } if live => Seen::Successor,
-                Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
-            };
-            return Some((seen, epoch));
-        }
-        let removed = matches!(entry, Entry::Removed { .. });
-        if owner == core.me && !removed {
-            let seen = if core.settled { Seen::Own } else { Seen::Nothing };
-            return Some((seen, epoch));
-        }
-        if epoch < instance.ownership.epoch {
-            return Some((Seen::Nothing, epoch));
-        }
-        let seen = match entry {
-            Entry::Removed { .. } => Seen::Removed,
-            Entry::Owned(theirs) if live && core.settled => {
-                let here = rank(core.me, &instance.ownership) < rank(owner, theirs);
-                let winner = if here { Winner::Here } else { Winner::There };
-                Seen::Other { run: owner, winner }
+        let other = |theirs| {
+            let here = rank(core.me, own) < rank(owner, theirs);
+            Seen::Other { run: owner, winner: if here { Winner::Here } else { Winner::There } }
+        };
+        let seen = match (&instance.phase, entry) {
+            (Phase::Moving(moving), _) if moving.stage == SourceStage::Committed => {
+                let attempt = moving.ownership.epoch;
+                // An epoch alone does not tell whether anything of this copy is in what runs there:
+                // while this node was away, it may have begun from nothing. Without a state to hand
+                // over, every successor does.
+                let same = |theirs: &Ownership| theirs.born == own.born || !moving.with_state;
+                match entry {
+                    Entry::Owned(theirs)
+                        if owner == moving.to && epoch >= attempt && same(theirs) =>
+                    {
+                        Seen::Successor
+                    }
+                    _ if owner == core.me || epoch <= attempt => Seen::Nothing,
+                    Entry::Removed { .. } => Seen::Removed,
+                    // Taken over elsewhere, or already handed on by the successor.
+                    Entry::Owned(theirs) | Entry::Moved { ownership: theirs, .. }
+                        if live && same(theirs) =>
+                    {
+                        Seen::Successor
+                    }
+                    Entry::Owned(theirs) if live && core.settled => other(theirs),
+                    Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
+                }
             }
-            Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
+            (_, Entry::Owned(_) | Entry::Moved { .. }) if owner == core.me => {
+                if core.settled {
+                    Seen::Own
+                } else {
+                    Seen::Nothing
+                }
+            }
+            _ if epoch < own.epoch => Seen::Nothing,
+            (_, Entry::Removed { .. }) => Seen::Removed,
+            (_, Entry::Owned(theirs)) if live && core.settled => other(theirs),
+            (_, Entry::Owned(_) | Entry::Moved { .. }) => Seen::Nothing,
         };
         Some((seen, epoch))
     }
@@ -116,6 +130,9 @@ impl Children {
                 self.meet(core, child, seen, above);
             }
             Step::GoOn => {
+                let held = instance.phase.doing() == Doing::Committed;
+                self.drop_move(core, child, BEGUN_ANEW);
+                let Some(instance) = self.instances.get_mut(child) else { return };
                 // Who yielded runs again; who is being started is awaited as ever.
                 if doing == Doing::Running {
                     instance.phase = Phase::Running;
@@ -124,9 +141,15 @@ impl Children {
                 let epoch = instance.ownership.epoch;
                 core.write(child, Entry::Owned(instance.ownership.clone()));
                 core.order(ChildOrder::Thaw { child: child.clone(), epoch });
+                if held {
+                    let child = child.clone();
+                    core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+                }
             }
             Step::Offer => {
                 let Doing::Yielding { to } = doing else { return };
+                self.drop_move(core, child, BEGUN_ANEW);
+                let Some(instance) = self.instances.get_mut(child) else { return };
                 let epoch = instance.ownership.epoch;
                 instance.phase = Phase::Yielding { to, offered: epoch };
                 core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to });

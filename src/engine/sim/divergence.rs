@@ -1,6 +1,8 @@
-//! Two owners of one child meet, while one of them is restarted or being started.
+//! Two owners of one child meet, while one of them is restarted or being started; and copies that
+//! are held while others begin anew.
 
 use super::*;
+use crate::engine::handover::TargetStage;
 
 /// A cluster whose first node was cut off for so long that both sides run every child.
 fn split(seed: u64) -> World {
@@ -92,4 +94,99 @@ fn an_owner_that_is_being_started_when_it_meets_another_comes_to_run() {
         world.run_for(30 * SECOND);
         world.check_end(false);
     }
+}
+
+/// The only child of five nodes, its owner, and where it is sent.
+fn sent(seed: u64, timeout: Duration) -> (World, ChildId, usize, usize) {
+    let mut world = cluster(seed, 5, 1);
+    world.run_for(SECOND);
+    let child = world.children[0].clone();
+    let owns = |index: &usize| world.nodes[*index].runtime.actors.contains_key(&child);
+    let source = (0..5).find(owns).expect("somebody runs it");
+    let target = (source + 1) % 5;
+    let to = world.nodes[target].me.id;
+    world.request(
+        (source + 2) % 5,
+        Request::Migrate { child: child.clone(), to, forced: false, timeout },
+    );
+    (world, child, source, target)
+}
+
+fn cut_off(world: &mut World, index: usize) {
+    world.cut(&BTreeSet::from([index]));
+    for other in (0..world.nodes.len()).filter(|other| *other != index) {
+        world.unlink(index, other);
+    }
+}
+
+#[test]
+fn a_committed_copy_is_not_given_up_for_an_owner_that_began_anew() {
+    let mut hit = 0;
+    for seed in seeds(40) {
+        let (mut world, child, source, target) = sent(seed, 5 * SECOND);
+        let committed = |world: &World| {
+            let old = world.nodes[source].runtime.actors.get(&child);
+            old.is_some_and(|actor| actor.gate == Gate::Moved)
+                && !world.nodes[target].runtime.actors.contains_key(&child)
+        };
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_micros(100));
+            if committed(&world) {
+                break;
+            }
+        }
+        if !committed(&world) {
+            continue;
+        }
+        hit += 1;
+        world.calm = false;
+        cut_off(&mut world, source);
+        world.crash(target);
+        let wait = world.dice.ms(600, 1_500);
+        world.run_for(wait);
+        world.heal();
+        world.run_for(30 * SECOND);
+        world.check_end(true);
+    }
+    assert!(hit > 0);
+}
+
+#[test]
+fn a_committed_copy_outlives_a_successor_that_could_not_start() {
+    let mut hit = 0;
+    for seed in seeds(40) {
+        let (mut world, child, source, target) = {
+            let (mut world, child, source, target) = sent(seed, 20 * SECOND);
+            world.start_ms = (1_500, 1_501);
+            (world, child, source, target)
+        };
+        let stage = |world: &World| {
+            let targets = &world.nodes[target].engine.children.targets;
+            targets.get(&child).map(|target| target.stage)
+        };
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_micros(100));
+            match stage(&world) {
+                Some(TargetStage::Ready) => world.nodes[target].runtime.built.clear(),
+                Some(TargetStage::Opening) => break,
+                _ => {}
+            }
+        }
+        let opening = stage(&world) == Some(TargetStage::Opening);
+        if !opening || world.nodes[target].runtime.actors.contains_key(&child) {
+            continue;
+        }
+        hit += 1;
+        world.calm = false;
+        let wait = world.dice.ms(300, 900);
+        world.run_for(wait);
+        world.start_ms = (0, 10);
+        cut_off(&mut world, source);
+        let wait = world.dice.ms(600, 1_400);
+        world.run_for(wait);
+        world.heal();
+        world.run_for(30 * SECOND);
+        world.check_end(true);
+    }
+    assert!(hit > 0);
 }

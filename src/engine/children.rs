@@ -12,13 +12,14 @@ use std::{
 
 use super::{
     core::{Core, News, Timer},
-    divergence::Doing,
+    divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
     io::{ChildOrder, Exit},
+    merges::Merges,
     restart::{Decision, Restarts},
 };
 use crate::model::{
-    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    child::{ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::Copy,
@@ -98,7 +99,7 @@ pub(crate) enum Phase {
     Stopping,
     /// It lost a divergence and offers its state to the owner that goes on.
     Yielding {
-        to: NodeRun,
+        to: Life,
         /// What the answer will name.
         offered: Epoch,
     },
@@ -247,6 +248,8 @@ pub(crate) struct Children {
     /// Children that belong elsewhere, and those that somebody asked to move.
     pub(crate) queue: BTreeSet<ChildId>,
     pub(crate) urgent: VecDeque<ChildId>,
+    /// What others offered and is being merged.
+    pub(crate) merges: Merges,
     pub(crate) moving: usize,
     pub(crate) allowed: usize,
     pub(crate) bytes_moving: u64,
@@ -288,6 +291,7 @@ impl Children {
             role: Role::Active,
             pinned,
             origin,
+            taken: TakenIn::default(),
             spec: spec.clone(),
         };
         core.write(&child, Entry::Owned(ownership.clone()));
@@ -461,13 +465,26 @@ impl Children {
         core.order(ChildOrder::Stop { child: child.clone(), epoch });
     }
 
+    /// Forgets an instance whose actor ends or has ended.
+    pub(crate) fn remove(&mut self, core: &mut Core, child: &ChildId) -> Option<Instance> {
+        self.forget_merges(core, child);
+        self.instances.remove(child)
+    }
+
+    /// The actor has ended: what was to be merged into it is offered again.
+    fn forget_merges(&mut self, core: &mut Core, child: &ChildId) {
+        for epoch in self.merges.forget(child) {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch });
+        }
+    }
+
     /// Nothing is left of an instance that was to stop.
     pub(crate) fn stopped(&mut self, core: &mut Core, child: &ChildId) {
         let stopping = |instance: &Instance| matches!(instance.phase, Phase::Stopping);
         if !self.instances.get(child).is_some_and(stopping) {
             return;
         }
-        let Some(instance) = self.instances.remove(child) else { return };
+        let Some(instance) = self.remove(core, child) else { return };
         let highest = core.registry.highest_epoch(child);
         let asked = instance.halts.iter().map(|(_, epoch)| *epoch).max().unwrap_or(Epoch::ZERO);
         let removed = core.registry.owner(child).is_none();
@@ -505,10 +522,11 @@ impl Children {
         if !instance.owns() {
             // The copy that was kept for the successor's sake is lost.
             self.drop_move(core, child, "the actor kept until the successor ran has ended");
-            self.instances.remove(child);
+            self.remove(core, child);
             return;
         }
         self.drop_move(core, child, "the child ended");
+        self.forget_merges(core, child);
         let Some(instance) = self.instances.get_mut(child) else { return };
         let reason = match exit {
             Exit::Stopped => "it stopped itself".to_owned(),
@@ -520,6 +538,7 @@ impl Children {
                 instance.ownership.epoch = epoch;
                 instance.ownership.born = epoch;
                 instance.ownership.copied = epoch;
+                instance.ownership.taken = TakenIn::default();
                 instance.phase = Phase::Starting { why: Begin::Restart, ordered: epoch };
                 instance.restarted += 1;
                 let spec = instance.ownership.spec.clone();
@@ -595,7 +614,8 @@ impl Children {
             }
             Copy::Ready => {
                 let Some(target) = self.targets.get_mut(&child) else { return };
-                target.ownership = ownership;
+                let taken = std::mem::take(&mut target.ownership.taken);
+                target.ownership = Ownership { taken, ..ownership };
                 target.recovered = true;
                 self.target_step(core, &child, &super::handover::TargetInput::Taken);
             }

@@ -19,6 +19,16 @@ pub(crate) fn rank(run: NodeRun, ownership: &Ownership) -> (Epoch, Epoch, Revers
     (ownership.born, ownership.copied, Reverse(ownership.epoch), run)
 }
 
+/// One life of a child: the actor of one node, and what became of its state, since it last began
+/// from nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Who owns it.
+    pub(crate) run: NodeRun,
+    /// When it began.
+    pub(crate) born: Epoch,
+}
+
 /// What an owner is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
@@ -35,7 +45,7 @@ pub(crate) enum Doing {
     /// It is frozen and offers its state.
     Yielding {
         /// To whom.
-        to: NodeRun,
+        to: Life,
     },
 }
 
@@ -59,10 +69,15 @@ pub(crate) enum Seen {
     Removed,
     /// The successor of a committed move runs, or has handed the child on: the same life.
     Successor,
+    /// The state that it offers is in another owner's, or is kept there.
+    Taken {
+        /// Whose.
+        by: NodeRun,
+    },
     /// Another live node owns the child too; of a committed one, in another life.
     Other {
         /// Who.
-        run: NodeRun,
+        life: Life,
         /// Who goes on.
         winner: Winner,
     },
@@ -85,6 +100,8 @@ pub(crate) enum Step {
     GoOn,
     /// Freeze, and offer the state.
     Offer,
+    /// End the frozen actor: its state was taken.
+    GiveWay,
 }
 
 /// The table.
@@ -98,6 +115,8 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
         (_, Seen::Own) => (doing, Step::Nothing),
         (D::Committed, Seen::Removed) => (doing, Step::Drop),
         (D::Committed, Seen::Successor) => (doing, Step::Finish),
+        (D::Yielding { .. }, Seen::Taken { .. }) => (doing, Step::GiveWay),
+        (_, Seen::Taken { .. }) => (doing, Step::Nothing),
         (_, Seen::Successor) => (doing, Step::Nothing),
         (_, Seen::Removed) => (D::Stopping, Step::End),
         (D::Moving, Seen::Other { .. }) => (D::Running, Step::Abort),
@@ -107,11 +126,11 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
         // for a successor that never ran: the other one has nothing of it.
         (_, Seen::Other { winner: Here, .. }) => (D::Running, Step::GoOn),
         (D::Starting, Seen::Other { winner: There, .. }) => (D::Stopping, Step::End),
-        (D::Yielding { to }, Seen::Other { run, winner: There }) if to == run => {
+        (D::Yielding { to }, Seen::Other { life, winner: There }) if to == life => {
             (doing, Step::Nothing)
         }
-        (D::Running | D::Committed | D::Yielding { .. }, Seen::Other { run, winner: There }) => {
-            (D::Yielding { to: run }, Step::Offer)
+        (D::Running | D::Committed | D::Yielding { .. }, Seen::Other { life, winner: There }) => {
+            (D::Yielding { to: life }, Step::Offer)
         }
     }
 }
@@ -125,7 +144,16 @@ mod tests {
         NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
     }
 
-    fn all_doing() -> [Doing; 7] {
+    fn life(n: u8) -> Life {
+        Life { run: run(n), born: Epoch { term: 1, attempt: 0 } }
+    }
+
+    /// The same node, begun anew.
+    fn later(n: u8) -> Life {
+        Life { born: Epoch { term: 1, attempt: 1 }, ..life(n) }
+    }
+
+    fn all_doing() -> [Doing; 8] {
         use Doing::*;
         [
             Starting,
@@ -133,19 +161,21 @@ mod tests {
             Moving,
             Committed,
             Stopping,
-            Yielding { to: run(1) },
-            Yielding { to: run(2) },
+            Yielding { to: life(1) },
+            Yielding { to: later(1) },
+            Yielding { to: life(2) },
         ]
     }
 
     fn other(winner: Winner) -> Seen {
-        Seen::Other { run: run(1), winner }
+        Seen::Other { life: life(1), winner }
     }
 
-    fn all_seen() -> [Seen; 6] {
+    fn all_seen() -> [Seen; 7] {
         [
             Seen::Nothing,
             Seen::Own,
+            Seen::Taken { by: run(3) },
             Seen::Removed,
             Seen::Successor,
             other(Winner::Here),
@@ -161,12 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_running_actor_ends_only_when_its_child_was_removed() {
-        for doing in [Doing::Running, Doing::Moving, Doing::Yielding { to: run(1) }] {
+    fn an_actor_ends_only_when_its_child_was_removed_or_its_state_was_taken() {
+        for doing in [Doing::Running, Doing::Moving, Doing::Yielding { to: life(1) }] {
             for seen in all_seen() {
                 let (_, step) = step(doing, seen);
-                let ends = matches!(step, Step::End | Step::Drop | Step::Finish);
-                assert_eq!(ends, seen == Seen::Removed, "{doing:?} {seen:?}");
+                let ends = matches!(step, Step::End | Step::Drop | Step::Finish | Step::GiveWay);
+                let yields = matches!(doing, Doing::Yielding { .. });
+                let taken = yields && matches!(seen, Seen::Taken { .. });
+                assert_eq!(ends, seen == Seen::Removed || taken, "{doing:?} {seen:?}");
             }
         }
     }
@@ -186,7 +218,7 @@ mod tests {
             assert!(!yields, "{doing:?} sees that it goes on");
         }
         // Of two that do, whoever sees that it goes on ends it.
-        let (next, made) = step(Doing::Yielding { to: run(1) }, other(Winner::Here));
+        let (next, made) = step(Doing::Yielding { to: life(1) }, other(Winner::Here));
         assert_eq!((next, made), (Doing::Running, Step::GoOn));
     }
 
@@ -216,15 +248,15 @@ mod tests {
         let (next, made) = step(Doing::Committed, other(Winner::Here));
         assert_eq!((next, made), (Doing::Running, Step::GoOn));
         let (next, made) = step(Doing::Committed, other(Winner::There));
-        assert_eq!((next, made), (Doing::Yielding { to: run(1) }, Step::Offer));
+        assert_eq!((next, made), (Doing::Yielding { to: life(1) }, Step::Offer));
     }
 
     #[test]
-    fn an_offer_is_made_once_to_each_owner() {
+    fn an_offer_is_made_once_to_each_life() {
         for doing in all_doing() {
             let (next, made) = step(doing, other(Winner::There));
             if made == Step::Offer {
-                assert_eq!(next, Doing::Yielding { to: run(1) });
+                assert_eq!(next, Doing::Yielding { to: life(1) });
                 assert_eq!(step(next, other(Winner::There)), (next, Step::Nothing));
             }
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     address::SeedOutcome,
-    child::{ChildSpec, Entry, Epoch, Ownership, Role},
+    child::{ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     id::{ChildId, KindName, NodeId, NodeRun, Origin},
     member::{Member, MemberState, NodePath, NodeState},
 };
@@ -176,6 +176,7 @@ impl Engine {
             role,
             pinned: None,
             origin: Origin::default(),
+            taken: TakenIn::default(),
             spec,
         };
         self.core.belongs(&ownership, &BTreeSet::new())

@@ -7,15 +7,15 @@ use std::time::Duration;
 use super::{
     children::{Children, Instance, Phase},
     core::{Core, Timer},
-    divergence::{self, Doing, Seen, Step, Winner, rank},
+    divergence::{self, Doing, Life, Seen, Step, Winner, rank},
     handover::{SourceInput, SourceStage, TargetInput},
     io::ChildOrder,
     registry::Best,
 };
 use crate::model::{
-    child::{Entry, Epoch, Ownership, Route},
+    child::{Entry, Epoch, Ownership, Route, Taken},
     event::HubEvent,
-    id::{ChildId, NodeId, NodeRun},
+    id::{ChildId, NodeRun},
     message::{HandoverWord, PeerMessage},
 };
 
@@ -67,10 +67,14 @@ impl Children {
         let instance = self.instances.get(child)?;
         let Best { owner, epoch, entry, .. } = core.registry.best(child)?;
         let own = &instance.ownership;
+        if let Some(by) = self.taken_by(core, child) {
+            return Some((Seen::Taken { by }, epoch));
+        }
         let live = core.is_live(owner);
-        let other = |theirs| {
+        let other = |theirs: &Ownership| {
             let here = rank(core.me, own) < rank(owner, theirs);
-            Seen::Other { run: owner, winner: if here { Winner::Here } else { Winner::There } }
+            let life = Life { run: owner, born: theirs.born };
+            Seen::Other { life, winner: if here { Winner::Here } else { Winner::There } }
         };
         let seen = match (&instance.phase, entry) {
             (Phase::Moving(moving), _) if moving.stage == SourceStage::Committed => {
@@ -112,6 +116,20 @@ impl Children {
         Some((seen, epoch))
     }
 
+    /// Which live owner has taken the state that this node offers, by its entry.
+    fn taken_by(&self, core: &Core, child: &ChildId) -> Option<NodeRun> {
+        let Some(Instance { phase: Phase::Yielding { offered, .. }, .. }) =
+            self.instances.get(child)
+        else {
+            return None;
+        };
+        let mine = Taken { from: core.me, epoch: *offered };
+        let has_it = |entry: &Entry| entry.ownership().is_some_and(|own| own.taken.contains(mine));
+        let mut entries = core.registry.entries_of(child);
+        let found = entries.find(|(run, entry)| core.is_live(*run) && has_it(entry));
+        found.map(|(run, _)| run)
+    }
+
     /// Does what the table says about what is seen at the epoch `above`.
     fn meet(&mut self, core: &mut Core, child: &ChildId, seen: Seen, above: Epoch) {
         let Some(instance) = self.instances.get_mut(child) else { return };
@@ -122,7 +140,7 @@ impl Children {
             Step::Finish => self.source_step(core, child, &SourceInput::Opened),
             Step::Drop => {
                 self.drop_move(core, child, "the child is stopped");
-                self.instances.remove(child);
+                self.remove(core, child);
                 core.order(ChildOrder::Stop { child: child.clone(), epoch: above });
             }
             Step::Abort => {
@@ -152,8 +170,20 @@ impl Children {
                 let Some(instance) = self.instances.get_mut(child) else { return };
                 let epoch = instance.ownership.epoch;
                 instance.phase = Phase::Yielding { to, offered: epoch };
-                core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to });
+                core.order(ChildOrder::SendDiverged {
+                    child: child.clone(),
+                    epoch,
+                    to: to.run,
+                    life: to.born,
+                });
                 core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
+            }
+            Step::GiveWay => {
+                if let Seen::Taken { by } = seen
+                    && let Phase::Yielding { offered, .. } = instance.phase
+                {
+                    self.yielded(core, by, child, offered);
+                }
             }
         }
     }
@@ -168,38 +198,51 @@ impl Children {
         if *offered != epoch {
             return;
         }
-        if let Some((owner, _)) = core.registry.owner(child)
+        if let Some((owner, theirs)) = core.registry.owner(child)
             && owner != core.me
             && core.is_live(owner)
         {
-            *to = owner;
-            core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: owner });
+            let life = theirs.born;
+            *to = Life { run: owner, born: life };
+            core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: owner, life });
         }
         core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
     }
 
-    /// The state of an owner that gave way arrived. Whether it is going to be merged, as it can be if
-    /// it `may`; that is told when it has ended.
+    /// The state of an owner that gave way to this `life` arrived.
     pub(crate) fn diverged(
         &mut self,
         core: &mut Core,
+        from: NodeRun,
         child: &ChildId,
         epoch: Epoch,
-        may: bool,
-    ) -> bool {
-        let running = self
-            .instances
-            .get(child)
-            .is_some_and(|instance| matches!(instance.phase, Phase::Running));
-        let merges = running && may;
-        let order = if merges {
+        life: Epoch,
+    ) {
+        // It was offered again meanwhile; what becomes of it is told when it has ended.
+        if self.merges.is_under_way(child, epoch) {
+            return;
+        }
+        let Some(instance) = self.instances.get(child) else {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch });
+            return;
+        };
+        if instance.owns() && instance.ownership.taken.contains(Taken { from, epoch }) {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch });
+            let word = HandoverWord::Merged { child: child.clone(), epoch, parked: None };
+            core.send(from.node, PeerMessage::Handover(word));
+            return;
+        }
+        // One that was offered to an actor that has ended since may be going on instead.
+        let may = matches!(instance.phase, Phase::Running)
+            && instance.ownership.born == life
+            && core.is_live(from)
+            && self.merges.begin(child, epoch, from);
+        core.order(if may {
             ChildOrder::Merge { child: child.clone(), epoch }
         } else {
             // It is offered again when this node's actor is at rest.
             ChildOrder::Discard { child: child.clone(), epoch }
-        };
-        core.order(order);
-        merges
+        });
     }
 
     /// The state of an owner that gave way was merged, or could not be.
@@ -208,10 +251,20 @@ impl Children {
         core: &mut Core,
         child: &ChildId,
         epoch: Epoch,
-        from: Option<NodeId>,
         outcome: Result<(), String>,
     ) {
-        let Some(from) = from else { return };
+        let Some(from) = self.merges.end(child, epoch) else { return };
+        if let Some(instance) = self.instances.get_mut(child) {
+            let theirs = core.registry.entries_of(child).find(|(run, _)| *run == from);
+            let with = theirs.and_then(|(_, entry)| entry.ownership()).map(|own| own.taken.clone());
+            let with = with.unwrap_or_default();
+            instance.ownership.taken.add(Taken { from, epoch }, &with);
+            // The entry is the answer; the word is only faster.
+            if matches!(instance.phase, Phase::Running | Phase::Yielding { .. }) {
+                core.write(child, Entry::Owned(instance.ownership.clone()));
+            }
+        }
+        let from = from.node;
         let parked = outcome.err();
         if let Some(reason) = parked.clone() {
             core.order(ChildOrder::Park { child: child.clone(), epoch });
@@ -243,7 +296,7 @@ impl Children {
             core.registry.owner(child).map_or(Route { owner: from, epoch }, |(owner, theirs)| {
                 Route { owner, epoch: theirs.epoch }
             });
-        self.instances.remove(child);
+        self.remove(core, child);
         core.order(ChildOrder::MovedAway {
             child: child.clone(),
             to: route.owner,

@@ -16,7 +16,7 @@ use super::{
     io::{Effect, Reply, Request},
 };
 use crate::model::{
-    child::{ChildSpec, Entry, Epoch, Ownership, Role, Route},
+    child::{ChildSpec, Entry, Epoch, Ownership, Role, Route, TakenIn},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     member::Member,
     message::{ChildOutcome, HomeWord, PeerMessage},
@@ -618,6 +618,7 @@ impl Homes {
             role: Role::Active,
             pinned: None,
             origin,
+            taken: TakenIn::default(),
             spec: spec.clone(),
         };
         let node = core.belongs(&ownership, &BTreeSet::new());

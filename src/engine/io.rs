@@ -586,6 +586,8 @@ pub enum ChildOrder {
         epoch: Epoch,
         /// The owner that goes on.
         to: NodeRun,
+        /// When its life began; for the header.
+        life: Epoch,
     },
     /// Give a state that arrived to the running child's `merge_diverged_state`.
     Merge {

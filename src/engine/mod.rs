@@ -7,10 +7,7 @@
 //! `takeover`; two owners that meet, `divergence` and
 //! `heal`; how a node goes, `leave`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::{collections::BTreeSet, time::Instant};
 
 #[cfg(test)]
 mod chance;
@@ -26,6 +23,7 @@ pub mod io;
 mod leave;
 mod local_links;
 pub(crate) mod membership;
+mod merges;
 mod moves;
 pub mod partition;
 mod probation;
@@ -92,8 +90,6 @@ pub struct Engine {
     detours: Detours,
     /// Somebody may be reached in another way.
     ways_changed: bool,
-    /// Whose state waits to be merged.
-    diverged_from: BTreeMap<(ChildId, crate::model::child::Epoch), NodeId>,
     /// Who may be told addresses on loopback.
     local_links: LocalLinks,
     /// How many ways were named to who looks at the cluster.
@@ -101,8 +97,6 @@ pub struct Engine {
     dirty: bool,
 }
 
-/// So many states wait to be merged; one more is dropped, and offered again.
-const MOST_MERGES: usize = 4_096;
 /// So many members are named as what is waited for.
 const MOST_NAMED: usize = 8;
 /// On so many ways at a time a member is asked that cannot be asked straight.
@@ -130,7 +124,6 @@ impl Engine {
             detours,
             ways_changed: true,
             looks: 0,
-            diverged_from: BTreeMap::new(),
             local_links: LocalLinks::default(),
             dirty: true,
         };
@@ -513,11 +506,8 @@ impl Engine {
                     core.order(io::ChildOrder::Discard { child: child.clone(), epoch: *epoch });
                 }
             }
-            BulkHeader::Diverged { child, epoch, .. } => {
-                let has_room = self.diverged_from.len() < MOST_MERGES;
-                if self.children.diverged(core, child, *epoch, has_room && core.is_live(from)) {
-                    self.diverged_from.insert((child.clone(), *epoch), from.node);
-                }
+            BulkHeader::Diverged { child, epoch, life, .. } => {
+                self.children.diverged(core, from, child, *epoch, *life);
             }
         }
     }
@@ -552,8 +542,7 @@ impl Engine {
                 self.children.exited(core, &child, epoch, &exit);
             }
             ChildReport::Merged { child, epoch, outcome } => {
-                let from = self.diverged_from.remove(&(child.clone(), epoch));
-                self.children.merged(core, &child, epoch, from, outcome);
+                self.children.merged(core, &child, epoch, outcome);
             }
         }
     }

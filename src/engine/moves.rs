@@ -95,9 +95,10 @@ impl Children {
     }
 
     fn offer(&mut self, core: &mut Core, child: &ChildId) {
-        let promised = self.promised.contains_key(child);
+        // What is merged now would be in the state, and not in the ownership that was offered.
+        let waits = self.promised.contains_key(child) || self.merges.is_merging(child);
         let Some(instance) = self.instances.get_mut(child) else { return };
-        if !matches!(instance.phase, Phase::Running) || promised {
+        if !matches!(instance.phase, Phase::Running) || waits {
             return;
         }
         let belongs = core.belongs(&instance.ownership, &instance.not);
@@ -363,7 +364,7 @@ impl Children {
                 self.allowed = self.allowed.saturating_add(1).min(core.config.settings.moves);
                 self.forget_move(child);
                 // Who asked meanwhile for yet another place asks the new owner again.
-                self.instances.remove(child);
+                self.remove(core, child);
                 self.pump(core);
             }
             SourceStep::Abort { thaw, again, reason } => {

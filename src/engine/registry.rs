@@ -791,13 +791,16 @@ fn take_older(
 fn encoded_size(child: &ChildId, entry: &Entry) -> usize {
     /// What a text or a byte string has before its bytes.
     const HEAD: usize = 9;
+    /// One state that was taken in.
+    const TAKEN: usize = 128;
     // Names of fields, numbers at their longest, runs and pins.
     let fixed = if entry.ownership().is_some() { 672 } else { 128 };
     let spec = entry.ownership().map_or(0, |ownership| {
         let spec = &ownership.spec;
         let tags = spec.tags().iter().map(|tag| tag.as_str().len() + HEAD);
         let notes = spec.metadata().iter().map(|(key, value)| key.len() + value.len() + 2 * HEAD);
-        spec.id().as_str().len()
+        ownership.taken.len() * TAKEN
+            + spec.id().as_str().len()
             + spec.kind().as_str().len()
             + spec.args.len()
             + tags.sum::<usize>()
@@ -815,7 +818,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        child::{ChildSpec, Role},
+        child::{ChildSpec, Role, TakenIn},
         id::{KindName, Origin},
     };
 
@@ -839,6 +842,7 @@ mod tests {
             role,
             pinned: None,
             origin: Origin::default(),
+            taken: TakenIn::default(),
             spec,
         })
     }

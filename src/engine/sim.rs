@@ -767,11 +767,11 @@ impl World {
                 runtime.actors.remove(&child);
                 self.report(index, ChildReport::Stopped { child, epoch });
             }
-            ChildOrder::SendDiverged { child, epoch, to } => {
+            ChildOrder::SendDiverged { child, epoch, to, life } => {
                 let Some(actor) = runtime.actors.get_mut(&child) else { return };
                 actor.gate = Gate::Closed;
                 let state = actor.state.clone();
-                let header = BulkHeader::Diverged { child, epoch, state_version: 1 };
+                let header = BulkHeader::Diverged { child, epoch, state_version: 1, life };
                 self.send_state(index, header, to, state);
             }
             ChildOrder::Merge { child, epoch } => {
@@ -888,8 +888,8 @@ impl World {
         let yields = |index: usize, child: &ChildId| {
             let node = &self.nodes[index];
             match node.engine.children.instances.get(child)?.phase {
-                Phase::Yielding { to, .. } if node.alive && node.engine.core.is_live(to) => {
-                    self.index_of(to.node)
+                Phase::Yielding { to, .. } if node.alive && node.engine.core.is_live(to.run) => {
+                    self.index_of(to.run.node)
                 }
                 _ => None,
             }
@@ -918,6 +918,12 @@ impl World {
     /// An actor panics. `false`: there is none.
     fn panic_child(&mut self, index: usize, child: &ChildId) -> bool {
         let Some(actor) = self.nodes[index].runtime.actors.remove(child) else { return false };
+        // What it told before came before; what it did not tell, it never does.
+        self.queue.retain(|_, (to, input)| {
+            let merged = matches!(input, Input::Runtime(ChildReport::Merged { child: of, .. })
+                if of == child);
+            !(*to == index && merged)
+        });
         let exit = Exit::Panicked { message: "on purpose".to_owned() };
         let report = ChildReport::Exited { child: child.clone(), epoch: actor.epoch, exit };
         self.input(index, Input::Runtime(report));

@@ -86,7 +86,11 @@ pub(crate) trait Built {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Handover,
-    Diverged(NodeRun),
+    Diverged {
+        to: NodeRun,
+        /// When the life began that may take it in.
+        life: Epoch,
+    },
 }
 
 /// A freeze that is under way.
@@ -317,11 +321,8 @@ impl<A: HotSwap> Seat<A> {
         let child = self.cell.child.clone();
         let instance: Rc<dyn Instance> = self.clone();
         self.bench.forget(&child, &instance);
-        for (epoch, _) in self.merges.take() {
-            let outcome = Err("the child ended".to_owned());
-            let child = child.clone();
-            self.bench.reports.tell(ChildReport::Merged { child, epoch, outcome });
-        }
+        // What was not merged is offered again, to whoever owns the child then.
+        self.merges.take();
         match self.ending.get() {
             Some(Ending::Quiet) => {}
             Some(Ending::Stop(epoch)) => {
@@ -350,8 +351,8 @@ impl<A: HotSwap> Seat<A> {
                 self.bench.reports.tell(ChildReport::Frozen { child, epoch, outcome });
             }
             // It is asked for again until it is taken.
-            Purpose::Diverged(to) => match outcome {
-                Ok(_) => self.send_diverged(order.epoch, to),
+            Purpose::Diverged { to, life } => match outcome {
+                Ok(_) => self.send_diverged(order.epoch, to, life),
                 Err(error) => {
                     tracing::warn!(%child, %error, "the state of a diverged child is not offered");
                 }
@@ -359,11 +360,11 @@ impl<A: HotSwap> Seat<A> {
         }
     }
 
-    fn send_diverged(&self, epoch: Epoch, to: NodeRun) {
+    fn send_diverged(&self, epoch: Epoch, to: NodeRun, life: Epoch) {
         if let Some(parcel) = self.parcel() {
             let child = self.cell.child.clone();
             let state_version = parcel.state_version;
-            let header = BulkHeader::Diverged { child, epoch, state_version };
+            let header = BulkHeader::Diverged { child, epoch, state_version, life };
             self.bench.send_bulk(to, header, parcel.bytes);
         }
     }
@@ -577,9 +578,10 @@ type Resolution = (Ticket, Option<Result<Bytes, ReplyFailure>>);
 
 impl<A: HotSwap> Instance for Seat<A> {
     fn freeze(self: Rc<Self>, order: FreezeOrder) {
-        if let (Stage::Held { .. }, Purpose::Diverged(to)) = (&*self.stage.borrow(), order.purpose)
+        if let (Stage::Held { .. }, Purpose::Diverged { to, life }) =
+            (&*self.stage.borrow(), order.purpose)
         {
-            return self.send_diverged(order.epoch, to);
+            return self.send_diverged(order.epoch, to, life);
         }
         if !self.running.get() || !matches!(*self.stage.borrow(), Stage::Running | Stage::Aborted) {
             return self.frozen(order, Err(FreezeFailure::Gone));

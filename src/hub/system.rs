@@ -85,6 +85,7 @@ pub(crate) struct Running {
 /// A state that arrived.
 pub(crate) struct Arrived {
     pub(crate) parcel: Parcel,
+    from: NodeRun,
     at: Instant,
 }
 
@@ -252,11 +253,12 @@ impl HubSystem {
 
     fn bulk(&mut self, from: NodeRun, header: BulkHeader, body: Bytes) -> Option<Event> {
         let size = body.len() as u64;
-        self.keep(&header, body).then_some(Event::Bulk { from, header, size })
+        self.keep(from, &header, body).then_some(Event::Bulk { from, header, size })
     }
 
-    /// Keeps a state until the engine has disposed of it. `false` if there is no room.
-    fn keep(&mut self, header: &BulkHeader, bytes: Bytes) -> bool {
+    /// Keeps a state until the engine has disposed of it. `false` if there is no room, or if one of
+    /// another node stands at the same epoch: it is sent again.
+    fn keep(&mut self, from: NodeRun, header: &BulkHeader, bytes: Bytes) -> bool {
         let settings = self.hub.settings();
         let limit = settings.move_bytes.max(settings.state_limit).saturating_mul(4);
         let Some(running) = &mut self.running else {
@@ -276,10 +278,13 @@ impl HubSystem {
             BulkHeader::Diverged { state_version, .. } => (*state_version, Vec::new()),
         };
         let key = (header.child().clone(), header.epoch());
+        if running.bulks.get(&key).is_some_and(|arrived| arrived.from != from) {
+            return false;
+        }
         running.take_bulk(&key);
         running.bulk_bytes += bytes.len();
         let parcel = Parcel { state_version, lanes, bytes };
-        running.bulks.insert(key, Arrived { parcel, at: now });
+        running.bulks.insert(key, Arrived { parcel, from, at: now });
         true
     }
 

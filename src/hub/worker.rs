@@ -248,13 +248,13 @@ impl Worker {
                     None => self.tell(ChildReport::Stopped { child, epoch }),
                 }
             }
-            ChildOrder::SendDiverged { child, epoch, to } => {
+            ChildOrder::SendDiverged { child, epoch, to, life } => {
                 if let Some(instance) = self.instance(&child) {
                     let retention = match &self.bench.hub.settings().migration {
                         Migration::HotSwap(options) => options.retention,
                         Migration::ColdSwap => std::time::Duration::from_secs(5),
                     };
-                    let purpose = Purpose::Diverged(to);
+                    let purpose = Purpose::Diverged { to, life };
                     instance.freeze(FreezeOrder {
                         epoch,
                         retention,

@@ -258,8 +258,75 @@ pub struct Ownership {
     pub pinned: Option<NodeId>,
     /// Which request began it.
     pub origin: Origin,
+    /// States of other owners that are in this one.
+    #[serde(default, skip_serializing_if = "TakenIn::is_empty")]
+    pub taken: TakenIn,
     /// How to start it from nothing.
     pub spec: Arc<ChildSpec>,
+}
+
+/// The state of an owner that gave way: whose it was, and at which epoch it was frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Who owned it.
+    pub from: NodeRun,
+    /// Its epoch, which is raised whenever the frozen actor goes on.
+    pub epoch: Epoch,
+}
+
+/// States of other owners that were taken into one, newest last; at most
+/// [`MOST`](Self::MOST), of which the oldest is forgotten first.
+///
+/// It goes with the child wherever that goes. The owner that gave way reads in it that it may end,
+/// though the word of it was lost, and whoever owns the child then takes no state in twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Taken>")]
+pub struct TakenIn(Vec<Taken>);
+
+impl TakenIn {
+    /// So many are remembered: an owner that gave way offers its state until it has read here that
+    /// it was taken, so one that is forgotten has missed as many others.
+    pub const MOST: usize = 16;
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether this state was taken in.
+    #[must_use]
+    pub fn contains(&self, taken: Taken) -> bool {
+        self.0.contains(&taken)
+    }
+
+    /// This state was taken in, and with it all that was in it.
+    pub fn add(&mut self, taken: Taken, with: &Self) {
+        for taken in with.0.iter().copied().chain([taken]) {
+            if !self.0.contains(&taken) {
+                self.0.push(taken);
+            }
+        }
+        let over = self.0.len().saturating_sub(Self::MOST);
+        self.0.drain(..over);
+    }
+}
+
+impl TryFrom<Vec<Taken>> for TakenIn {
+    type Error = String;
+
+    fn try_from(taken: Vec<Taken>) -> Result<Self, String> {
+        match taken.len() {
+            0..=Self::MOST => Ok(Self(taken)),
+            len => Err(format!("{len} states were taken in, at most {} are told", Self::MOST)),
+        }
+    }
 }
 
 /// What one log says about one child.
@@ -312,7 +379,7 @@ pub struct Route {
 
 #[cfg(test)]
 mod tests {
-    use super::Epoch;
+    use super::{Epoch, NodeId, NodeRun, Taken, TakenIn};
 
     fn at(term: u64, attempt: u64) -> Epoch {
         Epoch { term, attempt }
@@ -346,5 +413,25 @@ mod tests {
             assert!(known.next_term().can_follow(known));
             assert!(known.next_attempt().can_follow(known));
         }
+    }
+
+    #[test]
+    fn what_was_taken_in_is_remembered_with_what_was_in_it_and_bounded() {
+        let run = |n: u8| NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() };
+        let taken = |n: u8| Taken { from: run(n), epoch: Epoch { term: n.into(), attempt: 0 } };
+        let mut inner = TakenIn::default();
+        inner.add(taken(1), &TakenIn::default());
+        let mut outer = TakenIn::default();
+        outer.add(taken(2), &inner);
+        outer.add(taken(2), &inner);
+        assert!(outer.contains(taken(1)) && outer.contains(taken(2)));
+        assert_eq!(outer.len(), 2);
+        for n in 3..100 {
+            outer.add(taken(n), &TakenIn::default());
+        }
+        assert_eq!(outer.len(), TakenIn::MOST);
+        assert!(outer.contains(taken(99)) && !outer.contains(taken(2)));
+        let many: Vec<Taken> = (0..17).map(taken).collect();
+        assert!(TakenIn::try_from(many).is_err());
     }
 }

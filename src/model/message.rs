@@ -525,6 +525,8 @@ pub enum BulkHeader {
         epoch: Epoch,
         /// The version of the state's form.
         state_version: u32,
+        /// When the winner's life began: no other one may take the state in.
+        life: Epoch,
     },
 }
 

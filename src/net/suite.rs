@@ -410,7 +410,7 @@ fn number(message: &PeerMessage) -> u64 {
 
 fn bulk(name: &str) -> BulkHeader {
     let child = ChildId::new(name).expect("an id");
-    BulkHeader::Diverged { child, epoch: Epoch::ZERO, state_version: 1 }
+    BulkHeader::Diverged { child, epoch: Epoch::ZERO, state_version: 1, life: Epoch::ZERO }
 }
 
 async fn pair(transport: &dyn Transport) -> (Node, Node) {

@@ -1,7 +1,7 @@
 //! Members that say what no honest one would. What they can do ends when they are gone.
 
 use super::*;
-use crate::engine::MOST_MERGES;
+use crate::engine::merges::MOST_MERGES;
 use crate::model::{
     child::{Entry, Ownership},
     message::{BulkHeader, Claim, LogEntry, RollWord, SyncWord, Watermark},
@@ -253,17 +253,22 @@ fn states_to_be_merged_are_noted_only_where_they_can_be() {
     let from = world.nodes[other].me.run();
     let stranger = NodeRun { nonce: 7, ..from };
     let unknown = ChildId::new("nobody").expect("an id");
+    let born = world.nodes[at].engine.children.instances[&child].ownership.born;
     let now = world.now;
     let engine = &mut world.nodes[at].engine;
     for term in 0..10_000 {
-        for (from, child) in [(from, &child), (from, &unknown), (stranger, &child)] {
+        for (from, child, life) in [
+            (stranger, &child, born),
+            (from, &unknown, born),
+            (from, &child, born.next_attempt()),
+            (from, &child, born),
+        ] {
             let (child, epoch) = (child.clone(), Epoch { term, attempt: 0 });
-            let header = BulkHeader::Diverged { child, epoch, state_version: 1 };
+            let header = BulkHeader::Diverged { child, epoch, state_version: 1, life };
             engine.handle(now, Event::Bulk { from, header, size: 1 });
         }
     }
-    assert_eq!(engine.diverged_from.len(), MOST_MERGES);
-    assert!(
-        engine.diverged_from.iter().all(|((about, _), node)| *about == child && *node == from.node)
-    );
+    let merges = &mut engine.children.merges;
+    assert_eq!(merges.len(), MOST_MERGES);
+    assert_eq!(merges.forget(&child).len(), MOST_MERGES);
 }

@@ -1,5 +1,5 @@
-//! Two owners of one child meet, while one of them is restarted or being started; and copies that
-//! are held while others begin anew.
+//! Two owners of one child meet: while one of them is restarted or being started, while states are
+//! slow, while words are lost; and copies that are held while others begin anew.
 
 use super::*;
 use crate::engine::handover::TargetStage;
@@ -17,7 +17,7 @@ fn split(seed: u64) -> World {
 fn yielding(world: &World) -> Option<(ChildId, NodeRun)> {
     let instances = world.nodes.iter().flat_map(|node| &node.engine.children.instances);
     instances.into_iter().find_map(|(child, instance)| match instance.phase {
-        Phase::Yielding { to, .. } => Some((child.clone(), to)),
+        Phase::Yielding { to, .. } => Some((child.clone(), to.run)),
         _ => None,
     })
 }
@@ -25,6 +25,19 @@ fn yielding(world: &World) -> Option<(ChildId, NodeRun)> {
 fn is_running(world: &World, index: usize, child: &ChildId) -> bool {
     let instance = world.nodes[index].engine.children.instances.get(child);
     instance.is_some_and(|instance| matches!(instance.phase, Phase::Running))
+}
+
+/// Each state was merged by one actor, and by that once; none of them has ended since.
+fn merged_once(world: &World) {
+    let seed = world.seed;
+    assert!(!world.merges.is_empty(), "seed {seed}: nothing was merged");
+    let mut times: BTreeMap<_, usize> = BTreeMap::new();
+    for ((_, child, from, epoch), count) in &world.merges {
+        *times.entry((child, from, epoch)).or_default() += count;
+    }
+    for ((child, from, epoch), times) in times {
+        assert_eq!(times, 1, "seed {seed}: {child} of {from:?} at {epoch} was merged");
+    }
 }
 
 #[test]
@@ -93,6 +106,104 @@ fn an_owner_that_is_being_started_when_it_meets_another_comes_to_run() {
         world.start_ms = (0, 10);
         world.run_for(30 * SECOND);
         world.check_end(false);
+    }
+}
+
+#[test]
+fn a_diverged_state_that_takes_long_to_arrive_is_merged_once() {
+    for seed in seeds(10) {
+        let mut world = split(seed);
+        world.bulk_ms = (5_000, 5_001);
+        world.heal();
+        world.run_for(40 * SECOND);
+        merged_once(&world);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_diverged_state_that_takes_long_to_be_merged_is_merged_once() {
+    for seed in seeds(10) {
+        let mut world = split(seed);
+        world.merge_ms = (5_000, 5_001);
+        world.heal();
+        world.run_for(40 * SECOND);
+        merged_once(&world);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_diverged_state_is_merged_once_though_the_word_of_it_is_lost() {
+    for seed in seeds(20) {
+        let mut world = split(seed);
+        world.heal();
+        let mut merges = 0;
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_millis(1));
+            if world.merges.len() > merges {
+                merges = world.merges.len();
+                world.unlink(0, 1);
+                world.unlink(0, 2);
+            }
+        }
+        world.run_for(20 * SECOND);
+        merged_once(&world);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_diverged_state_is_merged_once_though_its_child_moves_on_at_once() {
+    let mut moved = 0;
+    for seed in seeds(20) {
+        let mut world = split(seed);
+        // Half of them are asked to move while they merge.
+        world.merge_ms = if seed % 2 == 0 { (0, 10) } else { (3_000, 4_000) };
+        world.heal();
+        let mut seen = BTreeSet::new();
+        for _ in 0..10_000 {
+            world.run_for(Duration::from_millis(1));
+            let merges: Vec<_> = world.merges.keys().cloned().collect();
+            for (at, child, from, _) in merges {
+                if !seen.insert(child.clone()) {
+                    continue;
+                }
+                let loser = world.index_of(from.node).expect("it is a node");
+                let to = world.nodes[3 - at - loser].me.id;
+                let timeout = 8 * SECOND;
+                let request = Request::Migrate { child, to, forced: false, timeout };
+                world.request(at, request);
+                world.unlink(loser, at);
+                world.unlink(loser, 3 - at - loser);
+            }
+        }
+        let replies = world.nodes.iter().flat_map(|node| node.replies.values());
+        let is_moved =
+            |reply: &&Reply| matches!(reply, Reply::Migrated(MigrateOutcome::Moved { .. }));
+        moved += replies.filter(is_moved).count();
+        world.run_for(20 * SECOND);
+        merged_once(&world);
+        world.check_end(true);
+    }
+    assert!(moved > 0);
+}
+
+#[test]
+fn of_three_sides_of_a_split_each_state_is_merged_once() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 3, 4);
+        world.calm = false;
+        world.cut(&BTreeSet::from([0]));
+        world.cut(&BTreeSet::from([1]));
+        world.run_for(8 * SECOND);
+        world.bulk_ms = (20, 3_000);
+        world.heal();
+        world.run_for(40 * SECOND);
+        world.check_end(true);
+        for ((_, child, from, epoch), times) in &world.merges {
+            assert_eq!(*times, 1, "seed {seed}: {child} of {from:?} at {epoch} was merged");
+        }
     }
 }
 

@@ -92,8 +92,8 @@ pub use crate::{
         child_ref::{ChildRef, ChildRequest},
         events::EventStream,
         hot_swap::{
-            AutoKind, ChildContext, ChildSpecError, HotSwap, HubMessage, HubReply, Snapshot,
-            StartFailure, StateVersionError,
+            AutoKind, ChildContext, ChildSpecError, HotSwap, HubMessage, HubReply, MergeOutcome,
+            Snapshot, StartFailure, StateVersionError,
         },
         kind::KindBuilder,
         requests::{
@@ -122,8 +122,9 @@ pub mod prelude {
     pub use crate::{
         Admission, AutoKind, ChildContext, ChildId, ChildInfo, ChildRef, ChildSpec, Epoch,
         EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage, HubSendError,
-        HubSystem, LeaveError, MaybeHandled, MemoryNetwork, Migration, NodeId, NodeInfo, NodePath,
-        NodeState, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope, Settings, Snapshot,
-        StartChildError, StartFailure, StartReport, StateVersionError, hot_swap,
+        HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId,
+        NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope,
+        Settings, Snapshot, StartChildError, StartFailure, StartReport, StateVersionError,
+        hot_swap,
     };
 }

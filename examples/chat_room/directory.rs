@@ -62,5 +62,16 @@ impl Handler<Register> for Directory {
     }
 }
 
+impl Directory {
+    /// After a split: takes in the pages that only the other side knows, or knows better.
+    fn merge(&mut self, other: Self) {
+        for (node, theirs) in other.nodes {
+            if self.nodes.get(&node).is_none_or(|mine| mine.seen < theirs.seen) {
+                self.nodes.insert(node, theirs);
+            }
+        }
+    }
+}
+
 // The actor's own serde form is its state; nothing else is needed to make it movable.
-hot_swap!(Directory, kind = "directory", messages = [Register]);
+hot_swap!(Directory, kind = "directory", messages = [Register], merge = Directory::merge);

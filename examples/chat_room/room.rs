@@ -138,6 +138,14 @@ impl HotSwap for Room {
         self.known = state.ids.iter().cloned().collect();
         self.state = state;
     }
+
+    // After a split: what was said on the other side comes after what was said on this one.
+    fn merge_diverged_state(&mut self, other: RoomState) -> MergeOutcome {
+        for line in other.lines {
+            self.state.append(line, &mut self.known);
+        }
+        MergeOutcome::Merged
+    }
 }
 
 /// Say a line, once, however often it is sent. Answered with its number.
@@ -318,6 +326,22 @@ mod tests {
         assert!(state.append(line(1), &mut known));
         assert!(!state.append(line(1), &mut known));
         assert_eq!(state.after(0).len(), 1);
+    }
+
+    #[test]
+    fn after_a_split_every_line_of_both_sides_is_there_once() {
+        let side = |lines: &[usize]| {
+            let (mut state, mut known) = (RoomState::default(), HashSet::new());
+            lines.iter().for_each(|id| assert!(state.append(line(*id), &mut known)));
+            Room { here: "a".into(), state, known }
+        };
+        let mut room = side(&[1, 2]);
+        for _ in 0..2 {
+            assert_eq!(room.merge_diverged_state(side(&[1, 3]).state), MergeOutcome::Merged);
+        }
+        let texts: Vec<String> = room.state.lines.iter().map(|line| line.text.clone()).collect();
+        assert_eq!(texts, ["line 1", "line 2", "line 3"]);
+        assert_eq!(room.state.last, 3);
     }
 
     #[test]

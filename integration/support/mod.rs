@@ -99,13 +99,14 @@ impl HotSwap for Counter {
         self.trap = state.trap;
     }
 
-    fn merge_diverged_state(&mut self, other: CounterState) {
+    fn merge_diverged_state(&mut self, other: CounterState) -> MergeOutcome {
         for (sender, numbers) in other.seen {
             let mine = self.seen.entry(sender).or_default();
             mine.extend(numbers);
             mine.sort_unstable();
             mine.dedup();
         }
+        MergeOutcome::Merged
     }
 }
 

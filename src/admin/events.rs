@@ -314,10 +314,7 @@ impl EventRecord {
                 child = Some(id.clone());
                 level = "error";
                 fields.insert("reason", json!(reason));
-                (
-                    "state_parked",
-                    format!("a state of {id} could not be merged and is kept: {reason}"),
-                )
+                ("state_parked", format!("a state of {id} is kept: {reason}"))
             }
         };
         Self { number, at: unix_now(), kind, child, level, text, fields }

@@ -122,10 +122,15 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
         let _ = (role, ctx);
     }
 
-    /// Takes in the state of an owner that lived on the other side of a split and gave way.
-    /// Ignored unless implemented.
-    fn merge_diverged_state(&mut self, other: Self::State) {
+    /// Takes in the state of an owner that lived on the other side of a split and gave way. Called
+    /// once for each such state; a panic parks it.
+    ///
+    /// Unless implemented the state is parked: it stays as it is on this node, where
+    /// [`Hub::parked_states`](crate::Hub::parked_states) fetches it, and
+    /// [`HubEvent::StateParked`](crate::HubEvent::StateParked) tells of it.
+    fn merge_diverged_state(&mut self, other: Self::State) -> MergeOutcome {
         drop(other);
+        MergeOutcome::Parked
     }
 
     /// Reads a state of an older version.
@@ -139,6 +144,16 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
             Self::STATE_VERSION
         )))
     }
+}
+
+/// What [`HotSwap::merge_diverged_state`] did with a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum MergeOutcome {
+    /// It is in the actor's own state now.
+    Merged,
+    /// The actor has not taken it in: it is kept where it can be fetched.
+    Parked,
 }
 
 /// An actor that [`hot_swap!`](crate::hot_swap) was used for: it knows its own messages.
@@ -179,9 +194,43 @@ pub trait AutoKind: HotSwap {
 ///
 /// hot_swap!(Counter, kind = "counter", messages = [Add]);
 /// ```
+///
+/// After a split the state of the actor that gives way is parked; `merge` says how the one that goes
+/// on takes it in instead, a function of `&mut Self` and `Self`:
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use actix_hub::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Highest {
+///     value: u64,
+/// }
+/// # impl Actor for Highest {
+/// #     type Context = Context<Self>;
+/// # }
+/// impl Highest {
+///     fn merge(&mut self, other: Self) {
+///         self.value = self.value.max(other.value);
+///     }
+/// }
+///
+/// hot_swap!(Highest, kind = "highest", messages = [], merge = Highest::merge);
+///
+/// let mut here = Highest { value: 2 };
+/// let there = Snapshot::of(&Highest { value: 5 });
+/// assert_eq!(here.merge_diverged_state(there), MergeOutcome::Merged);
+/// assert_eq!(here.value, 5);
+/// ```
 #[macro_export]
 macro_rules! hot_swap {
-    ($actor:ty, kind = $kind:expr, messages = [$($message:ty),* $(,)?] $(,)?) => {
+    (
+        $actor:ty,
+        kind = $kind:expr,
+        messages = [$($message:ty),* $(,)?]
+        $(, merge = $merge:expr)?
+        $(,)?
+    ) => {
         impl $crate::HotSwap for $actor {
             const KIND: &'static str = $kind;
             type Args = ();
@@ -203,6 +252,22 @@ macro_rules! hot_swap {
                     *self = value;
                 }
             }
+
+            $(
+                fn merge_diverged_state(
+                    &mut self,
+                    other: $crate::Snapshot<Self>,
+                ) -> $crate::MergeOutcome {
+                    let merge: fn(&mut Self, Self) = $merge;
+                    match other.into_value() {
+                        ::core::option::Option::Some(value) => {
+                            merge(self, value);
+                            $crate::MergeOutcome::Merged
+                        }
+                        ::core::option::Option::None => $crate::MergeOutcome::Parked,
+                    }
+                }
+            )?
         }
 
         impl $crate::AutoKind for $actor {

@@ -25,7 +25,7 @@ use super::{
     codec::{self, EncodeFailure},
     doors::DoorCell,
     envelope::Ran,
-    hot_swap::{ChildContext, HotSwap, StateVersionError},
+    hot_swap::{ChildContext, HotSwap, MergeOutcome, StateVersionError},
     kind::{Delivered, Kind},
     trace::handling_from,
     worker::{Bench, Peeked},
@@ -469,8 +469,10 @@ impl<A: HotSwap> Seat<A> {
         self.in_user.set(true);
         let outcome = guarded(|| {
             let state = read_state::<A>(parcel)?;
-            actor.merge_diverged_state(state);
-            Ok(())
+            match actor.merge_diverged_state(state) {
+                MergeOutcome::Merged => Ok(()),
+                MergeOutcome::Parked => Err("it was not merged by its kind".to_owned()),
+            }
         });
         self.in_user.set(false);
         let outcome = outcome.unwrap_or_else(|panic| Err(format!("it panicked: {panic}")));

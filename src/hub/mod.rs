@@ -408,7 +408,7 @@ impl Hub {
         EventStream::new(events.as_ref().map(broadcast::Sender::subscribe))
     }
 
-    /// States of owners that gave way after a split and could not be merged; the newest 1,024.
+    /// States of owners that gave way after a split and were not merged; the newest 1,024.
     pub async fn parked_states(&self) -> Vec<ParkedState> {
         self.system().send(Parked).await.unwrap_or_default()
     }

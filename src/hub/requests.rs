@@ -158,7 +158,7 @@ pub struct ChildInfo {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The state of an owner that gave way after a split and could not be merged.
+/// The state of an owner that gave way after a split and was not merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedState {
     /// The child.

@@ -106,11 +106,37 @@ impl Handler<Quit> for Counter {
 
 crate::hot_swap!(Counter, kind = "counter", messages = [Add, Slow, Panic, Block, Quit]);
 
+/// Counts as `Counter` does, and adds up what both sides of a split have counted.
+#[derive(Default, Serialize, Deserialize)]
+struct Tally {
+    value: u64,
+}
+
+impl Actor for Tally {
+    type Context = Context<Self>;
+}
+
+impl Handler<Add> for Tally {
+    type Result = u64;
+    fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
+        self.value += n;
+        self.value
+    }
+}
+
+crate::hot_swap!(
+    Tally,
+    kind = "tally",
+    messages = [Add],
+    merge = |mine, other| mine.value += other.value,
+);
+
 async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
     let mut builder = HubSystem::builder("test")
         .node_name(name)
         .child::<Counter>()
         .child::<Text>()
+        .child::<Tally>()
         .settings(Settings::local())
         .workers(2)
         .memory(network);
@@ -733,4 +759,54 @@ async fn who_asked_a_node_that_went_down_is_told_so_at_once() {
     for hub in [a, b] {
         hub.stop().await;
     }
+}
+
+#[actix::test]
+async fn after_a_split_a_state_is_merged_once_if_its_kind_says_how_and_parked_if_not() {
+    let network = MemoryNetwork::new();
+    let a = node("a", &network, None).await;
+    let b = node("b", &network, Some(&a)).await;
+    let hubs = [&a, &b];
+    members(&a, 2).await;
+    members(&b, 2).await;
+    a.start_child(spec("c")).await.expect("it starts");
+    a.start_child(ChildSpec::new::<Tally>("t", ()).expect("a valid spec"))
+        .await
+        .expect("it starts");
+    a.child::<Counter>("c").send(Add(1)).await.expect("it answers");
+    a.child::<Tally>("t").send(Add(1)).await.expect("it answers");
+    network.cut(a.node_id(), b.node_id());
+    for hub in hubs {
+        members(hub, 1).await;
+    }
+    let patience = Duration::from_secs(20);
+    for (hub, n) in hubs.into_iter().zip([10, 100]) {
+        hub.child::<Counter>("c").send(Add(n)).timeout(patience).await.expect("both go on");
+        hub.child::<Tally>("t").send(Add(n)).timeout(patience).await.expect("both go on");
+    }
+    network.heal_all();
+    for hub in hubs {
+        until("what was counted on both sides is there once", || async {
+            let sum = hub.child::<Tally>("t").send(Add(0)).await;
+            sum.is_ok_and(|sum| sum == 111)
+        })
+        .await;
+    }
+    let parked = || async { [a.parked_states().await, b.parked_states().await].concat() };
+    until("a state is parked", || async { !parked().await.is_empty() }).await;
+    until("one goes on", || async {
+        let at = [a.lookup("c").await, b.lookup("c").await];
+        at[0].as_ref().map(|child| child.node) == at[1].as_ref().map(|child| child.node)
+    })
+    .await;
+    let goes_on = a.child::<Counter>("c").send(Add(0)).await.expect("it answers");
+    let parked = parked().await;
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert_eq!(parked[0].child.as_str(), "c");
+    let state: crate::Snapshot<Counter> =
+        super::codec::decode(&parked[0].state).expect("it is a state");
+    let kept = state.into_value().expect("it reads back").value;
+    assert_eq!(goes_on + kept, 111, "{goes_on} goes on, {kept} is kept");
+    a.stop().await;
+    b.stop().await;
 }

@@ -250,7 +250,8 @@ pub enum HubEvent {
         /// Whose actor goes on.
         to: NodeId,
     },
-    /// The state of an owner that gave way could not be merged and is kept on this node.
+    /// The state of an owner that gave way was not merged and is kept on this node: its kind does not
+    /// say how, or could not.
     StateParked {
         /// The child.
         child: ChildId,

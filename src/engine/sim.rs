@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{
     Engine,
     chance::Chance,
-    children::Phase,
+    children::{Instance, Phase},
     distribution::ConsistentHashing,
     io::{
         ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
@@ -915,8 +915,12 @@ impl World {
         self.at_odds = at_odds;
     }
 
-    /// An actor panics. `false`: there is none.
+    /// An actor panics. `false`: there is none that has told that it runs.
     fn panic_child(&mut self, index: usize, child: &ChildId) -> bool {
+        match self.nodes[index].engine.children.instances.get(child) {
+            None | Some(Instance { phase: Phase::Starting { .. }, .. }) => return false,
+            Some(_) => {}
+        }
         let Some(actor) = self.nodes[index].runtime.actors.remove(child) else { return false };
         // What it told before came before; what it did not tell, it never does.
         self.queue.retain(|_, (to, input)| {

@@ -301,3 +301,41 @@ fn a_committed_copy_outlives_a_successor_that_could_not_start() {
     }
     assert!(hit > 0);
 }
+
+#[test]
+fn splits_with_restarts_and_migrations_come_to_rest() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 4, 6);
+        world.calm = false;
+        for _ in 0..3 {
+            world.start_ms = if world.dice.one_in(2) { (0, 10) } else { (200, 900) };
+            world.bulk_ms = if world.dice.one_in(2) { (1, 30) } else { (500, 3_000) };
+            world.merge_ms = if world.dice.one_in(2) { (0, 10) } else { (500, 3_000) };
+            let side = world.dice.below(4) as usize;
+            world.cut(&BTreeSet::from([side]));
+            if world.dice.one_in(2) {
+                world.cut(&BTreeSet::from([(side + 1) % 4]));
+            }
+            let wait = world.dice.ms(300, 9_000);
+            world.run_for(wait);
+            world.heal();
+            for _ in 0..40 {
+                let wait = world.dice.ms(1, 200);
+                world.run_for(wait);
+                let index = world.dice.below(4) as usize;
+                let child = world.children[world.dice.below(6) as usize].clone();
+                if world.dice.one_in(3) {
+                    world.panic_child(index, &child);
+                } else {
+                    let to = world.nodes[world.dice.below(4) as usize].me.id;
+                    let timeout = 5 * SECOND;
+                    let request = Request::Migrate { child, to, forced: false, timeout };
+                    world.request(index, request);
+                }
+            }
+        }
+        world.start_ms = (0, 10);
+        world.run_for(40 * SECOND);
+        world.check_end(false);
+    }
+}

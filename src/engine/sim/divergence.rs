@@ -2,7 +2,7 @@
 //! slow, while words are lost; and copies that are held while others begin anew.
 
 use super::*;
-use crate::engine::handover::TargetStage;
+use crate::{engine::handover::TargetStage, model::message::HandoverWord};
 
 /// A cluster whose first node was cut off for so long that both sides run every child.
 fn split(seed: u64) -> World {
@@ -148,6 +148,25 @@ fn a_diverged_state_is_merged_once_though_the_word_of_it_is_lost() {
             }
         }
         world.run_for(20 * SECOND);
+        merged_once(&world);
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn an_owner_that_yields_reads_in_the_registry_that_its_state_was_taken() {
+    for seed in seeds(5) {
+        let mut world = split(seed);
+        for node in &mut world.nodes {
+            // Nobody is ever told so by word.
+            node.lie = Some(|message| {
+                if let PeerMessage::Handover(HandoverWord::Merged { epoch, .. }) = message {
+                    *epoch = Epoch::ZERO;
+                }
+            });
+        }
+        world.heal();
+        world.run_for(30 * SECOND);
         merged_once(&world);
         world.check_end(true);
     }

@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +21,6 @@ use super::{
     birth::{Age, Birth},
     carrier::{Connection, Stream},
     control::{CONTROL_STREAM, CloseWord, ControlReader, Frame, put_frame, put_preface},
-    peers::Peers,
 };
 use crate::{
     model::{
@@ -112,7 +110,8 @@ pub(super) struct Greeter {
     pub(super) me: NodeId,
     pub(super) version: u16,
     pub(super) birth: Birth,
-    pub(super) peers: Arc<Peers>,
+    /// Whether a link to a node stands.
+    pub(super) is_linked: Box<dyn Fn(NodeId) -> bool + Send + Sync>,
     pub(super) hub: HubName,
     pub(super) access: watch::Receiver<AccessList>,
     pub(super) announcement: watch::Receiver<Option<Announcement>>,
@@ -224,7 +223,7 @@ impl Greeter {
             known: mine.known.iter().take(1_024).cloned().collect(),
             dialled: connection.dialled.then(|| connection.address.clone()),
             up: self.birth.age().up(),
-            linked: self.peers.is_linked(connection.peer),
+            linked: (self.is_linked)(connection.peer),
         };
         if !connection.is_local() {
             // There it would lead to whoever listens on that machine.
@@ -334,6 +333,8 @@ pub(super) async fn say_and_close(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use async_trait::async_trait;
     use tokio::sync::mpsc;
 
@@ -370,7 +371,7 @@ mod tests {
             me: member(1).id,
             version: 1,
             birth: Birth::now(1),
-            peers: Arc::new(Peers::new()),
+            is_linked: Box::new(|_| false),
             hub: HubName::new("hub").expect("a name"),
             access: watch::channel(AccessList::open()).1,
             announcement,

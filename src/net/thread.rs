@@ -180,7 +180,7 @@ impl Shared {
                 me,
                 version,
                 birth: config.birth,
-                peers,
+                is_linked: Box::new(move |node| peers.is_linked(node)),
                 hub: config.hub,
                 access: access.subscribe(),
                 announcement: announcement.subscribe(),

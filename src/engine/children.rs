@@ -27,7 +27,7 @@ use crate::model::{
     report::{StartFailed, StartOutcome, StopOutcome},
 };
 
-/// What became of a start of a child that has an owner, for the request that asks.
+/// The outcome of a start of a child that has an owner, for the request that asks.
 pub(crate) fn begun(node: NodeId, ownership: &Ownership, asked: Origin) -> StartOutcome {
     let epoch = ownership.epoch;
     match ownership.origin == asked {
@@ -85,13 +85,13 @@ impl Move {
 
 /// What an instance is doing.
 ///
-/// What is awaited is matched by the epoch at which it was asked for, which the phase keeps: the
-/// epoch of the ownership may be raised meanwhile.
+/// Answers are matched by the epoch at which they were asked for, which the phase keeps: the epoch
+/// of the ownership may be raised meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     Starting {
         why: Begin,
-        /// What the runtime's answer will name.
+        /// The epoch that the runtime's answer will name.
         ordered: Epoch,
     },
     Running,
@@ -100,7 +100,7 @@ pub(crate) enum Phase {
     /// It lost a divergence and offers its state to the owner that goes on.
     Yielding {
         to: Life,
-        /// What the answer will name.
+        /// The epoch that the answer will name.
         offered: Epoch,
     },
 }
@@ -248,7 +248,7 @@ pub(crate) struct Children {
     /// Children that belong elsewhere, and those that somebody asked to move.
     pub(crate) queue: BTreeSet<ChildId>,
     pub(crate) urgent: VecDeque<ChildId>,
-    /// What others offered and is being merged.
+    /// States that others offered, while they are merged.
     pub(crate) merges: Merges,
     pub(crate) moving: usize,
     pub(crate) allowed: usize,

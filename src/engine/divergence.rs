@@ -1,4 +1,4 @@
-//! What an owner does about what the registry says of its child, as a table.
+//! The table of what an owner does about what the registry says of its child.
 //!
 //! The table is pure: what the owner is doing and what it sees give what it does next and a step.
 //! Two owners meet when a split heals. One of them goes on, by [`rank`]; the other is frozen and

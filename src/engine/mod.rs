@@ -4,8 +4,7 @@
 //! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
 //! what a newcomer is told before that, `probation`; starts and stops, `homes`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
-//! `takeover`; two owners that meet, `divergence` and
-//! `heal`; how a node goes, `leave`.
+//! `takeover`; two owners that meet, `divergence` and `heal`; how a node goes, `leave`.
 
 use std::{collections::BTreeSet, time::Instant};
 

@@ -179,7 +179,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a word of another node that is passed on. Such words may be lost, and one node's must
+    /// Queues a word of another node that is passed on. Such words are said again, and one node's must
     /// not stand in the way of this node's own: they are refused while more waits than a few.
     pub(super) fn push_passed_on(&self, word: Bytes) -> Result<(), SendRefused> {
         if self.state().bytes > PASSED_ON {

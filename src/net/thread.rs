@@ -38,7 +38,7 @@ use crate::{
     model::{
         access::AccessList,
         id::{NodeId, NodeRun},
-        message::{BulkHeader, PeerMessage},
+        message::{BulkHeader, MemberWord, PeerMessage},
     },
     wire,
 };
@@ -283,6 +283,20 @@ impl Shared {
     }
 }
 
+/// Whether this is another node's word, and one that is said again if it is lost. Orders and answers
+/// are not: who waits for one waits until its deadline.
+fn is_passed_on(message: &PeerMessage, me: NodeId) -> bool {
+    let PeerMessage::Relay { from, message, .. } = message else { return false };
+    let is_said_again = match &**message {
+        PeerMessage::Member(word) => {
+            matches!(word, MemberWord::Heartbeat { .. } | MemberWord::View { .. } | MemberWord::Ask)
+        }
+        PeerMessage::Sync(_) | PeerMessage::Observe(_) => true,
+        _ => false,
+    };
+    from.node != me && is_said_again
+}
+
 /// Tells where this node can be reached, at once and whenever it changes. When an address is gone,
 /// so are the connections that came by it. The carrier ends those that it knows; all links are asked,
 /// as a translator may stand between. When there is a new one, whoever could not be reached before is
@@ -367,8 +381,8 @@ impl Network for Handle {
             tracing::error!(peer = %to.short(), %error, "a word cannot be framed");
             SendRefused::Unframed
         })?;
-        let is_passed_on = matches!(message, PeerMessage::Relay { from, .. } if from.node != self.shared.links.me());
-        if is_passed_on { outbox.push_passed_on(word) } else { outbox.push_word(word) }
+        let may_be_lost = is_passed_on(message, self.shared.links.me());
+        if may_be_lost { outbox.push_passed_on(word) } else { outbox.push_word(word) }
     }
 
     fn send_bulk(&self, to: NodeRun, header: BulkHeader, body: Bytes, done: BulkDone) {
@@ -421,5 +435,30 @@ impl Network for Handle {
             // It has said that it is done.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::Incarnation;
+
+    #[test]
+    fn only_what_another_node_says_again_may_be_lost_on_the_way() {
+        let run = |n: u8| NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() };
+        let relayed = |word| PeerMessage::Relay {
+            from: run(1),
+            to: run(3),
+            hops: 1,
+            message: Box::new(PeerMessage::Member(word)),
+        };
+        let (ask, bye) = (
+            relayed(MemberWord::Ask),
+            relayed(MemberWord::Bye { incarnation: Incarnation { started: 1, nonce: 1 } }),
+        );
+        assert!(is_passed_on(&ask, run(2).node));
+        assert!(!is_passed_on(&ask, run(1).node), "it is this node's own");
+        assert!(!is_passed_on(&bye, run(2).node), "it is said once");
+        assert!(!is_passed_on(&PeerMessage::Member(MemberWord::Ask), run(2).node));
     }
 }

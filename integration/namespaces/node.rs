@@ -287,9 +287,10 @@ async fn tell_events(mut events: EventStream) {
             | HubEvent::NodeDown { node } => (None, Some(node)),
             _ => (None, None),
         };
+        let may_have_run = matches!(&event, HubEvent::HandoverFailed { may_have_run: true, .. });
         say(&json!({
             "event": name, "text": text, "child": child.map(ToString::to_string),
-            "node": node.map(ToString::to_string),
+            "node": node.map(ToString::to_string), "may_have_run": may_have_run,
         }));
     }
 }

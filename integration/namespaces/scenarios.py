@@ -249,11 +249,11 @@ def first_life(s, nodes):
 
 
 def went_to(nodes, ids):
-    """Children that may have been at these nodes: a move there began and is not known to have failed."""
+    """Children that may have run at these nodes: a move there began and is not known to have failed before."""
     open_moves = {}
     for node in nodes:
         for told in node.seen("HandoverStarted", "HandoverFailed"):
-            if told["node"] in ids:
+            if told["node"] in ids and not told["may_have_run"]:
                 step = 1 if told["event"] == "HandoverStarted" else -1
                 open_moves[told["child"]] = open_moves.get(told["child"], 0) + step
     return {child for child, count in open_moves.items() if count > 0}

@@ -274,13 +274,16 @@ impl EventRecord {
                 );
                 ("handed_over", text)
             }
-            HubEvent::HandoverFailed { child: id, kind, to, epoch, reason, .. } => {
+            HubEvent::HandoverFailed {
+                child: id, kind, to, epoch, reason, may_have_run, ..
+            } => {
                 child = Some(id.clone());
                 level = "warn";
                 fields.insert("kind", json!(kind.as_str()));
                 fields.insert("to", json!(to.to_string()));
                 fields.insert("epoch", json!(epoch.to_string()));
                 fields.insert("reason", json!(reason));
+                fields.insert("may_have_run", json!(may_have_run));
                 ("handover_failed", format!("{id} stays on {here}, not {}: {reason}", name(to)))
             }
             HubEvent::TakenOver { child: id, kind, from, epoch } => {

@@ -605,7 +605,11 @@ impl Children {
                 core.write(&child, Entry::Owned(instance.ownership.clone()));
                 core.order(ChildOrder::Thaw { child: child.clone(), epoch });
                 if frozen {
-                    self.drop_move(core, &child, "the node went away before the successor ran");
+                    self.drop_move(
+                        core,
+                        &child,
+                        "the node went away and had not said that the successor ran",
+                    );
                     if let Some(instance) = self.instances.get_mut(&child) {
                         instance.phase = Phase::Running;
                     }

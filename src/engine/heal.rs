@@ -23,7 +23,8 @@ use crate::model::{
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a committed move has failed.
-const BEGUN_ANEW: &str = "another node began the child anew before the successor ran";
+const BEGUN_ANEW: &str =
+    "another node began the child anew and had not heard that the successor ran";
 
 impl Children {
     /// Looks at one child after what is known of it changed.

@@ -413,6 +413,8 @@ impl Children {
                 to,
                 epoch: moving.ownership.epoch,
                 reason: reason.clone(),
+                // Also after the commit: then the successor itself has said that it did not start.
+                may_have_run: false,
                 bytes: moving.bytes,
                 phases: moving.phases(core.now),
             });
@@ -498,6 +500,7 @@ impl Children {
             to: moving.to.node,
             epoch: moving.ownership.epoch,
             reason: why.to_owned(),
+            may_have_run: moving.stage == SourceStage::Committed,
             bytes: moving.bytes,
             phases: moving.phases(core.now),
         });

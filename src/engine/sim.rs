@@ -88,6 +88,8 @@ struct Node {
     handovers: BTreeSet<(ChildId, Epoch)>,
     /// Handovers that failed, or were refused for a lasting reason.
     failures: BTreeMap<ChildId, usize>,
+    /// Failed moves of which is said that the successor may have run.
+    may_have_run: BTreeSet<ChildId>,
     /// When each child's handovers began.
     attempts: BTreeMap<ChildId, Vec<Instant>>,
     /// How often it was told that the node did not leave.
@@ -296,6 +298,7 @@ impl World {
             handovers: BTreeSet::new(),
             attempts: BTreeMap::new(),
             failures: BTreeMap::new(),
+            may_have_run: BTreeSet::new(),
             observed: Vec::new(),
             lie: None,
             faults: Vec::new(),
@@ -612,8 +615,11 @@ impl World {
             Effect::Emit(HubEvent::HandedOver { child, epoch, .. }) => {
                 self.nodes[index].handovers.remove(&(child, epoch));
             }
-            Effect::Emit(HubEvent::HandoverFailed { child, epoch, .. }) => {
+            Effect::Emit(HubEvent::HandoverFailed { child, epoch, may_have_run, .. }) => {
                 *self.nodes[index].failures.entry(child.clone()).or_default() += 1;
+                if may_have_run {
+                    self.nodes[index].may_have_run.insert(child.clone());
+                }
                 // One that was refused had not started.
                 self.nodes[index].handovers.remove(&(child, epoch));
             }
@@ -1949,6 +1955,34 @@ fn a_successor_that_dies_after_ready_costs_nothing() {
         world.run_for(12 * SECOND);
         world.check_end(true);
     }
+}
+
+#[test]
+fn a_failed_move_says_whether_the_successor_may_have_run() {
+    let mut said = BTreeMap::from([(false, 0), (true, 0)]);
+    for seed in seeds(60) {
+        let (mut world, source, target) = moving(seed, |runtime| !runtime.built.is_empty());
+        let child = world.children[0].clone();
+        let wait = world.dice.ms(0, 20);
+        world.run_for(wait);
+        let commits = |world: &World, index: usize| {
+            let mut entries = world.nodes[index].engine.core.registry.entries_of(&child);
+            entries.any(|(_, entry)| matches!(entry, crate::model::child::Entry::Moved { .. }))
+        };
+        let ran = world.nodes[target].runtime.actors.contains_key(&child);
+        let committed = commits(&world, source);
+        if !world.nodes[source].runtime.actors.contains_key(&child) {
+            // It was said to run, and the old actor has ended.
+            continue;
+        }
+        world.crash(target);
+        world.run_for(12 * SECOND);
+        let may = world.nodes[source].may_have_run.contains(&child);
+        assert_eq!(may, committed, "seed {seed}");
+        assert!(may || !ran, "seed {seed}: it ran, and that is denied");
+        *said.entry(may).or_default() += 1;
+    }
+    assert!(said.values().all(|times| *times > 0), "{said:?}");
 }
 
 #[test]

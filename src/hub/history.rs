@@ -76,7 +76,7 @@ pub(crate) fn report(me: NodeId, event: &HubEvent) -> Option<HandoverReport> {
             phases: *phases,
             ..ended(child, kind, *epoch, HandoverStatus::Done, *took)
         },
-        HubEvent::HandoverFailed { child, kind, to, epoch, reason, bytes, phases } => {
+        HubEvent::HandoverFailed { child, kind, to, epoch, reason, bytes, phases, .. } => {
             let took = phases.named().iter().filter_map(|(_, took)| *took).sum();
             let status = HandoverStatus::Failed { reason: reason.clone() };
             HandoverReport {

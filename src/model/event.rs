@@ -211,6 +211,10 @@ pub enum HubEvent {
         epoch: Epoch,
         /// Why.
         reason: String,
+        /// Whether the successor may have run before its node was lost. What it did then is lost
+        /// with it, and callers that wrote to it are told
+        /// [`MaybeHandled`](crate::SendError::MaybeHandled).
+        may_have_run: bool,
         /// Bytes of state, if it was encoded.
         bytes: u64,
         /// How long each phase took that it came to.

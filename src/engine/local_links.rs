@@ -45,7 +45,7 @@ impl LocalLinks {
             _ => None,
         };
         match told {
-            Some(MemberWord::View { members, .. }) => {
+            Some(MemberWord::View { members, .. } | MemberWord::Introduce { members }) => {
                 members.iter_mut().for_each(Member::forget_loopback);
             }
             Some(MemberWord::Heartbeat { status: Some(status), .. }) => {

@@ -252,10 +252,13 @@ impl Registry {
     }
 
     /// The watermarks that others need to know: of the own log, which comes first, of those with
-    /// entries, and of those that a node which was in lately has written.
+    /// entries, and of those that a node which was in lately has written. Of a log in which nothing
+    /// was ever written there is nothing to know.
     pub(crate) fn watermarks(&self) -> Vec<Watermark> {
         let others = self.logs.iter().filter(|(run, log)| {
-            **run != self.me && (!log.order.is_empty() || self.known.contains_key(&run.node))
+            **run != self.me
+                && log.version > 0
+                && (!log.order.is_empty() || self.known.contains_key(&run.node))
         });
         let others = others.map(|(run, log)| Watermark { log: *run, version: log.version });
         iter::once(Watermark { log: self.me, version: self.version() }).chain(others).collect()

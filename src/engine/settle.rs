@@ -41,6 +41,15 @@ pub(crate) struct Said {
     pub(crate) version: u64,
 }
 
+/// What a member was told last, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    adopted: u64,
+    echo: u64,
+    version: u64,
+    at: Instant,
+}
+
 /// To whom In is going to be said.
 #[derive(Debug)]
 enum Owed {
@@ -59,12 +68,13 @@ impl Default for Owed {
 #[derive(Debug, Default)]
 pub(crate) struct Settle {
     said: BTreeMap<NodeRun, Said>,
+    told: BTreeMap<NodeRun, Told>,
     /// How many views this node has adopted.
     adopted: u64,
     since: Option<Instant>,
     /// Logs that are not here up to where their members are: how far they are, and since when.
     stuck: BTreeMap<NodeRun, (u64, Instant)>,
-    told: u32,
+    warned: u32,
     ticking: bool,
     /// How much longer than usual is waited with many others.
     patience: Duration,
@@ -80,8 +90,9 @@ impl Settle {
     pub(crate) fn adopted(&mut self, core: &mut Core, patience: Duration) {
         self.patience = patience;
         self.said.retain(|run, _| core.view.is_live(*run));
+        self.told.retain(|run, _| core.view.is_live(*run));
         self.adopted += 1;
-        (self.since, self.told) = (Some(core.now), 0);
+        (self.since, self.warned) = (Some(core.now), 0);
         self.stuck.clear();
         self.owed = Owed::All;
         self.say_soon(core);
@@ -114,20 +125,39 @@ impl Settle {
         }
     }
 
-    fn say(&self, core: &mut Core, to: NodeRun) {
+    fn say(&mut self, core: &mut Core, to: NodeRun) {
+        let (adopted, echo) = (self.adopted, self.echo(to));
+        let version = core.registry.version();
+        self.told.insert(to, Told { adopted, echo, version, at: core.now });
         let word = SyncWord::In {
             view: core.view_id,
-            adopted: self.adopted,
-            echo: self.said.get(&to).map_or(0, |said| said.adopted),
-            version: core.registry.version(),
+            adopted,
+            echo,
+            version,
             wanted: !self.is_in(core, to),
             kinds: core.config.kinds.keys().cloned().collect(),
         };
         core.send(to.node, PeerMessage::Sync(word));
     }
 
+    /// The count of this member that In answers to.
+    fn echo(&self, to: NodeRun) -> u64 {
+        self.said.get(&to).map_or(0, |said| said.adopted)
+    }
+
+    /// Whether this member was told the same lately, so that it is on its way: two that wait for each
+    /// other would else each answer what the other one asked before it had heard.
+    fn is_on_its_way(&self, core: &Core, to: NodeRun) -> bool {
+        let wait = core.config.settings.heartbeat / 2 + self.patience;
+        self.told.get(&to).is_some_and(|told| {
+            let same = (told.adopted, told.echo, told.version)
+                == (self.adopted, self.echo(to), core.registry.version());
+            same && core.now.saturating_duration_since(told.at) < wait
+        })
+    }
+
     /// A member is reached again, or in another way: what was said before may have been lost.
-    pub(crate) fn reached(&self, core: &mut Core, run: NodeRun) {
+    pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
         self.say(core, run);
     }
 
@@ -140,7 +170,8 @@ impl Settle {
         let is_news = before.is_none_or(|before| before.adopted != said.adopted);
         // It waits for an answer to its count, or has not heard this node's own yet. Two that wait
         // for each other do not answer each other's answers for ever: each count is news once.
-        if is_news || (wanted && self.is_in(core, from)) {
+        let is_asked = wanted && self.is_in(core, from) && !self.is_on_its_way(core, from);
+        if is_news || is_asked {
             if let Owed::These(runs) = &mut self.owed {
                 runs.insert(from);
             }
@@ -214,7 +245,7 @@ impl Settle {
         self.ticking = false;
         if !core.settled {
             for run in others(core) {
-                if !self.is_in(core, run) {
+                if !self.is_in(core, run) && !self.is_on_its_way(core, run) {
                     self.say(core, run);
                 }
             }
@@ -223,9 +254,9 @@ impl Settle {
             self.keep_ticking(core);
         }
         let patience = core.config.settings.suspicion_window() * TOLD_WINDOWS;
-        let is_due = self.waited(core) >= patience * (self.told + 1);
+        let is_due = self.waited(core) >= patience * (self.warned + 1);
         if is_due {
-            self.told += 1;
+            self.warned += 1;
         }
         is_due
     }
@@ -384,10 +415,15 @@ mod tests {
         let mut bench = Bench::new();
         bench.adopt(&[1, 2]);
         assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1, "a new count");
-        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1, "it has not heard this one");
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 0, "its answer is on its way");
+        bench.core.now += SECOND;
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1, "it has not heard it");
         assert_eq!(bench.hears(2, &[1, 2], (7, 1), false).len(), 0);
         bench.adopt(&[1, 2, 3]);
         assert_eq!(bench.hears(2, &[1, 2], (7, 1), true), [], "both wait: each says it in time");
+        assert!(!bench.settle.tick(&mut bench.core, false));
+        assert_eq!(bench.said(), [], "it was said just now");
+        bench.core.now += SECOND;
         let again = bench.settle.tick(&mut bench.core, false);
         assert!(!again);
         let said = bench.said();

@@ -113,6 +113,12 @@ pub enum MemberWord {
         /// Members of `base` that are not in it.
         gone: Vec<NodeId>,
     },
+    /// To a newcomer: others that want to come in, too, and that the sender met before. They need each
+    /// other's addresses: all who come in hear each other. At most 1,024.
+    Introduce {
+        /// The others.
+        members: Vec<Member>,
+    },
     /// The sender does not know the receiver's view or status: tell both as a whole.
     Ask,
     /// Does this life of the sender still count?

@@ -86,6 +86,8 @@ pub(super) struct Contact {
     told_status: u64,
     told_view: Option<ViewId>,
     asked: Option<Instant>,
+    /// It was told of the others that want to come in.
+    is_introduced: bool,
     /// It has asked this node, and was not told a view since.
     has_asked: bool,
     /// Since when there has been no link that works both ways.
@@ -123,6 +125,7 @@ impl Contact {
             told_status: 0,
             told_view: None,
             asked: None,
+            is_introduced: false,
             has_asked: false,
             unlinked: (!is_linked).then_some(now),
             probe_at: None,
@@ -187,6 +190,7 @@ impl Contact {
         self.told_status = 0;
         self.told_view = None;
         self.asked = None;
+        self.is_introduced = false;
     }
 
     pub(super) fn unlinked(&mut self, now: Instant) {
@@ -498,6 +502,11 @@ impl Contact {
 
     pub(super) fn was_told_view(&self, view: ViewId) -> bool {
         self.told_view == Some(view)
+    }
+
+    /// Whether it has to be told of the others that want to come in, which is then done.
+    pub(super) fn introduce(&mut self) -> bool {
+        self.waits() && !std::mem::replace(&mut self.is_introduced, true)
     }
 
     /// It asked for everything.

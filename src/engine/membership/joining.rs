@@ -42,9 +42,17 @@ pub(super) struct Comers {
     nodes: Vec<NodeId>,
     /// Another node has concluded that they do.
     follows: bool,
+    /// Nobody else is on the way.
+    are_all: bool,
 }
 
 impl Comers {
+    /// How many this node has concluded to take in, and whether nobody else is on the way; `None` if
+    /// nobody comes in, or another node has concluded it.
+    pub(super) fn concluded(&self) -> Option<(usize, bool)> {
+        (!self.nodes.is_empty() && !self.follows).then_some((self.nodes.len(), self.are_all))
+    }
+
     /// Takes them in.
     pub(super) fn come_in(
         self,
@@ -127,8 +135,18 @@ impl Known<'_> {
         if !waits && !follows {
             lives = self.conclude();
         }
-        let nodes = lives.into_keys().filter(|node| !self.view.contains_key(node)).collect();
-        Comers { nodes, follows }
+        let nodes: Vec<NodeId> =
+            lives.into_keys().filter(|node| !self.view.contains_key(node)).collect();
+        let are_all =
+            !nodes.is_empty() && self.listed().all(|other| nodes.contains(&other.life().node));
+        Comers { nodes, follows, are_all }
+    }
+
+    /// How many members that are heard come before this one; at most 3.
+    pub(super) fn rank(&self) -> u32 {
+        let mine = seniority(&self.me);
+        let before = lives(self.view).filter(|life| seniority(life) < mine && self.hears(*life));
+        before.take(3).fold(0, |rank, _| rank + 1)
     }
 
     /// Nodes that are heard and not in, and why they are not.
@@ -284,6 +302,12 @@ impl Known<'_> {
         }
         around
     }
+}
+
+/// The order in which members conclude: who has been there longest comes first, so that it changes
+/// little as others come in. Clocks may differ; this is about patience, and about nothing else.
+pub(super) fn seniority(life: &Life) -> (u64, NodeId) {
+    (life.incarnation.started, life.node)
 }
 
 fn lives(lives: &Lives) -> impl Iterator<Item = Life> + '_ {

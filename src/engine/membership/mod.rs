@@ -14,6 +14,7 @@
 //! | [`meeting`] | how others become contacts, describe themselves, are named |
 //! | [`hearing`] | what a contact's heartbeats and views bring |
 //! | [`joining`] | who comes in |
+//! | [`gathering`] | how long they wait for others |
 //! | [`verdict`], [`votes`] | who goes down |
 //! | [`removal`] | how a life goes |
 //! | [`fences`] | which lives are over |
@@ -38,6 +39,7 @@ mod contact;
 mod dialling;
 mod fences;
 pub mod founding;
+mod gathering;
 mod greeting;
 mod hearing;
 mod joining;
@@ -70,6 +72,7 @@ use self::{
     dialling::Dialling,
     fences::Fences,
     founding::{Founder, Founding},
+    gathering::Gathering,
     greeting::{Greeting, KnownRun},
     hearing::{Beat, Hearing},
     joining::{Joiner, Known},
@@ -120,6 +123,7 @@ pub struct Membership {
     voice: Voice,
     routes: Routes,
     pace: Pace,
+    gathering: Gathering,
     out: Outputs,
 }
 
@@ -152,6 +156,7 @@ impl Membership {
             voice: Voice::new(now, timing.heartbeat, roster.me(), roster.view()),
             routes: Routes::default(),
             pace: Pace::new(now),
+            gathering: Gathering::default(),
             out: Outputs::default(),
             roster,
         };
@@ -484,6 +489,7 @@ impl Membership {
             self.dialling.deadline(),
             self.founder.deadline(now),
             self.check.deadline(timing.heartbeat),
+            self.gathering.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -586,6 +592,7 @@ impl Membership {
                 self.hearing().take_view(now, from.node, view, base, &members, &gone);
                 self.meeting().take_hints(now, members);
             }
+            MemberWord::Introduce { members } => self.meeting().take_hints(now, members),
             MemberWord::Ask => self.hearing().take_question(from.node),
             MemberWord::Confirmed { incarnation, question } => {
                 self.own_life().confirmed(from.node, incarnation, question);
@@ -671,7 +678,12 @@ impl Membership {
     }
 
     fn take_in(&mut self) {
-        let comers = self.known().comers(self.founder.is_waiting());
+        let known = self.known();
+        let (comers, rank) = (known.comers(self.founder.is_waiting()), known.rank());
+        let (others, heartbeat) = (self.roster.contacts().len(), self.timing.heartbeat);
+        if !self.gathering.is_over(self.now, comers.concluded(), others, rank, heartbeat) {
+            return;
+        }
         let Self { roster, founder, voice, out, pace, .. } = self;
         comers.come_in(roster, founder, voice, out, pace);
     }

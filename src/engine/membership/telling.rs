@@ -6,16 +6,24 @@ use super::{
     contact::{Contact, Timing},
     dialling::Dialling,
     fences::Fences,
-    joining::Known,
+    joining::{Known, seniority},
     outputs::Outputs,
-    pace::crowd,
+    pace::{crowd, is_many},
     roster::Roster,
     routes::Routes,
     verdict,
     voice::Voice,
     votes::Votes,
 };
-use crate::model::{member::Member, message::Status, tags::LifeSet};
+use crate::model::{
+    id::{Life, NodeId},
+    member::Member,
+    message::{MemberWord, Status},
+    tags::{LISTED, LifeSet},
+};
+
+/// So many are told everything at once in a large mesh.
+const FIRST: usize = 3;
 
 /// What `me` says of itself and of others by what it knows. `waiting`: see [`Status::waiting`].
 ///
@@ -62,15 +70,68 @@ impl Telling<'_> {
         self.routes.changed();
     }
 
+    /// Who is told at once, with many others, what all are told with the next heartbeat: the first few
+    /// members, who conclude for all who comes in and who is out.
+    fn first_to_know(&self, now: Instant) -> Vec<NodeId> {
+        let members = &self.roster.view().members;
+        let is_in = |contact: &&Contact| {
+            let is_member = members.contains_key(&contact.life().node) || !contact.waits();
+            is_member && contact.is_heard(now, self.timing)
+        };
+        let members = self.roster.contacts().values().filter(is_in).map(Contact::life);
+        let mut members: Vec<Life> = members.collect();
+        members.sort_unstable_by_key(seniority);
+        members.into_iter().take(FIRST).map(|life| life.node).collect()
+    }
+
+    /// Newcomers that come at once do not find each other in Hellos, which were written before: the
+    /// first of the members tells each who was met before it.
+    fn introduce(&mut self, now: Instant) {
+        if !self.is_first(now) {
+            return;
+        }
+        let works = |(_, it): &(NodeId, &Contact)| it.link_works(now, self.timing);
+        let newcomers = self.roster.outsiders().filter(works);
+        let newcomers: Vec<_> = newcomers.map(|(node, it)| (node, it.since())).collect();
+        for (to, since) in newcomers {
+            if !self.roster.contact_mut(to).is_some_and(Contact::introduce) {
+                continue;
+            }
+            let before = |(node, it): &(NodeId, &Contact)| *node != to && it.since() <= since;
+            let others = self.roster.outsiders().filter(before).take(LISTED);
+            let members: Vec<Member> = others.map(|(_, it)| it.member().clone()).collect();
+            if !members.is_empty() {
+                self.out.send(to, MemberWord::Introduce { members });
+            }
+        }
+    }
+
+    /// Whether no member that is heard has been there for longer.
+    fn is_first(&self, now: Instant) -> bool {
+        let mine = seniority(&self.roster.me().life());
+        !self.voice.lives().iter().any(|(node, incarnation)| {
+            let life = Life { node: *node, incarnation: *incarnation };
+            let contact = self.roster.contact(*node);
+            seniority(&life) < mine && contact.is_some_and(|it| it.is_heard(now, self.timing))
+        })
+    }
+
     /// Tells what is due.
     pub(super) fn speak(&mut self, now: Instant) {
         let others = self.roster.contacts().len();
+        let is_waiting = self.voice.is_waiting();
         if others == 0 || self.voice.due(self.timing, others) > now {
             return;
         }
         let is_beat = self.voice.is_beat(now);
+        let first = is_many(others).then(|| self.first_to_know(now));
         let (members, contacts) = self.roster.telling();
-        for said in self.voice.speak(now, self.timing, members, contacts, self.fences) {
+        let first = first.as_deref();
+        let said = self.voice.speak(now, self.timing, members, contacts, first, self.fences);
+        if !is_waiting {
+            self.introduce(now);
+        }
+        for said in said {
             if said.is_probe {
                 self.out.probe(said.to, said.word);
             } else {

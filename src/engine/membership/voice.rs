@@ -166,6 +166,11 @@ impl Voice {
         &self.status
     }
 
+    /// Whether this node waits to be taken in, as it tells.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.status.waiting.is_some()
+    }
+
     /// How long ago all were told that this node lives.
     pub(super) fn silent_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heartbeat_sent)
@@ -210,13 +215,15 @@ impl Voice {
         now >= self.heartbeat_at
     }
 
-    /// Tells what is due.
+    /// Tells what is due. `first`: the only ones, with many others, that are told at once that something
+    /// changed; `None`: all are.
     pub(super) fn speak<'a>(
         &mut self,
         now: Instant,
         timing: &Timing,
         members: &BTreeMap<NodeId, Member>,
-        contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact), IntoIter: ExactSizeIterator>,
+        contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact)>,
+        first: Option<&[NodeId]>,
         fences: &Fences,
     ) -> Vec<Said> {
         let mut out = Vec::new();
@@ -232,15 +239,12 @@ impl Voice {
         self.number += 1;
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
-        let contacts = contacts.into_iter();
-        let is_large = is_many(contacts.len());
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (to, contact) in contacts {
             let (to, works) = (*to, contact.link_works(now, timing));
-            if !works && !all && is_large {
-                // By way of others words cost several nodes: the next heartbeat tells all at once.
-                continue;
-            }
+            let is_soon = all
+                || first.is_none_or(|first| first.contains(&to))
+                || (works && contact.was_told_status(0));
             // Of a view without others its name says all.
             let is_known = is_alone || contact.view_id() == Some(view_id);
             let base = contact.told_view().filter(|_| works);
@@ -250,7 +254,9 @@ impl Voice {
                 && is_many(self.view.1.len())
                 && base.is_none()
                 && !contact.has_asked();
-            if !is_known && !is_left && !contact.was_told_view(view_id) {
+            // A view is told at once to all with a link: what they wait for.
+            let is_told = is_soon || works;
+            if is_told && !is_known && !is_left && !contact.was_told_view(view_id) {
                 contact.tell_view(view_id);
                 let word = differences
                     .entry(base)
@@ -259,7 +265,7 @@ impl Voice {
                 out.push(Said { to, word, is_probe: false });
             }
             let (status, version) = self.status_for(contact);
-            if all || !contact.was_told_status(version) {
+            if all || is_soon && !contact.was_told_status(version) {
                 let told = contact.tell_status(version, works);
                 // Who has been told who this node is need not be told it each time.
                 let me = |told| status.me.clone().filter(|_| told < self.me_version);
@@ -360,7 +366,7 @@ mod tests {
         members: &View,
         contacts: &mut BTreeMap<NodeId, Contact>,
     ) -> Vec<Said> {
-        voice.speak(now, &TIMING, &members.members, contacts, &Fences::default())
+        voice.speak(now, &TIMING, &members.members, contacts, None, &Fences::default())
     }
 
     fn views(said: &[Said]) -> Vec<(NodeId, Option<ViewId>, usize, usize)> {
@@ -497,6 +503,36 @@ mod tests {
         let now = now + TIMING.window;
         let fourth = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(fourth, [(id(2), true, true), (id(2), false, true), (id(3), false, true)]);
+    }
+
+    #[test]
+    fn with_many_others_a_change_is_told_to_the_first_members_at_once_and_to_all_with_the_heartbeat()
+     {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let told = [Told::of(2, &[2]), Told::of(3, &[3])];
+        let mut contacts = contacts(now, &told);
+        let mut tell = |voice: &mut Voice, now, members: &View| -> Vec<(NodeId, bool)> {
+            let first = [id(3)];
+            let members = &members.members;
+            let fences = Fences::default();
+            let said = voice.speak(now, &TIMING, members, &mut contacts, Some(&first), &fences);
+            said.into_iter()
+                .map(|said| (said.to, matches!(said.word, MemberWord::View { .. })))
+                .collect()
+        };
+        let alone = view(&[1]);
+        // The first words to each go at once: it knows nothing of this node.
+        assert_eq!(tell(&mut voice, now, &alone), [(id(2), false), (id(3), false)]);
+        let waits = Status { waiting: Some(true), ..status(member(1)) };
+        assert!(voice.set_status(waits, LifeSet::default()));
+        assert_eq!(tell(&mut voice, now, &alone), [(id(3), false)]);
+        assert_eq!(tell(&mut voice, now, &alone), []);
+        // A view is what they wait for.
+        voice.set_view(&view(&[1, 4]));
+        assert_eq!(tell(&mut voice, now, &view(&[1, 4])), [(id(2), true), (id(3), true)]);
+        let beat = now + TIMING.heartbeat;
+        assert_eq!(tell(&mut voice, beat, &view(&[1, 4])), [(id(2), false), (id(3), false)]);
     }
 
     #[test]

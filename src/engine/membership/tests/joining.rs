@@ -111,3 +111,80 @@ fn two_newcomers_at_once_come_in_when_they_hear_each_other() {
     assert_eq!(bench.members(), [1, 2], "and node 2 does not hear it");
     assert_eq!(bench.lists(2, &[1, 3]), [joined(3), MemberOutput::ViewChanged]);
 }
+
+/// The nodes to which this one introduces others, and whom.
+fn introduced(outputs: &[MemberOutput]) -> BTreeMap<NodeId, Vec<u8>> {
+    let introduction = |output: &MemberOutput| match output {
+        MemberOutput::Send { to, word: MemberWord::Introduce { members } } => {
+            Some((*to, members.iter().map(|member| member.id.key()[0]).collect()))
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(introduction).collect()
+}
+
+#[test]
+fn newcomers_are_told_of_those_that_were_met_before_them_once_by_the_first_member() {
+    let mut bench = Bench::with(&[2]);
+    assert_eq!(introduced(&bench.link(hello(member(3), vec![]))), BTreeMap::new());
+    bench.now += QUARTER;
+    let outputs = bench.link(hello(member(4), vec![]));
+    assert_eq!(introduced(&outputs), BTreeMap::from([(id(4), vec![3])]));
+    let outputs = bench.pass(2 * SECOND, &[2, 3, 4]);
+    assert_eq!(introduced(&outputs), BTreeMap::new(), "each is told once");
+    // A link that is lost may have lost it, too.
+    bench.unlink(4);
+    bench.now += QUARTER;
+    let outputs = bench.link(hello(member(4), vec![]));
+    assert_eq!(introduced(&outputs), BTreeMap::from([(id(4), vec![3])]));
+    // Node 0 has been there for longer: it does that.
+    let mut bench = Bench::with(&[0, 2]);
+    bench.link(hello(member(3), vec![]));
+    bench.now += QUARTER;
+    let outputs = bench.link(hello(member(4), vec![]));
+    assert_eq!(introduced(&outputs), BTreeMap::new());
+}
+
+#[test]
+fn who_is_introduced_is_dialled() {
+    let mut bench = Bench::waiting();
+    bench.link(hello(member(2), vec![]));
+    let word = MemberWord::Introduce { members: vec![member(3), member(1), member(2)] };
+    assert_eq!(bench.word(2, word), [connect(3)]);
+}
+
+#[test]
+fn where_many_come_they_come_in_together() {
+    let newcomers: Vec<u8> = (2..30).collect();
+    let everybody: Vec<u8> = (1..30).collect();
+    let mut bench = Bench::alone();
+    for n in &newcomers {
+        bench.link(hello(member(*n), vec![]));
+    }
+    // All but the last hear each other.
+    for n in &newcomers[..newcomers.len() - 1] {
+        bench.now += Duration::from_millis(1);
+        bench.lists(*n, &everybody[..everybody.len() - 1]);
+    }
+    bench.pass(HALF, &newcomers);
+    assert_eq!(bench.members(), [1], "the last one is on its way");
+    bench.lists(29, &everybody);
+    for n in &newcomers {
+        bench.lists(*n, &everybody);
+    }
+    bench.pass(HALF, &newcomers);
+    assert_eq!(bench.members(), everybody);
+    // One more, which the last of the members does not hear, holds nobody up for long.
+    bench.membership.settled(bench.now);
+    bench.link(hello(member(30), vec![]));
+    bench.link(hello(member(31), vec![]));
+    let all: Vec<u8> = (1..31).collect();
+    bench.lists(30, &all);
+    for n in &newcomers {
+        bench.tells_view(*n, &everybody);
+        bench.lists(*n, &[30]);
+    }
+    let heard: Vec<u8> = (2..32).collect();
+    bench.pass(SECOND * 3 / 2, &heard);
+    assert_eq!(bench.members(), all);
+}

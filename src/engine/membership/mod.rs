@@ -103,12 +103,18 @@ use crate::model::{
     tags::LISTED,
 };
 
+/// A node that is behind its own time takes others for silent after so many windows more at most.
+const MOST_LENIENT: u32 = 2;
+
 /// The members of the cluster as this node sees them, and what it takes to see them rightly.
 ///
 /// Each call that takes `now` may leave outputs; drain [`next_output`](Self::next_output) after it.
 #[derive(Clone, Debug)]
 pub struct Membership {
+    /// With the window of now.
     timing: Timing,
+    /// The window of a node that is not behind its own time.
+    window: Duration,
     /// The latest `now`.
     now: Instant,
     ended: bool,
@@ -144,6 +150,7 @@ impl Membership {
         let roster = Roster::new(me);
         let mut membership = Self {
             timing,
+            window: timing.window,
             now,
             ended: false,
             founder: Founder::new(now, founding, settings.found_after),
@@ -433,8 +440,15 @@ impl Membership {
         }
         let before = self.now;
         self.now = before.max(now);
+        self.timing.window = self.window + self.leniency();
         self.own_life().look_back(now, before);
         true
+    }
+
+    /// How much longer than usual others may be silent. What they say waits here, too, where this node
+    /// is behind its own time (the *local health* of Lifeguard); with few others it has no such lag.
+    fn leniency(&self) -> Duration {
+        self.patience().min(self.window * MOST_LENIENT)
     }
 
     /// Closes a call: judges, if there is reason to, and tells what is due.

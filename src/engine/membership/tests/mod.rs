@@ -221,6 +221,10 @@ impl Bench {
             self.tells_view(*n, &all);
             self.says(*n, |_| {});
         }
+        if super::is_many(others.len()) {
+            // Then not every word is judged at once.
+            self.pass(HALF, others);
+        }
         assert_eq!(self.membership.view().members.len(), others.len() + 1, "they are in");
         self.membership.settled(self.now);
         self.all();

@@ -72,3 +72,37 @@ fn a_short_stall_of_this_node_makes_nobody_suspect_before_its_backlog_is_read() 
     assert_eq!(bench.pass(SECOND - QUARTER, &[]), []);
     assert_eq!(bench.pass(QUARTER, &[]), [suspected(2)]);
 }
+
+#[test]
+fn who_is_behind_its_own_time_is_patient_with_many_others() {
+    // When the others are suspected, in quarters of a second, by a node that looks so often.
+    let suspected_after = |others: &[u8], look: u32| {
+        let mut bench = Bench::with(others);
+        bench.pass(2 * SECOND, others);
+        // It looks at the clock too late for each heartbeat.
+        let mut silent = 0;
+        for n in 0..60 {
+            bench.now += QUARTER;
+            if n < 12 {
+                for other in others {
+                    bench.membership.heard(bench.now, run(*other));
+                    let word = bench.beat(*other);
+                    bench.membership.handle(bench.now, run(*other), true, word);
+                }
+            } else {
+                silent += 1;
+                if silent % look == 0 {
+                    bench.membership.tick(bench.now);
+                }
+            }
+            if bench.outputs().contains(&suspected(2)) {
+                return silent;
+            }
+        }
+        silent
+    };
+    let many: Vec<u8> = (2..30).collect();
+    assert_eq!([suspected_after(&[2, 3], 1), suspected_after(&many, 1)], [12, 12]);
+    assert_eq!(suspected_after(&[2, 3], 5), 15, "with few there is little that could wait");
+    assert_eq!(suspected_after(&many, 5), 20, "a quarter of a second behind, a second more");
+}

@@ -62,7 +62,8 @@ fn a_child_that_ends_too_often_is_given_up() {
         })
         .await;
         assert!(reason.contains("boom on purpose"), "{reason}");
-        eventually("it is gone", async || hub.lookup("c").await.is_none()).await;
+        let failure = hub.lookup("c").await.and_then(|child| child.failure).expect("it stays");
+        assert!(failure.is_given_up() && failure.reason().contains("boom on purpose"));
         stop(vec![hub]).await;
     });
 }

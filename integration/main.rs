@@ -6,6 +6,7 @@ mod detours;
 mod layers;
 mod moves;
 mod processes;
+mod restarts;
 mod same_key;
 mod seen;
 mod strangers;

@@ -47,6 +47,11 @@ pub enum NotHandled {
     /// The child was stopped for good before it came to the message.
     #[error("the child was stopped")]
     Stopped,
+    /// The child ended too often and was given up:
+    /// [`ChildInfo::failure`](crate::ChildInfo::failure) says why. Start it again with
+    /// [`Hub::start_child`](crate::Hub::start_child) once its cause is mended.
+    #[error("the child has failed and was given up")]
+    GivenUp,
     /// The queue is full. Try again when it has drained.
     #[error("the queue is full")]
     Busy,

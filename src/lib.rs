@@ -105,7 +105,9 @@ pub use crate::{
     },
     model::{
         address::{Endpoint, SeedOutcome},
-        child::{ChildSpec, Epoch, RestartIntensity, RestartRule, Role},
+        child::{
+            ChildFailure, ChildSpec, Epoch, RestartIntensity, RestartPauses, RestartRule, Role,
+        },
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, NodePath, NodeState, View, ViewId},
@@ -120,11 +122,11 @@ pub use crate::{
 /// What most programs need, to be imported beside `actix::prelude`.
 pub mod prelude {
     pub use crate::{
-        Admission, AutoKind, ChildContext, ChildId, ChildInfo, ChildRef, ChildSpec, Epoch,
-        EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage, HubSendError,
-        HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId,
-        NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity, RestartRule, Scope,
-        Settings, Snapshot, StartChildError, StartFailure, StartReport, StateVersionError,
-        hot_swap,
+        Admission, AutoKind, ChildContext, ChildFailure, ChildId, ChildInfo, ChildRef, ChildSpec,
+        Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage,
+        HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration,
+        NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity,
+        RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure,
+        StartReport, StateVersionError, hot_swap,
     };
 }

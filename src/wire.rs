@@ -298,6 +298,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
                 Refusal::NotHere => buffer.put_u8(2),
                 Refusal::Stopped => buffer.put_u8(3),
                 Refusal::Full => buffer.put_u8(4),
+                Refusal::GivenUp => buffer.put_u8(5),
             }
         }
         DataFrame::Last => buffer.put_u8(LAST),
@@ -566,6 +567,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 2 => Refusal::NotHere,
                 3 => Refusal::Stopped,
                 4 => Refusal::Full,
+                5 => Refusal::GivenUp,
                 _ => return Err(malformed("unknown refusal")),
             };
             reader.end(DataFrame::Refused { lane, session, why })
@@ -703,7 +705,8 @@ mod tests {
                     epoch().prop_map(Refusal::Stale),
                     Just(Refusal::NotHere),
                     Just(Refusal::Stopped),
-                    Just(Refusal::Full)
+                    Just(Refusal::Full),
+                    Just(Refusal::GivenUp)
                 ]
             )
                 .prop_map(|(lane, session, why)| DataFrame::Refused {

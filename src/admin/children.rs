@@ -68,7 +68,8 @@ pub(crate) struct InstanceView {
 /// What a child does.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RuntimeView {
-    /// `starting`, `running`, `moving`, `stopping` or `yielding`.
+    /// `starting`, `running`, `waiting` (for its next start), `failed` (it was given up), `moving`,
+    /// `stopping` or `yielding`.
     #[schema(value_type = String, example = "running")]
     phase: &'static str,
     /// How often it was restarted since it came to its node.
@@ -182,6 +183,8 @@ fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
             phase: match report.phase {
                 ChildPhase::Starting => "starting",
                 ChildPhase::Running => "running",
+                ChildPhase::Waiting => "waiting",
+                ChildPhase::Failed => "failed",
                 ChildPhase::Moving => "moving",
                 ChildPhase::Stopping => "stopping",
                 ChildPhase::Yielding => "yielding",

@@ -237,12 +237,16 @@ impl EventRecord {
                 child = Some(id.clone());
                 ("child_stopped", format!("{id} was stopped on {here}"))
             }
-            HubEvent::ChildRestarted { child: id, reason, restarts } => {
+            HubEvent::ChildRestarted { child: id, reason, restarts, after } => {
                 child = Some(id.clone());
                 level = "warn";
                 fields.insert("reason", json!(reason));
                 fields.insert("restarts", json!(restarts));
-                ("child_restarted", format!("{id} ended and is started again: {reason}"))
+                fields.insert("after_seconds", json!(after.as_secs_f64()));
+                (
+                    "child_restarted",
+                    format!("{id} ended and is started again in {after:.1?}: {reason}"),
+                )
             }
             HubEvent::ChildGivenUp { child: id, reason } => {
                 child = Some(id.clone());

@@ -103,6 +103,7 @@ fn reason_name(reason: &NotHandled) -> &'static str {
         NotHandled::Busy => "busy",
         NotHandled::NoSuchChild => "no_such_child",
         NotHandled::Stopped => "stopped",
+        NotHandled::GivenUp => "given_up",
         NotHandled::Timeout => "timeout",
         NotHandled::NotRegistered { .. } => "not_registered",
         NotHandled::WrongKind { .. } => "wrong_kind",

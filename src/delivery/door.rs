@@ -201,6 +201,9 @@ impl<P: Payload> Door<P> {
     ) -> Result<(), Rejected<P>> {
         let mine = self.route.is_some_and(|route| route.owner == self.me);
         let here = self.gate.is_here() || mine && !matches!(self.gate.state(), GateState::Moved(_));
+        if mine && self.gate.state() == GateState::GivenUp {
+            return Err(Rejected { payload, reason: NotHandled::GivenUp });
+        }
         let to_gate = here && self.lane.is_empty();
         let held = if to_gate { self.gate.queue.len() } else { self.lane.len() };
         let room = match how {
@@ -343,6 +346,23 @@ impl<P: Payload> Door<P> {
         self.finish();
     }
 
+    /// The child is this node's, has no actor, and is started again: what comes is kept.
+    pub(crate) fn wait(&mut self, epoch: Epoch) {
+        self.gate.wait(epoch);
+        self.here(epoch);
+    }
+
+    /// The child is this node's and was given up: what is queued, and what comes, is refused.
+    pub(crate) fn give_up(&mut self, epoch: Epoch) {
+        for item in self.gate.give_up(epoch) {
+            if let Queued::Local { payload, .. } = item {
+                let outcome = Err(SendFailure::NotHandled(NotHandled::GivenUp));
+                self.signals.push_back(Signal::Settled { payload, outcome });
+            }
+        }
+        self.here(epoch);
+    }
+
     /// The actor ended unasked: the queue is kept until it runs again.
     pub(crate) fn crashed(&mut self) {
         self.gate.crashed();
@@ -401,6 +421,9 @@ impl<P: Payload> Door<P> {
             // Whatever waits for a child that is here waits at its gate.
             if self.lane.target() != Some(best) {
                 self.lane.adopt(best);
+            }
+            if self.gate.state() == GateState::GivenUp {
+                return self.lane.fail(&NotHandled::GivenUp);
             }
             for (payload, wants_reply) in self.lane.pour() {
                 self.gate.queue.push_back(Queued::Local { payload, wants_reply });
@@ -495,6 +518,18 @@ impl<P: Payload> Door<P> {
                         self.follow();
                     }
                     Answered::Full => self.lane.fail(&NotHandled::Busy),
+                    Answered::GivenUp => {
+                        let newer = match (self.route, self.lane.target()) {
+                            (Some(route), Some(target)) => route.epoch > target.epoch,
+                            _ => false,
+                        };
+                        // It may have been started again elsewhere.
+                        if newer {
+                            self.follow();
+                        } else {
+                            self.lane.fail(&NotHandled::GivenUp);
+                        }
+                    }
                     Answered::Stopped => {
                         let newer = match (self.route, self.lane.target()) {
                             (Some(route), Some(target)) => route.epoch > target.epoch,

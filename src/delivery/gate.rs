@@ -29,8 +29,10 @@ pub(crate) enum GateState {
     Expecting,
     /// Messages queue and are handled.
     Open,
-    /// Messages queue: the child is frozen, or is being started again.
+    /// Messages queue: the child is frozen, or is started again.
     Closed,
+    /// The child was given up: messages are refused.
+    GivenUp,
     /// The child was handed over.
     Moved(Route),
 }
@@ -360,6 +362,31 @@ impl<P: Payload> Gate<P> {
         std::mem::take(&mut self.queue).into()
     }
 
+    /// The child is started again at this epoch, or later: what comes is kept. If it was given up it
+    /// is refused until then.
+    pub(crate) fn wait(&mut self, epoch: Epoch) {
+        self.drop_started();
+        if !matches!(self.state, GateState::Open | GateState::Closed | GateState::GivenUp) {
+            self.void_sessions();
+            self.since = epoch;
+        }
+        if self.state != GateState::GivenUp {
+            self.state = GateState::Closed;
+        }
+        self.epoch = epoch;
+        self.ended = None;
+    }
+
+    /// The child was given up at this epoch. Local messages that wait are given back, in order.
+    pub(crate) fn give_up(&mut self, epoch: Epoch) -> Vec<Queued<P>> {
+        self.drop_started();
+        self.refuse_all(Refusal::GivenUp);
+        self.state = GateState::GivenUp;
+        self.epoch = epoch;
+        self.ended = None;
+        std::mem::take(&mut self.queue).into()
+    }
+
     /// Every session is refused, and the remote messages that wait with it.
     fn refuse_all(&mut self, why: Refusal) {
         for ((run, _), lane) in &mut self.lanes {
@@ -569,6 +596,7 @@ impl<P: Payload> Gate<P> {
                 (epoch < self.since).then_some(Refusal::Stale(self.epoch))
             }
             GateState::Expecting => (epoch != self.epoch).then_some(Refusal::NotHere),
+            GateState::GivenUp => Some(Refusal::GivenUp),
             GateState::Moved(route) if epoch > route.epoch => Some(Refusal::NotHere),
             GateState::Moved(route) => Some(Refusal::Moved(route)),
             GateState::Absent => Some(match self.ended {

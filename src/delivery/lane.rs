@@ -411,6 +411,7 @@ impl<P: Payload> Lane<P> {
                 Answered::NotHere
             }
             Refusal::Stopped => Answered::Stopped,
+            Refusal::GivenUp => Answered::GivenUp,
             Refusal::Full => Answered::Full,
         }
     }
@@ -590,6 +591,8 @@ pub(crate) enum Answered {
     NotHere,
     /// The child was stopped.
     Stopped,
+    /// The child was given up.
+    GivenUp,
     /// The owner's node keeps as much for this one as it may.
     Full,
 }

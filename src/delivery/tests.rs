@@ -589,3 +589,96 @@ fn the_next_run_of_a_node_ends_the_lanes_of_the_one_before() {
     bring(&mut lane, next, now, &mut owner);
     assert_eq!([handle(&mut owner, now), handle(&mut owner, now)], [Some(3), None]);
 }
+
+#[test]
+fn what_waits_for_a_child_that_is_started_again_is_handled_then_in_order() {
+    let now = Instant::now();
+    let (mut owner, mut caller) = (door(1), door(2));
+    link(&mut owner, 2);
+    link(&mut caller, 1);
+    owner.open(epoch(1), &[]);
+    caller.route(owned_by(1, 1));
+    owner.crashed();
+    owner.wait(epoch(2));
+    // Whoever knows the new epoch and whoever does not is let in.
+    caller.enter(call(1), true, How::Send).expect("there is room");
+    carry(&mut caller, now, (2, 1), &mut owner);
+    carry(&mut owner, now, (1, 2), &mut caller);
+    owner.enter(call(2), true, How::Send).expect("there is room");
+    caller.route(owned_by(1, 2));
+    caller.enter(call(3), true, How::Send).expect("there is room");
+    carry(&mut caller, now, (2, 1), &mut owner);
+    assert_eq!(handle(&mut owner, now), None, "nothing is started without an actor");
+    assert_eq!((wants(&mut owner), wants(&mut caller)), (vec![], vec![]));
+    owner.open(epoch(2), &[]);
+    let handled: Vec<u8> = std::iter::from_fn(|| handle(&mut owner, now)).collect();
+    assert_eq!(handled.len(), 3, "{handled:?}");
+    let at = |number| handled.iter().position(|one| *one == number);
+    assert!(at(1) < at(3), "{handled:?}");
+}
+
+#[test]
+fn a_child_that_waits_where_it_never_ran_takes_messages() {
+    let now = Instant::now();
+    let (mut owner, mut caller) = (door(1), door(2));
+    link(&mut owner, 2);
+    link(&mut caller, 1);
+    owner.route(owned_by(1, 5));
+    owner.wait(epoch(5));
+    caller.route(owned_by(1, 5));
+    caller.enter(call(1), true, How::Send).expect("there is room");
+    owner.enter(call(2), true, How::Send).expect("there is room");
+    carry(&mut caller, now, (2, 1), &mut owner);
+    carry(&mut owner, now, (1, 2), &mut caller);
+    assert_eq!(owner.waiting().0, 2, "both are in its queue");
+    assert!(!owner.is_idle(), "its door is kept");
+}
+
+#[test]
+fn what_is_sent_to_a_child_that_was_given_up_is_answered_at_once() {
+    let now = Instant::now();
+    let (mut owner, mut caller) = (door(1), door(2));
+    link(&mut owner, 2);
+    link(&mut caller, 1);
+    owner.open(epoch(1), &[]);
+    caller.route(owned_by(1, 1));
+    caller.enter(call(1), true, How::Send).expect("there is room");
+    carry(&mut caller, now, (2, 1), &mut owner);
+    owner.crashed();
+    owner.enter(call(2), true, How::Send).expect("there is room");
+    owner.give_up(epoch(2));
+    // What waited.
+    assert_eq!(wants(&mut owner), ["2: not: GivenUp"]);
+    carry(&mut owner, now, (1, 2), &mut caller);
+    assert_eq!(wants(&mut caller), ["1: not: GivenUp"]);
+    // What comes, from here, and from who knows the last epoch or the one before.
+    let refused = owner.enter(call(3), true, How::Send).expect_err("it is refused");
+    assert_eq!(refused.reason, NotHandled::GivenUp);
+    for (number, route) in [(4, owned_by(1, 1)), (5, owned_by(1, 2))] {
+        caller.route(route);
+        caller.enter(call(number), true, How::Send).expect("it is sent");
+        carry(&mut caller, now, (2, 1), &mut owner);
+        carry(&mut owner, now, (1, 2), &mut caller);
+        assert_eq!(wants(&mut caller), [format!("{number}: not: GivenUp")]);
+    }
+    assert!(!owner.is_idle(), "its door is kept");
+    // It stays refused until its next start has succeeded.
+    owner.wait(epoch(3));
+    let refused = owner.enter(call(6), true, How::Send).expect_err("it is refused");
+    assert_eq!(refused.reason, NotHandled::GivenUp);
+    owner.open(epoch(3), &[]);
+    caller.route(owned_by(1, 3));
+    caller.enter(call(7), true, How::Send).expect("it is sent");
+    carry(&mut caller, now, (2, 1), &mut owner);
+    owner.enter(call(8), true, How::Send).expect("there is room");
+    assert_eq!((handle(&mut owner, now), handle(&mut owner, now)), (Some(7), Some(8)));
+}
+
+#[test]
+fn what_was_on_its_way_elsewhere_is_refused_when_the_child_is_given_up_here() {
+    let mut owner = door(1);
+    owner.route(owned_by(3, 1));
+    owner.enter(call(1), true, How::Send).expect("it waits for a link");
+    owner.give_up(epoch(2));
+    assert_eq!(wants(&mut owner), ["1: not: GivenUp"]);
+}

@@ -7,10 +7,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
+    backoff::Backoff,
     core::{Core, News, Timer},
     divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
@@ -19,12 +20,13 @@ use super::{
     restart::{Decision, Restarts},
 };
 use crate::model::{
-    child::{ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
+    child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::Copy,
     quota::{OverQuota, Quota},
     report::{StartFailed, StartOutcome, StopOutcome},
+    words::brief,
 };
 
 /// The outcome of a start of a child that has an owner, for the request that asks.
@@ -41,6 +43,8 @@ pub(crate) fn begun(node: NodeId, ownership: &Ownership, asked: Origin) -> Start
 pub(crate) enum Begin {
     /// A home ordered it.
     Ordered(NodeId),
+    /// A home ordered it, and it had been given up.
+    Again(NodeId),
     /// It ended and is started again.
     Restart,
     /// Nothing was left of it anywhere.
@@ -63,6 +67,8 @@ pub(crate) struct Move {
     /// Ready came before the state was on its way, as none is needed.
     pub(crate) ready: bool,
     pub(crate) waiters: Vec<(NodeId, RequestId)>,
+    /// There is no actor to be handed over: this one waits for its next start, should the move fail.
+    pub(crate) waits: Option<Wait>,
 }
 
 impl Move {
@@ -83,6 +89,13 @@ impl Move {
     }
 }
 
+/// An owner without an actor waits for its next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// When it is started. `None`: it was given up, until something changes.
+    pub(crate) until: Option<Instant>,
+}
+
 /// What an instance is doing.
 ///
 /// Answers are matched by the epoch at which they were asked for, which the phase keeps: the epoch
@@ -95,6 +108,8 @@ pub(crate) enum Phase {
         ordered: Epoch,
     },
     Running,
+    /// There is no actor: it ended, or could not start. The ownership says why.
+    Waiting(Wait),
     Moving(Box<Move>),
     Stopping,
     /// It lost a divergence and offers its state to the owner that goes on.
@@ -109,7 +124,7 @@ impl Phase {
     /// As the table of two owners sees it.
     pub(crate) fn doing(&self) -> Doing {
         match self {
-            Self::Starting { .. } => Doing::Starting,
+            Self::Starting { .. } | Self::Waiting(_) => Doing::Starting,
             Self::Running => Doing::Running,
             Self::Moving(moving) if moving.stage == SourceStage::Committed => Doing::Committed,
             Self::Moving(_) => Doing::Moving,
@@ -143,7 +158,9 @@ pub(crate) struct Instance {
     pub(crate) phase: Phase,
     /// The highest attempt number that was used in this term.
     pub(crate) burnt: u64,
-    pub(crate) restarts: Restarts,
+    restarts: Restarts,
+    backoff: Backoff,
+    /// How often it was started again here, or is to be.
     pub(crate) restarted: u64,
     /// Its first start was refused: nobody was told that it ran.
     pub(crate) refused: bool,
@@ -164,10 +181,16 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(now: Instant, ownership: Ownership, phase: Phase) -> Self {
+    pub(crate) fn new(core: &Core, ownership: Ownership, phase: Phase) -> Self {
+        let now = core.now;
+        let mut backoff = backoff(core, &ownership.spec);
+        if matches!(phase, Phase::Running) {
+            backoff.runs(now);
+        }
         Self {
             burnt: ownership.epoch.attempt,
             restarts: Restarts::new(ownership.spec.restart_intensity()),
+            backoff,
             ownership,
             phase,
             restarted: 0,
@@ -200,6 +223,57 @@ impl Instance {
     pub(crate) fn owns(&self) -> bool {
         !matches!(&self.phase, Phase::Moving(moving) if moving.stage == SourceStage::Committed)
     }
+
+    /// Whether there is an actor, or one is being started: something that is lost with this node.
+    pub(crate) fn has_actor(&self) -> bool {
+        match &self.phase {
+            Phase::Waiting(_) => false,
+            Phase::Moving(moving) => moving.waits.is_none(),
+            _ => true,
+        }
+    }
+
+    /// Whether it may be offered to another node: with its state, or to be started there.
+    pub(crate) fn may_move(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Waiting(_))
+    }
+
+    /// Its state is not offered to another owner any more.
+    pub(crate) fn stop_yielding(&mut self) {
+        if matches!(self.phase, Phase::Yielding { .. }) {
+            self.phase = Phase::Running;
+        }
+    }
+
+    /// What its door is told when it stays here, at a new epoch.
+    pub(crate) fn go_on(&self) -> ChildOrder {
+        let (child, epoch) = (self.ownership.spec.id().clone(), self.ownership.epoch);
+        match self.phase {
+            Phase::Waiting(_) if self.ownership.is_given_up() => {
+                ChildOrder::GiveUp { child, epoch }
+            }
+            Phase::Waiting(_) => ChildOrder::Wait { child, epoch },
+            _ => ChildOrder::Thaw { child, epoch },
+        }
+    }
+
+    /// The state is gone: whatever comes next begins from nothing, at an epoch of its own.
+    fn begin_anew(&mut self) {
+        let epoch = self.burn();
+        let own = &mut self.ownership;
+        (own.epoch, own.born, own.copied) = (epoch, epoch, epoch);
+        own.taken = TakenIn::default();
+    }
+
+    /// What was counted of its failures is void.
+    fn forgive(&mut self, core: &Core) {
+        self.restarts = Restarts::new(self.ownership.spec.restart_intensity());
+        self.backoff = backoff(core, &self.ownership.spec);
+    }
+}
+
+fn backoff(core: &Core, spec: &ChildSpec) -> Backoff {
+    Backoff::new(spec.restart_pauses().unwrap_or(core.config.settings.restart_pauses))
 }
 
 /// A successor in the making.
@@ -215,6 +289,9 @@ pub(crate) struct Target {
     pub(crate) recovered: bool,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
 }
+
+/// How long a child that would be started again waits on while its node leaves.
+const STAY_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of promises to one home in one view.
 const PROMISES: usize = 128 << 20;
@@ -263,14 +340,18 @@ impl Children {
         self.promises = Promises::default();
     }
 
-    /// Whether nothing is left on this node.
+    /// Whether nothing is left on this node that would be lost with it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.instances.is_empty() && self.targets.is_empty()
+        // When this node is gone, the homes of those without an actor start them elsewhere.
+        let waits = |instance: &Instance| matches!(instance.phase, Phase::Waiting(_));
+        self.instances.values().all(waits) && self.targets.is_empty()
     }
 
-    /// How many children this node still has to hand over.
+    /// How many children this node still has to hand over. Those without an actor have nothing that
+    /// would be lost.
     pub(crate) fn owned(&self) -> usize {
-        self.instances.values().filter(|instance| instance.owns()).count()
+        let owned = |instance: &&Instance| instance.owns() && instance.has_actor();
+        self.instances.values().filter(owned).count()
     }
 
     /// Begins an instance from nothing, at an epoch that is above every other.
@@ -292,11 +373,12 @@ impl Children {
             pinned,
             origin,
             taken: TakenIn::default(),
+            failure: None,
             spec: spec.clone(),
         };
         core.write(&child, Entry::Owned(ownership.clone()));
         let phase = Phase::Starting { why, ordered: epoch };
-        self.instances.insert(child.clone(), Instance::new(core.now, ownership, phase));
+        self.instances.insert(child.clone(), Instance::new(core, ownership, phase));
         core.order(ChildOrder::Start { spec, epoch });
         core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
     }
@@ -319,7 +401,18 @@ impl Children {
             let at = instance.ownership.epoch;
             match &instance.phase {
                 // The order was repeated; its answer comes when the start has ended.
-                Phase::Starting { why: Begin::Ordered(_), ordered } if *ordered == epoch => {}
+                Phase::Starting { why: Begin::Ordered(_) | Begin::Again(_), ordered }
+                    if *ordered == epoch => {}
+                Phase::Waiting(_) if instance.ownership.is_given_up() && at < epoch => {
+                    self.start_by_hand(core, home, spec, epoch, origin);
+                }
+                // The order was repeated, and what it started has failed meanwhile.
+                Phase::Waiting(_) if instance.ownership.is_given_up() => {
+                    let failure = instance.ownership.failure.as_ref();
+                    let reason = failure.map(|failure| failure.reason().to_owned());
+                    let reason = StartFailed::Refused { reason: reason.unwrap_or_default() };
+                    answer(core, StartOutcome::Failed { reason });
+                }
                 // It begins when nothing is left of the one that ends.
                 Phase::Stopping if at < epoch => {
                     if let Some(instance) = self.instances.get_mut(&child) {
@@ -371,9 +464,13 @@ impl Children {
         match outcome {
             Ok(()) => {
                 instance.phase = Phase::Running;
+                instance.backoff.runs(core.now);
+                if instance.ownership.failure.take().is_some() {
+                    core.write(child, Entry::Owned(instance.ownership.clone()));
+                }
                 let halted = !instance.halts.is_empty();
                 match why {
-                    Begin::Ordered(home) => {
+                    Begin::Ordered(home) | Begin::Again(home) => {
                         core.emit(HubEvent::ChildStarted {
                             child: child.clone(),
                             kind: instance.ownership.spec.kind().clone(),
@@ -412,10 +509,123 @@ impl Children {
                     });
                     self.end(core, child);
                 }
+                Begin::Again(home) => {
+                    core.news.push_back(News::Ran {
+                        home,
+                        child: child.clone(),
+                        epoch,
+                        outcome: StartOutcome::Failed {
+                            reason: StartFailed::Refused { reason: reason.clone() },
+                        },
+                    });
+                    self.failed(core, child, Decision::GiveUp, reason);
+                }
                 Begin::Restart | Begin::Recovered => {
-                    self.exited(core, child, owned, &Exit::Panicked { message: reason });
+                    let decision = instance.restarts.failed(core.now);
+                    self.failed(core, child, decision, format!("it could not start: {reason}"));
                 }
             },
+        }
+    }
+
+    /// Starts a child of this node that was given up, as a home orders.
+    fn start_by_hand(
+        &mut self,
+        core: &mut Core,
+        home: NodeId,
+        spec: Arc<ChildSpec>,
+        epoch: Epoch,
+        origin: Origin,
+    ) {
+        let child = spec.id().clone();
+        let me = core.me.node;
+        let refused = match () {
+            () if !core.config.kinds.contains_key(spec.kind()) => {
+                Some(StartFailed::UnknownKind { node: me })
+            }
+            () if core.leaving => Some(StartFailed::Leaving),
+            () => None,
+        };
+        if let Some(reason) = refused {
+            let outcome = StartOutcome::Failed { reason };
+            core.news.push_back(News::Ran { home, child, epoch, outcome });
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(&child) else { return };
+        instance.raise(epoch);
+        let own = &mut instance.ownership;
+        (own.born, own.copied, own.origin, own.spec) = (epoch, epoch, origin, spec.clone());
+        own.taken = TakenIn::default();
+        instance.forgive(core);
+        instance.phase = Phase::Starting { why: Begin::Again(home), ordered: epoch };
+        core.write(&child, Entry::Owned(instance.ownership.clone()));
+        core.order(ChildOrder::Start { spec, epoch });
+        core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
+    }
+
+    /// A child of this node ended, or could not start: it waits for its next start, or is given up.
+    /// Its node goes on owning it, so that messages wait here and nobody takes it for an orphan.
+    fn failed(&mut self, core: &mut Core, child: &ChildId, decision: Decision, reason: String) {
+        self.forget_merges(core, child);
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if !instance.halts.is_empty() || decision == Decision::Leave {
+            return self.end(core, child);
+        }
+        // A library or a user's code may have said it.
+        let reason = brief(reason);
+        let given_up = decision == Decision::GiveUp;
+        instance.begin_anew();
+        if given_up {
+            core.emit(HubEvent::ChildGivenUp { child: child.clone(), reason: reason.clone() });
+            instance.phase = Phase::Waiting(Wait { until: None });
+        } else {
+            instance.restarted += 1;
+            let after = instance.backoff.ended(core.now, child);
+            core.emit(HubEvent::ChildRestarted {
+                child: child.clone(),
+                reason: reason.clone(),
+                restarts: instance.restarted,
+                after,
+            });
+            instance.phase = Phase::Waiting(Wait { until: Some(core.now + after) });
+            core.timer(after, Timer::Restart(child.clone()));
+        }
+        let failure = ChildFailure::new(&reason, instance.restarted, given_up);
+        instance.ownership.failure = Some(failure);
+        core.write(child, Entry::Owned(instance.ownership.clone()));
+        core.order(instance.go_on());
+        core.news.push_back(News::Look { child: child.clone() });
+    }
+
+    /// Starts a child that has waited long enough.
+    pub(crate) fn start_again(&mut self, core: &mut Core, child: &ChildId) {
+        let leaving = core.leaving;
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        let Phase::Waiting(wait) = &mut instance.phase else { return };
+        if wait.until.is_none_or(|until| until > core.now) {
+            return;
+        }
+        if leaving {
+            // It is started where it goes, or by its home when this node is gone.
+            wait.until = Some(core.now + STAY_AFTER);
+            core.timer(STAY_AFTER, Timer::Restart(child.clone()));
+            return;
+        }
+        let epoch = instance.ownership.epoch;
+        instance.phase = Phase::Starting { why: Begin::Restart, ordered: epoch };
+        core.order(ChildOrder::Start { spec: instance.ownership.spec.clone(), epoch });
+        core.timer(core.config.settings.start_timeout, Timer::Start(child.clone(), epoch));
+    }
+
+    /// The view changed: whoever was given up is started again, after its first pause. By then it is
+    /// known whether another owner has been met.
+    pub(crate) fn give_another_try(&mut self, core: &mut Core, child: &ChildId) {
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if matches!(instance.phase, Phase::Waiting(Wait { until: None })) {
+            instance.forgive(core);
+            let after = instance.backoff.ended(core.now, child);
+            instance.phase = Phase::Waiting(Wait { until: Some(core.now + after) });
+            core.timer(after, Timer::Restart(child.clone()));
         }
     }
 
@@ -516,7 +726,8 @@ impl Children {
     /// The actor ended unasked.
     pub(crate) fn exited(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, exit: &Exit) {
         let Some(instance) = self.instances.get(child) else { return };
-        if matches!(instance.phase, Phase::Stopping) || instance.ownership.epoch < epoch {
+        let ends = matches!(instance.phase, Phase::Stopping) || !instance.has_actor();
+        if ends || instance.ownership.epoch < epoch {
             return;
         }
         if !instance.owns() {
@@ -526,37 +737,14 @@ impl Children {
             return;
         }
         self.drop_move(core, child, "the child ended");
-        self.forget_merges(core, child);
         let Some(instance) = self.instances.get_mut(child) else { return };
         let reason = match exit {
             Exit::Stopped => "it stopped itself".to_owned(),
             Exit::Panicked { message } => format!("it panicked: {message}"),
         };
-        match instance.restarts.ended(core.now, instance.ownership.spec.restart_rule(), exit) {
-            Decision::Restart if instance.halts.is_empty() => {
-                let epoch = instance.burn();
-                instance.ownership.epoch = epoch;
-                instance.ownership.born = epoch;
-                instance.ownership.copied = epoch;
-                instance.ownership.taken = TakenIn::default();
-                instance.phase = Phase::Starting { why: Begin::Restart, ordered: epoch };
-                instance.restarted += 1;
-                let spec = instance.ownership.spec.clone();
-                core.emit(HubEvent::ChildRestarted {
-                    child: child.clone(),
-                    reason,
-                    restarts: instance.restarted,
-                });
-                core.write(child, Entry::Owned(instance.ownership.clone()));
-                core.order(ChildOrder::Start { spec, epoch });
-                core.timer(core.config.settings.start_timeout, Timer::Start(child.clone(), epoch));
-            }
-            Decision::GiveUp => {
-                core.emit(HubEvent::ChildGivenUp { child: child.clone(), reason });
-                self.end(core, child);
-            }
-            Decision::Restart | Decision::Leave => self.end(core, child),
-        }
+        let rule = instance.ownership.spec.restart_rule();
+        let decision = instance.restarts.ended(core.now, rule, exit);
+        self.failed(core, child, decision, reason);
     }
 
     /// What this node holds of a child, for a roll call.
@@ -598,21 +786,20 @@ impl Children {
                 if matches!(instance.phase, Phase::Stopping) {
                     return;
                 }
-                let frozen = !matches!(instance.phase, Phase::Running | Phase::Starting { .. });
+                let frozen = matches!(instance.phase, Phase::Moving(_) | Phase::Yielding { .. });
+                self.drop_move(
+                    core,
+                    &child,
+                    "the node went away and had not said that the successor ran",
+                );
+                let Some(instance) = self.instances.get_mut(&child) else { return };
+                instance.stop_yielding();
                 instance.raise(epoch);
                 instance.ownership.copied = ownership.copied;
                 instance.ownership.pinned = ownership.pinned;
                 core.write(&child, Entry::Owned(instance.ownership.clone()));
-                core.order(ChildOrder::Thaw { child: child.clone(), epoch });
-                if frozen {
-                    self.drop_move(
-                        core,
-                        &child,
-                        "the node went away and had not said that the successor ran",
-                    );
-                    if let Some(instance) = self.instances.get_mut(&child) {
-                        instance.phase = Phase::Running;
-                    }
+                core.order(instance.go_on());
+                if frozen && instance.has_actor() {
                     core.emit(HubEvent::Recovered { child, epoch, with_state: true });
                 }
             }

@@ -35,6 +35,8 @@ pub(crate) enum Timer {
     Query(ChildId, Epoch),
     /// A move is tried again.
     Retry(ChildId),
+    /// A child that has no actor is started again.
+    Restart(ChildId),
     /// A yielding owner asks again.
     Yield(ChildId, Epoch),
     /// A request's time is over.

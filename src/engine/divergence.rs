@@ -13,10 +13,12 @@ use crate::model::{
 
 /// The order of owners that meet: the least goes on.
 ///
-/// The lower `born` first, then the lower `copied`, then the higher epoch, then the lower node: an
-/// actor that lived on beats one that began anew.
-pub(crate) fn rank(run: NodeRun, ownership: &Ownership) -> (Epoch, Epoch, Reverse<Epoch>, NodeRun) {
-    (ownership.born, ownership.copied, Reverse(ownership.epoch), run)
+/// Who has an actor first, as one that failed has nothing that could go on. Then the lower `born`,
+/// then the lower `copied`, then the higher epoch, then the lower node: an actor that lived on beats
+/// one that began anew.
+pub(crate) fn rank(run: NodeRun, ownership: &Ownership) -> impl Ord {
+    let failed = ownership.failure.is_some();
+    (failed, ownership.born, ownership.copied, Reverse(ownership.epoch), run)
 }
 
 /// One life of a child: the actor of one node, and what became of its state, since it last began
@@ -32,7 +34,7 @@ pub(crate) struct Life {
 /// What an owner is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
-    /// Its actor is being started from nothing.
+    /// Its actor is being started from nothing, or will be.
     Starting,
     /// Its actor runs.
     Running,

@@ -177,6 +177,7 @@ impl Engine {
             pinned: None,
             origin: Origin::default(),
             taken: TakenIn::default(),
+            failure: None,
             spec,
         };
         self.core.belongs(&ownership, &BTreeSet::new())

@@ -31,6 +31,7 @@ impl Children {
     pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
         self.look_at_target(core, child);
         self.look_at_instance(core, child);
+        self.start_again(core, child);
         self.want_again(child);
     }
 
@@ -153,20 +154,22 @@ impl Children {
                 self.drop_move(core, child, BEGUN_ANEW);
                 let Some(instance) = self.instances.get_mut(child) else { return };
                 // Who yielded runs again; who is being started is awaited as ever.
-                if doing == Doing::Running {
-                    instance.phase = Phase::Running;
-                }
+                instance.stop_yielding();
                 instance.raise(above.next_term());
                 let epoch = instance.ownership.epoch;
                 core.write(child, Entry::Owned(instance.ownership.clone()));
-                core.order(ChildOrder::Thaw { child: child.clone(), epoch });
-                if held {
+                core.order(instance.go_on());
+                if held && instance.has_actor() {
                     let child = child.clone();
                     core.emit(HubEvent::Recovered { child, epoch, with_state: true });
                 }
             }
             Step::Offer => {
                 let Doing::Yielding { to } = doing else { return };
+                if !instance.has_actor() {
+                    // It was handed over without one: there is no state to offer.
+                    return self.end(core, child);
+                }
                 self.drop_move(core, child, BEGUN_ANEW);
                 let Some(instance) = self.instances.get_mut(child) else { return };
                 let epoch = instance.ownership.epoch;

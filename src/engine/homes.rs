@@ -607,7 +607,11 @@ impl Homes {
             self.quota.give(asker.0.node, bytes);
             self.answer_start(asker, child.clone(), outcome);
         };
-        if let Some((run, ownership)) = core.registry.owner(&child) {
+        let known = core.registry.owner(&child);
+        // One that was given up is started by the node that owns it, from what is asked for now.
+        let given_up = known.filter(|(run, own)| own.is_given_up() && core.is_live(*run));
+        let given_up = given_up.map(|(run, _)| run);
+        if let Some((run, ownership)) = known.filter(|_| given_up.is_none()) {
             return answer(begun(run.node, ownership, origin));
         }
         let epoch = core.registry.highest_epoch(&child).next_term();
@@ -619,10 +623,12 @@ impl Homes {
             pinned: None,
             origin,
             taken: TakenIn::default(),
+            failure: None,
             spec: spec.clone(),
         };
         let node = core.belongs(&ownership, &BTreeSet::new());
         let executor = node.and_then(|node| core.view.member(node)).map(Member::run);
+        let executor = given_up.or(executor);
         let Some(executor) = executor else {
             let reason = match core.placeable.first() {
                 Some(member) => StartFailed::UnknownKind { node: member.id },

@@ -521,6 +521,22 @@ pub enum ChildOrder {
         /// The new epoch.
         epoch: Epoch,
     },
+    /// There is no actor, and there will be: its gate is this epoch's and keeps what comes. A start
+    /// that still goes on is cut short.
+    Wait {
+        /// The child.
+        child: ChildId,
+        /// The epoch of its next start, or a lower one.
+        epoch: Epoch,
+    },
+    /// There is no actor, and none is started by itself: what waits, and what comes for this epoch, is
+    /// answered as not handled. A start that still goes on is cut short.
+    GiveUp {
+        /// The child.
+        child: ChildId,
+        /// The epoch of the ownership.
+        epoch: Epoch,
+    },
     /// Send the frozen state. Silent on success, [`Event::BulkFailed`] otherwise.
     SendState {
         /// The child.

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+mod backoff;
 #[cfg(test)]
 mod chance;
 pub(crate) mod children;
@@ -329,6 +330,7 @@ impl Engine {
                 }
                 Timer::Query(child, epoch) => self.children.query(core, &child, epoch),
                 Timer::Retry(child) => self.children.retry(core, &child),
+                Timer::Restart(child) => self.children.start_again(core, &child),
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
                 Timer::Request(id) => {
                     let waits_for = self.waits_for();

@@ -45,6 +45,7 @@ impl Children {
                 instance.rest = None;
                 instance.not.clear();
             }
+            self.give_another_try(core, &child);
             self.want_again(&child);
             self.enqueue(core, &child);
         }
@@ -64,7 +65,9 @@ impl Children {
     /// Queues a child for a move if it belongs elsewhere.
     pub(crate) fn enqueue(&mut self, core: &Core, child: &ChildId) {
         let Some(instance) = self.instances.get(child) else { return };
-        if !matches!(instance.phase, Phase::Running) || instance.rest.is_some() {
+        // Who was given up goes where somebody sends it; else it is started here first.
+        let given_up = instance.ownership.is_given_up();
+        if !instance.may_move() || given_up || instance.rest.is_some() {
             return;
         }
         match core.belongs(&instance.ownership, &instance.not) {
@@ -98,7 +101,7 @@ impl Children {
         // What is merged now would be in the state, and not in the ownership that was offered.
         let waits = self.promised.contains_key(child) || self.merges.is_merging(child);
         let Some(instance) = self.instances.get_mut(child) else { return };
-        if !matches!(instance.phase, Phase::Running) || waits {
+        if !instance.may_move() || waits {
             return;
         }
         let belongs = core.belongs(&instance.ownership, &instance.not);
@@ -129,7 +132,12 @@ impl Children {
             }
             return;
         };
+        let waits = match instance.phase {
+            Phase::Waiting(wait) => Some(wait),
+            _ => None,
+        };
         let (options, with_state) = options(core);
+        let with_state = with_state && waits.is_none();
         let epoch = instance.burn();
         // A pin tells the target, whose view is the same, that the child was sent there on purpose.
         let on_purpose = wanted.is_some() || !instance.not.is_empty();
@@ -138,7 +146,7 @@ impl Children {
         } else {
             instance.ownership.pinned.filter(|pin| *pin == node)
         };
-        let ownership = Ownership { epoch, pinned, ..instance.ownership.clone() };
+        let ownership = Ownership { epoch, pinned, failure: None, ..instance.ownership.clone() };
         let state_version =
             core.config.kinds.get(ownership.spec.kind()).map_or(1, |kind| kind.state_version);
         instance.phase = Phase::Moving(Box::new(Move {
@@ -152,6 +160,7 @@ impl Children {
             bytes: 0,
             ready: false,
             waiters,
+            waits,
         }));
         self.moving += 1;
         let view = core.view_id;
@@ -169,7 +178,8 @@ impl Children {
 
     /// Whether there is a place for any child that is still here.
     pub(crate) fn has_successors(&self, core: &Core) -> bool {
-        let mut owned = self.instances.values().filter(|instance| instance.owns());
+        let owned = |instance: &&Instance| instance.owns() && instance.has_actor();
+        let mut owned = self.instances.values().filter(owned);
         owned.any(|instance| core.belongs(&instance.ownership, &instance.not).is_some())
     }
 
@@ -196,7 +206,7 @@ impl Children {
         if !core.placeable.iter().any(|member| member.id == to) {
             return answer(MigrateOutcome::NoSuchNode);
         }
-        if to == core.me.node && matches!(instance.phase, Phase::Running) {
+        if to == core.me.node && instance.may_move() {
             return self.pin(core, child, vec![waiter]);
         }
         if let Phase::Moving(moving) = &mut instance.phase
@@ -227,7 +237,7 @@ impl Children {
                 }
             }
         }
-        if matches!(instance.phase, Phase::Running) {
+        if instance.may_move() {
             self.urgent.push_back(child.clone());
             self.pump(core);
         }
@@ -243,6 +253,7 @@ impl Children {
             core.write(child, Entry::Owned(instance.ownership.clone()));
         }
         self.queue.remove(child);
+        self.give_another_try(core, child);
         let outcome = MigrateOutcome::Moved { node, epoch };
         core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
     }
@@ -299,6 +310,7 @@ impl Children {
             SourceStep::Freeze => {
                 let (options, _) = options(core);
                 let (with_state, forced) = (moving.with_state, moving.forced);
+                let has_actor = moving.waits.is_none();
                 let kind = moving.ownership.spec.kind().clone();
                 core.emit(HubEvent::HandoverStarted {
                     child: child.clone(),
@@ -306,6 +318,10 @@ impl Children {
                     to: to.node,
                     epoch,
                 });
+                if !has_actor {
+                    // No handler runs, and its gate is closed already.
+                    return self.source_step(core, child, &SourceInput::Frozen(Ok(0)));
+                }
                 core.order(ChildOrder::Freeze {
                     child: child.clone(),
                     epoch,
@@ -385,12 +401,13 @@ impl Children {
         let reason = brief(reason);
         let Some(moving) = self.forget_move(child) else { return };
         let Some(instance) = self.instances.get_mut(child) else { return };
-        instance.phase = Phase::Running;
         if thaw {
-            let epoch = instance.burn();
-            instance.ownership.epoch = epoch;
+            instance.ownership.epoch = instance.burn();
             core.write(child, Entry::Owned(instance.ownership.clone()));
-            core.order(ChildOrder::Thaw { child: child.clone(), epoch });
+            core.order(instance.go_on());
+        } else if moving.waits.is_some() {
+            // The time for its next start may have come meanwhile.
+            core.news.push_back(News::Look { child: child.clone() });
         }
         let to = moving.to.node;
         let passing = again == Again::Soon;
@@ -491,9 +508,6 @@ impl Children {
     /// Ends the bookkeeping of a move whose child is stopped or has ended.
     pub(crate) fn drop_move(&mut self, core: &mut Core, child: &ChildId, why: &'static str) {
         let Some(moving) = self.forget_move(child) else { return };
-        if let Some(instance) = self.instances.get_mut(child) {
-            instance.phase = Phase::Running;
-        }
         core.emit(HubEvent::HandoverFailed {
             child: child.clone(),
             kind: moving.ownership.spec.kind().clone(),
@@ -513,11 +527,13 @@ impl Children {
         }
     }
 
-    /// Takes a move out of the counts; the instance's phase is the caller's to set.
+    /// Takes a move out of the counts. Its child is left as it was before: it runs, or waits for its
+    /// next start.
     pub(crate) fn forget_move(&mut self, child: &ChildId) -> Option<Move> {
         let instance = self.instances.get_mut(child)?;
         let Phase::Moving(moving) = &instance.phase else { return None };
         let moving = (**moving).clone();
+        instance.phase = moving.waits.map_or(Phase::Running, Phase::Waiting);
         self.moving = self.moving.saturating_sub(1);
         if matches!(moving.stage, SourceStage::Sent | SourceStage::Committed) {
             self.bytes_moving = self.bytes_moving.saturating_sub(moving.bytes);
@@ -690,8 +706,10 @@ impl Children {
             TargetStep::Own => {
                 let Some(target) = self.targets.remove(child) else { return };
                 let kind = target.ownership.spec.kind().clone();
-                core.write(child, Entry::Owned(target.ownership.clone()));
-                let mut instance = Instance::new(core.now, target.ownership, Phase::Running);
+                // A roll call took the rest of it from the entry of an owner that had failed.
+                let ownership = Ownership { failure: None, ..target.ownership };
+                core.write(child, Entry::Owned(ownership.clone()));
+                let mut instance = Instance::new(core, ownership, Phase::Running);
                 instance.halts = target.halts;
                 instance.came = (!target.recovered).then_some((from.node, epoch));
                 let halted = !instance.halts.is_empty();

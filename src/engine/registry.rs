@@ -796,13 +796,20 @@ fn encoded_size(child: &ChildId, entry: &Entry) -> usize {
     const HEAD: usize = 9;
     /// One state that was taken in.
     const TAKEN: usize = 128;
+    /// The pauses of a spec.
+    const PAUSES: usize = 192;
+    /// A failure, besides its reason.
+    const FAILURE: usize = 96;
     // Names of fields, numbers at their longest, runs and pins.
     let fixed = if entry.ownership().is_some() { 672 } else { 128 };
     let spec = entry.ownership().map_or(0, |ownership| {
         let spec = &ownership.spec;
         let tags = spec.tags().iter().map(|tag| tag.as_str().len() + HEAD);
         let notes = spec.metadata().iter().map(|(key, value)| key.len() + value.len() + 2 * HEAD);
+        let failure = ownership.failure.as_ref();
         ownership.taken.len() * TAKEN
+            + failure.map_or(0, |failure| FAILURE + failure.reason().len())
+            + spec.restart_pauses().map_or(0, |_| PAUSES)
             + spec.id().as_str().len()
             + spec.kind().as_str().len()
             + spec.args.len()
@@ -846,6 +853,7 @@ mod tests {
             pinned: None,
             origin: Origin::default(),
             taken: TakenIn::default(),
+            failure: None,
             spec,
         })
     }

@@ -36,8 +36,14 @@ impl Restarts {
             RestartRule::Transient => matches!(exit, Exit::Panicked { .. }),
             RestartRule::Temporary => false,
         };
-        if !again {
-            return Decision::Leave;
+        if again { self.failed(now) } else { Decision::Leave }
+    }
+
+    /// The child could not be started again, or not taken over. It has not ended by that, so its rule
+    /// does not count: never gives [`Decision::Leave`].
+    pub(crate) fn failed(&mut self, now: Instant) -> Decision {
+        if self.intensity.restarts > RestartIntensity::MOST {
+            return Decision::Restart;
         }
         let within = self.intensity.within;
         while self.recent.front().is_some_and(|at| now.saturating_duration_since(*at) >= within) {
@@ -77,6 +83,26 @@ mod tests {
         ] {
             assert_eq!(restarts(3).ended(now, rule, &exit), decision, "{rule:?} {exit:?}");
         }
+    }
+
+    #[test]
+    fn a_start_that_fails_is_tried_again_whatever_the_rule_and_counts() {
+        let mut restarts = restarts(2);
+        let now = Instant::now();
+        assert_eq!(restarts.failed(now), Decision::Restart);
+        assert_eq!(restarts.ended(now, RestartRule::Temporary, &panicked()), Decision::Leave);
+        assert_eq!(restarts.failed(now), Decision::Restart);
+        assert_eq!(restarts.failed(now), Decision::GiveUp);
+    }
+
+    #[test]
+    fn above_the_most_that_are_counted_nobody_is_given_up_and_nothing_is_kept() {
+        let mut restarts = restarts(RestartIntensity::MOST + 1);
+        let now = Instant::now();
+        for _ in 0..10_000 {
+            assert_eq!(restarts.failed(now), Decision::Restart);
+        }
+        assert!(restarts.recent.is_empty());
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::model::{
 
 mod attacks;
 mod divergence;
+mod restarts;
 
 type State = BTreeSet<u64>;
 
@@ -47,6 +48,15 @@ enum Gate {
     Open,
     Closed,
     Moved,
+}
+
+/// What a node cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cannot {
+    /// Actors cannot be made, from nothing or from a state.
+    Make,
+    /// They can be made, and their `started` panics.
+    Start,
 }
 
 #[derive(Debug)]
@@ -162,6 +172,10 @@ struct World {
     faulty: bool,
     /// Refuse all starts.
     refuse_starts: bool,
+    /// Nodes on which actors cannot be made or started.
+    cannot: BTreeMap<usize, Cannot>,
+    /// When each node was told to start each child from nothing.
+    starts: BTreeMap<(usize, ChildId), Vec<Instant>>,
     /// Nodes that read states of version 2 only; the others write version 1.
     newer: BTreeSet<usize>,
     /// Nodes that have not registered the kind.
@@ -222,6 +236,8 @@ impl World {
             calm: true,
             faulty: false,
             refuse_starts: false,
+            cannot: BTreeMap::new(),
+            starts: BTreeMap::new(),
             unfreezable: None,
             kindless: BTreeSet::new(),
             newer: BTreeSet::new(),
@@ -684,11 +700,13 @@ impl World {
     fn child(&mut self, index: usize, order: ChildOrder) {
         let fault = self.faulty && self.dice.one_in(6);
         let unfreezable = self.unfreezable.clone();
+        let cannot = self.cannot.get(&index).copied();
         let runtime = &mut self.nodes[index].runtime;
         match order {
             ChildOrder::Start { spec, epoch } => {
                 let child = spec.id().clone();
-                if self.refuse_starts || self.kindless.contains(&index) {
+                self.starts.entry((index, child.clone())).or_default().push(self.now);
+                if self.refuse_starts || cannot.is_some() || self.kindless.contains(&index) {
                     let outcome = Err("it does not want to".to_owned());
                     self.report(index, ChildReport::Started { child, epoch, outcome });
                     return;
@@ -719,6 +737,11 @@ impl World {
                 actor.gate = Gate::Open;
                 actor.epoch = epoch;
             }
+            ChildOrder::Wait { child, .. } | ChildOrder::GiveUp { child, .. } => {
+                // What is left of a start that failed.
+                let actor = runtime.actors.get(&child);
+                assert!(actor.is_none(), "seed {}: {child} waits and has an actor", self.seed);
+            }
             ChildOrder::SendState { child, epoch, to } => {
                 let Some(actor) = runtime.actors.get(&child) else { return };
                 assert_eq!(actor.gate, Gate::Closed, "only a held state may be sent");
@@ -727,10 +750,15 @@ impl World {
                     BulkHeader::State { child, epoch, state_version: 1, lanes: Vec::new() };
                 self.send_state(index, header, to, state);
             }
-            ChildOrder::Build { spec, epoch, .. } => {
+            ChildOrder::Build { spec, epoch, with_state, .. } => {
                 let child = spec.id().clone();
                 let key = (child.clone(), epoch);
                 let outcome = match runtime.bytes.get(&key) {
+                    _ if cannot == Some(Cannot::Make) => Err("it cannot be made".to_owned()),
+                    None if !with_state => {
+                        runtime.built.insert(key, State::new());
+                        Ok(())
+                    }
                     Some(_) if fault => Err("it panicked".to_owned()),
                     Some((_, state)) => {
                         let state = state.clone();
@@ -749,7 +777,9 @@ impl World {
                 let state = runtime.built.remove(&(child.clone(), built));
                 runtime.bytes.remove(&(child.clone(), built));
                 let outcome = match state {
-                    Some(_) if fault => Err("started panicked".to_owned()),
+                    Some(_) if fault || cannot == Some(Cannot::Start) => {
+                        Err("started panicked".to_owned())
+                    }
                     Some(state) => {
                         let old = runtime
                             .actors
@@ -1087,6 +1117,19 @@ impl World {
                 assert_eq!(actor.state.len(), acked.len(), "seed {seed}: {child} has too many");
             }
         }
+    }
+
+    /// Who owns a child, as this node knows.
+    fn owner(&self, index: usize, child: &ChildId) -> Option<usize> {
+        let (run, _) = self.nodes[index].engine.registry().owner(child)?;
+        self.index_of(run.node)
+    }
+
+    /// Which node runs a child.
+    fn runner(&self, child: &ChildId) -> Option<usize> {
+        (0..self.nodes.len()).find(|index| {
+            self.nodes[*index].alive && self.nodes[*index].runtime.actors.contains_key(child)
+        })
     }
 
     fn started(&self, index: usize, id: RequestId) -> usize {

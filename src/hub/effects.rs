@@ -138,6 +138,8 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         ChildOrder::Start { spec, .. } | ChildOrder::Build { spec, .. } => spec.id(),
         ChildOrder::Freeze { child, .. }
         | ChildOrder::Thaw { child, .. }
+        | ChildOrder::Wait { child, .. }
+        | ChildOrder::GiveUp { child, .. }
         | ChildOrder::SendState { child, .. }
         | ChildOrder::Discard { child, .. }
         | ChildOrder::Open { child, .. }

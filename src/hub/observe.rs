@@ -280,6 +280,8 @@ impl HubSystem {
             phase: match instance.phase {
                 Phase::Starting { .. } => ChildPhase::Starting,
                 Phase::Running => ChildPhase::Running,
+                Phase::Waiting(_) if instance.ownership.is_given_up() => ChildPhase::Failed,
+                Phase::Waiting(_) => ChildPhase::Waiting,
                 Phase::Moving(_) => ChildPhase::Moving,
                 Phase::Stopping => ChildPhase::Stopping,
                 Phase::Yielding { .. } => ChildPhase::Yielding,

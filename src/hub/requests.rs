@@ -9,7 +9,7 @@ use crate::{
     error::{LeaveError, MigrateError},
     model::{
         address::SeedOutcome,
-        child::{ChildSpec, Epoch},
+        child::{ChildFailure, ChildSpec, Epoch},
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, Tag},
         member::{NodePath, NodeState},
         report::{StartReport, StopReport},
@@ -152,6 +152,8 @@ pub struct ChildInfo {
     pub node: NodeId,
     /// The epoch of that ownership.
     pub epoch: Epoch,
+    /// Why it has no actor now, if it failed: it waits for its next start, or was given up.
+    pub failure: Option<ChildFailure>,
     /// The words by which it can be found.
     pub tags: BTreeSet<Tag>,
     /// What its starter noted about it.

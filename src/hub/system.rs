@@ -382,6 +382,7 @@ fn child_info(child: &ChildId, owner: NodeRun, ownership: &Ownership) -> ChildIn
         kind: ownership.spec.kind().clone(),
         node: owner.node,
         epoch: ownership.epoch,
+        failure: ownership.failure.clone(),
         tags: ownership.spec.tags().clone(),
         metadata: ownership.spec.metadata().clone(),
     }

@@ -172,6 +172,18 @@ impl Worker {
                     instance.thaw(epoch);
                 }
             }
+            ChildOrder::Wait { child, epoch } => {
+                self.cut_short(&child);
+                let cell = doors.cell(&child);
+                cell.set_here(true);
+                cell.with(|door| door.wait(epoch));
+            }
+            ChildOrder::GiveUp { child, epoch } => {
+                self.cut_short(&child);
+                let cell = doors.cell(&child);
+                cell.set_here(true);
+                cell.with(|door| door.give_up(epoch));
+            }
             ChildOrder::SendState { child, epoch, to } => {
                 match self.instance(&child).and_then(|instance| instance.parcel()) {
                     Some(Parcel { state_version, lanes, bytes }) => {
@@ -286,6 +298,13 @@ impl Worker {
             return Err(format!("kind {} is not registered", spec.kind()));
         };
         kind.build(&self.bench, Maker { spec, epoch, parcel })
+    }
+
+    /// Its start took too long and may still go on: it must not open the door any more.
+    fn cut_short(&self, child: &ChildId) {
+        if let Some(instance) = self.instance(child) {
+            instance.end(Ending::Quiet);
+        }
     }
 
     fn run(&self, child: ChildId, built: Box<dyn Built>, epoch: Epoch, opening: Opening) {

@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::id::{ChildId, KindName, NodeId, NodeRun, Origin, Tag};
+use super::{
+    id::{ChildId, KindName, NodeId, NodeRun, Origin, Tag},
+    words::cut,
+};
 
 /// Which ownership of a child is meant. Compared by `term`, then `attempt`.
 ///
@@ -103,20 +106,51 @@ pub enum RestartRule {
     Temporary,
 }
 
-/// How many restarts are allowed in how long; above it the child is given up.
+/// How many restarts are allowed in how long; above it the child is given up: see [`ChildFailure`].
 ///
-/// The default is 100 in 4 seconds.
+/// The default is 100 in an hour: with the default [`RestartPauses`], three quarters of an hour of
+/// nothing but failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartIntensity {
-    /// Restarts allowed within the window.
+    /// Restarts allowed within the window. Above [`MOST`](Self::MOST) the child is never given up.
     pub restarts: u32,
     /// The length of the window.
     pub within: Duration,
 }
 
+impl RestartIntensity {
+    /// The most restarts that are counted.
+    pub const MOST: u32 = 1_024;
+}
+
 impl Default for RestartIntensity {
     fn default() -> Self {
-        Self { restarts: 100, within: Duration::from_secs(4) }
+        Self { restarts: 100, within: Duration::from_secs(3_600) }
+    }
+}
+
+/// How long a child that ended, or could not start, waits for its next start.
+///
+/// Each pause is twice as long as the one before, up to `longest`, and is shortened by up to a
+/// quarter, so that children that ended together do not all start together. Meanwhile messages wait,
+/// as long as their deadlines allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPauses {
+    /// The first pause. Default 100 ms; 1 ms to 1 h.
+    pub first: Duration,
+    /// The longest pause, not below `first`. Default 30 s; 1 ms to 1 day.
+    pub longest: Duration,
+    /// How long it must have run for the next pause to be the first again. Default 60 s; 0 to 1 day.
+    pub healthy_after: Duration,
+}
+
+impl Default for RestartPauses {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(30),
+            healthy_after: Duration::from_secs(60),
+        }
     }
 }
 
@@ -133,6 +167,8 @@ pub struct ChildSpec {
     pub(crate) restart: RestartRule,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) intensity: RestartIntensity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pauses: Option<RestartPauses>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) tags: BTreeSet<Tag>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -152,6 +188,7 @@ impl ChildSpec {
             args,
             restart: RestartRule::default(),
             intensity: RestartIntensity::default(),
+            pauses: None,
             tags: BTreeSet::new(),
             metadata: BTreeMap::new(),
         }
@@ -175,10 +212,16 @@ impl ChildSpec {
         self.restart
     }
 
-    /// How often it may be started again; 100 times in 4 seconds unless set.
+    /// How often it may be started again; 100 times in an hour unless set.
     #[must_use]
     pub fn restart_intensity(&self) -> RestartIntensity {
         self.intensity
+    }
+
+    /// How long it waits for its next start; `None`: as its node's `Settings::restart_pauses` say.
+    #[must_use]
+    pub fn restart_pauses(&self) -> Option<RestartPauses> {
+        self.pauses
     }
 
     /// The words by which it can be found.
@@ -215,6 +258,14 @@ impl ChildSpec {
         self
     }
 
+    /// Sets how long it waits for its next start. What is outside the ranges of [`RestartPauses`] is
+    /// brought within them.
+    #[must_use]
+    pub fn pauses(mut self, pauses: RestartPauses) -> Self {
+        self.pauses = Some(pauses);
+        self
+    }
+
     /// Adds a word by which it can be found.
     ///
     /// # Errors
@@ -243,6 +294,67 @@ pub enum Role {
     Passive,
 }
 
+/// Why a child has no actor, though it is not stopped.
+///
+/// Its node goes on owning it. It waits for its next start, after a pause; or it was given up, as it
+/// ended more often than its [`RestartIntensity`] allows. One that was given up is started again when
+/// somebody starts a child of its id, when somebody migrates it, and when a node comes or goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ToldFailure")]
+pub struct ChildFailure {
+    reason: String,
+    restarts: u64,
+    given_up: bool,
+}
+
+impl ChildFailure {
+    /// Bytes of the reason at most.
+    pub const MOST: usize = 256;
+
+    /// A reason that is too long is cut.
+    pub(crate) fn new(reason: &str, restarts: u64, given_up: bool) -> Self {
+        Self { reason: cut(reason.to_owned(), Self::MOST), restarts, given_up }
+    }
+
+    /// Why it ended last, or why it could not start. At most [`MOST`](Self::MOST) bytes.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// How often it was started again, or was to be, since it came to its node.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// Whether it was given up; otherwise it is started again after a pause.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+}
+
+/// A failure as a peer tells it.
+#[derive(Deserialize)]
+struct ToldFailure {
+    reason: String,
+    restarts: u64,
+    given_up: bool,
+}
+
+impl TryFrom<ToldFailure> for ChildFailure {
+    type Error = String;
+
+    fn try_from(told: ToldFailure) -> Result<Self, String> {
+        let ToldFailure { reason, restarts, given_up } = told;
+        match reason.len() {
+            0..=Self::MOST => Ok(Self { reason, restarts, given_up }),
+            len => Err(format!("a reason of {len} bytes, at most {} are told", Self::MOST)),
+        }
+    }
+}
+
 /// One node's ownership of a child, as it stands in that node's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownership {
@@ -261,8 +373,19 @@ pub struct Ownership {
     /// States of other owners that are in this one.
     #[serde(default, skip_serializing_if = "TakenIn::is_empty")]
     pub taken: TakenIn,
+    /// Why it has no actor, from its end until its next start has succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ChildFailure>,
     /// How to start it from nothing.
     pub spec: Arc<ChildSpec>,
+}
+
+impl Ownership {
+    /// Whether the child has no actor and is not started again by itself.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.failure.as_ref().is_some_and(ChildFailure::is_given_up)
+    }
 }
 
 /// The state of an owner that gave way: whose it was, and at which epoch it was frozen.
@@ -379,7 +502,7 @@ pub struct Route {
 
 #[cfg(test)]
 mod tests {
-    use super::{Epoch, NodeId, NodeRun, Taken, TakenIn};
+    use super::{ChildFailure, Epoch, NodeId, NodeRun, Taken, TakenIn, ToldFailure};
 
     fn at(term: u64, attempt: u64) -> Epoch {
         Epoch { term, attempt }
@@ -413,6 +536,16 @@ mod tests {
             assert!(known.next_term().can_follow(known));
             assert!(known.next_attempt().can_follow(known));
         }
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_bounded_here_and_as_peers_tell_it() {
+        let failure = ChildFailure::new(&"ä".repeat(1_000), 3, true);
+        assert!(failure.reason().len() <= ChildFailure::MOST, "{}", failure.reason().len());
+        assert!(failure.reason().starts_with("ää") && failure.is_given_up());
+        let told = |len| ToldFailure { reason: "x".repeat(len), restarts: 3, given_up: false };
+        assert!(ChildFailure::try_from(told(ChildFailure::MOST)).is_ok());
+        assert!(ChildFailure::try_from(told(ChildFailure::MOST + 1)).is_err());
     }
 
     #[test]

@@ -155,16 +155,21 @@ pub enum HubEvent {
         /// The child.
         child: ChildId,
     },
-    /// A child ended on this node and is started again.
+    /// A child ended on this node, or could not start again, and is started after a pause.
     ChildRestarted {
         /// The child.
         child: ChildId,
         /// Why it ended.
         reason: String,
-        /// How often it was restarted since it came to this node.
+        /// How often it was restarted since it came to this node, this time included.
         restarts: u64,
+        /// How long it waits for its next start. Messages wait meanwhile.
+        after: Duration,
     },
-    /// A child could not be started, or ended more often than its intensity allows; it is removed.
+    /// A child ended more often than its intensity allows. It stays, without an actor, as one that has
+    /// failed; what is sent to it is answered as [`NotHandled::GivenUp`](crate::NotHandled::GivenUp).
+    /// It is started again when somebody starts a child of its id, when somebody migrates it, and when
+    /// a node comes or goes.
     ChildGivenUp {
         /// The child.
         child: ChildId,

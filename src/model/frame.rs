@@ -217,6 +217,8 @@ pub enum Refusal {
     NotHere,
     /// The child was stopped for good.
     Stopped,
+    /// The child ended too often and was given up.
+    GivenUp,
     /// As much as is kept for one peer is kept for the lane's node already.
     Full,
 }

@@ -166,6 +166,10 @@ pub enum ChildPhase {
     Starting,
     /// It runs.
     Running,
+    /// It ended, or could not start, and is started again after a pause.
+    Waiting,
+    /// It ended too often and was given up.
+    Failed,
     /// It is being handed over.
     Moving,
     /// It is being stopped.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::child::RestartPauses;
+
 /// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting {field} is {value}, allowed is {allowed}")]
@@ -104,6 +106,9 @@ pub struct Settings {
     pub move_retries: u32,
     /// How long a child's `from_args` and `started` may take. Default 10 s; 10 ms to 1 h.
     pub start_timeout: Duration,
+    /// How long a child waits for its next start, unless its spec says otherwise. Default: 100 ms,
+    /// doubling to 30 s, from the first again after a minute of health.
+    pub restart_pauses: RestartPauses,
     /// How long `start_children`, `stop_children` and `migrate` wait for their outcome.
     /// Default 30 s; 10 ms to 1 h.
     pub request_timeout: Duration,
@@ -141,6 +146,7 @@ impl Default for Settings {
             move_bytes: 256 << 20,
             move_retries: 2,
             start_timeout: Duration::from_secs(10),
+            restart_pauses: RestartPauses::default(),
             request_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(60),
             digest: Duration::from_secs(5),
@@ -227,6 +233,11 @@ impl Settings {
         count("move_bytes", self.move_bytes, 1 << 20, 16 << 30, "1 MiB to 16 GiB")?;
         count("move_retries", self.move_retries as usize, 0, 100, "0 to 100")?;
         time("start_timeout", self.start_timeout, 10 * MS, HOUR, "10 ms to 1 h")?;
+        let RestartPauses { first, longest, healthy_after } = self.restart_pauses;
+        time("restart_pauses.first", first, MS, HOUR, "1 ms to 1 h")?;
+        time("restart_pauses.longest", longest, first, DAY, "restart_pauses.first to 1 day")?;
+        let healthy = "restart_pauses.healthy_after";
+        time(healthy, healthy_after, Duration::ZERO, DAY, "0 to 1 day")?;
         time("request_timeout", self.request_timeout, 10 * MS, HOUR, "10 ms to 1 h")?;
         time("leave_timeout", self.leave_timeout, 100 * MS, DAY, "100 ms to 1 day")?;
         time("digest", self.digest, 100 * MS, HOUR, "100 ms to 1 h")?;

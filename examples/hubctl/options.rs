@@ -224,6 +224,8 @@ pub(crate) struct HandoversFilter {
 pub(crate) enum ChildState {
     Running,
     Moving,
+    Waiting,
+    Failed,
     Orphaned,
 }
 

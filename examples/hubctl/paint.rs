@@ -19,7 +19,7 @@ impl Tone {
         match word {
             "alive" | "up" | "running" | "done" | "active" => Self::Good,
             "moving" | "leaving" | "starting" | "stopping" | "yielding" => Self::Busy,
-            "suspect" | "warn" => Self::Warn,
+            "suspect" | "warn" | "waiting" => Self::Warn,
             "orphaned" | "failed" | "down" | "error" => Self::Bad,
             "self" | "info" => Self::Faint,
             _ => Self::Plain,

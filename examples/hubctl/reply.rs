@@ -122,6 +122,7 @@ pub(crate) struct Child {
     pub(crate) tags: Vec<Text>,
     #[serde(default)]
     pub(crate) metadata: BTreeMap<String, Text>,
+    pub(crate) failure: Option<Failure>,
     pub(crate) runtime: Option<Runtime>,
     pub(crate) spec: Option<Spec>,
     pub(crate) why: Option<Why>,
@@ -136,6 +137,11 @@ pub(crate) struct Instance {
     #[serde(flatten)]
     pub(crate) who: Who,
     pub(crate) role: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) reason: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

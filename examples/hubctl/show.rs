@@ -295,6 +295,9 @@ pub(crate) fn child(client: &Client, screen: Screen, id: &str) -> Result<(), Fai
     facts.add("kind", known(child.kind.as_ref()));
     let state = known(child.state.as_ref());
     facts.add_toned("state", Tone::of(&state), state.clone());
+    if let Some(failure) = &child.failure {
+        facts.add("failed", known(failure.reason.as_ref()));
+    }
     let (active, others) = instances(&child.nodes);
     facts.add("node", known(active));
     if !others.is_empty() {

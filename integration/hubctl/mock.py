@@ -50,7 +50,7 @@ def child(i, **more):
             "runtime": None if i % 3 == 0 else runtime, **more}
 
 
-CHILDREN = [child(i, state=("running", "moving", "orphaned")[i % 3]) for i in range(25)] + [child(0, id="漢字/" + "x" * 90, kind="kind-with-a-long-name")]
+CHILDREN = [child(i, state=("running", "moving", "waiting", "failed", "orphaned")[i % 5]) for i in range(25)] + [child(0, id="漢字/" + "x" * 90, kind="kind-with-a-long-name")]
 
 
 def event(n, level="info", text=None):

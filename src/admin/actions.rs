@@ -152,6 +152,16 @@ async fn there(desk: &Desk, child: &ChildId) -> Result<Option<(NodeId, Arc<Child
     .await
 }
 
+/// Who owns a child that was given up, as this node knows.
+async fn given_up(desk: &Desk, child: &ChildId) -> Result<Option<NodeId>, Problem> {
+    let child = child.clone();
+    desk.look(move |running| {
+        let (owner, ownership) = running.engine.registry().owner(&child)?;
+        ownership.is_given_up().then_some(owner.node)
+    })
+    .await
+}
+
 /// What this node will know of a child soon; `None`: it does not within [`HEARSAY`].
 async fn soon<R>(
     desk: &Desk,
@@ -240,6 +250,13 @@ pub(crate) async fn start(
     let spec = body.into_inner().spec()?;
     let (child, kind) = (spec.id().clone(), spec.kind().clone());
     if query.dry_run {
+        if let Some(node) = given_up(&desk, &child).await? {
+            let node = NodeName::of(&desk, node);
+            let text = format!("{child} was given up and would be started again on {}.", node.name);
+            let view =
+                ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
+            return Ok(HttpResponse::Ok().json(view));
+        }
         if let Some((node, there)) = there(&desk, &child).await? {
             let node = NodeName::of(&desk, node);
             same(&spec, &there, &node)?;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     hub::system::Running,
     model::{
-        child::{Ownership, RestartRule, Role},
+        child::{ChildFailure, Ownership, RestartRule, Role},
         event::HandoverPhases,
         id::{ChildId, NodeId, NodeRun},
         member::Member,
@@ -41,7 +41,9 @@ pub(crate) struct ChildView {
     id: String,
     /// Its kind.
     kind: String,
-    /// What it does; `orphaned`: its node went, and it is not started elsewhere yet.
+    /// What it does; `orphaned`: its node went, and it is not started elsewhere yet; `waiting`: it
+    /// ended, or could not start, and is started again after a pause; `failed`: it did so too often
+    /// and was given up.
     state: ChildState,
     /// Where its instances are.
     nodes: Vec<InstanceView>,
@@ -51,8 +53,22 @@ pub(crate) struct ChildView {
     pinned: Option<String>,
     tags: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
+    /// Why it has no actor, if it failed; null: it has not.
+    failure: Option<FailureView>,
     /// What it does, as its node says; null: it did not say in time.
     runtime: Option<RuntimeView>,
+}
+
+/// Why a child has no actor.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FailureView {
+    /// Why it ended last, or why it could not start; at most 256 bytes.
+    reason: String,
+    /// How often it was started again since it came to its node.
+    restarts: u64,
+    /// Whether it was given up. It is started again when somebody starts a child of its id, when
+    /// somebody migrates it, and when a node comes or goes. Otherwise it is, after a pause.
+    given_up: bool,
 }
 
 /// One instance of a child.
@@ -156,13 +172,17 @@ enum ChildState {
     Running,
     Moving,
     Orphaned,
+    Waiting,
+    Failed,
 }
 
-fn state_of(is_live: bool, is_moving: bool) -> ChildState {
-    match (is_live, is_moving) {
-        (false, _) => ChildState::Orphaned,
-        (true, true) => ChildState::Moving,
-        (true, false) => ChildState::Running,
+fn state_of(is_live: bool, is_moving: bool, failure: Option<&ChildFailure>) -> ChildState {
+    match failure {
+        _ if !is_live => ChildState::Orphaned,
+        _ if is_moving => ChildState::Moving,
+        Some(failure) if failure.is_given_up() => ChildState::Failed,
+        Some(_) => ChildState::Waiting,
+        None => ChildState::Running,
     }
 }
 
@@ -173,12 +193,19 @@ fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
     ChildView {
         id: child.to_string(),
         kind: ownership.spec.kind().to_string(),
-        state: state.unwrap_or_else(|| state_of(is_live, is_moving || told_moving)),
+        state: state.unwrap_or_else(|| {
+            state_of(is_live, is_moving || told_moving, ownership.failure.as_ref())
+        }),
         nodes: vec![InstanceView { id: node.id, name: node.name, role: role_name(ownership.role) }],
         epoch: ownership.epoch.to_string(),
         pinned: ownership.pinned.map(|node| node.to_string()),
         tags: ownership.spec.tags().iter().map(ToString::to_string).collect(),
         metadata: ownership.spec.metadata().clone(),
+        failure: ownership.failure.as_ref().map(|failure| FailureView {
+            reason: failure.reason().to_owned(),
+            restarts: failure.restarts(),
+            given_up: failure.is_given_up(),
+        }),
         runtime: runtime.map(|report| RuntimeView {
             phase: match report.phase {
                 ChildPhase::Starting => "starting",
@@ -269,13 +296,14 @@ impl ChildFilter {
             };
             members.filter(is_wanted).map(|member| member.id).collect::<BTreeSet<NodeId>>()
         });
-        let stands = |child: &ChildId, owner: NodeRun| {
+        let stands = |child: &ChildId, owner: NodeRun, ownership: &Ownership| {
             let is_moving = running.engine.is_moving(child) || moving.contains(child);
-            state_of(running.engine.view().is_live(owner), is_moving)
+            let is_live = running.engine.view().is_live(owner);
+            state_of(is_live, is_moving, ownership.failure.as_ref())
         };
         let fits = |&(child, owner, ownership): &(&ChildId, NodeRun, &Ownership)| {
             self.fits(nodes.as_ref(), child, owner, ownership)
-                && self.state.is_none_or(|state| state == stands(child, owner))
+                && self.state.is_none_or(|state| state == stands(child, owner, ownership))
         };
         let rows = registry.children_behind(after).filter(fits).take(limit + 1);
         let rows = rows.map(|(child, owner, ownership)| Row {

@@ -38,6 +38,8 @@ struct Snapshot {
     joining: usize,
     members: BTreeMap<&'static str, i64>,
     children: BTreeMap<(String, &'static str), i64>,
+    /// Those without an actor: that wait for their next start, and that were given up.
+    failed: [(&'static str, i64); 2],
     registry_children: i64,
     registry_version: u64,
     handovers_running: i64,
@@ -68,7 +70,13 @@ fn snapshot(engine: &Engine) -> Snapshot {
     let is_up =
         |outcome: &SeedOutcome| matches!(outcome, SeedOutcome::Reached(_) | SeedOutcome::Itself);
     let mut children = BTreeMap::<(&KindName, &'static str), i64>::new();
+    let (mut waiting, mut given_up) = (0, 0);
     for (_, ownership) in engine.registry().owned_by(me) {
+        match &ownership.failure {
+            Some(failure) if failure.is_given_up() => given_up += 1,
+            Some(_) => waiting += 1,
+            None => {}
+        }
         let role = match ownership.role {
             Role::Active => "active",
             Role::Passive => "passive",
@@ -86,6 +94,7 @@ fn snapshot(engine: &Engine) -> Snapshot {
         joining: engine.joiner_count(),
         members,
         children,
+        failed: [("waiting", waiting), ("given_up", given_up)],
         registry_children: engine.registry().len() as i64,
         registry_version: engine.registry().version(),
         handovers_running: engine.moves().count() as i64,
@@ -178,6 +187,12 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     let children = gauges(made, "children", "Children of this node");
     for ((kind, role), count) in snapshot.children {
         children.get_or_create(&vec![("kind", kind), ("role", role.to_owned())]).set(count);
+    }
+    let failed = "Children of this node without an actor: they failed, and wait for their next \
+                  start or were given up";
+    let failed = gauges(made, "children_failed", failed);
+    for (state, count) in snapshot.failed {
+        failed.get_or_create(&vec![("state", state.to_owned())]).set(count);
     }
     let known = snapshot.registry_children;
     gauge(made, "registry_children", "Children of all nodes that this one knows of", known);

@@ -1,5 +1,7 @@
 //! Where a child is, and why.
 
+use std::time::Duration;
+
 use actix_web::web;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +14,10 @@ use super::{
 };
 use crate::{
     engine::explain::{Rule, Why},
-    model::id::{ChildId, NodeId, NodeName as Name},
+    model::{
+        child::ChildFailure,
+        id::{ChildId, NodeId, NodeName as Name},
+    },
 };
 
 /// Where a child is, and why.
@@ -74,7 +79,7 @@ pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem
             let members = engine.view().members.values();
             Some(Whole {
                 row: Row::of(running, &wanted, owner, ownership),
-                why: engine.why(&wanted)?,
+                why: engine.why((running.clock)(), &wanted)?,
                 candidates: members
                     .map(|member| Candidate {
                         id: member.id,
@@ -129,6 +134,10 @@ pub(crate) fn why_view(
             ),
         }
     };
+    let text = match &why.failure {
+        Some(failure) if why.is_live => format!("{text} {}", failed(failure, why.starts_in)),
+        _ => text,
+    };
     WhyView {
         child: child.to_string(),
         rule: match why.rule {
@@ -158,6 +167,42 @@ pub(crate) fn why_view(
             })
             .collect(),
     }
+}
+
+/// Why a child has no actor, and when it is started.
+fn failed(failure: &ChildFailure, starts_in: Option<Duration>) -> String {
+    let restarts = match failure.restarts() {
+        1 => "1 restart".to_owned(),
+        restarts => format!("{restarts} restarts"),
+    };
+    let after = match starts_in {
+        Some(starts_in) => format!("waits {:.1} s for its next start", starts_in.as_secs_f64()),
+        None if failure.is_given_up() => "was given up".to_owned(),
+        None => "waits for its next start".to_owned(),
+    };
+    let hand = match starts_in {
+        None if failure.is_given_up() => {
+            " Start it again, or move it, when the cause is mended; it is also tried when a node \
+             comes or goes."
+        }
+        _ => "",
+    };
+    format!("It {after} after {restarts}: {}.{hand}", failure.reason().trim_end_matches('.'))
+}
+
+#[test]
+fn why_a_child_has_no_actor_is_said_with_its_next_start() {
+    let waits = ChildFailure::new("it panicked: no database", 3, false);
+    assert_eq!(
+        failed(&waits, Some(Duration::from_millis(3_210))),
+        "It waits 3.2 s for its next start after 3 restarts: it panicked: no database."
+    );
+    assert_eq!(
+        failed(&waits, None),
+        "It waits for its next start after 3 restarts: it panicked: no database."
+    );
+    let given_up = failed(&ChildFailure::new("boom", 1, true), None);
+    assert!(given_up.starts_with("It was given up after 1 restart: boom. Start it"), "{given_up}");
 }
 
 /// Where a child is, and which rule put it there.

@@ -1,7 +1,11 @@
 //! What an engine has to say when somebody asks: where a child is and why, what moves, how far
 //! peers are behind. Nothing here decides anything.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Engine,
@@ -9,7 +13,7 @@ use super::{
 };
 use crate::model::{
     address::SeedOutcome,
-    child::{ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
+    child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     id::{ChildId, KindName, NodeId, NodeRun, Origin},
     member::{Member, MemberState, NodePath, NodeState},
 };
@@ -42,6 +46,10 @@ pub(crate) struct Why {
     /// Committed, and its successor is being started.
     pub(crate) is_opening: bool,
     pub(crate) refused_by: BTreeSet<NodeId>,
+    /// Why it has no actor.
+    pub(crate) failure: Option<ChildFailure>,
+    /// The time until its next start, if this node is to start it.
+    pub(crate) starts_in: Option<Duration>,
 }
 
 /// The strategies, as they describe themselves.
@@ -128,7 +136,7 @@ impl Engine {
     }
 
     /// Where a child is, and why.
-    pub(crate) fn why(&self, child: &ChildId) -> Option<Why> {
+    pub(crate) fn why(&self, now: Instant, child: &ChildId) -> Option<Why> {
         let core = &self.core;
         let best = core.registry.best(child)?;
         let (ownership, is_opening): (&Ownership, bool) = match best.entry {
@@ -136,8 +144,12 @@ impl Engine {
             Entry::Moved { ownership, .. } => (ownership, true),
             Entry::Removed { .. } => return None,
         };
-        let refused_by =
-            self.children.instances.get(child).map(|i| i.not.clone()).unwrap_or_default();
+        let instance = self.children.instances.get(child);
+        let starts_in = instance.and_then(|instance| match instance.phase {
+            Phase::Waiting(wait) => Some(wait.until?.saturating_duration_since(now)),
+            _ => None,
+        });
+        let refused_by = instance.map(|i| i.not.clone()).unwrap_or_default();
         let pinned = ownership.pinned;
         let belongs = core.belongs(ownership, &BTreeSet::new());
         let here = Some(best.owner.node);
@@ -162,6 +174,8 @@ impl Engine {
             copied: ownership.copied,
             is_opening,
             refused_by,
+            failure: ownership.failure.clone(),
+            starts_in,
         })
     }
 

@@ -577,7 +577,7 @@ function children() {
     title: "Children", path: "children", size: 50, pause: 2000,
     fields: [
       ["text", "Id contains", make("input", { type: "search" })], ["kind", "Kind", make("input")], ["node", "Node", make("input")],
-      ["tag", "Tag", make("input")], ["state", "State", choice("running", "moving", "orphaned")],
+      ["tag", "Tag", make("input")], ["state", "State", choice("running", "moving", "waiting", "failed", "orphaned")],
     ],
     more: session.act ? button("Start a child …", startDialog) : null,
     show: (page) => table("By id; what a node did not tell in time is ?",
@@ -630,6 +630,7 @@ function child(id) {
     const run = told.runtime;
     refill(parts.facts, facts([
       ["kind", told.kind], ["state", state(told.state)], ["node", told.nodes.map((node) => `${node.name} (${node.role})`).join(", ")],
+      ["failed", told.failure ? `${told.failure.reason} (${told.failure.given_up ? "given up" : "to be started again"}, after ${number(told.failure.restarts)} restarts)` : "no"],
       ["epoch", told.epoch], ["tags", told.tags.join(", ") || "–"],
       ["metadata", Object.entries(told.metadata).map(([key, value]) => `${key}: ${value}`).join("; ") || "–"],
       ["messages that wait", number(run?.mailbox)], ["messages handled there", number(run?.handled)], ["restarts there", number(run?.restarts)],

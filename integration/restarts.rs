@@ -225,3 +225,61 @@ fn a_child_that_is_given_up_is_seen_everywhere_refuses_at_once_and_is_started_ag
         stop(hubs).await;
     });
 }
+
+async fn start_all(hub: &Hub, count: usize) {
+    let specs = (0..count).map(|n| spec(&format!("c{n}")));
+    assert_eq!(hub.start_children(specs).await.expect("the hub runs").started(), count);
+}
+
+async fn owned(by: &Hub, seen_by: &Hub) -> usize {
+    let id = by.node_id();
+    seen_by.children(Scope::Global).await.iter().filter(|child| child.node == id).count()
+}
+
+#[test]
+fn a_node_leaves_though_one_of_the_others_cannot_take_its_children() {
+    run(async {
+        for cannot in [Cannot::Make, Cannot::Start] {
+            let mut hubs = cluster(3).await;
+            start_all(&hubs[0], 12).await;
+            for n in 0..12 {
+                let child = hubs[0].child::<Fragile>(format!("c{n}"));
+                assert_eq!(child.send(Count {}).await, Ok(1));
+            }
+            let before = owned(&hubs[1], &hubs[0]).await;
+            break_node(&hubs[1], cannot);
+            let leaver = hubs.remove(0);
+            leaver.leave().await.expect("the third takes them");
+            assert_eq!(owned(&hubs[0], &hubs[1]).await, before, "the broken one has its own");
+            for n in 0..12 {
+                let child = hubs[1].child::<Fragile>(format!("c{n}"));
+                assert_eq!(child.send(Count {}).timeout(LONG).await, Ok(2), "with its state");
+            }
+            stop(hubs).await;
+        }
+    });
+}
+
+#[test]
+fn children_of_a_dead_node_run_on_the_survivor_that_can_start_them() {
+    run(async {
+        for cannot in [Cannot::Make, Cannot::Start] {
+            let mut hubs = cluster(3).await;
+            start_all(&hubs[0], 12).await;
+            break_node(&hubs[1], cannot);
+            let dead = hubs.remove(0);
+            let was = owned(&dead, &hubs[0]).await;
+            assert!(was > 0, "it had some");
+            dead.stop().await;
+            for n in 0..12 {
+                let child = hubs[1].child::<Fragile>(format!("c{n}"));
+                eventually("it runs", async || {
+                    child.send(Count {}).timeout(Duration::from_secs(5)).await.is_ok()
+                })
+                .await;
+            }
+            assert_eq!(hubs[1].children(Scope::Global).await.len(), 12, "none was removed");
+            stop(hubs).await;
+        }
+    });
+}

@@ -157,7 +157,7 @@ pub(crate) fn why_view(
             .into_iter()
             .map(|Candidate { id, name, why_not }| CandidateView {
                 reason: if why.refused_by.contains(&id) {
-                    Some("it refused this child".to_owned())
+                    Some("it refused this child, or could not start it, lately".to_owned())
                 } else {
                     why_not.map(str::to_owned)
                 },

@@ -17,6 +17,7 @@ use super::{
     handover::{SourceStage, TargetStage},
     io::{ChildOrder, Exit},
     merges::Merges,
+    passed_over::PassedOver,
     restart::{Decision, Restarts},
 };
 use crate::model::{
@@ -172,8 +173,8 @@ pub(crate) struct Instance {
     pub(crate) retries: u32,
     /// Its last move failed.
     pub(crate) rest: Option<Rest>,
-    /// Nodes that cannot take it.
-    pub(crate) not: BTreeSet<NodeId>,
+    /// Nodes that refused it, or could not make it; this one, too, if it could not start it.
+    pub(crate) not: PassedOver,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
     pub(crate) wanted: Option<Wanted>,
     /// What a home ordered to be started when this one has ended.
@@ -199,7 +200,7 @@ impl Instance {
             came: None,
             retries: 0,
             rest: None,
-            not: BTreeSet::new(),
+            not: PassedOver::default(),
             halts: Vec::new(),
             wanted: None,
             then: None,
@@ -265,6 +266,14 @@ impl Instance {
         own.taken = TakenIn::default();
     }
 
+    /// This node could not make the child: it goes to others first, for a while.
+    pub(crate) fn pass_over(&mut self, core: &mut Core, node: NodeId) {
+        let settings = &core.config.settings;
+        let first = if core.leaving { STAY_AFTER } else { settings.pass_over };
+        let pause = self.not.failed(core.now, node, first);
+        core.timer(pause, Timer::PassedOver(self.ownership.spec.id().clone()));
+    }
+
     /// What was counted of its failures is void.
     fn forgive(&mut self, core: &Core) {
         self.restarts = Restarts::new(self.ownership.spec.restart_intensity());
@@ -290,7 +299,8 @@ pub(crate) struct Target {
     pub(crate) halts: Vec<(NodeId, Epoch)>,
 }
 
-/// How long a child that would be started again waits on while its node leaves.
+/// How long a child that would be started again waits on while its node leaves; and how long a node
+/// is passed over then, at first.
 const STAY_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of promises to one home in one view.
@@ -465,6 +475,7 @@ impl Children {
             Ok(()) => {
                 instance.phase = Phase::Running;
                 instance.backoff.runs(core.now);
+                instance.not.works(node);
                 if instance.ownership.failure.take().is_some() {
                     core.write(child, Entry::Owned(instance.ownership.clone()));
                 }
@@ -522,6 +533,8 @@ impl Children {
                 }
                 Begin::Restart | Begin::Recovered => {
                     let decision = instance.restarts.failed(core.now);
+                    // Another node may be able to.
+                    instance.pass_over(core, node);
                     self.failed(core, child, decision, format!("it could not start: {reason}"));
                 }
             },

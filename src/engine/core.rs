@@ -35,6 +35,8 @@ pub(crate) enum Timer {
     Query(ChildId, Epoch),
     /// A move is tried again.
     Retry(ChildId),
+    /// A node that was passed over for a child may be tried again.
+    PassedOver(ChildId),
     /// A child that has no actor is started again.
     Restart(ChildId),
     /// A yielding owner asks again.

@@ -149,7 +149,7 @@ impl Engine {
             Phase::Waiting(wait) => Some(wait.until?.saturating_duration_since(now)),
             _ => None,
         });
-        let refused_by = instance.map(|i| i.not.clone()).unwrap_or_default();
+        let refused_by = instance.map(|i| i.not.nodes().clone()).unwrap_or_default();
         let pinned = ownership.pinned;
         let belongs = core.belongs(ownership, &BTreeSet::new());
         let here = Some(best.owner.node);

@@ -85,6 +85,8 @@ pub enum Again {
     NextView,
     /// To another node.
     Elsewhere,
+    /// To another node if there is one; to this one after a while.
+    PassOver,
 }
 
 /// What the source does.
@@ -155,12 +157,12 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
         (S::Sent, I::Ready) => (S::Committed, SourceStep::Commit),
         (S::Sent, I::SendFailed(reason)) => abort(true, Again::Counted, reason.clone()),
         (S::Offered | S::Freezing | S::Frozen | S::Sent, I::Failed { reason, .. }) => {
-            abort(closed, Again::Counted, reason.clone())
+            abort(closed, Again::PassOver, reason.clone())
         }
         // Nothing is left of the successor: the held actor is the newest copy. A successor that
         // merely warned has seen the commit by now, or will.
         (S::Committed, I::Failed { reason, gone: true }) => {
-            abort(true, Again::Counted, reason.clone())
+            abort(true, Again::PassOver, reason.clone())
         }
         (S::Committed, I::Opened) => (S::Committed, SourceStep::Finish),
         // From the commit on only the successor's own word, or a roll call, brings the child back.
@@ -330,6 +332,18 @@ mod tests {
             SourceStep::Abort { thaw: true, .. }
         ));
         assert_eq!(source(SourceStage::Committed, &failed(false)).1, SourceStep::Nothing);
+    }
+
+    #[test]
+    fn a_target_that_could_not_make_the_successor_is_passed_over() {
+        let failed = SourceInput::Failed { reason: "it panicked".into(), gone: true };
+        for stage in stages() {
+            let (_, step) = source(stage, &failed);
+            assert!(
+                matches!(step, SourceStep::Abort { again: Again::PassOver, .. }),
+                "{stage:?} {step:?}"
+            );
+        }
     }
 
     #[test]

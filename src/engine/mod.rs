@@ -26,6 +26,7 @@ pub(crate) mod membership;
 mod merges;
 mod moves;
 pub mod partition;
+mod passed_over;
 mod probation;
 pub mod redundancy;
 pub(crate) mod registry;
@@ -330,6 +331,7 @@ impl Engine {
                 }
                 Timer::Query(child, epoch) => self.children.query(core, &child, epoch),
                 Timer::Retry(child) => self.children.retry(core, &child),
+                Timer::PassedOver(child) => self.children.try_passed_over(core, &child),
                 Timer::Restart(child) => self.children.start_again(core, &child),
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
                 Timer::Request(id) => {

@@ -1,6 +1,6 @@
 //! Carries out what the tables of [`handover`](super::handover) say, for many children at a time.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     children::{Children, Instance, Move, Phase, Rest, Target, Wanted},
@@ -70,7 +70,7 @@ impl Children {
         if !instance.may_move() || given_up || instance.rest.is_some() {
             return;
         }
-        match core.belongs(&instance.ownership, &instance.not) {
+        match core.belongs(&instance.ownership, instance.not.nodes()) {
             Some(node) if node != core.me.node => {
                 self.queue.insert(child.clone());
             }
@@ -104,7 +104,7 @@ impl Children {
         if !instance.may_move() || waits {
             return;
         }
-        let belongs = core.belongs(&instance.ownership, &instance.not);
+        let belongs = core.belongs(&instance.ownership, instance.not.nodes());
         let node = match (&instance.wanted, belongs) {
             (Some(wanted), _) => wanted.to,
             (None, Some(node)) => node,
@@ -140,7 +140,8 @@ impl Children {
         let with_state = with_state && waits.is_none();
         let epoch = instance.burn();
         // A pin tells the target, whose view is the same, that the child was sent there on purpose.
-        let on_purpose = wanted.is_some() || !instance.not.is_empty();
+        let usual = core.belongs(&instance.ownership, &BTreeSet::new());
+        let on_purpose = wanted.is_some() || usual != Some(node);
         let pinned = if on_purpose {
             Some(node)
         } else {
@@ -180,7 +181,8 @@ impl Children {
     pub(crate) fn has_successors(&self, core: &Core) -> bool {
         let owned = |instance: &&Instance| instance.owns() && instance.has_actor();
         let mut owned = self.instances.values().filter(owned);
-        owned.any(|instance| core.belongs(&instance.ownership, &instance.not).is_some())
+        // Who could not make one may be able to later: leaving goes on until its time is over.
+        owned.any(|instance| core.belongs(&instance.ownership, &instance.not.lasting()).is_some())
     }
 
     /// Somebody asked for a move, on this node or another.
@@ -411,6 +413,7 @@ impl Children {
         }
         let to = moving.to.node;
         let passing = again == Again::Soon;
+        let elsewhere = matches!(again, Again::Elsewhere | Again::PassOver);
         let mut retry = match again {
             Again::Soon => true,
             Again::Counted => {
@@ -419,7 +422,11 @@ impl Children {
             }
             Again::NextView => core.leaving,
             Again::Elsewhere => {
-                instance.not.insert(to);
+                instance.not.refused(to);
+                true
+            }
+            Again::PassOver => {
+                instance.pass_over(core, to);
                 true
             }
         };
@@ -448,7 +455,7 @@ impl Children {
                     outcome,
                 });
                 // The child did not ask to go: it stays unless it belongs elsewhere.
-                retry &= again != Again::Elsewhere || core.leaving;
+                retry &= !elsewhere || core.leaving;
             }
         }
         if !instance.halts.is_empty() {
@@ -458,7 +465,7 @@ impl Children {
         } else if retry {
             instance.rest = Some(Rest::Retry);
             core.timer(RETRY_AFTER, Timer::Retry(child.clone()));
-        } else if again != Again::Elsewhere {
+        } else if !elsewhere {
             instance.rest = Some(Rest::View);
         }
         self.pump(core);
@@ -471,6 +478,15 @@ impl Children {
         self.want_again(child);
         self.enqueue(core, child);
         self.pump(core);
+    }
+
+    /// The time is over for which a node was passed over.
+    pub(crate) fn try_passed_over(&mut self, core: &mut Core, child: &ChildId) {
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if instance.not.try_again(core.now) {
+            self.enqueue(core, child);
+            self.pump(core);
+        }
     }
 
     /// A source whose commit is not answered asks after its successor.
@@ -811,7 +827,7 @@ impl Children {
             .iter()
             .filter(|(_, instance)| {
                 let wanted = instance.wanted.as_ref().is_some_and(|wanted| wanted.to == run.node);
-                wanted || core.belongs(&instance.ownership, &instance.not) == Some(run.node)
+                wanted || core.belongs(&instance.ownership, instance.not.nodes()) == Some(run.node)
             })
             .map(|(child, _)| child.clone())
             .collect();

@@ -109,6 +109,10 @@ pub struct Settings {
     /// How long a child waits for its next start, unless its spec says otherwise. Default: 100 ms,
     /// doubling to 30 s, from the first again after a minute of health.
     pub restart_pauses: RestartPauses,
+    /// How long a node that could not start a child, or make its successor, is passed over for that
+    /// child where others may take it. Twice as long each further time, up to 32 times; until the
+    /// view changes at the latest. Default 10 s; 100 ms to 1 h.
+    pub pass_over: Duration,
     /// How long `start_children`, `stop_children` and `migrate` wait for their outcome.
     /// Default 30 s; 10 ms to 1 h.
     pub request_timeout: Duration,
@@ -147,6 +151,7 @@ impl Default for Settings {
             move_retries: 2,
             start_timeout: Duration::from_secs(10),
             restart_pauses: RestartPauses::default(),
+            pass_over: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(60),
             digest: Duration::from_secs(5),
@@ -238,6 +243,7 @@ impl Settings {
         time("restart_pauses.longest", longest, first, DAY, "restart_pauses.first to 1 day")?;
         let healthy = "restart_pauses.healthy_after";
         time(healthy, healthy_after, Duration::ZERO, DAY, "0 to 1 day")?;
+        time("pass_over", self.pass_over, 100 * MS, HOUR, "100 ms to 1 h")?;
         time("request_timeout", self.request_timeout, 10 * MS, HOUR, "10 ms to 1 h")?;
         time("leave_timeout", self.leave_timeout, 100 * MS, DAY, "100 ms to 1 day")?;
         time("digest", self.digest, 100 * MS, HOUR, "100 ms to 1 h")?;

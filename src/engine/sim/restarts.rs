@@ -374,3 +374,122 @@ fn the_pauses_of_a_spec_count_before_those_of_the_node() {
     world.run_for(7 * SECOND);
     assert_eq!(world.runner(&id), Some(0));
 }
+
+/// The failed moves of all children together.
+fn failed_moves(world: &World) -> usize {
+    world.nodes.iter().flat_map(|node| node.failures.values()).sum()
+}
+
+const CANNOT: [Cannot; 2] = [Cannot::Make, Cannot::Start];
+
+#[test]
+fn a_newcomer_that_cannot_make_successors_is_tried_less_and_less_often() {
+    for seed in seeds(10) {
+        for cannot in CANNOT {
+            let mut world = cluster(seed, 2, 13);
+            world.cannot.insert(2, cannot);
+            world.join();
+            world.run_for(21 * SECOND);
+            world.check_end(true);
+            let failed = world.nodes.iter().map(|node| node.failures.len()).sum::<usize>();
+            assert!(failed > 0, "seed {seed}: nothing was to move");
+            // At once, and after ten seconds.
+            assert!(failed_moves(&world) <= 2 * failed, "seed {seed}: {}", failed_moves(&world));
+            assert!(world.nodes[2].runtime.actors.is_empty(), "seed {seed}");
+            // It can now: nobody has to say so.
+            world.cannot.clear();
+            world.run_for(30 * SECOND);
+            world.check_end(true);
+            assert_eq!(world.nodes[2].runtime.actors.len(), failed, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_node_leaves_by_the_others_if_one_cannot_make_successors() {
+    for seed in seeds(20) {
+        for cannot in CANNOT {
+            let mut world = cluster(seed, 3, 13);
+            for index in 0..3 {
+                world.nodes[index].failures.clear();
+            }
+            world.cannot.insert(1, cannot);
+            let id = world.request(0, Request::Leave { timeout: 20 * SECOND });
+            let count = world.nodes[0].runtime.actors.len();
+            world.run_for(10 * SECOND);
+            let reply = world.nodes[0].replies.get(&id);
+            assert!(matches!(reply, Some(Reply::Left(Ok(())))), "seed {seed}: {reply:?}");
+            assert!(failed_moves(&world) <= count, "seed {seed}: {}", failed_moves(&world));
+            world.check_end(true);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_leaves_waits_for_the_only_one_that_may_take_its_children() {
+    for seed in seeds(20) {
+        for cannot in CANNOT {
+            let mut world = cluster(seed, 2, 6);
+            world.cannot.insert(1, cannot);
+            let id = world.request(0, Request::Leave { timeout: 30 * SECOND });
+            world.run_for(6 * SECOND);
+            assert!(!world.nodes[0].replies.contains_key(&id), "seed {seed}: it goes on");
+            world.cannot.clear();
+            world.run_for(10 * SECOND);
+            let reply = world.nodes[0].replies.get(&id);
+            assert!(matches!(reply, Some(Reply::Left(Ok(())))), "seed {seed}: {reply:?}");
+            world.check_end(true);
+        }
+    }
+}
+
+#[test]
+fn children_of_a_dead_node_run_on_the_survivor_that_can() {
+    for seed in seeds(20) {
+        for cannot in CANNOT {
+            let mut world = cluster(seed, 3, 13);
+            world.cannot.insert(1, cannot);
+            // What runs there already goes on.
+            world.crash(0);
+            world.starts.clear();
+            world.run_for(10 * SECOND);
+            world.check_end(false);
+            for ((index, child), starts) in &world.starts {
+                assert!(starts.len() < 5, "seed {seed}: {child} on n{index}: {starts:?}");
+            }
+            assert!(world.starts.keys().any(|(index, _)| *index == 1), "seed {seed}: not tried");
+        }
+    }
+}
+
+#[test]
+fn a_child_that_its_node_cannot_start_any_more_runs_on_another() {
+    for seed in seeds(20) {
+        let (mut world, child, at, _, _) = one_child(seed);
+        world.cannot.insert(at, Cannot::Start);
+        world.acked.clear();
+        assert!(world.panic_child(at, &child));
+        world.run_for(3 * SECOND);
+        assert!(world.runner(&child).is_some_and(|runner| runner != at), "seed {seed}");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn a_migration_to_a_node_that_cannot_make_the_child_is_answered_and_the_child_stays() {
+    for seed in seeds(20) {
+        for cannot in CANNOT {
+            let (mut world, child, at, other, _) = one_child(seed);
+            world.cannot.insert(other, cannot);
+            let (to, timeout) = (world.nodes[other].me.id, 5 * SECOND);
+            let migrate = Request::Migrate { child: child.clone(), to, forced: false, timeout };
+            let id = world.request(at, migrate);
+            world.run_for(2 * SECOND);
+            let reply = world.nodes[at].replies.get(&id);
+            let failed = matches!(reply, Some(Reply::Migrated(MigrateOutcome::Failed { .. })));
+            assert!(failed, "seed {seed}: {reply:?}");
+            assert_eq!(world.runner(&child), Some(at), "seed {seed}");
+            world.check_end(true);
+        }
+    }
+}

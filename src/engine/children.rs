@@ -12,20 +12,20 @@ use std::{
 
 use super::{
     backoff::Backoff,
-    core::{Core, News, Timer},
+    core::{Core, Fault, News, Timer},
     divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
     io::{ChildOrder, Exit},
     merges::Merges,
     passed_over::PassedOver,
+    promises::Promises,
     restart::{Decision, Restarts},
 };
 use crate::model::{
     child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
-    message::Copy,
-    quota::{OverQuota, Quota},
+    message::{Claim, Copy, Held, PeerMessage, RollWord},
     report::{StartFailed, StartOutcome, StopOutcome},
     words::brief,
 };
@@ -303,34 +303,12 @@ pub(crate) struct Target {
 /// is passed over then, at first.
 const STAY_AFTER: Duration = Duration::from_secs(1);
 
-/// Bytes of promises to one home in one view.
-const PROMISES: usize = 128 << 20;
-
-/// What is kept of promises, for each home that asked for them, until the view changes.
-#[derive(Debug)]
-pub(crate) struct Promises(Quota);
-
-impl Default for Promises {
-    fn default() -> Self {
-        Self(Quota::new(PROMISES))
-    }
-}
-
-impl Promises {
-    /// Room for one promise more.
-    pub(crate) fn take(&mut self, home: NodeId, child: &ChildId) -> Result<(), OverQuota> {
-        self.0.take(home, 128 + child.as_str().len())
-    }
-}
-
 /// The children on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     pub(crate) instances: BTreeMap<ChildId, Instance>,
     pub(crate) targets: BTreeMap<ChildId, Target>,
-    /// The highest term that was promised to a roll call and is not settled yet.
-    pub(crate) promised: BTreeMap<ChildId, u64>,
-    /// Promises that were given in this view, by the homes that asked for them.
+    /// What was promised to roll calls.
     pub(crate) promises: Promises,
     /// Children that belong elsewhere, and those that somebody asked to move.
     pub(crate) queue: BTreeSet<ChildId>,
@@ -344,12 +322,6 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    /// The view changed: what was promised to homes of the last one is void.
-    pub(crate) fn forget_promises(&mut self) {
-        self.promised.clear();
-        self.promises = Promises::default();
-    }
-
     /// Whether nothing is left on this node that would be lost with it.
     pub(crate) fn is_empty(&self) -> bool {
         // When this node is gone, the homes of those without an actor start them elsewhere.
@@ -760,6 +732,28 @@ impl Children {
         self.failed(core, child, decision, reason);
     }
 
+    /// A home calls the roll: says what is held here and promises to obey no lower claim.
+    pub(crate) fn called(&mut self, core: &mut Core, from: NodeRun, roll: u64, claims: Vec<Claim>) {
+        // By another view the caller is not the home. Silence: it calls again, or its view changes.
+        if !claims.iter().all(|claim| core.home(&claim.child) == Some(from.node)) {
+            return;
+        }
+        let epoch = |claim: &Claim| Epoch { term: claim.term, attempt: 0 };
+        if !claims.iter().all(|claim| core.is_possible(from.node, &claim.child, epoch(claim))) {
+            return;
+        }
+        let promised = match self.promises.give(from.node, &claims) {
+            Ok(promised) => promised,
+            Err(over) => return core.fault(from.node, Fault::Quota, || over.to_string()),
+        };
+        let holds = claims.into_iter().zip(promised).map(|(Claim { child, term }, promised)| {
+            let (copy, epoch, born) = self.hold(&child);
+            Held { child, term, promised, copy, epoch, born }
+        });
+        let holds = holds.collect();
+        core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));
+    }
+
     /// What this node holds of a child, for a roll call.
     pub(crate) fn hold(&self, child: &ChildId) -> (Copy, Epoch, Epoch) {
         if let Some(instance) = self.instances.get(child) {
@@ -786,12 +780,12 @@ impl Children {
     /// A roll call gave the child to this node.
     pub(crate) fn take(&mut self, core: &mut Core, ownership: Ownership, from: Copy) {
         let child = ownership.spec.id().clone();
-        if self.promised.get(&child).is_some_and(|term| *term > ownership.epoch.term)
+        if self.promises.term(&child).is_some_and(|term| term > ownership.epoch.term)
             || core.registry.highest_epoch(&child) >= ownership.epoch
         {
             return;
         }
-        self.promised.remove(&child);
+        self.promises.taken(&child);
         let epoch = ownership.epoch;
         match from {
             Copy::Live | Copy::Frozen => {

@@ -46,7 +46,7 @@ impl Children {
             Some((_, Entry::Moved { to, ownership }))
                 if *to == core.me && ownership.epoch == attempt =>
             {
-                if self.promised.contains_key(child) {
+                if self.promises.binds(child) {
                     return;
                 }
                 TargetInput::Committed

@@ -4,7 +4,8 @@
 //! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
 //! what a newcomer is told before that, `probation`; starts and stops, `homes`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
-//! `takeover`; two owners that meet, `divergence` and `heal`; how a node goes, `leave`.
+//! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; how a node goes,
+//! `leave`.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -28,16 +29,17 @@ mod moves;
 pub mod partition;
 mod passed_over;
 mod probation;
+mod promises;
 pub mod redundancy;
 pub(crate) mod registry;
 pub(crate) mod relay;
 mod repeats;
 pub(crate) mod restart;
+mod roll_call;
 mod settle;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sync;
-mod takeover;
 mod wants;
 
 use self::{
@@ -52,9 +54,9 @@ use self::{
     probation::Probation,
     registry::Registry,
     relay::{Detours, Reached},
+    roll_call::Rolls,
     settle::{Missing, Said, Settle},
     sync::Sync,
-    takeover::Rolls,
 };
 use crate::model::{
     access::AccessList,
@@ -725,7 +727,7 @@ impl Engine {
         if joins {
             self.core.synced = false;
         }
-        self.children.forget_promises();
+        self.children.promises.reset();
         self.rolls.reset();
         let changed: BTreeSet<NodeId> = before
             .members
@@ -786,7 +788,8 @@ impl Engine {
     /// Looks at one child after what is known of it changed.
     fn look(&mut self, child: &ChildId) {
         self.core.reroute(child);
-        self.children.release(&self.core, child);
+        let term = self.core.registry.highest_epoch(child).term;
+        self.children.promises.owned(child, term);
         self.children.look(&mut self.core, child);
         self.homes.look(&mut self.core, child);
         if self.core.settled {

@@ -99,7 +99,7 @@ impl Children {
 
     fn offer(&mut self, core: &mut Core, child: &ChildId) {
         // What is merged now would be in the state, and not in the ownership that was offered.
-        let waits = self.promised.contains_key(child) || self.merges.is_merging(child);
+        let waits = self.promises.binds(child) || self.merges.is_merging(child);
         let Some(instance) = self.instances.get_mut(child) else { return };
         if !instance.may_move() || waits {
             return;
@@ -279,7 +279,7 @@ impl Children {
     }
 
     pub(crate) fn source_step(&mut self, core: &mut Core, child: &ChildId, input: &SourceInput) {
-        let promised = self.promised.contains_key(child);
+        let promised = self.promises.binds(child);
         let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get_mut(child)
         else {
             return;
@@ -656,7 +656,7 @@ impl Children {
             target.from == from && target.attempt < epoch && target.stage < TargetStage::Opening
         };
         let busy = self.instances.contains_key(child)
-            || self.promised.contains_key(child)
+            || self.promises.binds(child)
             || self.targets.get(child).is_some_and(|target| !older(target))
             || !epoch.can_follow(core.registry.highest_epoch(child))
             || self.targets.len() >= core.config.settings.moves.saturating_mul(64);

@@ -1,17 +1,14 @@
 //! The roll call: what is left of the children whose owner went down?
 //!
 //! The home of an orphaned child asks every live member what it holds of it, claiming a term
-//! above any it has seen. Each answers once and promises to obey no lower claim; until the child
-//! has an owner again, or the view changes, who answered neither offers, commits nor opens it.
+//! above any it has seen. Each answers once and promises to obey no lower claim: see
+//! [`promises`](super::promises).
 //! No timer skips anyone: a member answers, or goes down itself. Live beats all, then the highest
 //! epoch; a fresh start only if there is nothing anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    children::Children,
-    core::{Core, Fault},
-};
+use super::core::Core;
 use crate::model::{
     child::{Epoch, Ownership},
     id::{ChildId, NodeRun},
@@ -209,47 +206,6 @@ impl Rolls {
         }
         if !again.is_empty() {
             self.start(core, again);
-        }
-    }
-}
-
-impl Children {
-    /// A home calls the roll: says what is held here and promises to obey no lower claim.
-    pub(crate) fn called(&mut self, core: &mut Core, from: NodeRun, roll: u64, claims: Vec<Claim>) {
-        // By another view the caller is not the home. Silence: it calls again, or its view changes.
-        if !claims.iter().all(|claim| core.home(&claim.child) == Some(from.node)) {
-            return;
-        }
-        let epoch = |claim: &Claim| Epoch { term: claim.term, attempt: 0 };
-        if !claims.iter().all(|claim| core.is_possible(from.node, &claim.child, epoch(claim))) {
-            return;
-        }
-        for Claim { child, .. } in &claims {
-            if !self.promised.contains_key(child)
-                && let Err(over) = self.promises.take(from.node, child)
-            {
-                core.fault(from.node, Fault::Quota, || over.to_string());
-                return;
-            }
-        }
-        let mut holds = Vec::with_capacity(claims.len());
-        for Claim { child, term } in claims {
-            let promised = self.promised.get(&child).copied().filter(|promised| *promised > term);
-            if promised.is_none() {
-                self.promised.insert(child.clone(), term);
-            }
-            let (copy, epoch, born) = self.hold(&child);
-            holds.push(Held { child, term, promised, copy, epoch, born });
-        }
-        core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));
-    }
-
-    /// The registry shows an owner at or above the promised term: the promise is kept.
-    pub(crate) fn release(&mut self, core: &Core, child: &ChildId) {
-        if let Some(term) = self.promised.get(child)
-            && core.registry.highest_epoch(child).term >= *term
-        {
-            self.promised.remove(child);
         }
     }
 }

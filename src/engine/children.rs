@@ -742,15 +742,21 @@ impl Children {
         if !claims.iter().all(|claim| core.is_possible(from.node, &claim.child, epoch(claim))) {
             return;
         }
-        let promised = match self.promises.give(from.node, &claims) {
-            Ok(promised) => promised,
-            Err(over) => return core.fault(from.node, Fault::Quota, || over.to_string()),
-        };
-        let holds = claims.into_iter().zip(promised).map(|(Claim { child, term }, promised)| {
+        let mut holds = Vec::with_capacity(claims.len());
+        for Claim { child, term } in claims {
+            let owned = core.registry.highest_epoch(&child).term;
+            // The home may not have heard of an owner yet that is here already: its term is another's.
+            let promised = if owned >= term {
+                Some(owned)
+            } else {
+                match self.promises.give(from, &child, term) {
+                    Ok(promised) => promised,
+                    Err(over) => return core.fault(from.node, Fault::Quota, || over.to_string()),
+                }
+            };
             let (copy, epoch, born) = self.hold(&child);
-            Held { child, term, promised, copy, epoch, born }
-        });
-        let holds = holds.collect();
+            holds.push(Held { child, term, promised, copy, epoch, born });
+        }
         core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));
     }
 
@@ -777,17 +783,24 @@ impl Children {
         (Copy::Nothing, Epoch::ZERO, Epoch::ZERO)
     }
 
-    /// A roll call gave the child to this node.
-    pub(crate) fn take(&mut self, core: &mut Core, ownership: Ownership, from: Copy) {
+    /// A roll call gave the child to this node: to be made of what it `holds`, as it has answered.
+    /// Of a home to which it has not promised this very term it takes nothing.
+    pub(crate) fn take(
+        &mut self,
+        core: &mut Core,
+        home: NodeRun,
+        ownership: Ownership,
+        holds: Copy,
+    ) {
         let child = ownership.spec.id().clone();
-        if self.promises.term(&child).is_some_and(|term| term > ownership.epoch.term)
+        if !self.promises.is_given(home, &child, ownership.epoch.term)
             || core.registry.highest_epoch(&child) >= ownership.epoch
         {
             return;
         }
-        self.promises.taken(&child);
+        self.promises.release(&child);
         let epoch = ownership.epoch;
-        match from {
+        match holds {
             Copy::Live | Copy::Frozen => {
                 let Some(instance) = self.instances.get_mut(&child) else { return };
                 if matches!(instance.phase, Phase::Stopping) {

@@ -460,7 +460,7 @@ impl Engine {
                 if home == Some(from.node)
                     && core.is_possible(from.node, ownership.spec.id(), ownership.epoch)
                 {
-                    self.children.take(core, ownership, copy);
+                    self.children.take(core, from, ownership, copy);
                 }
             }
             // Whoever looks at the cluster is answered by the hub.
@@ -809,7 +809,7 @@ impl Engine {
     /// Sends what was collected while a batch of events was handled.
     fn flush(&mut self) {
         self.homes.flush(&mut self.core);
-        self.rolls.call(&mut self.core);
+        self.rolls.call(&mut self.core, &self.children.promises);
         if !self.rolls.is_idle() {
             self.settle.keep_ticking(&mut self.core);
         }

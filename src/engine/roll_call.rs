@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::Core;
+use super::{core::Core, promises::Promises};
 use crate::model::{
     child::{Epoch, Ownership},
     id::{ChildId, NodeRun},
@@ -22,7 +22,7 @@ const CALL_SIZE: usize = 1_000;
 struct Orphan {
     term: u64,
     best: Option<(Copy, Epoch, NodeRun, Epoch)>,
-    /// A higher term was promised by somebody.
+    /// The highest term that somebody had promised to another home, if it is not below this one.
     outbid: u64,
 }
 
@@ -73,8 +73,9 @@ impl Rolls {
         }
     }
 
-    /// Calls the roll for what was found.
-    pub(crate) fn call(&mut self, core: &mut Core) {
+    /// Calls the roll for what was found, at terms that this node has not promised: also none that it
+    /// claimed itself in an earlier view, as its answers then are not those of now.
+    pub(crate) fn call(&mut self, core: &mut Core, promises: &Promises) {
         if !core.settled || self.found.is_empty() {
             return;
         }
@@ -85,7 +86,8 @@ impl Rolls {
             if self.busy.contains(&child) {
                 continue;
             }
-            let term = core.registry.highest_epoch(&child).term.saturating_add(1);
+            let known = core.registry.highest_epoch(&child).term;
+            let term = promises.term(&child).unwrap_or(0).max(known).saturating_add(1);
             batch.insert(child, Orphan { term, best: None, outbid: 0 });
             if batch.len() == CALL_SIZE {
                 batches.push(std::mem::take(&mut batch));
@@ -177,7 +179,7 @@ impl Rolls {
                 continue;
             }
             let highest = core.registry.highest_epoch(&child).term;
-            if orphan.outbid > orphan.term || highest >= orphan.term {
+            if orphan.outbid >= orphan.term || highest >= orphan.term {
                 let term = orphan.outbid.max(highest).saturating_add(1);
                 again.insert(child, Orphan { term, best: None, outbid: 0 });
                 continue;
@@ -207,5 +209,201 @@ impl Rolls {
         if !again.is_empty() {
             self.start(core, again);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        engine::{
+            distribution::ConsistentHashing,
+            io::{Effect, EngineConfig, KindInfo},
+            membership::founding::Founding,
+            partition::Divergence,
+            redundancy::Singularity,
+        },
+        model::{
+            access::AccessList,
+            child::{ChildSpec, Entry, Role, TakenIn},
+            id::{Incarnation, KindName, NodeId, NodeName, Origin, RequestId},
+            member::{Member, MemberState, View},
+            message::LogEntry,
+            settings::Settings,
+        },
+    };
+
+    fn member(n: u8) -> Member {
+        Member {
+            id: NodeId::from_key([n; 32]),
+            incarnation: Incarnation { started: 100, nonce: u64::from(n) },
+            name: NodeName::new(format!("node-{n}")).expect("a plain word"),
+            addresses: Vec::new(),
+            weight: 1,
+            state: MemberState::Alive,
+            revision: 0,
+        }
+    }
+
+    fn run(n: u8) -> NodeRun {
+        member(n).run()
+    }
+
+    fn at(term: u64, attempt: u64) -> Epoch {
+        Epoch { term, attempt }
+    }
+
+    fn kind() -> KindName {
+        KindName::new("set").expect("a valid name")
+    }
+
+    fn ownership(child: &ChildId, epoch: Epoch) -> Ownership {
+        Ownership {
+            epoch,
+            born: at(1, 0),
+            copied: at(1, 0),
+            role: Role::Active,
+            pinned: None,
+            origin: Origin::of(run(9), RequestId(1)),
+            taken: TakenIn::default(),
+            failure: None,
+            spec: Arc::new(ChildSpec::from_parts(child.clone(), kind(), Bytes::new())),
+        }
+    }
+
+    fn nothing(child: &ChildId, term: u64) -> Held {
+        let epoch = Epoch::ZERO;
+        Held { child: child.clone(), term, promised: None, copy: Copy::Nothing, epoch, born: epoch }
+    }
+
+    /// Node 1, home of a child of node 9, which is gone; nodes 2 and 3 are in.
+    struct Bench {
+        core: Core,
+        rolls: Rolls,
+        promises: Promises,
+        child: ChildId,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let info = KindInfo { state_version: 1, oldest_state_version: 1 };
+            let config = EngineConfig {
+                node: member(1).id,
+                incarnation: member(1).incarnation,
+                name: member(1).name,
+                addresses: Vec::new(),
+                settings: Settings::default(),
+                kinds: [(kind(), info)].into(),
+                founding: Founding::Found,
+                access: AccessList::open(),
+                seed: 1,
+                distribution: Arc::new(ConsistentHashing),
+                redundancy: Arc::new(Singularity),
+                partition: Arc::new(Divergence),
+            };
+            let mut core = Core::new(config, Instant::now());
+            let members = [1, 2, 3].map(|n| (member(n).id, member(n)));
+            core.adopt(View { members: members.into() });
+            core.settled = true;
+            let mut ids = (0..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
+            let child = ids.find(|child| core.is_home(child)).expect("there is one");
+            let (rolls, promises) = (Rolls::default(), Promises::default());
+            let mut bench = Self { core, rolls, promises, child };
+            bench.owned_by(9, at(1, 0));
+            bench
+        }
+
+        /// The log of this node says that it owns the child.
+        fn owned_by(&mut self, n: u8, epoch: Epoch) {
+            let (log, from) = (run(n), self.core.registry.watermark(run(n)));
+            let entry = Entry::Owned(ownership(&self.child, epoch));
+            let entry = LogEntry { version: from + 1, child: self.child.clone(), entry };
+            self.core.registry.apply_changes(log, from, from + 1, vec![entry]);
+        }
+
+        /// Calls the roll for what is found now. Gives the call's number and the term it claims.
+        fn call(&mut self) -> (u64, u64) {
+            self.rolls.scan(&self.core);
+            self.rolls.call(&mut self.core, &self.promises);
+            self.calls().pop().expect("a call")
+        }
+
+        fn words(&mut self) -> Vec<(NodeId, RollWord)> {
+            let here = self.core.loopback.drain(..).map(|message| (run(1).node, message));
+            let sent = self.core.effects.drain(..).filter_map(|effect| match effect {
+                Effect::Send { to, message } => Some((to, message)),
+                _ => None,
+            });
+            let words = here.chain(sent).filter_map(|(to, message)| match message {
+                PeerMessage::Roll(word) => Some((to, word)),
+                _ => None,
+            });
+            words.collect()
+        }
+
+        /// The calls that were said, each by its number and the term of the child.
+        fn calls(&mut self) -> Vec<(u64, u64)> {
+            let call = |(_, word)| match word {
+                RollWord::Call { roll, claims } => Some((roll, claims[0].term)),
+                _ => None,
+            };
+            self.words().into_iter().filter_map(call).collect()
+        }
+
+        /// To whom the child was given: at which epoch, made of what.
+        fn given(&mut self) -> Vec<(NodeId, Epoch, Copy)> {
+            let take = |(to, word)| match word {
+                RollWord::Take { ownership, from } => Some((to, ownership.epoch, from)),
+                _ => None,
+            };
+            self.words().into_iter().filter_map(take).collect()
+        }
+
+        /// Everybody answers: node 1 first.
+        fn answer(&mut self, roll: u64, holds: [Held; 3]) {
+            for (n, held) in (1..).zip(holds) {
+                self.rolls.answered(&mut self.core, run(n), roll, vec![held]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_of_which_nothing_is_left_begins_anew_when_all_have_answered() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        assert_eq!(term, 2);
+        let held = nothing(&bench.child, term);
+        for n in [1, 2] {
+            bench.rolls.answered(&mut bench.core, run(n), roll, vec![held.clone()]);
+        }
+        assert_eq!(bench.given(), []);
+        bench.rolls.answered(&mut bench.core, run(3), roll, vec![held]);
+        let [(_, epoch, Copy::Nothing)] = bench.given()[..] else { panic!("it was not given") };
+        assert_eq!(epoch, at(2, 0));
+    }
+
+    #[test]
+    fn a_term_that_was_promised_to_another_home_is_claimed_by_nobody_else() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        let held = nothing(&bench.child, term);
+        let refused = Held { promised: Some(term), ..held.clone() };
+        bench.answer(roll, [held.clone(), refused, held]);
+        let words = bench.calls();
+        assert_eq!(words.len(), 3, "it calls again: {words:?}");
+        assert!(words.iter().all(|(again, claimed)| *again != roll && *claimed == term + 1));
+    }
+
+    #[test]
+    fn a_home_claims_no_term_twice() {
+        let mut bench = Bench::new();
+        let (_, term) = bench.call();
+        assert_eq!(bench.promises.give(run(1), &bench.child, term), Ok(None));
+        bench.rolls.reset();
+        assert_eq!(bench.call().1, term + 1);
     }
 }

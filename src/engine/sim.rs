@@ -40,6 +40,7 @@ use crate::model::{
 mod attacks;
 mod divergence;
 mod restarts;
+mod roll_call;
 
 type State = BTreeSet<u64>;
 

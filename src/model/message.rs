@@ -484,9 +484,10 @@ pub struct Claim {
 pub struct Held {
     /// The child.
     pub child: ChildId,
-    /// The term from the claim; the answerer now refuses lower ones.
+    /// The term from the claim; the answerer now refuses lower ones, and this one from other homes.
     pub term: u64,
-    /// The highest (term, home) that it has promised before, if it is above the claim.
+    /// Why nothing is promised, if so: the term that it has promised to another home, or at which it
+    /// knows an owner. Not below the claim.
     pub promised: Option<u64>,
     /// What it holds.
     pub copy: Copy,

@@ -785,6 +785,9 @@ impl Children {
 
     /// A roll call gave the child to this node: to be made of what it `holds`, as it has answered.
     /// Of a home to which it has not promised this very term it takes nothing.
+    ///
+    /// The promise stands until there is an owner of its term: a start may fail, and then what
+    /// another node holds counts.
     pub(crate) fn take(
         &mut self,
         core: &mut Core,
@@ -793,53 +796,91 @@ impl Children {
         holds: Copy,
     ) {
         let child = ownership.spec.id().clone();
-        if !self.promises.is_given(home, &child, ownership.epoch.term)
-            || core.registry.highest_epoch(&child) >= ownership.epoch
-        {
+        let term = ownership.epoch.term;
+        if core.registry.highest_epoch(&child) >= ownership.epoch {
             return;
         }
-        self.promises.release(&child);
+        let can = self.promises.is_given(home, &child, term)
+            && match holds {
+                Copy::Live | Copy::Frozen => self.take_instance(core, ownership),
+                Copy::Ready => self.take_target(core, ownership),
+                Copy::Nothing => self.take_anew(core, ownership),
+            };
+        if !can {
+            self.call_again(core, &child, term);
+        }
+    }
+
+    /// Tells a child's home that what was to become of it in this term does not.
+    pub(crate) fn call_again(&self, core: &mut Core, child: &ChildId, term: u64) {
+        let term = self.promises.term(child).unwrap_or(0).max(term);
+        if let Some(home) = core.home(child) {
+            let word = RollWord::Again { child: child.clone(), term };
+            core.send(home, PeerMessage::Roll(word));
+        }
+    }
+
+    /// Goes on with an actor that runs or is held. `false`: there is none.
+    fn take_instance(&mut self, core: &mut Core, ownership: Ownership) -> bool {
+        let child = ownership.spec.id().clone();
         let epoch = ownership.epoch;
-        match holds {
-            Copy::Live | Copy::Frozen => {
-                let Some(instance) = self.instances.get_mut(&child) else { return };
-                if matches!(instance.phase, Phase::Stopping) {
-                    return;
-                }
-                let frozen = matches!(instance.phase, Phase::Moving(_) | Phase::Yielding { .. });
-                self.drop_move(
-                    core,
-                    &child,
-                    "the node went away and had not said that the successor ran",
-                );
-                let Some(instance) = self.instances.get_mut(&child) else { return };
-                instance.stop_yielding();
-                instance.raise(epoch);
-                instance.ownership.copied = ownership.copied;
-                instance.ownership.pinned = ownership.pinned;
-                core.write(&child, Entry::Owned(instance.ownership.clone()));
-                core.order(instance.go_on());
-                if frozen && instance.has_actor() {
-                    core.emit(HubEvent::Recovered { child, epoch, with_state: true });
-                }
-            }
-            Copy::Ready => {
-                let Some(target) = self.targets.get_mut(&child) else { return };
+        let Some(instance) = self.instances.get(&child) else {
+            // What is being started is taken when it runs: the home says it again.
+            let opening = |target: &Target| target.stage == TargetStage::Opening;
+            return self.targets.get(&child).is_some_and(opening);
+        };
+        if matches!(instance.phase, Phase::Stopping) {
+            // It is said again when there is nothing left.
+            return true;
+        }
+        let held = matches!(instance.phase.doing(), Doing::Committed | Doing::Yielding { .. });
+        self.drop_move(core, &child, "the node went away and had not said that the successor ran");
+        let Some(instance) = self.instances.get_mut(&child) else { return true };
+        instance.stop_yielding();
+        instance.raise(epoch);
+        instance.ownership.copied = ownership.copied;
+        instance.ownership.pinned = ownership.pinned;
+        core.write(&child, Entry::Owned(instance.ownership.clone()));
+        core.order(instance.go_on());
+        if held && instance.has_actor() {
+            core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+        }
+        true
+    }
+
+    /// Opens a successor that stands ready. `false`: there is none.
+    fn take_target(&mut self, core: &mut Core, ownership: Ownership) -> bool {
+        let child = ownership.spec.id().clone();
+        let Some(target) = self.targets.get_mut(&child) else { return false };
+        match target.stage {
+            TargetStage::Ready => {
                 let taken = std::mem::take(&mut target.ownership.taken);
                 target.ownership = Ownership { taken, ..ownership };
                 target.recovered = true;
                 self.target_step(core, &child, &super::handover::TargetInput::Taken);
+                true
             }
-            Copy::Nothing => {
-                if self.instances.contains_key(&child) {
-                    return;
-                }
-                if let Some(target) = self.targets.remove(&child) {
-                    core.order(ChildOrder::Discard { child, epoch: target.attempt });
-                }
-                let Ownership { spec, pinned, origin, .. } = ownership;
-                self.begin(core, spec, epoch, pinned, origin, Begin::Recovered);
-            }
+            TargetStage::Opening => true,
+            TargetStage::Accepted | TargetStage::Building => false,
         }
+    }
+
+    /// Begins from nothing. `false`: there is something here by now.
+    fn take_anew(&mut self, core: &mut Core, ownership: Ownership) -> bool {
+        let child = ownership.spec.id().clone();
+        if let Some(instance) = self.instances.get(&child) {
+            // It begins when nothing is left of the one that ends.
+            return matches!(instance.phase, Phase::Stopping);
+        }
+        let waits = |target: &Target| target.stage >= TargetStage::Ready;
+        if self.targets.get(&child).is_some_and(waits) {
+            return false;
+        }
+        if let Some(target) = self.targets.remove(&child) {
+            core.order(ChildOrder::Discard { child, epoch: target.attempt });
+        }
+        let Ownership { spec, epoch, pinned, origin, .. } = ownership;
+        self.begin(core, spec, epoch, pinned, origin, Begin::Recovered);
+        true
     }
 }

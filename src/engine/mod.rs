@@ -463,6 +463,9 @@ impl Engine {
                     self.children.take(core, from, ownership, copy);
                 }
             }
+            PeerMessage::Roll(RollWord::Again { child, term }) => {
+                self.rolls.again(core, from, child, term);
+            }
             // Whoever looks at the cluster is answered by the hub.
             PeerMessage::Observe(word) => {
                 core.effects.push_back(Effect::Observed { from, way, word });

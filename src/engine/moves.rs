@@ -705,7 +705,10 @@ impl Children {
             TargetStep::Fail(reason) => {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 let Some(target) = self.targets.remove(child) else { return };
-                if before == TargetStage::Opening && (target.recovered || !core.is_live(from)) {
+                if target.recovered {
+                    // Another node may hold an older copy: the home calls the roll again.
+                    self.call_again(core, child, epoch.term);
+                } else if before == TargetStage::Opening && !core.is_live(from) {
                     // It is this node's child and there is no other copy: it begins anew.
                     self.revive(core, target.ownership, target.halts);
                 } else {

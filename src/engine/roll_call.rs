@@ -4,7 +4,9 @@
 //! above any it has seen. Each answers once and promises to obey no lower claim: see
 //! [`promises`](super::promises).
 //! No timer skips anyone: a member answers, or goes down itself. Live beats all, then the highest
-//! epoch; a fresh start only if there is nothing anywhere.
+//! epoch; a fresh start only if there is nothing anywhere. The child is given to whoever has the best
+//! copy, again and again until there is an owner of that term; if that member cannot, the roll is
+//! called again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +28,22 @@ struct Orphan {
     outbid: u64,
 }
 
+/// A child that was given to a member.
+#[derive(Debug)]
+struct Gift {
+    to: NodeRun,
+    ownership: Ownership,
+    /// What it is made of.
+    copy: Copy,
+}
+
+impl Gift {
+    fn say(&self, core: &mut Core) {
+        let (ownership, from) = (self.ownership.clone(), self.copy);
+        core.send(self.to.node, PeerMessage::Roll(RollWord::Take { ownership, from }));
+    }
+}
+
 #[derive(Debug)]
 struct Roll {
     orphans: BTreeMap<ChildId, Orphan>,
@@ -37,39 +55,71 @@ struct Roll {
 pub(crate) struct Rolls {
     rolls: BTreeMap<u64, Roll>,
     count: u64,
-    /// Children that are in a call.
+    /// What was given and is not owned yet: a word may be lost with its link.
+    gifts: BTreeMap<ChildId, Gift>,
+    /// Children that are in a call, or given.
     busy: BTreeSet<ChildId>,
-    /// Children to be called when the registry's batch is through.
-    found: BTreeSet<ChildId>,
+    /// Children to be called when the registry's batch is through, and above which term: for one that
+    /// no live node owns, above any that is known.
+    found: BTreeMap<ChildId, u64>,
 }
 
 impl Rolls {
     /// The view changed: every call begins anew once the new view is settled.
     pub(crate) fn reset(&mut self) {
         self.rolls.clear();
+        self.gifts.clear();
         self.busy.clear();
         self.found.clear();
-    }
-
-    /// Whether a call is under way for this child.
-    pub(crate) fn is_busy(&self, child: &ChildId) -> bool {
-        self.busy.contains(child)
     }
 
     /// Looks for orphans among all children.
     pub(crate) fn scan(&mut self, core: &Core) {
         let orphans = core.registry.orphans(|run| core.is_live(run));
-        self.found.extend(orphans.into_iter().filter(|child| core.is_home(child)));
+        let found = orphans.into_iter().filter(|child| core.is_home(child));
+        found.for_each(|child| self.find(child, 0));
+    }
+
+    fn find(&mut self, child: ChildId, above: u64) {
+        let term = self.found.entry(child).or_default();
+        *term = above.max(*term);
     }
 
     /// Looks at one child after the registry changed.
     pub(crate) fn look(&mut self, core: &Core, child: &ChildId) {
-        let Some((owner, _)) = core.registry.owner(child) else {
-            self.found.remove(child);
+        let owner = core.registry.owner(child).map(|(run, _)| run);
+        let known = core.registry.highest_epoch(child).term;
+        let done = |gift: &Gift| owner.is_none() || known >= gift.ownership.epoch.term;
+        if self.gifts.get(child).is_some_and(done) {
+            self.gifts.remove(child);
+            self.busy.remove(child);
+        }
+        match owner {
+            None => drop(self.found.remove(child)),
+            Some(owner) if core.is_live(owner) || self.busy.contains(child) => {}
+            Some(_) if core.is_home(child) => self.find(child.clone(), 0),
+            Some(_) => {}
+        }
+    }
+
+    /// A member wants the roll to be called again for a child, above this term.
+    pub(crate) fn again(&mut self, core: &mut Core, from: NodeRun, child: ChildId, term: u64) {
+        let epoch = Epoch { term, attempt: 0 };
+        if !core.is_home(&child)
+            || !core.is_possible(from.node, &child, epoch)
+            || core.registry.owner(&child).is_none()
+            || core.registry.highest_epoch(&child).term >= term
+        {
             return;
-        };
-        if !core.is_live(owner) && core.is_home(child) && !self.is_busy(child) {
-            self.found.insert(child.clone());
+        }
+        // Others are not asked whether it can be done, and an older gift is not in question any more.
+        let given = |gift: &Gift| gift.to == from && gift.ownership.epoch.term <= term;
+        if self.gifts.get(&child).is_some_and(given) {
+            self.gifts.remove(&child);
+            self.busy.remove(&child);
+        }
+        if !self.busy.contains(&child) {
+            self.find(child, term);
         }
     }
 
@@ -82,12 +132,14 @@ impl Rolls {
         let found = std::mem::take(&mut self.found);
         let mut batch: BTreeMap<ChildId, Orphan> = BTreeMap::new();
         let mut batches = Vec::new();
-        for child in found {
-            if self.busy.contains(&child) {
+        for (child, above) in found {
+            let Some((owner, _)) = core.registry.owner(&child) else { continue };
+            let known = core.registry.highest_epoch(&child).term;
+            if self.busy.contains(&child) || core.is_live(owner) && known >= above {
                 continue;
             }
-            let known = core.registry.highest_epoch(&child).term;
-            let term = promises.term(&child).unwrap_or(0).max(known).saturating_add(1);
+            let promised = promises.term(&child).unwrap_or(0);
+            let term = promised.max(known).max(above).saturating_add(1);
             batch.insert(child, Orphan { term, best: None, outbid: 0 });
             if batch.len() == CALL_SIZE {
                 batches.push(std::mem::take(&mut batch));
@@ -122,17 +174,19 @@ impl Rolls {
         }
     }
 
-    /// Repeats what was not answered.
+    /// Repeats what was not answered, and what was not taken.
     pub(crate) fn repeat(&self, core: &mut Core) {
-        let rolls: Vec<u64> = self.rolls.keys().copied().collect();
-        for roll in rolls {
-            self.say(core, roll);
+        for roll in self.rolls.keys() {
+            self.say(core, *roll);
+        }
+        for gift in self.gifts.values() {
+            gift.say(core);
         }
     }
 
-    /// Whether any call is under way.
+    /// Whether nothing is waited for.
     pub(crate) fn is_idle(&self) -> bool {
-        self.rolls.is_empty()
+        self.rolls.is_empty() && self.gifts.is_empty()
     }
 
     /// A member answers.
@@ -174,10 +228,9 @@ impl Rolls {
         let mut again = BTreeMap::new();
         for (child, orphan) in call.orphans {
             self.busy.remove(&child);
-            let Some((owner, ownership)) = core.registry.owner(&child) else { continue };
-            if core.is_live(owner) {
-                continue;
-            }
+            // A live owner of a lower term that is known since the call began is given the child like
+            // any other that has it: whoever promised waits for an owner of this term.
+            let Some((_, ownership)) = core.registry.owner(&child) else { continue };
             let highest = core.registry.highest_epoch(&child).term;
             if orphan.outbid >= orphan.term || highest >= orphan.term {
                 let term = orphan.outbid.max(highest).saturating_add(1);
@@ -186,25 +239,29 @@ impl Rolls {
             }
             let epoch = Epoch { term: orphan.term, attempt: 0 };
             let mut next = Ownership { epoch, ..ownership.clone() };
-            let (to, from) = match orphan.best {
+            let (to, copy) = match orphan.best {
                 Some((copy, _, run, born)) => {
                     next.born = born;
                     if copy != Copy::Live {
                         next.copied = epoch;
                     }
-                    (run.node, copy)
+                    (run, copy)
                 }
                 None => {
                     next.born = epoch;
                     next.copied = epoch;
-                    match core.belongs(&next, &BTreeSet::new()) {
-                        Some(node) => (node, Copy::Nothing),
+                    let node = core.belongs(&next, &BTreeSet::new());
+                    match node.and_then(|node| core.view.member(node)) {
+                        Some(member) => (member.run(), Copy::Nothing),
                         // Nobody takes children now; the next view may.
                         None => continue,
                     }
                 }
             };
-            core.send(to, PeerMessage::Roll(RollWord::Take { ownership: next, from }));
+            let gift = Gift { to, ownership: next, copy };
+            gift.say(core);
+            self.gifts.insert(child.clone(), gift);
+            self.busy.insert(child);
         }
         if !again.is_empty() {
             self.start(core, again);
@@ -384,6 +441,47 @@ mod tests {
         bench.rolls.answered(&mut bench.core, run(3), roll, vec![held]);
         let [(_, epoch, Copy::Nothing)] = bench.given()[..] else { panic!("it was not given") };
         assert_eq!(epoch, at(2, 0));
+    }
+
+    #[test]
+    fn a_child_is_given_again_until_there_is_an_owner_of_its_term() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        bench.answer(roll, [1, 2, 3].map(|_| nothing(&bench.child, term)));
+        let given = bench.given();
+        bench.rolls.repeat(&mut bench.core);
+        assert_eq!(bench.given(), given);
+        // An owner of a lower term is none that was meant.
+        bench.owned_by(2, at(term - 1, 7));
+        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.repeat(&mut bench.core);
+        assert_eq!(bench.given(), given);
+        assert!(!bench.rolls.is_idle());
+        bench.owned_by(2, at(term, 0));
+        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.repeat(&mut bench.core);
+        assert_eq!(bench.given(), []);
+        assert!(bench.rolls.is_idle() && bench.rolls.busy.is_empty());
+    }
+
+    #[test]
+    fn the_roll_is_called_again_when_who_was_given_the_child_cannot_take_it() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        let ready = Held { copy: Copy::Ready, epoch: at(1, 3), ..nothing(&bench.child, term) };
+        bench.answer(roll, [nothing(&bench.child, term), ready, nothing(&bench.child, term)]);
+        assert_eq!(bench.given(), [(run(2).node, at(term, 0), Copy::Ready)]);
+        let mut again = |n, term| {
+            bench.rolls.again(&mut bench.core, run(n), bench.child.clone(), term);
+            bench.rolls.call(&mut bench.core, &bench.promises);
+            bench.calls()
+        };
+        assert_eq!(again(3, term), [], "it was not given to this one");
+        assert_eq!(again(2, term - 1), [], "an earlier one");
+        let calls = again(2, term);
+        assert_eq!(calls.len(), 3);
+        assert!(calls.iter().all(|(_, claimed)| *claimed == term + 1));
+        assert_eq!(again(2, term), [], "a repeated word");
     }
 
     #[test]

@@ -468,6 +468,14 @@ pub enum RollWord {
         /// What to make it from.
         from: Copy,
     },
+    /// To the home: call the roll for this child again, above this term. From who cannot do what it
+    /// was told: what it has answered is not there any more, or did not start.
+    Again {
+        /// The child.
+        child: ChildId,
+        /// The term that comes to nothing.
+        term: u64,
+    },
 }
 
 /// One child of a roll call with the term that its home claims.

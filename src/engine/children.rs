@@ -811,6 +811,14 @@ impl Children {
         }
     }
 
+    /// Asks the homes to call the roll for children of which nobody else wants it, and this node
+    /// waits for it.
+    pub(crate) fn call_unmet(&self, core: &mut Core) {
+        for child in self.promises.unmet() {
+            self.call_again(core, child, 0);
+        }
+    }
+
     /// Tells a child's home that what was to become of it in this term does not.
     pub(crate) fn call_again(&self, core: &mut Core, child: &ChildId, term: u64) {
         let term = self.promises.term(child).unwrap_or(0).max(term);

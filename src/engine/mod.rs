@@ -349,8 +349,10 @@ impl Engine {
                 }
                 Timer::SayIn => self.settle.say_what_is_owed(core),
                 Timer::Settle => {
-                    let is_told = self.settle.tick(core, !self.rolls.is_idle());
+                    let calls = !self.rolls.is_idle() || !self.children.promises.are_called();
+                    let is_told = self.settle.tick(core, calls);
                     self.rolls.repeat(core);
+                    self.children.call_unmet(core);
                     // A newcomer that hears nothing of all others had better doubt itself.
                     if self.membership.is_proven() {
                         for run in self.settle.overdue(&self.core) {
@@ -730,7 +732,6 @@ impl Engine {
         if joins {
             self.core.synced = false;
         }
-        self.children.promises.reset();
         self.rolls.reset();
         let changed: BTreeSet<NodeId> = before
             .members
@@ -761,6 +762,8 @@ impl Engine {
         }
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
+        self.children.promises.settled(&self.core);
+        self.children.call_unmet(&mut self.core);
         self.revive_lost();
         let instances: Vec<ChildId> = self.children.instances.keys().cloned().collect();
         self.core.touched.extend(instances);
@@ -775,8 +778,10 @@ impl Engine {
             .registry
             .owned_by(me)
             .filter(|(child, _)| {
+                // What was promised to a roll call is for its home to decide.
                 !self.children.instances.contains_key(*child)
                     && !self.children.targets.contains_key(*child)
+                    && !self.children.promises.binds(child)
             })
             .map(|(child, ownership)| (child.clone(), ownership.clone()))
             .collect();
@@ -791,8 +796,7 @@ impl Engine {
     /// Looks at one child after what is known of it changed.
     fn look(&mut self, child: &ChildId) {
         self.core.reroute(child);
-        let term = self.core.registry.highest_epoch(child).term;
-        self.children.promises.owned(child, term);
+        self.children.promises.look(&self.core, child);
         self.children.look(&mut self.core, child);
         self.homes.look(&mut self.core, child);
         if self.core.settled {
@@ -813,7 +817,7 @@ impl Engine {
     fn flush(&mut self) {
         self.homes.flush(&mut self.core);
         self.rolls.call(&mut self.core, &self.children.promises);
-        if !self.rolls.is_idle() {
+        if !self.rolls.is_idle() || !self.children.promises.are_called() {
             self.settle.keep_ticking(&mut self.core);
         }
         self.children.pump(&mut self.core);

@@ -1,15 +1,22 @@
 //! What this node has promised to roll calls: a term of a child to a home, and so to obey no other
-//! claim that is not above it. Until the child has an owner again, or the view changes, who promised
-//! neither offers, commits nor opens it.
+//! claim that is not above it. Until an owner of that term, or of a higher one, is known, who promised
+//! neither offers, commits nor opens the child: its answer stays true for as long as it may be acted
+//! on.
+//!
+//! A change of the view ends no promise. The home may have decided by then, and what it gave away may
+//! be on its way. If the child has a live owner in the new view, and its call came to nothing, a new
+//! call gives that owner a term at which all promises are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::core::Core;
 use crate::model::{
+    child::Entry,
     id::{ChildId, NodeRun},
     quota::{OverQuota, Quota},
 };
 
-/// Bytes of promises to one home in one view.
+/// Bytes of promises to one home.
 const KEPT: usize = 128 << 20;
 /// About what is kept of a promise besides its child's id.
 const EACH: usize = 128;
@@ -30,11 +37,13 @@ pub(crate) struct Promises {
     given: BTreeMap<ChildId, Promise>,
     /// Bytes of `given`, by the homes that asked for them.
     quota: Quota,
+    /// Those whose child has a live owner of a lower term: no home calls the roll for it by itself.
+    unmet: BTreeSet<ChildId>,
 }
 
 impl Default for Promises {
     fn default() -> Self {
-        Self { given: BTreeMap::new(), quota: Quota::new(KEPT) }
+        Self { given: BTreeMap::new(), quota: Quota::new(KEPT), unmet: BTreeSet::new() }
     }
 }
 
@@ -79,23 +88,49 @@ impl Promises {
         self.given.get(child).is_some_and(|given| given.term == term && given.home == home)
     }
 
-    /// The child has an owner of this term: a promise of no higher one is kept.
-    pub(crate) fn owned(&mut self, child: &ChildId, term: u64) {
-        if self.term(child).is_some_and(|promised| promised <= term) {
+    /// What is known of a child changed: its promise is kept by an owner of its term, and pointless
+    /// when the child was removed.
+    pub(crate) fn look(&mut self, core: &Core, child: &ChildId) {
+        let (Some(term), Some(best)) = (self.term(child), core.registry.best(child)) else {
+            return;
+        };
+        if best.epoch.term >= term || matches!(best.entry, Entry::Removed { .. }) {
             self.release(child);
+        } else if core.settled && core.is_live(best.owner) {
+            self.unmet.insert(child.clone());
+        } else {
+            self.unmet.remove(child);
         }
     }
 
-    /// Nothing is promised any more, and its room is given back.
-    pub(crate) fn release(&mut self, child: &ChildId) {
+    /// The view is settled. A child that nobody has heard of by now was removed long ago, or never
+    /// was.
+    pub(crate) fn settled(&mut self, core: &Core) {
+        let children: Vec<ChildId> = self.given.keys().cloned().collect();
+        for child in children {
+            match core.registry.best(&child) {
+                Some(_) => self.look(core, &child),
+                None => self.release(&child),
+            }
+        }
+    }
+
+    /// Children with a live owner of a term below the promised one: their homes are to call the roll.
+    pub(crate) fn unmet(&self) -> impl Iterator<Item = &ChildId> {
+        self.unmet.iter()
+    }
+
+    /// Whether all promises that stand are waited for by a home.
+    pub(crate) fn are_called(&self) -> bool {
+        self.unmet.is_empty()
+    }
+
+    /// Gives a promise and its room back.
+    fn release(&mut self, child: &ChildId) {
+        self.unmet.remove(child);
         if let Some(promise) = self.given.remove(child) {
             self.quota.give(promise.home.node, bytes(child));
         }
-    }
-
-    /// The view changed: what was promised to homes of the last one is void.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -159,17 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_binds_until_there_is_an_owner_of_its_term() {
-        let mut promises = Promises::default();
-        assert_eq!(promises.give(run(1), &child(1), 5), Ok(None));
-        promises.owned(&child(1), 4);
-        assert!(promises.binds(&child(1)));
-        promises.owned(&child(1), 5);
-        assert!(!promises.binds(&child(1)));
-        assert_eq!(promises.quota.used(run(1).node), 0);
-    }
-
-    #[test]
     fn who_is_promised_too_much_is_refused_and_what_stands_goes_on_standing() {
         let mut promises = small(bytes(&child(1)));
         assert_eq!(promises.give(run(1), &child(1), 5), Ok(None));
@@ -177,7 +201,7 @@ mod tests {
         assert_eq!(promises.give(run(2), &child(2), 5), Ok(None));
         assert!(promises.give(run(1), &child(2), 6).is_err());
         assert!(promises.is_given(run(2), &child(2), 5));
-        promises.owned(&child(1), 5);
+        promises.release(&child(1));
         assert_eq!(promises.give(run(1), &child(2), 6), Ok(None));
         assert_eq!(promises.quota.used(run(2).node), 0);
     }

@@ -1099,6 +1099,13 @@ impl World {
                 continue;
             }
             assert_eq!(holders.len(), 1, "seed {seed}: {child} is on {holders:?}");
+            for index in &alive {
+                let binds = self.nodes[*index].engine.children.promises.binds(child);
+                assert!(
+                    !binds,
+                    "seed {seed}: n{index} has promised {child} and waits for an owner"
+                );
+            }
             let actor = &self.nodes[holders[0]].runtime.actors[child];
             assert_eq!(actor.gate, Gate::Open, "seed {seed}: {child}");
             let phase = &self.nodes[holders[0]].engine.children.instances[child].phase;

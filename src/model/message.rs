@@ -469,7 +469,8 @@ pub enum RollWord {
         from: Copy,
     },
     /// To the home: call the roll for this child again, above this term. From who cannot do what it
-    /// was told: what it has answered is not there any more, or did not start.
+    /// was told, as what it has answered is not there any more or did not start; and from who has
+    /// promised this term and sees a live owner of a lower one.
     Again {
         /// The child.
         child: ChildId,

@@ -47,3 +47,96 @@ fn a_child_is_taken_in_a_term_alone_that_was_promised() {
         assert_eq!(begins(&world, other, &child), promised == Some(8), "{promised:?}");
     }
 }
+
+/// The term of a child's owner.
+fn term_of(world: &World, index: usize, child: &ChildId) -> u64 {
+    world.nodes[index].engine.registry().highest_epoch(child).term
+}
+
+/// The only child of five nodes, whose owner has just crashed: runs until a node that is not the home
+/// has promised a term. Gives the home and that node.
+fn promised(seed: u64) -> (World, ChildId, usize, usize) {
+    let mut world = cluster(seed, 5, 1);
+    let child = world.children[0].clone();
+    let owner = (0..5).find(|index| world.nodes[*index].runtime.actors.contains_key(&child));
+    world.crash(owner.expect("somebody runs it"));
+    for _ in 0..100_000 {
+        world.run_for(Duration::from_micros(100));
+        let alive = world.alive();
+        let home = world.nodes[alive[0]].engine.core.home(&child).expect("there is one");
+        let home = world.index_of(home).expect("it is a node");
+        let binds = |index: &usize| {
+            *index != home && world.nodes[*index].engine.children.promises.binds(&child)
+        };
+        if let Some(index) = alive.into_iter().find(binds) {
+            return (world, child, home, index);
+        }
+    }
+    panic!("seed {seed}: nobody promised anything");
+}
+
+#[test]
+fn a_home_that_follows_another_claims_a_term_of_its_own() {
+    for seed in seeds(20) {
+        let (mut world, child, home, other) = promised(seed);
+        let term = world.nodes[other].engine.children.promises.term(&child).expect("it promised");
+        // The home goes, or another member, and the view changes with it.
+        let gone = match seed % 2 {
+            0 => home,
+            _ => world.alive().into_iter().find(|i| ![home, other].contains(i)).expect("one more"),
+        };
+        world.crash(gone);
+        world.run_for(8 * SECOND);
+        assert!(term_of(&world, other, &child) > term, "seed {seed}");
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn what_was_promised_binds_beyond_the_view_and_an_owner_that_lives_is_raised_above_it() {
+    for seed in seeds(20) {
+        let mut world = cluster(seed, 4, 1);
+        let child = world.children[0].clone();
+        let core = &world.nodes[0].engine.core;
+        let home = world.index_of(core.home(&child).expect("there is one")).expect("it is a node");
+        let owner = (0..4).find(|index| world.nodes[*index].runtime.actors.contains_key(&child));
+        let owner = owner.expect("somebody runs it");
+        let rest: Vec<usize> = (0..4).filter(|index| ![home, owner].contains(index)).collect();
+        let (other, gone) = (rest[0], rest[1]);
+        call(&mut world, home, other, &child, 7);
+        world.crash(gone);
+        for _ in 0..20_000 {
+            if world.nodes[other].engine.view().members.len() == 3 {
+                break;
+            }
+            world.run_for(Duration::from_micros(100));
+        }
+        assert_eq!(world.nodes[other].engine.view().members.len(), 3, "seed {seed}");
+        assert!(world.nodes[other].engine.children.promises.binds(&child), "seed {seed}");
+        world.run_for(5 * SECOND);
+        assert_eq!(term_of(&world, other, &child), 8, "seed {seed}");
+        world.check_end(true);
+        let to = world.nodes[other].me.id;
+        let request = Request::Migrate { child, to, forced: false, timeout: 5 * SECOND };
+        let id = world.request(home, request);
+        world.run_for(5 * SECOND);
+        let reply = &world.nodes[home].replies[&id];
+        let moved = matches!(reply, Reply::Migrated(MigrateOutcome::Moved { .. }));
+        assert!(moved, "seed {seed}: {reply:?}");
+        world.check_end(true);
+    }
+}
+
+#[test]
+fn what_was_promised_of_a_child_that_never_was_is_given_back() {
+    let mut world = cluster(1, 3, 1);
+    let child = ChildId::new("never").expect("a valid id");
+    let home = world.nodes[0].engine.core.home(&child).expect("there is one");
+    let home = world.index_of(home).expect("it is a node");
+    let (other, gone) = ((home + 1) % 3, (home + 2) % 3);
+    call(&mut world, home, other, &child, 7);
+    assert!(world.nodes[other].engine.children.promises.binds(&child));
+    world.crash(gone);
+    world.run_for(5 * SECOND);
+    assert!(!world.nodes[other].engine.children.promises.binds(&child));
+}

@@ -115,7 +115,16 @@ impl Children {
             (_, Entry::Owned(theirs)) if live && core.settled => other(theirs),
             (_, Entry::Owned(_) | Entry::Moved { .. }) => Seen::Nothing,
         };
-        Some((seen, epoch))
+        let held = matches!(instance.phase.doing(), Doing::Committed | Doing::Yielding { .. });
+        match seen {
+            // A roll call may be about to give the child to another that holds a newer state.
+            Seen::Own | Seen::Other { winner: Winner::Here, .. }
+                if held && self.promises.binds(child) =>
+            {
+                Some((Seen::Nothing, epoch))
+            }
+            seen => Some((seen, epoch)),
+        }
     }
 
     /// Which live owner has taken the state that this node offers, by its entry.
@@ -155,7 +164,9 @@ impl Children {
                 let Some(instance) = self.instances.get_mut(child) else { return };
                 // Who yielded runs again; who is being started is awaited as ever.
                 instance.stop_yielding();
-                instance.raise(above.next_term());
+                // Also above what is promised: that term is for the home to give.
+                let promised = Epoch { term: self.promises.term(child).unwrap_or(0), attempt: 0 };
+                instance.raise(above.max(promised).next_term());
                 let epoch = instance.ownership.epoch;
                 core.write(child, Entry::Owned(instance.ownership.clone()));
                 core.order(instance.go_on());

@@ -304,6 +304,12 @@ impl Children {
             };
             return self.source_step(core, child, &input);
         }
+        // What is held was told to the home, which may give the child to another: it goes on only if
+        // the home says so, whatever has become of the successor.
+        if promised && before == SourceStage::Committed && matches!(step, SourceStep::Abort { .. })
+        {
+            return;
+        }
         moving.stage = stage;
         moving.entered.entry(stage).or_insert(core.now);
         let epoch = moving.ownership.epoch;

@@ -1,7 +1,7 @@
 //! What this node has promised to roll calls: a term of a child to a home, and so to obey no other
 //! claim that is not above it. Until an owner of that term, or of a higher one, is known, who promised
-//! neither offers, commits nor opens the child: its answer stays true for as long as it may be acted
-//! on.
+//! neither offers, commits nor opens the child, nor goes on with a copy that it holds: its answer stays
+//! true for as long as it may be acted on.
 //!
 //! A change of the view ends no promise. The home may have decided by then, and what it gave away may
 //! be on its way. If the child has a live owner in the new view, and its call came to nothing, a new

@@ -227,7 +227,7 @@ fn of_three_sides_of_a_split_each_state_is_merged_once() {
 }
 
 /// The only child of five nodes, its owner, and where it is sent.
-fn sent(seed: u64, timeout: Duration) -> (World, ChildId, usize, usize) {
+pub(super) fn sent(seed: u64, timeout: Duration) -> (World, ChildId, usize, usize) {
     let mut world = cluster(seed, 5, 1);
     world.run_for(SECOND);
     let child = world.children[0].clone();

@@ -1,18 +1,25 @@
 //! What is left of the children of a node that went down: executions of roll calls, word by word.
 
+use super::divergence::sent;
 use super::*;
 use crate::{
     engine::children::Begin,
     model::{
-        child::Ownership,
-        message::{Claim, Copy, RollWord},
+        child::{Entry, Ownership},
+        message::{Claim, Copy, HandoverWord, LogEntry, RollWord, SyncWord},
     },
 };
 
 /// Node `from` says a word to node `to`, which hears it at once.
 fn say(world: &mut World, from: usize, to: usize, word: RollWord) {
-    let from = world.nodes[from].me.run();
-    world.input(to, Input::Event(Event::Peer { from, message: PeerMessage::Roll(word) }));
+    let message = PeerMessage::Roll(word);
+    if from == to {
+        world.nodes[to].engine.core.loopback.push_back(message);
+        world.input(to, Input::Event(Event::Tick));
+    } else {
+        let from = world.nodes[from].me.run();
+        world.input(to, Input::Event(Event::Peer { from, message }));
+    }
 }
 
 fn call(world: &mut World, home: usize, to: usize, child: &ChildId, term: u64) {
@@ -139,4 +146,58 @@ fn what_was_promised_of_a_child_that_never_was_is_given_back() {
     world.crash(gone);
     world.run_for(5 * SECOND);
     assert!(!world.nodes[other].engine.children.promises.binds(&child));
+}
+
+/// A child on its way: its old owner has committed, and its successor does not run yet. Gives both.
+fn committed(seed: u64) -> Option<(World, ChildId, usize, usize)> {
+    let (mut world, child, source, target) = sent(seed, 20 * SECOND);
+    for _ in 0..20_000 {
+        world.run_for(Duration::from_micros(100));
+        let old = world.nodes[source].runtime.actors.get(&child);
+        if world.nodes[target].runtime.actors.contains_key(&child) {
+            return None;
+        }
+        if old.is_some_and(|actor| actor.gate == Gate::Moved) {
+            return Some((world, child, source, target));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_copy_that_is_held_does_not_go_on_under_a_promise_but_by_the_homes_word() {
+    let mut hit = 0;
+    for seed in seeds(40) {
+        let Some((mut world, child, source, target)) = committed(seed) else { continue };
+        let core = &world.nodes[source].engine.core;
+        let home = world.index_of(core.home(&child).expect("there is one")).expect("it is a node");
+        hit += 1;
+        let other = (0..5).find(|i| ![source, target, home].contains(i)).expect("five");
+        let instance = &world.nodes[source].engine.children.instances[&child];
+        let Phase::Moving(moving) = &instance.phase else { panic!("it moves") };
+        let moved = moving.ownership.clone();
+        call(&mut world, home, source, &child, 9);
+        let gate = |world: &World| world.nodes[source].runtime.actors[&child].gate;
+        // Nothing is left of the successor.
+        let from = world.nodes[target].me.run();
+        let (reason, epoch) = ("it did not start".to_owned(), moved.epoch);
+        let word = HandoverWord::Failed { child: child.clone(), epoch, reason, gone: true };
+        let message = PeerMessage::Handover(word);
+        world.input(source, Input::Event(Event::Peer { from, message }));
+        assert_eq!(gate(&world), Gate::Moved, "seed {seed}");
+        // Another one has begun anew, and would give way.
+        let log = world.nodes[other].me.run();
+        let epoch = Epoch { term: 5, attempt: 0 };
+        let entry = Entry::Owned(Ownership { epoch, born: epoch, copied: epoch, ..moved });
+        let version = world.nodes[source].engine.registry().watermark(log);
+        let entries = vec![LogEntry { version: version + 1, child: child.clone(), entry }];
+        let word = SyncWord::Changes { log, from: version, upto: version + 1, entries };
+        let message = PeerMessage::Sync(word);
+        world.input(source, Input::Event(Event::Peer { from: log, message }));
+        assert_eq!(gate(&world), Gate::Moved, "seed {seed}");
+        give(&mut world, home, source, &child, 9, Copy::Frozen);
+        assert_eq!(gate(&world), Gate::Open, "seed {seed}");
+        assert_eq!(term_of(&world, source, &child), 9, "seed {seed}");
+    }
+    assert!(hit > 0);
 }

@@ -291,6 +291,8 @@ pub(crate) struct Target {
     pub(crate) from: NodeRun,
     /// The attempt's epoch: that of the offer.
     pub(crate) attempt: Epoch,
+    /// The epoch of the owner whose state comes.
+    pub(crate) state: Epoch,
     /// As this node will have it.
     pub(crate) ownership: Ownership,
     pub(crate) with_state: bool,
@@ -760,25 +762,28 @@ impl Children {
         core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));
     }
 
-    /// What this node holds of a child, for a roll call.
+    /// What this node holds of a child, for a roll call; the epoch of the owner whose state that is;
+    /// and that at which its life began.
     pub(crate) fn hold(&self, child: &ChildId) -> (Copy, Epoch, Epoch) {
         if let Some(instance) = self.instances.get(child) {
-            let ownership = &instance.ownership;
-            return match &instance.phase {
-                Phase::Moving(moving) if moving.stage == SourceStage::Committed => {
-                    (Copy::Frozen, moving.ownership.epoch, ownership.born)
-                }
-                Phase::Yielding { .. } => (Copy::Frozen, ownership.epoch, ownership.born),
-                _ => (Copy::Live, ownership.epoch, ownership.born),
+            let Ownership { epoch, born, .. } = instance.ownership;
+            let copy = match instance.phase.doing() {
+                Doing::Starting | Doing::Running | Doing::Moving => Copy::Live,
+                // By the attempt's epoch a copy that was handed on long ago would seem to be as new
+                // as what has become of it since.
+                Doing::Committed | Doing::Yielding { .. } => Copy::Frozen,
+                // It ends, whatever the home decides.
+                Doing::Stopping => Copy::Nothing,
             };
+            return (copy, epoch, born);
         }
         if let Some(target) = self.targets.get(child) {
-            let copy = match target.stage {
-                TargetStage::Ready => Copy::Ready,
-                TargetStage::Opening => Copy::Live,
-                TargetStage::Accepted | TargetStage::Building => Copy::Nothing,
+            let (copy, epoch) = match target.stage {
+                TargetStage::Ready => (Copy::Ready, target.state),
+                TargetStage::Opening => (Copy::Live, target.ownership.epoch),
+                TargetStage::Accepted | TargetStage::Building => (Copy::Nothing, target.state),
             };
-            return (copy, target.attempt, target.ownership.born);
+            return (copy, epoch, target.ownership.born);
         }
         (Copy::Nothing, Epoch::ZERO, Epoch::ZERO)
     }

@@ -51,6 +51,7 @@ use self::{
     leave::Leave,
     local_links::LocalLinks,
     membership::{MemberOutput, Membership},
+    moves::Offer,
     probation::Probation,
     registry::Registry,
     relay::{Detours, Reached},
@@ -480,8 +481,9 @@ impl Engine {
         let core = &mut self.core;
         let node = Some(from.node);
         match word {
-            HandoverWord::Offer { ownership, state_version, with_state, view } => {
-                self.children.offered(core, from, ownership, state_version, with_state, view);
+            HandoverWord::Offer { ownership, state, state_version, with_state, view } => {
+                let offer = Offer { ownership, state, state_version, with_state, view };
+                self.children.offered(core, from, offer);
             }
             HandoverWord::Accept { child, epoch } => {
                 self.children.source_input(core, &child, epoch, node, &SourceInput::Accepted);

@@ -28,6 +28,16 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// How often a committed source asks after a successor that it does not see.
 const QUERY_AFTER: Duration = Duration::from_secs(1);
 
+/// What a node offers: see [`HandoverWord::Offer`].
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) ownership: Ownership,
+    pub(crate) state: Epoch,
+    pub(crate) state_version: u32,
+    pub(crate) with_state: bool,
+    pub(crate) view: ViewId,
+}
+
 fn options(core: &Core) -> (HotSwapOptions, bool) {
     match &core.config.settings.migration {
         Migration::HotSwap(options) => (options.clone(), options.handover),
@@ -147,6 +157,7 @@ impl Children {
         } else {
             instance.ownership.pinned.filter(|pin| *pin == node)
         };
+        let state = instance.ownership.epoch;
         let ownership = Ownership { epoch, pinned, failure: None, ..instance.ownership.clone() };
         let state_version =
             core.config.kinds.get(ownership.spec.kind()).map_or(1, |kind| kind.state_version);
@@ -169,6 +180,7 @@ impl Children {
             node,
             PeerMessage::Handover(HandoverWord::Offer {
                 ownership,
+                state,
                 state_version,
                 with_state,
                 view,
@@ -585,19 +597,10 @@ impl Children {
     }
 
     /// A node offers a child.
-    pub(crate) fn offered(
-        &mut self,
-        core: &mut Core,
-        from: NodeRun,
-        ownership: Ownership,
-        state_version: u32,
-        with_state: bool,
-        view: ViewId,
-    ) {
-        let child = ownership.spec.id().clone();
-        let epoch = ownership.epoch;
-        let refusal = self.refusal(core, from, &ownership, state_version, with_state, view);
-        if let Some(reason) = refusal {
+    pub(crate) fn offered(&mut self, core: &mut Core, from: NodeRun, offer: Offer) {
+        let child = offer.ownership.spec.id().clone();
+        let epoch = offer.ownership.epoch;
+        if let Some(reason) = self.refusal(core, from, &offer) {
             let word = HandoverWord::Refuse { child, epoch, reason };
             core.send(from.node, PeerMessage::Handover(word));
             return;
@@ -605,11 +608,13 @@ impl Children {
         if let Some(older) = self.targets.remove(&child) {
             core.order(ChildOrder::Discard { child: child.clone(), epoch: older.attempt });
         }
+        let Offer { ownership, state, with_state, .. } = offer;
         self.targets.insert(
             child.clone(),
             Target {
                 from,
                 attempt: epoch,
+                state: state.min(epoch),
                 ownership,
                 with_state,
                 stage: TargetStage::Accepted,
@@ -631,28 +636,21 @@ impl Children {
         }
     }
 
-    fn refusal(
-        &self,
-        core: &Core,
-        from: NodeRun,
-        ownership: &Ownership,
-        state_version: u32,
-        with_state: bool,
-        view: ViewId,
-    ) -> Option<RefuseReason> {
+    fn refusal(&self, core: &Core, from: NodeRun, offer: &Offer) -> Option<RefuseReason> {
+        let Offer { ownership, state_version, with_state, view, .. } = offer;
         let child = ownership.spec.id();
         let epoch = ownership.epoch;
         let Some(kind) = core.config.kinds.get(ownership.spec.kind()) else {
             return Some(RefuseReason::UnknownKind);
         };
         let (oldest, newest) = (kind.oldest_state_version, kind.state_version);
-        if with_state && !(oldest..=newest).contains(&state_version) {
+        if *with_state && !(oldest..=newest).contains(state_version) {
             return Some(RefuseReason::StateVersion { oldest, newest });
         }
         if core.leaving {
             return Some(RefuseReason::Leaving);
         }
-        if view != core.view_id || !core.settled {
+        if *view != core.view_id || !core.settled {
             return Some(RefuseReason::View);
         }
         if core.belongs(ownership, &Default::default()) != Some(core.me.node) {

@@ -3,8 +3,9 @@
 //! The home of an orphaned child asks every live member what it holds of it, claiming a term
 //! above any it has seen. Each answers once and promises to obey no lower claim: see
 //! [`promises`](super::promises).
-//! No timer skips anyone: a member answers, or goes down itself. Live beats all, then the highest
-//! epoch; a fresh start only if there is nothing anywhere. The child is given to whoever has the best
+//! No timer skips anyone: a member answers, or goes down itself. The state of the latest owner wins,
+//! and of one owner's the live, then the frozen, then the ready copy; a fresh start only if there is
+//! nothing anywhere. The child is given to whoever has the best
 //! copy, again and again until there is an owner of that term; if that member cannot, the roll is
 //! called again.
 
@@ -208,10 +209,9 @@ impl Rolls {
             }
             let better = match &orphan.best {
                 None => true,
-                Some((copy, epoch, _, _)) => {
-                    let live = |copy| copy == Copy::Live;
-                    (live(held.copy), held.epoch, held.copy) > (live(*copy), *epoch, *copy)
-                }
+                // A live owner is the newest, unless it is one of before that has not heard of another
+                // yet: then somebody holds the state of a later one. At one epoch all hold the same.
+                Some((copy, epoch, _, _)) => (held.epoch, held.copy) > (*epoch, *copy),
             };
             if better {
                 orphan.best = Some((held.copy, held.epoch, from, held.born));
@@ -494,6 +494,34 @@ mod tests {
         let words = bench.calls();
         assert_eq!(words.len(), 3, "it calls again: {words:?}");
         assert!(words.iter().all(|(again, claimed)| *again != roll && *claimed == term + 1));
+    }
+
+    #[test]
+    fn the_state_of_the_latest_owner_wins_and_of_one_owner_what_lived_on() {
+        use super::Copy::{Frozen, Live, Nothing, Ready};
+        for (holds, winner) in [
+            ([(Live, at(1, 4)), (Frozen, at(1, 2)), (Ready, at(1, 2))], 1),
+            // An owner of before, from the other side of a split.
+            ([(Live, at(1, 4)), (Frozen, at(2, 0)), (Nothing, at(3, 0))], 2),
+            ([(Live, at(1, 4)), (Frozen, at(1, 2)), (Ready, at(1, 5))], 3),
+            ([(Ready, at(1, 4)), (Frozen, at(1, 4)), (Nothing, at(1, 9))], 2),
+            ([(Frozen, at(1, 4)), (Live, at(1, 4)), (Ready, at(1, 4))], 2),
+            ([(Ready, at(1, 3)), (Frozen, at(1, 2)), (Frozen, at(1, 1))], 1),
+        ] {
+            // Whoever answers first.
+            for turn in 0..3 {
+                let mut bench = Bench::new();
+                let (roll, term) = bench.call();
+                for n in (0..3).map(|n| (n + turn) % 3) {
+                    let (copy, epoch) = holds[n];
+                    let held = Held { copy, epoch, ..nothing(&bench.child, term) };
+                    bench.rolls.answered(&mut bench.core, run(n as u8 + 1), roll, vec![held]);
+                }
+                let copy = holds[winner - 1].0;
+                let expected = (run(winner as u8).node, at(term, 0), copy);
+                assert_eq!(bench.given(), [expected], "{holds:?}, {turn}");
+            }
+        }
     }
 
     #[test]

@@ -362,6 +362,8 @@ pub enum HandoverWord {
     Offer {
         /// The ownership as the successor would have it, with the attempt's epoch.
         ownership: Ownership,
+        /// The epoch of the owner that offers it, and so of its state: below the attempt's.
+        state: Epoch,
         /// The version of the state that would come.
         state_version: u32,
         /// Whether a state comes, or the successor starts from its arguments.
@@ -500,7 +502,7 @@ pub struct Held {
     pub promised: Option<u64>,
     /// What it holds.
     pub copy: Copy,
-    /// The epoch of what it holds.
+    /// The epoch of the owner whose state that is; not of an attempt to hand it on.
     pub epoch: Epoch,
     /// Since when its state goes back without a break.
     pub born: Epoch,

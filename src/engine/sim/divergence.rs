@@ -242,7 +242,7 @@ pub(super) fn sent(seed: u64, timeout: Duration) -> (World, ChildId, usize, usiz
     (world, child, source, target)
 }
 
-fn cut_off(world: &mut World, index: usize) {
+pub(super) fn cut_off(world: &mut World, index: usize) {
     world.cut(&BTreeSet::from([index]));
     for other in (0..world.nodes.len()).filter(|other| *other != index) {
         world.unlink(index, other);

@@ -1,6 +1,6 @@
 //! What is left of the children of a node that went down: executions of roll calls, word by word.
 
-use super::divergence::sent;
+use super::divergence::{cut_off, sent};
 use super::*;
 use crate::{
     engine::children::Begin,
@@ -198,6 +198,94 @@ fn a_copy_that_is_held_does_not_go_on_under_a_promise_but_by_the_homes_word() {
         give(&mut world, home, source, &child, 9, Copy::Frozen);
         assert_eq!(gate(&world), Gate::Open, "seed {seed}");
         assert_eq!(term_of(&world, source, &child), 9, "seed {seed}");
+    }
+    assert!(hit > 0);
+}
+
+#[test]
+fn a_copy_counts_by_the_epoch_of_its_state() {
+    let mut hit = 0;
+    for seed in seeds(20) {
+        let Some((world, child, source, target)) = committed(seed) else { continue };
+        let holds = |index: usize| world.nodes[index].engine.children.hold(&child);
+        let instance = &world.nodes[source].engine.children.instances[&child];
+        let (copy, epoch, _) = holds(source);
+        assert_eq!((copy, epoch), (Copy::Frozen, instance.ownership.epoch), "seed {seed}");
+        let Phase::Moving(moving) = &instance.phase else { panic!("it moves") };
+        assert!(epoch < moving.ownership.epoch, "seed {seed}");
+        let (copy, ready, _) = holds(target);
+        hit += usize::from(copy == Copy::Ready);
+        assert!(copy != Copy::Ready || ready == epoch, "seed {seed}");
+    }
+    assert!(hit > 0);
+}
+
+#[test]
+fn an_actor_that_is_being_stopped_is_no_live_one() {
+    let (mut world, child, at, _, _) = one_child(1);
+    let hold = |world: &World| world.nodes[at].engine.children.hold(&child).0;
+    assert_eq!(hold(&world), Copy::Live);
+    let timeout = 5 * SECOND;
+    world.request(at, Request::Stop { children: vec![child.clone()], timeout });
+    for _ in 0..20_000 {
+        let instance = world.nodes[at].engine.children.instances.get(&child);
+        if instance.is_some_and(|instance| matches!(instance.phase, Phase::Stopping)) {
+            assert_eq!(hold(&world), Copy::Nothing);
+            return;
+        }
+        world.run_for(Duration::from_micros(100));
+    }
+    panic!("it was not stopped");
+}
+
+/// A child was handed over, and its successor was cut off before its old owner heard that it runs: that
+/// one was given the child, and has committed the next move when the target of that dies and the first
+/// successor is back, live, at an epoch of before. Neither's updates are lost.
+#[test]
+fn a_live_owner_of_before_does_not_win_over_what_a_later_one_has_left() {
+    let mut hit = 0;
+    for seed in seeds(40) {
+        let (mut world, child, source, first) = sent(seed, 20 * SECOND);
+        let actor = |world: &World, index: usize| {
+            world.nodes[index].runtime.actors.get(&child).map(|actor| actor.gate)
+        };
+        let opened = |world: &World| {
+            actor(world, source) == Some(Gate::Moved) && actor(world, first) == Some(Gate::Open)
+        };
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_micros(100));
+            if opened(&world) {
+                break;
+            }
+        }
+        if !opened(&world) {
+            continue;
+        }
+        world.calm = false;
+        cut_off(&mut world, first);
+        world.run_for(6 * SECOND);
+        if actor(&world, source) != Some(Gate::Open) {
+            continue;
+        }
+        let second = (0..5).find(|i| ![source, first].contains(i)).expect("five");
+        let to = world.nodes[second].me.id;
+        let timeout = 5 * SECOND;
+        world
+            .request(source, Request::Migrate { child: child.clone(), to, forced: false, timeout });
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_micros(100));
+            if actor(&world, source) == Some(Gate::Moved) {
+                break;
+            }
+        }
+        if actor(&world, second).is_some() || actor(&world, first) != Some(Gate::Open) {
+            continue;
+        }
+        hit += 1;
+        world.crash(second);
+        world.heal();
+        world.run_for(30 * SECOND);
+        world.check_end(true);
     }
     assert!(hit > 0);
 }

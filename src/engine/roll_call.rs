@@ -525,6 +525,37 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_a_run_that_is_over_or_to_an_earlier_call_counts_for_nothing() {
+        let mut bench = Bench::new();
+        let (first, term) = bench.call();
+        let held = nothing(&bench.child, term);
+        let live = Held { copy: Copy::Live, epoch: at(1, 7), ..held.clone() };
+        bench.rolls.answered(&mut bench.core, run(2), first, vec![live.clone()]);
+        // Node 2 goes, and is back: the view has changed.
+        let later = NodeRun { nonce: 100, ..run(2) };
+        let members = [1, 2, 3].map(|n| {
+            let mut member = member(n);
+            if n == 2 {
+                member.incarnation.nonce = later.nonce;
+            }
+            (member.id, member)
+        });
+        bench.core.adopt(View { members: members.into() });
+        bench.core.settled = true;
+        bench.rolls.reset();
+        let (second, _) = bench.call();
+        for (from, roll) in [(run(2), first), (run(2), second), (later, first)] {
+            bench.rolls.answered(&mut bench.core, from, roll, vec![live.clone()]);
+        }
+        for from in [run(1), run(3)] {
+            bench.rolls.answered(&mut bench.core, from, second, vec![held.clone()]);
+        }
+        assert_eq!(bench.given(), []);
+        bench.rolls.answered(&mut bench.core, later, second, vec![held]);
+        assert!(matches!(bench.given()[..], [(_, _, Copy::Nothing)]));
+    }
+
+    #[test]
     fn a_home_claims_no_term_twice() {
         let mut bench = Bench::new();
         let (_, term) = bench.call();

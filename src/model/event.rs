@@ -218,7 +218,7 @@ pub enum HubEvent {
         reason: String,
         /// Whether the successor may have run before its node was lost. What it did then is lost
         /// with it, and callers that wrote to it are told
-        /// [`MaybeHandled`](crate::SendError::MaybeHandled).
+        /// [`HubSendError::MaybeHandled`](crate::HubSendError::MaybeHandled).
         may_have_run: bool,
         /// Bytes of state, if it was encoded.
         bytes: u64,

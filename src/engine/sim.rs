@@ -41,6 +41,7 @@ mod attacks;
 mod divergence;
 mod restarts;
 mod roll_call;
+mod starts;
 
 type State = BTreeSet<u64>;
 

@@ -148,7 +148,8 @@ impl Settle {
     /// Whether this member was told the same lately, so that it is on its way: two that wait for each
     /// other would else each answer what the other one asked before it had heard.
     fn is_on_its_way(&self, core: &Core, to: NodeRun) -> bool {
-        let wait = core.config.settings.heartbeat / 2 + self.patience;
+        let heartbeat = core.config.settings.heartbeat;
+        let wait = (heartbeat / 2 + self.patience).min(heartbeat);
         self.told.get(&to).is_some_and(|told| {
             let same = (told.adopted, told.echo, told.version)
                 == (self.adopted, self.echo(to), core.registry.version());
@@ -428,6 +429,20 @@ mod tests {
         assert!(!again);
         let said = bench.said();
         assert_eq!(said, [(member(2).id, 2, 7, true), (member(3).id, 2, 0, true)]);
+    }
+
+    #[test]
+    fn who_is_far_behind_answers_each_heartbeat_all_the_same() {
+        let mut bench = Bench::new();
+        bench.core.adopt(view(&[1, 2]));
+        bench.core.settled = false;
+        bench.settle.adopted(&mut bench.core, 60 * SECOND);
+        bench.said();
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1);
+        bench.core.now += SECOND / 2;
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 0);
+        bench.core.now += SECOND / 2;
+        assert_eq!(bench.hears(2, &[1, 2], (7, 1), true).len(), 1);
     }
 
     #[test]

@@ -440,7 +440,10 @@ impl Membership {
         }
         let before = self.now;
         self.now = before.max(now);
-        self.timing.window = self.window + self.leniency();
+        let window = self.window + self.leniency();
+        // What was to be judged by the longer window is due earlier.
+        self.pace.news_if(window < self.timing.window);
+        self.timing.window = window;
         self.own_life().look_back(now, before);
         true
     }

@@ -18,7 +18,6 @@ use super::{
     io::{ChildOrder, Exit},
     merges::Merges,
     passed_over::PassedOver,
-    promises::Promises,
     restart::{Decision, Restarts},
 };
 use crate::model::{
@@ -270,8 +269,15 @@ impl Instance {
     pub(crate) fn pass_over(&mut self, core: &mut Core, node: NodeId) {
         let settings = &core.config.settings;
         let first = if core.leaving { STAY_AFTER } else { settings.pass_over };
-        let pause = self.not.failed(core.now, node, first);
-        core.timer(pause, Timer::PassedOver(self.ownership.spec.id().clone()));
+        self.not.failed(core.now, node, first);
+        self.look_again(core);
+    }
+
+    /// A timer runs for the first of those that are passed over, and for no other.
+    pub(crate) fn look_again(&mut self, core: &mut Core) {
+        if let Some(wait) = self.not.arm(core.now) {
+            core.timer(wait, Timer::PassedOver(self.ownership.spec.id().clone()));
+        }
     }
 
     /// What was counted of its failures is void.
@@ -310,8 +316,6 @@ const STAY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Children {
     pub(crate) instances: BTreeMap<ChildId, Instance>,
     pub(crate) targets: BTreeMap<ChildId, Target>,
-    /// What was promised to roll calls.
-    pub(crate) promises: Promises,
     /// Children that belong elsewhere, and those that somebody asked to move.
     pub(crate) queue: BTreeSet<ChildId>,
     pub(crate) urgent: VecDeque<ChildId>,
@@ -413,6 +417,17 @@ impl Children {
                 None => StartOutcome::Failed { reason: StartFailed::Timeout { waits_for: None } },
             };
             answer(core, outcome);
+            return;
+        }
+        // The order is older than the owner's latest move, which raised its attempt and no term: its
+        // home thought that nobody had the child, or that one had it that was given up. Had it been
+        // removed meanwhile, that were a term between.
+        if let Some((run, ownership)) = core.registry.owner(&child)
+            && run != core.me
+            && core.is_live(run)
+            && ownership.epoch.term.saturating_add(1) == epoch.term
+        {
+            answer(core, begun(run.node, ownership, origin));
             return;
         }
         if !core.config.kinds.contains_key(spec.kind()) {
@@ -682,14 +697,13 @@ impl Children {
             return;
         }
         let Some(instance) = self.remove(core, child) else { return };
-        let highest = core.registry.highest_epoch(child);
         let asked = instance.halts.iter().map(|(_, epoch)| *epoch).max().unwrap_or(Epoch::ZERO);
         let removed = core.registry.owner(child).is_none();
         let elsewhere = core.registry.owner(child).is_some_and(|(run, ownership)| {
             run != core.me && ownership.epoch >= instance.ownership.epoch
         });
         if !removed && !elsewhere {
-            let epoch = asked.max(highest.next_term());
+            let epoch = asked.max(core.next_term(child));
             core.write(child, Entry::Removed { epoch });
         }
         let node = core.me.node;
@@ -751,7 +765,7 @@ impl Children {
             let promised = if owned >= term {
                 Some(owned)
             } else {
-                match self.promises.give(from, &child, term) {
+                match core.promises.give(from, &child, term) {
                     Ok(promised) => promised,
                     Err(over) => return core.fault(from.node, Fault::Quota, || over.to_string()),
                 }
@@ -805,7 +819,7 @@ impl Children {
         if core.registry.highest_epoch(&child) >= ownership.epoch {
             return;
         }
-        let can = self.promises.is_given(home, &child, term)
+        let can = core.promises.is_given(home, &child, term)
             && match holds {
                 Copy::Live | Copy::Frozen => self.take_instance(core, ownership),
                 Copy::Ready => self.take_target(core, ownership),
@@ -819,14 +833,15 @@ impl Children {
     /// Asks the homes to call the roll for children of which nobody else wants it, and this node
     /// waits for it.
     pub(crate) fn call_unmet(&self, core: &mut Core) {
-        for child in self.promises.unmet() {
-            self.call_again(core, child, 0);
+        let unmet: Vec<ChildId> = core.promises.unmet().cloned().collect();
+        for child in unmet {
+            self.call_again(core, &child, 0);
         }
     }
 
     /// Tells a child's home that what was to become of it in this term does not.
     pub(crate) fn call_again(&self, core: &mut Core, child: &ChildId, term: u64) {
-        let term = self.promises.term(child).unwrap_or(0).max(term);
+        let term = core.promises.term(child).unwrap_or(0).max(term);
         if let Some(home) = core.home(child) {
             let word = RollWord::Again { child: child.clone(), term };
             core.send(home, PeerMessage::Roll(word));
@@ -847,7 +862,11 @@ impl Children {
             return true;
         }
         let held = matches!(instance.phase.doing(), Doing::Committed | Doing::Yielding { .. });
-        self.drop_move(core, &child, "the node went away and had not said that the successor ran");
+        let why = match held {
+            true => "the node went away and had not said that the successor ran",
+            false => "a roll call has confirmed the child here",
+        };
+        self.drop_move(core, &child, why);
         let Some(instance) = self.instances.get_mut(&child) else { return true };
         instance.stop_yielding();
         instance.raise(epoch);

@@ -8,6 +8,7 @@ use std::{
 use super::{
     distribution::home,
     io::{ChildOrder, Effect, EngineConfig},
+    promises::Promises,
     registry::Registry,
 };
 use crate::model::{
@@ -96,6 +97,8 @@ pub(crate) struct Core {
     /// Members to which messages and states can go: over their link, or by another one.
     pub(crate) reachable: BTreeSet<NodeRun>,
     pub(crate) registry: Registry,
+    /// What was promised to roll calls.
+    pub(crate) promises: Promises,
     /// Where messages go, as was told last.
     routes: BTreeMap<ChildId, Route>,
     /// Those of them that an answer said and the registry has not reached yet.
@@ -138,6 +141,7 @@ impl Core {
             linked: BTreeSet::new(),
             reachable: BTreeSet::new(),
             registry: Registry::new(me),
+            promises: Promises::default(),
             routes: BTreeMap::new(),
             hints: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -321,6 +325,34 @@ impl Core {
 
     pub(crate) fn is_live(&self, run: NodeRun) -> bool {
         self.view.is_live(run)
+    }
+
+    /// The first epoch of a term of a child that is above all that is known of it, and above what was
+    /// promised to a roll call: that term is for the call to give, and what it gives must not stand
+    /// above what comes later.
+    pub(crate) fn next_term(&self, child: &ChildId) -> Epoch {
+        let promised = Epoch { term: self.promises.term(child).unwrap_or(0), attempt: 0 };
+        self.registry.highest_epoch(child).max(promised).next_term()
+    }
+
+    /// What is known of a child changed: is what was promised kept?
+    pub(crate) fn look_at_promise(&mut self, child: &ChildId) {
+        let Some(best) = self.registry.best(child) else { return };
+        let is_removed = matches!(best.entry, Entry::Removed { .. });
+        let lives = self.settled && self.view.is_live(best.owner);
+        self.promises.look(child, best.epoch.term, is_removed, lives);
+    }
+
+    /// The view is settled. A child that nobody has heard of by now was removed long ago, or never
+    /// was.
+    pub(crate) fn settle_promises(&mut self) {
+        for child in self.promises.children() {
+            if self.registry.best(&child).is_some() {
+                self.look_at_promise(&child);
+            } else {
+                self.promises.release(&child);
+            }
+        }
     }
 
     /// Whether states can go to this run: over its link, or by another member.

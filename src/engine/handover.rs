@@ -68,6 +68,8 @@ pub enum SourceInput {
     TargetLeaving,
     /// The link to the target broke: words of the move may be lost with it.
     LinkLost,
+    /// A roll call asked what this node holds: until it has ended, nothing is committed.
+    Promised,
     /// The child shall stop, or its actor ended: the move is pointless.
     Overtaken(&'static str),
     /// The successor runs.
@@ -171,6 +173,7 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
             abort(closed, Again::Counted, "the move took longer than its deadline".to_owned())
         }
         (_, I::TargetGone) => abort(closed, Again::NextView, "the node went away".to_owned()),
+        (_, I::Promised) => abort(closed, Again::Soon, "a roll call is under way".to_owned()),
         (_, I::LinkLost) => abort(closed, Again::Soon, "the link to the node broke".to_owned()),
         (_, I::TargetLeaving) => abort(closed, Again::NextView, "the node is leaving".to_owned()),
         (_, I::Overtaken(why)) => abort(closed, Again::NextView, (*why).to_owned()),
@@ -322,6 +325,7 @@ mod tests {
             SourceInput::TargetGone,
             SourceInput::TargetLeaving,
             SourceInput::Overtaken("x"),
+            SourceInput::Promised,
             SourceInput::Ready,
         ] {
             assert_eq!(source(SourceStage::Committed, &input).1, SourceStep::Nothing);

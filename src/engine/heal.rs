@@ -46,7 +46,7 @@ impl Children {
             Some((_, Entry::Moved { to, ownership }))
                 if *to == core.me && ownership.epoch == attempt =>
             {
-                if self.promises.binds(child) {
+                if core.promises.binds(child) {
                     return;
                 }
                 TargetInput::Committed
@@ -119,7 +119,7 @@ impl Children {
         match seen {
             // A roll call may be about to give the child to another that holds a newer state.
             Seen::Own | Seen::Other { winner: Winner::Here, .. }
-                if held && self.promises.binds(child) =>
+                if held && core.promises.binds(child) =>
             {
                 Some((Seen::Nothing, epoch))
             }
@@ -165,7 +165,7 @@ impl Children {
                 // Who yielded runs again; who is being started is awaited as ever.
                 instance.stop_yielding();
                 // Also above what is promised: that term is for the home to give.
-                let promised = Epoch { term: self.promises.term(child).unwrap_or(0), attempt: 0 };
+                let promised = Epoch { term: core.promises.term(child).unwrap_or(0), attempt: 0 };
                 instance.raise(above.max(promised).next_term());
                 let epoch = instance.ownership.epoch;
                 core.write(child, Entry::Owned(instance.ownership.clone()));

@@ -420,6 +420,15 @@ impl Homes {
 
     fn repeat(&mut self, core: &mut Core, child: &ChildId) {
         let Some(ordered) = self.orders.get(child) else { return };
+        // Somebody has it by now: it was sent there, or an earlier home's order has come through.
+        if let Order::Run { origin, executor, .. } = &ordered.order
+            && let Some((owner, ownership)) = core.registry.owner(child)
+            && owner != *executor
+            && core.is_live(owner)
+        {
+            let (outcome, epoch) = (begun(owner.node, ownership, *origin), ordered.epoch);
+            return self.ran(core, child, epoch, outcome);
+        }
         match &ordered.order {
             Order::Run { spec, origin, executor } if core.is_live(*executor) => {
                 let (spec, origin) = (spec.clone(), *origin);
@@ -614,7 +623,7 @@ impl Homes {
         if let Some((run, ownership)) = known.filter(|_| given_up.is_none()) {
             return answer(begun(run.node, ownership, origin));
         }
-        let epoch = core.registry.highest_epoch(&child).next_term();
+        let epoch = core.next_term(&child);
         let ownership = Ownership {
             epoch,
             born: epoch,
@@ -688,7 +697,7 @@ impl Homes {
             self.answer_stop(asker, child, StopOutcome::NotFound);
             return;
         }
-        let epoch = core.registry.highest_epoch(&child).next_term();
+        let epoch = core.next_term(&child);
         core.timer(wait, Timer::Order(child.clone(), epoch));
         self.orders.insert(
             child.clone(),
@@ -719,7 +728,7 @@ impl Homes {
             }
             Some(run) => {
                 // Nobody runs it: the home removes it, and copies that are held obey.
-                let epoch = epoch.max(core.registry.highest_epoch(child).next_term());
+                let epoch = epoch.max(core.next_term(child));
                 core.write(child, Entry::Removed { epoch });
                 let asked = self.orders.get(child).map_or(epoch, |ordered| ordered.epoch);
                 self.halted(core, child, asked, StopOutcome::Stopped { node: run.node });

@@ -350,7 +350,7 @@ impl Engine {
                 }
                 Timer::SayIn => self.settle.say_what_is_owed(core),
                 Timer::Settle => {
-                    let calls = !self.rolls.is_idle() || !self.children.promises.are_called();
+                    let calls = !self.rolls.is_idle() || !core.promises.are_called();
                     let is_told = self.settle.tick(core, calls);
                     self.rolls.repeat(core);
                     self.children.call_unmet(core);
@@ -479,25 +479,25 @@ impl Engine {
 
     fn handover(&mut self, from: NodeRun, word: HandoverWord) {
         let core = &mut self.core;
-        let node = Some(from.node);
+        let run = Some(from);
         match word {
             HandoverWord::Offer { ownership, state, state_version, with_state, view } => {
                 let offer = Offer { ownership, state, state_version, with_state, view };
                 self.children.offered(core, from, offer);
             }
             HandoverWord::Accept { child, epoch } => {
-                self.children.source_input(core, &child, epoch, node, &SourceInput::Accepted);
+                self.children.source_input(core, &child, epoch, run, &SourceInput::Accepted);
             }
             HandoverWord::Refuse { child, epoch, reason } => {
                 let input = SourceInput::Refused(reason);
-                self.children.source_input(core, &child, epoch, node, &input);
+                self.children.source_input(core, &child, epoch, run, &input);
             }
             HandoverWord::Ready { child, epoch } => {
-                self.children.source_input(core, &child, epoch, node, &SourceInput::Ready);
+                self.children.source_input(core, &child, epoch, run, &SourceInput::Ready);
             }
             HandoverWord::Failed { child, epoch, reason, gone } => {
                 let input = SourceInput::Failed { reason, gone };
-                self.children.source_input(core, &child, epoch, node, &input);
+                self.children.source_input(core, &child, epoch, run, &input);
             }
             HandoverWord::Query { child, epoch } => {
                 self.children.queried(core, from, child, epoch);
@@ -764,7 +764,7 @@ impl Engine {
         }
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
-        self.children.promises.settled(&self.core);
+        self.core.settle_promises();
         self.children.call_unmet(&mut self.core);
         self.revive_lost();
         let instances: Vec<ChildId> = self.children.instances.keys().cloned().collect();
@@ -783,7 +783,7 @@ impl Engine {
                 // What was promised to a roll call is for its home to decide.
                 !self.children.instances.contains_key(*child)
                     && !self.children.targets.contains_key(*child)
-                    && !self.children.promises.binds(child)
+                    && !self.core.promises.binds(child)
             })
             .map(|(child, ownership)| (child.clone(), ownership.clone()))
             .collect();
@@ -798,7 +798,7 @@ impl Engine {
     /// Looks at one child after what is known of it changed.
     fn look(&mut self, child: &ChildId) {
         self.core.reroute(child);
-        self.children.promises.look(&self.core, child);
+        self.core.look_at_promise(child);
         self.children.look(&mut self.core, child);
         self.homes.look(&mut self.core, child);
         if self.core.settled {
@@ -818,8 +818,8 @@ impl Engine {
     /// Sends what was collected while a batch of events was handled.
     fn flush(&mut self) {
         self.homes.flush(&mut self.core);
-        self.rolls.call(&mut self.core, &self.children.promises);
-        if !self.rolls.is_idle() || !self.children.promises.are_called() {
+        self.rolls.call(&mut self.core);
+        if !self.rolls.is_idle() || !self.core.promises.are_called() {
             self.settle.keep_ticking(&mut self.core);
         }
         self.children.pump(&mut self.core);

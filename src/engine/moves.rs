@@ -109,7 +109,7 @@ impl Children {
 
     fn offer(&mut self, core: &mut Core, child: &ChildId) {
         // What is merged now would be in the state, and not in the ownership that was offered.
-        let waits = self.promises.binds(child) || self.merges.is_merging(child);
+        let waits = core.promises.binds(child) || self.merges.is_merging(child);
         let Some(instance) = self.instances.get_mut(child) else { return };
         if !instance.may_move() || waits {
             return;
@@ -272,26 +272,27 @@ impl Children {
         core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
     }
 
-    /// A word or report for a move at its source.
+    /// A word or report for a move at its source. What another run of the target says is of no
+    /// consequence: it does not know what the one before it has done.
     pub(crate) fn source_input(
         &mut self,
         core: &mut Core,
         child: &ChildId,
         epoch: Epoch,
-        from: Option<NodeId>,
+        from: Option<NodeRun>,
         input: &SourceInput,
     ) {
         let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get(child) else {
             return;
         };
-        if moving.ownership.epoch != epoch || from.is_some_and(|from| from != moving.to.node) {
+        if moving.ownership.epoch != epoch || from.is_some_and(|from| from != moving.to) {
             return;
         }
         self.source_step(core, child, input);
     }
 
     pub(crate) fn source_step(&mut self, core: &mut Core, child: &ChildId, input: &SourceInput) {
-        let promised = self.promises.binds(child);
+        let promised = core.promises.binds(child);
         let Some(Instance { phase: Phase::Moving(moving), .. }) = self.instances.get_mut(child)
         else {
             return;
@@ -308,7 +309,7 @@ impl Children {
             .is_some_and(|member| member.run() == to && member.state != MemberState::Leaving);
         if step == SourceStep::Commit && (promised || !fit) {
             let input = if promised {
-                SourceInput::Overtaken("a roll call is under way")
+                SourceInput::Promised
             } else if core.is_live(to) {
                 SourceInput::TargetLeaving
             } else {
@@ -501,7 +502,9 @@ impl Children {
     /// The time is over for which a node was passed over.
     pub(crate) fn try_passed_over(&mut self, core: &mut Core, child: &ChildId) {
         let Some(instance) = self.instances.get_mut(child) else { return };
-        if instance.not.try_again(core.now) {
+        let is_over = instance.not.try_again(core.now);
+        instance.look_again(core);
+        if is_over {
             self.enqueue(core, child);
             self.pump(core);
         }
@@ -660,7 +663,7 @@ impl Children {
             target.from == from && target.attempt < epoch && target.stage < TargetStage::Opening
         };
         let busy = self.instances.contains_key(child)
-            || self.promises.binds(child)
+            || core.promises.binds(child)
             || self.targets.get(child).is_some_and(|target| !older(target))
             || !epoch.can_follow(core.registry.highest_epoch(child))
             || self.targets.len() >= core.config.settings.moves.saturating_mul(64);

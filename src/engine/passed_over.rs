@@ -26,6 +26,8 @@ pub(crate) struct PassedOver {
     nodes: BTreeSet<NodeId>,
     /// Those that ever were, since the view changed.
     passed: BTreeMap<NodeId, Passed>,
+    /// When a timer looks again.
+    armed: Option<Instant>,
 }
 
 impl PassedOver {
@@ -57,8 +59,20 @@ impl PassedOver {
         pause
     }
 
-    /// Takes those out whose time is over. Tells whether there were any.
+    /// After how long to look again, if no timer does that soon enough.
+    pub(crate) fn arm(&mut self, now: Instant) -> Option<Duration> {
+        let until = |node| self.passed.get(node).and_then(|passed| passed.until);
+        let next = self.nodes.iter().filter_map(until).min()?;
+        if self.armed.is_some_and(|armed| armed <= next) {
+            return None;
+        }
+        self.armed = Some(next);
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// A timer looks again: takes those out whose time is over. Tells whether there were any.
     pub(crate) fn try_again(&mut self, now: Instant) -> bool {
+        self.armed = None;
         let before = self.nodes.len();
         let passed = &self.passed;
         self.nodes.retain(|node| {
@@ -104,6 +118,27 @@ mod tests {
         }
         // Each has a count of its own.
         assert_eq!(over.failed(now, node(2), SECOND), SECOND);
+    }
+
+    #[test]
+    fn one_timer_runs_for_all() {
+        let (now, mut over) = (Instant::now(), PassedOver::default());
+        assert_eq!(over.arm(now), None);
+        over.failed(now, node(1), 4 * SECOND);
+        assert_eq!(over.arm(now), Some(4 * SECOND));
+        over.failed(now, node(1), 4 * SECOND);
+        assert_eq!(over.arm(now), None, "it finds that it is too early, and runs on");
+        over.failed(now, node(2), SECOND);
+        assert_eq!(over.arm(now), Some(SECOND));
+        // Also one that was cut short.
+        assert!(!over.try_again(now + SECOND / 2));
+        assert_eq!(over.arm(now + SECOND / 2), Some(SECOND / 2));
+        assert!(over.try_again(now + SECOND));
+        assert_eq!(over.arm(now + SECOND), Some(7 * SECOND));
+        assert!(over.try_again(now + 8 * SECOND));
+        assert_eq!(over.arm(now + 8 * SECOND), None);
+        over.refused(node(3));
+        assert_eq!(over.arm(now + 8 * SECOND), None, "until the view changes");
     }
 
     #[test]

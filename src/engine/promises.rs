@@ -9,9 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::Core;
 use crate::model::{
-    child::Entry,
     id::{ChildId, NodeRun},
     quota::{OverQuota, Quota},
 };
@@ -89,30 +87,21 @@ impl Promises {
     }
 
     /// What is known of a child changed: its promise is kept by an owner of its term, and pointless
-    /// when the child was removed.
-    pub(crate) fn look(&mut self, core: &Core, child: &ChildId) {
-        let (Some(term), Some(best)) = (self.term(child), core.registry.best(child)) else {
-            return;
-        };
-        if best.epoch.term >= term || matches!(best.entry, Entry::Removed { .. }) {
+    /// when the child was removed. `lives`: whether it has an owner that lives, in a settled view.
+    pub(crate) fn look(&mut self, child: &ChildId, highest: u64, is_removed: bool, lives: bool) {
+        let Some(term) = self.term(child) else { return };
+        if highest >= term || is_removed {
             self.release(child);
-        } else if core.settled && core.is_live(best.owner) {
+        } else if lives {
             self.unmet.insert(child.clone());
         } else {
             self.unmet.remove(child);
         }
     }
 
-    /// The view is settled. A child that nobody has heard of by now was removed long ago, or never
-    /// was.
-    pub(crate) fn settled(&mut self, core: &Core) {
-        let children: Vec<ChildId> = self.given.keys().cloned().collect();
-        for child in children {
-            match core.registry.best(&child) {
-                Some(_) => self.look(core, &child),
-                None => self.release(&child),
-            }
-        }
+    /// The children for which a promise stands.
+    pub(crate) fn children(&self) -> Vec<ChildId> {
+        self.given.keys().cloned().collect()
     }
 
     /// Children with a live owner of a term below the promised one: their homes are to call the roll.
@@ -126,7 +115,7 @@ impl Promises {
     }
 
     /// Gives a promise and its room back.
-    fn release(&mut self, child: &ChildId) {
+    pub(crate) fn release(&mut self, child: &ChildId) {
         self.unmet.remove(child);
         if let Some(promise) = self.given.remove(child) {
             self.quota.give(promise.home.node, bytes(child));

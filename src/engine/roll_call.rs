@@ -2,18 +2,18 @@
 //!
 //! The home of an orphaned child asks every live member what it holds of it, claiming a term
 //! above any it has seen. Each answers once and promises to obey no lower claim: see
-//! [`promises`](super::promises).
-//! No timer skips anyone: a member answers, or goes down itself. The state of the latest owner wins,
-//! and of one owner's the live, then the frozen, then the ready copy; a fresh start only if there is
-//! nothing anywhere. The child is given to whoever has the best
+//! [`promises`](super::promises). No timer skips anyone: a member answers, or goes down itself.
+//!
+//! The state of the latest owner wins, and of one owner's the live, then the frozen, then the ready
+//! copy; a fresh start only if there is nothing anywhere. The child is given to whoever has the best
 //! copy, again and again until there is an owner of that term; if that member cannot, the roll is
 //! called again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{core::Core, promises::Promises};
+use super::core::Core;
 use crate::model::{
-    child::{Epoch, Ownership},
+    child::{Entry, Epoch, Ownership},
     id::{ChildId, NodeRun},
     message::{Claim, Copy, Held, PeerMessage, RollWord},
 };
@@ -126,7 +126,7 @@ impl Rolls {
 
     /// Calls the roll for what was found, at terms that this node has not promised: also none that it
     /// claimed itself in an earlier view, as its answers then are not those of now.
-    pub(crate) fn call(&mut self, core: &mut Core, promises: &Promises) {
+    pub(crate) fn call(&mut self, core: &mut Core) {
         if !core.settled || self.found.is_empty() {
             return;
         }
@@ -139,7 +139,7 @@ impl Rolls {
             if self.busy.contains(&child) || core.is_live(owner) && known >= above {
                 continue;
             }
-            let promised = promises.term(&child).unwrap_or(0);
+            let promised = core.promises.term(&child).unwrap_or(0);
             let term = promised.max(known).max(above).saturating_add(1);
             batch.insert(child, Orphan { term, best: None, outbid: 0 });
             if batch.len() == CALL_SIZE {
@@ -230,11 +230,18 @@ impl Rolls {
             self.busy.remove(&child);
             // A live owner of a lower term that is known since the call began is given the child like
             // any other that has it: whoever promised waits for an owner of this term.
-            let Some((_, ownership)) = core.registry.owner(&child) else { continue };
+            let Some((owner, ownership)) = core.registry.owner(&child) else { continue };
+            // It has nothing to give and is not gone: it stops the child, and says so.
+            let is_stopping = orphan.best.is_none()
+                && core.is_live(owner)
+                && core.registry.best(&child).is_some_and(|it| matches!(it.entry, Entry::Owned(_)));
             let highest = core.registry.highest_epoch(&child).term;
             if orphan.outbid >= orphan.term || highest >= orphan.term {
                 let term = orphan.outbid.max(highest).saturating_add(1);
                 again.insert(child, Orphan { term, best: None, outbid: 0 });
+                continue;
+            }
+            if is_stopping {
                 continue;
             }
             let epoch = Epoch { term: orphan.term, attempt: 0 };
@@ -341,7 +348,6 @@ mod tests {
     struct Bench {
         core: Core,
         rolls: Rolls,
-        promises: Promises,
         child: ChildId,
     }
 
@@ -368,8 +374,8 @@ mod tests {
             core.settled = true;
             let mut ids = (0..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
             let child = ids.find(|child| core.is_home(child)).expect("there is one");
-            let (rolls, promises) = (Rolls::default(), Promises::default());
-            let mut bench = Self { core, rolls, promises, child };
+            let rolls = Rolls::default();
+            let mut bench = Self { core, rolls, child };
             bench.owned_by(9, at(1, 0));
             bench
         }
@@ -385,7 +391,7 @@ mod tests {
         /// Calls the roll for what is found now. Gives the call's number and the term it claims.
         fn call(&mut self) -> (u64, u64) {
             self.rolls.scan(&self.core);
-            self.rolls.call(&mut self.core, &self.promises);
+            self.rolls.call(&mut self.core);
             self.calls().pop().expect("a call")
         }
 
@@ -473,7 +479,7 @@ mod tests {
         assert_eq!(bench.given(), [(run(2).node, at(term, 0), Copy::Ready)]);
         let mut again = |n, term| {
             bench.rolls.again(&mut bench.core, run(n), bench.child.clone(), term);
-            bench.rolls.call(&mut bench.core, &bench.promises);
+            bench.rolls.call(&mut bench.core);
             bench.calls()
         };
         assert_eq!(again(3, term), [], "it was not given to this one");
@@ -556,10 +562,22 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_its_live_owner_is_stopping_is_not_begun_anew() {
+        for n in [2, 9] {
+            let mut bench = Bench::new();
+            let (roll, term) = bench.call();
+            bench.owned_by(n, at(1, 3));
+            let held = nothing(&bench.child, term);
+            bench.answer(roll, [held.clone(), held.clone(), held]);
+            assert_eq!(bench.given().is_empty(), n == 2, "node {n}");
+        }
+    }
+
+    #[test]
     fn a_home_claims_no_term_twice() {
         let mut bench = Bench::new();
         let (_, term) = bench.call();
-        assert_eq!(bench.promises.give(run(1), &bench.child, term), Ok(None));
+        assert_eq!(bench.core.promises.give(run(1), &bench.child, term), Ok(None));
         bench.rolls.reset();
         assert_eq!(bench.call().1, term + 1);
     }

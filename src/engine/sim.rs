@@ -1101,7 +1101,7 @@ impl World {
             }
             assert_eq!(holders.len(), 1, "seed {seed}: {child} is on {holders:?}");
             for index in &alive {
-                let binds = self.nodes[*index].engine.children.promises.binds(child);
+                let binds = self.nodes[*index].engine.core.promises.binds(child);
                 assert!(
                     !binds,
                     "seed {seed}: n{index} has promised {child} and waits for an owner"

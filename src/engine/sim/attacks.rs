@@ -70,7 +70,7 @@ fn a_claim_that_jumps_is_not_obeyed() {
     let home = world.index_of(home.node).expect("it is a node");
     let claims = vec![Claim { child: child.clone(), term: Epoch::LIMIT }];
     say(&mut world, home, other, PeerMessage::Roll(RollWord::Call { roll: 9, claims }));
-    assert!(!world.nodes[other].engine.children.promises.binds(&child));
+    assert!(!world.nodes[other].engine.core.promises.binds(&child));
     assert_eq!(world.nodes[other].faults.len(), 1);
 }
 

@@ -493,3 +493,38 @@ fn a_migration_to_a_node_that_cannot_make_the_child_is_answered_and_the_child_st
         }
     }
 }
+
+#[test]
+fn an_order_to_start_a_child_that_was_given_up_is_void_once_it_runs_elsewhere() {
+    for seed in seeds(10) {
+        let (mut world, child, at) = World::given_up(seed);
+        let home = world.nodes[at].engine.core.home(&child).expect("there is one");
+        let home = world.index_of(home).expect("it is a node");
+        let other = (0..3).find(|index| *index != at && *index != home);
+        let other = other.expect("there are three");
+        let order = {
+            let core = &world.nodes[home].engine.core;
+            let (_, owned) = core.registry.owner(&child).expect("it is owned");
+            let (spec, origin) = (owned.spec.clone(), owned.origin);
+            HomeWord::Run { spec, epoch: core.next_term(&child), origin }
+        };
+        // The order is on its way for so long that an operator has sent the child elsewhere.
+        let (to, timeout) = (world.nodes[other].me.id, 5 * SECOND);
+        let migrate = Request::Migrate { child: child.clone(), to, forced: false, timeout };
+        world.request(at, migrate);
+        world.run_for(2 * SECOND);
+        let before = world.owner(other, &child).expect("it is owned there");
+        let message = PeerMessage::Home(order);
+        if at == home {
+            world.nodes[at].engine.core.loopback.push_back(message);
+            world.input(at, Input::Event(Event::Tick));
+        } else {
+            let from = world.nodes[home].me.run();
+            world.input(at, Input::Event(Event::Peer { from, message }));
+        }
+        world.run_for(2 * SECOND);
+        assert_eq!(world.owner(other, &child), Some(before), "seed {seed}");
+        assert_eq!(world.runner(&child), Some(other), "seed {seed}");
+        world.check_end(true);
+    }
+}

@@ -73,7 +73,7 @@ fn promised(seed: u64) -> (World, ChildId, usize, usize) {
         let home = world.nodes[alive[0]].engine.core.home(&child).expect("there is one");
         let home = world.index_of(home).expect("it is a node");
         let binds = |index: &usize| {
-            *index != home && world.nodes[*index].engine.children.promises.binds(&child)
+            *index != home && world.nodes[*index].engine.core.promises.binds(&child)
         };
         if let Some(index) = alive.into_iter().find(binds) {
             return (world, child, home, index);
@@ -86,7 +86,7 @@ fn promised(seed: u64) -> (World, ChildId, usize, usize) {
 fn a_home_that_follows_another_claims_a_term_of_its_own() {
     for seed in seeds(20) {
         let (mut world, child, home, other) = promised(seed);
-        let term = world.nodes[other].engine.children.promises.term(&child).expect("it promised");
+        let term = world.nodes[other].engine.core.promises.term(&child).expect("it promised");
         // The home goes, or another member, and the view changes with it.
         let gone = match seed % 2 {
             0 => home,
@@ -119,7 +119,7 @@ fn what_was_promised_binds_beyond_the_view_and_an_owner_that_lives_is_raised_abo
             world.run_for(Duration::from_micros(100));
         }
         assert_eq!(world.nodes[other].engine.view().members.len(), 3, "seed {seed}");
-        assert!(world.nodes[other].engine.children.promises.binds(&child), "seed {seed}");
+        assert!(world.nodes[other].engine.core.promises.binds(&child), "seed {seed}");
         world.run_for(5 * SECOND);
         assert_eq!(term_of(&world, other, &child), 8, "seed {seed}");
         world.check_end(true);
@@ -142,10 +142,10 @@ fn what_was_promised_of_a_child_that_never_was_is_given_back() {
     let home = world.index_of(home).expect("it is a node");
     let (other, gone) = ((home + 1) % 3, (home + 2) % 3);
     call(&mut world, home, other, &child, 7);
-    assert!(world.nodes[other].engine.children.promises.binds(&child));
+    assert!(world.nodes[other].engine.core.promises.binds(&child));
     world.crash(gone);
     world.run_for(5 * SECOND);
-    assert!(!world.nodes[other].engine.children.promises.binds(&child));
+    assert!(!world.nodes[other].engine.core.promises.binds(&child));
 }
 
 /// A child on its way: its old owner has committed, and its successor does not run yet. Gives both.
@@ -288,4 +288,27 @@ fn a_live_owner_of_before_does_not_win_over_what_a_later_one_has_left() {
         world.check_end(true);
     }
     assert!(hit > 0);
+}
+
+#[test]
+fn what_is_stopped_during_a_roll_call_stands_above_what_the_call_gives() {
+    let (mut world, child, at, other, home) = one_child(1);
+    let home = world.index_of(home.node).expect("it is a node");
+    let term = term_of(&world, home, &child) + 5;
+    // The home has claimed a term, and what it gives in it is on its way.
+    for to in [home, other] {
+        call(&mut world, home, to, &child, term);
+    }
+    let (_, owned) = world.nodes[home].engine.registry().owner(&child).expect("it is owned");
+    let ownership = Ownership { epoch: Epoch { term, attempt: 0 }, ..owned.clone() };
+    let timeout = 5 * SECOND;
+    world.request(at, Request::Stop { children: vec![child.clone()], timeout });
+    world.run_for(SECOND);
+    assert!(world.nodes[home].engine.registry().owner(&child).is_none(), "it is stopped");
+    say(&mut world, home, other, RollWord::Take { ownership, from: Copy::Nothing });
+    world.run_for(2 * SECOND);
+    for index in 0..3 {
+        assert!(world.nodes[index].engine.registry().owner(&child).is_none());
+        assert!(term_of(&world, index, &child) > term);
+    }
 }

@@ -531,6 +531,119 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_of_a_copy_goes_on_with_its_life_and_is_told_from_what_lived_on() {
+        for copy in [Copy::Live, Copy::Frozen, Copy::Ready, Copy::Nothing] {
+            let mut bench = Bench::new();
+            let (roll, term) = bench.call();
+            let held = nothing(&bench.child, term);
+            let best = Held { copy, epoch: at(1, 4), born: at(1, 2), ..held.clone() };
+            bench.answer(roll, [held.clone(), best, held]);
+            let take = |(_, word)| match word {
+                RollWord::Take { ownership, .. } => Some(ownership),
+                _ => None,
+            };
+            let given: Vec<Ownership> = bench.words().into_iter().filter_map(take).collect();
+            let [Ownership { born, copied, .. }] = given[..] else { panic!("{copy:?}: {given:?}") };
+            let (lived, began) = (at(1, 0), at(term, 0));
+            let expected = match copy {
+                Copy::Live => (at(1, 2), lived),
+                Copy::Frozen | Copy::Ready => (at(1, 2), began),
+                Copy::Nothing => (began, began),
+            };
+            assert_eq!((born, copied), expected, "{copy:?}");
+        }
+    }
+
+    #[test]
+    fn a_term_that_turns_out_to_have_an_owner_is_not_given_to_another() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        assert!(!bench.rolls.is_idle(), "it is said again");
+        bench.owned_by(2, at(term + 3, 1));
+        bench.rolls.look(&bench.core, &bench.child);
+        bench.answer(roll, [1, 2, 3].map(|_| nothing(&bench.child, term)));
+        let words = bench.calls();
+        assert!(!words.is_empty() && words.iter().all(|(_, claimed)| *claimed == term + 4));
+    }
+
+    #[test]
+    fn a_call_is_repeated_to_those_who_have_not_answered() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        let held = nothing(&bench.child, term);
+        bench.rolls.answered(&mut bench.core, run(2), roll, vec![held]);
+        bench.rolls.repeat(&mut bench.core);
+        let asked: BTreeSet<NodeId> = bench.words().into_iter().map(|(to, _)| to).collect();
+        assert_eq!(asked, BTreeSet::from([run(1).node, run(3).node]));
+    }
+
+    #[test]
+    fn a_live_owner_that_is_known_since_the_call_is_given_the_term_that_was_promised() {
+        let mut bench = Bench::new();
+        let (roll, term) = bench.call();
+        bench.owned_by(2, at(1, 7));
+        bench.rolls.look(&bench.core, &bench.child);
+        let held = nothing(&bench.child, term);
+        let live = Held { copy: Copy::Live, epoch: at(1, 7), ..held.clone() };
+        bench.answer(roll, [held.clone(), live, held]);
+        assert_eq!(bench.given(), [(run(2).node, at(term, 0), Copy::Live)]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_child_that_was_stopped_meanwhile() {
+        for given in [false, true] {
+            let mut bench = Bench::new();
+            let (roll, term) = bench.call();
+            let nothing = [1, 2, 3].map(|_| nothing(&bench.child, term));
+            if given {
+                bench.answer(roll, nothing.clone());
+            }
+            bench.core.write(&bench.child, Entry::Removed { epoch: at(1, 9) });
+            bench.rolls.look(&bench.core, &bench.child);
+            if !given {
+                bench.answer(roll, nothing);
+            }
+            bench.words();
+            bench.rolls.repeat(&mut bench.core);
+            assert_eq!(bench.words(), []);
+            assert!(bench.rolls.is_idle() && bench.rolls.busy.is_empty(), "given: {given}");
+        }
+    }
+
+    #[test]
+    fn a_word_about_an_earlier_gift_does_not_end_the_one_that_stands() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.core.promises.give(run(1), &bench.child, 5), Ok(None));
+        let (roll, term) = bench.call();
+        let ready = Held { copy: Copy::Ready, epoch: at(1, 3), ..nothing(&bench.child, term) };
+        bench.answer(roll, [nothing(&bench.child, term), ready, nothing(&bench.child, term)]);
+        bench.rolls.again(&mut bench.core, run(2), bench.child.clone(), term - 1);
+        bench.rolls.call(&mut bench.core);
+        assert_eq!(bench.calls(), []);
+        assert!(!bench.rolls.is_idle());
+    }
+
+    #[test]
+    fn only_its_home_calls_the_roll_for_a_child_and_when_its_view_is_settled() {
+        let mut bench = Bench::new();
+        bench.core.settled = false;
+        bench.rolls.scan(&bench.core);
+        bench.rolls.call(&mut bench.core);
+        assert_eq!(bench.calls(), []);
+        bench.core.settled = true;
+        bench.call();
+        bench.words();
+        let mut ids = (0..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
+        bench.child = ids.find(|child| !bench.core.is_home(child)).expect("there is one");
+        bench.owned_by(9, at(1, 0));
+        bench.rolls.scan(&bench.core);
+        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.again(&mut bench.core, run(2), bench.child.clone(), 4);
+        bench.rolls.call(&mut bench.core);
+        assert_eq!(bench.calls(), []);
+    }
+
+    #[test]
     fn an_answer_of_a_run_that_is_over_or_to_an_earlier_call_counts_for_nothing() {
         let mut bench = Bench::new();
         let (first, term) = bench.call();

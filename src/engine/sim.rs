@@ -703,7 +703,11 @@ impl World {
         let fault = self.faulty && self.dice.one_in(6);
         let unfreezable = self.unfreezable.clone();
         let cannot = self.cannot.get(&index).copied();
-        let runtime = &mut self.nodes[index].runtime;
+        let Node { engine, runtime, .. } = &mut self.nodes[index];
+        let starts = matches!(&order, ChildOrder::Thaw { child, .. } if matches!(
+            engine.children.instances.get(child),
+            Some(Instance { phase: Phase::Starting { .. }, .. })
+        ));
         match order {
             ChildOrder::Start { spec, epoch } => {
                 let child = spec.id().clone();
@@ -733,12 +737,14 @@ impl World {
                 };
                 self.report(index, ChildReport::Frozen { child, epoch, outcome });
             }
-            ChildOrder::Thaw { child, epoch } => {
-                let actor = runtime.actors.get_mut(&child);
-                let actor = actor.expect("what is thawed is there");
-                actor.gate = Gate::Open;
-                actor.epoch = epoch;
-            }
+            ChildOrder::Thaw { child, epoch } => match runtime.actors.get_mut(&child) {
+                Some(actor) => {
+                    actor.gate = Gate::Open;
+                    actor.epoch = epoch;
+                }
+                // It could not start, and its engine has not heard of it yet.
+                None => assert!(starts, "seed {}: {child} goes on and is not there", self.seed),
+            },
             ChildOrder::Wait { child, .. } | ChildOrder::GiveUp { child, .. } => {
                 // What is left of a start that failed.
                 let actor = runtime.actors.get(&child);

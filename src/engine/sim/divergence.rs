@@ -5,7 +5,7 @@ use super::*;
 use crate::{engine::handover::TargetStage, model::message::HandoverWord};
 
 /// A cluster whose first node was cut off for so long that both sides run every child.
-fn split(seed: u64) -> World {
+pub(super) fn split(seed: u64) -> World {
     let mut world = cluster(seed, 3, 4);
     world.calm = false;
     world.cut(&BTreeSet::from([0]));
@@ -14,7 +14,7 @@ fn split(seed: u64) -> World {
 }
 
 /// Who gives way to whom, of which child.
-fn yielding(world: &World) -> Option<(ChildId, NodeRun)> {
+pub(super) fn yielding(world: &World) -> Option<(ChildId, NodeRun)> {
     let instances = world.nodes.iter().flat_map(|node| &node.engine.children.instances);
     instances.into_iter().find_map(|(child, instance)| match instance.phase {
         Phase::Yielding { to, .. } => Some((child.clone(), to.run)),

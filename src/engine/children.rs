@@ -770,6 +770,9 @@ impl Children {
                     Err(over) => return core.fault(from.node, Fault::Quota, || over.to_string()),
                 }
             };
+            // A call may come late, by another node: then nobody acts on the promise any more, and
+            // nothing that this node hears of the child will end it.
+            core.look_at_promise(&child);
             let (copy, epoch, born) = self.hold(&child);
             holds.push(Held { child, term, promised, copy, epoch, born });
         }

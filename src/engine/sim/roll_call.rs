@@ -969,3 +969,22 @@ fn nothing_is_begun_anew_under_a_promise() {
         world.check_end(false);
     }
 }
+
+/// A call that went by a third node comes late: its home has changed its view since, and has forgotten
+/// it. Nobody acts on what was promised, and the child goes where it is sent all the same.
+#[test]
+fn a_promise_to_a_call_that_is_over_does_not_stand_for_ever() {
+    for seed in seeds(10) {
+        let (mut world, child, at, other, home) = one_child(seed);
+        let home = world.index_of(home.node).expect("it is a node");
+        call(&mut world, home, other, &child, 7);
+        world.run_for(5 * SECOND);
+        assert!(!binds(&world, other, &child), "seed {seed}");
+        let (to, timeout) = (world.nodes[other].me.id, 5 * SECOND);
+        let request = Request::Migrate { child: child.clone(), to, forced: false, timeout };
+        world.request(at, request);
+        world.run_for(3 * SECOND);
+        assert_eq!(world.runner(&child), Some(other), "seed {seed}");
+        world.check_end(true);
+    }
+}

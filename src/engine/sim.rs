@@ -102,6 +102,8 @@ struct Node {
     failures: BTreeMap<ChildId, usize>,
     /// Failed moves of which is said that the successor may have run.
     may_have_run: BTreeSet<ChildId>,
+    /// How often children were said to be recovered with their state.
+    recovered: usize,
     /// When each child's handovers began.
     attempts: BTreeMap<ChildId, Vec<Instant>>,
     /// How often it was told that the node did not leave.
@@ -317,6 +319,7 @@ impl World {
             attempts: BTreeMap::new(),
             failures: BTreeMap::new(),
             may_have_run: BTreeSet::new(),
+            recovered: 0,
             observed: Vec::new(),
             lie: None,
             faults: Vec::new(),
@@ -643,6 +646,9 @@ impl World {
             }
             Effect::Emit(HubEvent::ChildStopped { .. }) if self.refuse_starts => {
                 panic!("seed {}: what never ran cannot stop", self.seed);
+            }
+            Effect::Emit(HubEvent::Recovered { with_state: true, .. }) => {
+                self.nodes[index].recovered += 1;
             }
             Effect::Emit(HubEvent::LeaveFailed { .. }) => self.nodes[index].stayed += 1,
             Effect::Emit(HubEvent::WordsRefused { node, reason }) => {

@@ -988,3 +988,25 @@ fn a_promise_to_a_call_that_is_over_does_not_stand_for_ever() {
         world.check_end(true);
     }
 }
+
+#[test]
+fn only_what_was_held_is_said_to_be_recovered() {
+    let (mut world, child, at, _, home) = one_child(1);
+    let home = world.index_of(home.node).expect("it is a node");
+    let term = term_of(&world, home, &child) + 1;
+    call(&mut world, home, at, &child, term);
+    give(&mut world, home, at, &child, term, Copy::Live);
+    world.run_for(SECOND);
+    assert_eq!(term_of(&world, at, &child), term);
+    assert_eq!(world.nodes[at].recovered, 0, "it never stopped");
+    let held = seeds(20).find_map(committed);
+    let (mut world, child, source, target) = held.expect("one is held");
+    let home = world.nodes[source].engine.core.home(&child).expect("there is one");
+    let home = world.index_of(home).expect("it is a node");
+    let term = term_of(&world, home, &child) + 1;
+    for to in [source, target] {
+        call(&mut world, home, to, &child, term);
+    }
+    give(&mut world, home, source, &child, term, Copy::Frozen);
+    assert_eq!(world.nodes[source].recovered, 1);
+}

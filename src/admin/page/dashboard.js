@@ -206,9 +206,12 @@ let dialogs = 0;
 let busy = false;
 dialog.addEventListener("cancel", (event) => { if (busy) event.preventDefault(); });
 // What opened it may be gone by now.
-dialog.addEventListener("close", () => setTimeout(() => {
+dialog.addEventListener("close", () => setTimeout(catchFocus));
+
+/** What had the focus may be gone, or hidden: it stays on the page. */
+function catchFocus() {
   if (document.activeElement === document.body || document.activeElement?.closest("[hidden]")) main.focus();
-}));
+}
 
 /** Opens the dialog with nothing but words. */
 function tell(title, words) {
@@ -623,6 +626,8 @@ function child(id) {
       parts.facts.replaceChildren(make("p", { class: "warn" }, "There is no such child."));
       for (const part of [parts.why, parts.handover, parts.history, shown]) part.replaceChildren();
       actions.hidden = true;
+      // Where the dialog that stopped it was opened from.
+      catchFocus();
       return;
     }
     actions.hidden = false;

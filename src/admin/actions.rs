@@ -152,7 +152,7 @@ async fn there(desk: &Desk, child: &ChildId) -> Result<Option<(NodeId, Arc<Child
     .await
 }
 
-/// Who owns a child that was given up, as this node knows.
+/// The owner of a child that was given up, as this node knows.
 async fn given_up(desk: &Desk, child: &ChildId) -> Result<Option<NodeId>, Problem> {
     let child = child.clone();
     desk.look(move |running| {

@@ -41,7 +41,7 @@ pub(crate) struct ChildView {
     id: String,
     /// Its kind.
     kind: String,
-    /// What it does; `orphaned`: its node went, and it is not started elsewhere yet; `waiting`: it
+    /// The state it is in; `orphaned`: its node went, and it is not started elsewhere yet; `waiting`: it
     /// ended, or could not start, and is started again after a pause; `failed`: it did so too often
     /// and was given up.
     state: ChildState,
@@ -53,18 +53,18 @@ pub(crate) struct ChildView {
     pinned: Option<String>,
     tags: BTreeSet<String>,
     metadata: BTreeMap<String, String>,
-    /// Why it has no actor, if it failed; null: it has not.
+    /// The reason that it has no actor, if it failed; null: it has not.
     failure: Option<FailureView>,
     /// What it does, as its node says; null: it did not say in time.
     runtime: Option<RuntimeView>,
 }
 
-/// Why a child has no actor.
+/// The reason that a child has no actor.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FailureView {
-    /// Why it ended last, or why it could not start; at most 256 bytes.
+    /// The reason of its latest end, or of its failed start; at most 256 bytes.
     reason: String,
-    /// How often it was started again since it came to its node.
+    /// The number of its restarts since it came to its node.
     restarts: u64,
     /// Whether it was given up. It is started again when somebody starts a child of its id, when
     /// somebody migrates it, and when a node comes or goes. Otherwise it is, after a pause.

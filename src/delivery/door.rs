@@ -518,29 +518,8 @@ impl<P: Payload> Door<P> {
                         self.follow();
                     }
                     Answered::Full => self.lane.fail(&NotHandled::Busy),
-                    Answered::GivenUp => {
-                        let newer = match (self.route, self.lane.target()) {
-                            (Some(route), Some(target)) => route.epoch > target.epoch,
-                            _ => false,
-                        };
-                        // It may have been started again elsewhere.
-                        if newer {
-                            self.follow();
-                        } else {
-                            self.lane.fail(&NotHandled::GivenUp);
-                        }
-                    }
-                    Answered::Stopped => {
-                        let newer = match (self.route, self.lane.target()) {
-                            (Some(route), Some(target)) => route.epoch > target.epoch,
-                            _ => false,
-                        };
-                        if newer {
-                            self.follow();
-                        } else {
-                            self.lane.fail(&NotHandled::Stopped);
-                        }
-                    }
+                    Answered::GivenUp => self.follow_or_fail(&NotHandled::GivenUp),
+                    Answered::Stopped => self.follow_or_fail(&NotHandled::Stopped),
                 }
                 Ok(())
             }
@@ -548,6 +527,18 @@ impl<P: Payload> Door<P> {
         };
         self.finish();
         outcome
+    }
+
+    /// The owner refuses all that waits: it goes on if the child was started again elsewhere, and ends
+    /// with this reason if not.
+    fn follow_or_fail(&mut self, reason: &NotHandled) {
+        let target = self.lane.target();
+        let is_newer = |target: Route| self.route.is_some_and(|it| it.epoch > target.epoch);
+        if target.is_some_and(is_newer) {
+            self.follow();
+        } else {
+            self.lane.fail(reason);
+        }
     }
 
     /// Gives the frames that this peer is to have by this path, of about `budget` bytes. Tells

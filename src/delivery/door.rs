@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    How, Limits, Payload, SendFailure, Side, Violation,
+    Gone, How, Limits, Payload, SendFailure, Side, Violation,
     gate::{Gate, GateState, Queued, Ticket},
     lane::{Answered, Lane},
 };
@@ -462,9 +462,9 @@ impl<P: Payload> Door<P> {
     }
 
     /// This run is out: it went down, or left in order.
-    pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, left: bool) {
-        self.lane.gone(run, left);
-        self.gate.gone(now, run, left);
+    pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, how: Gone) {
+        self.lane.gone(run, how.answered);
+        self.gate.gone(now, run, how.left);
         self.ready.remove(&(Side::Calls, run));
         self.ready.remove(&(Side::Answers, run));
         if self.hearsay == Some(run) {

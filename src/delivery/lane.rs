@@ -284,7 +284,7 @@ impl<P: Payload> Lane<P> {
     }
 
     /// This run is out. What it may have had ends here; the rest may take another way.
-    pub(crate) fn gone(&mut self, run: NodeRun, left: bool) {
+    pub(crate) fn gone(&mut self, run: NodeRun, answered: bool) {
         self.unlinked(run);
         self.opened_at.remove(&run);
         let owner_gone = self.target.is_some_and(|target| target.owner == run);
@@ -306,9 +306,9 @@ impl<P: Payload> Lane<P> {
         // The next way may have a lower epoch than the one that this owner named.
         self.target = None;
         for mut held in std::mem::take(&mut self.held) {
-            // Who leaves has answered everything before it went: what it did not accept, it has
-            // not handled.
-            if held.written && !left {
+            // What was not accepted by who has answered everything before it went was not handled.
+            // Without its last word an answer may have been lost with its path.
+            if held.written && !answered {
                 if let Some(payload) = held.payload {
                     self.outcomes.push((payload, down()));
                 }

@@ -57,6 +57,15 @@ pub(crate) enum How {
     Try,
 }
 
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// It said Bye: its lanes do not come again.
+    pub(crate) left: bool,
+    /// All its answers have been read: what they do not accept it has not handled.
+    pub(crate) answered: bool,
+}
+
 /// Which frames of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {

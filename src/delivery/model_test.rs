@@ -13,7 +13,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    Body, How, Limits, Payload, SendFailure, Side,
+    Body, Gone, How, Limits, Payload, SendFailure, Side,
     door::{Door, Item, Signal},
     gate::Ticket,
 };
@@ -897,7 +897,7 @@ impl Model {
         if let Some((at, dead, left)) = news.first().map(|((at, dead), left)| (*at, *dead, **left))
         {
             self.unheard.remove(&(at, dead));
-            self.doors[at].gone(self.now, run_of(dead), left);
+            self.doors[at].gone(self.now, run_of(dead), Gone { left, answered: left });
             self.settle();
         }
     }
@@ -909,7 +909,11 @@ impl Model {
         for other in 0..NODES {
             if other != node && self.alive.contains(&other) && self.alive.contains(&node) {
                 self.cut(node, other);
-                self.doors[other].gone(self.now, run_of(node), false);
+                self.doors[other].gone(
+                    self.now,
+                    run_of(node),
+                    Gone { left: false, answered: false },
+                );
             }
         }
         self.settle();

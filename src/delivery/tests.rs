@@ -8,17 +8,20 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Body, How, Limits, Payload, SendFailure, Side,
+    Body, Gone, How, Limits, Payload, SendFailure, Side,
     door::{Door, Item, Signal},
 };
 use crate::{
-    error::NotHandled,
+    error::{MaybeHandled, NotHandled},
     model::{
         child::{Epoch, Route},
         frame::{DataFrame, Refusal, ReplyFailure},
         id::{ChildId, LaneId, NodeId, NodeRun},
     },
 };
+
+const DOWN: Gone = Gone { left: false, answered: false };
+const LEFT: Gone = Gone { left: true, answered: true };
 
 #[derive(Debug, Clone)]
 struct Call(u8, Arc<Mutex<Option<Instant>>>);
@@ -174,7 +177,7 @@ fn messages_for_a_stopped_child_do_not_wait_for_a_dead_node_that_once_had_it() {
     door.close();
     door.move_away(owned_by(2, 1).expect("a route"));
     door.route(None);
-    door.gone(now, run_of(2), false);
+    door.gone(now, run_of(2), DOWN);
     door.enter(call(1), true, How::Send).expect("it waits");
     assert_eq!(wants(&mut door), ["seek"]);
     door.sought(false);
@@ -300,7 +303,7 @@ fn what_the_owner_before_has_handled_is_not_handled_again_by_its_successor() {
     old.move_away(owned_by(3, 1).expect("a route"));
     new.open(epoch(1), &marks);
     // The old owner leaves; what it said last is lost.
-    caller.gone(now, run_of(2), true);
+    caller.gone(now, run_of(2), LEFT);
     caller.route(owned_by(3, 1));
     carry(&mut caller, now, (1, 3), &mut new);
     assert_eq!(handle(&mut new, now), Some(2));
@@ -308,6 +311,32 @@ fn what_the_owner_before_has_handled_is_not_handled_again_by_its_successor() {
     carry(&mut new, now, (3, 1), &mut caller);
     assert_eq!(wants(&mut caller), [""; 0]);
     assert!(caller.is_idle());
+}
+
+#[test]
+fn a_bye_that_passed_an_answer_does_not_say_that_nothing_was_handled() {
+    let now = Instant::now();
+    let written = || {
+        let mut caller = door(1);
+        link(&mut caller, 2);
+        caller.route(owned_by(2, 0));
+        caller.enter(call(1), true, How::Send).expect("it is taken");
+        let mut frames = 0;
+        caller.write(now, Side::Calls, (run_of(2), 1), 1 << 16, &mut |_| frames += 1);
+        assert!(frames > 1, "the session and the message");
+        while caller.next_signal().is_some() {}
+        caller
+    };
+    let mut caller = written();
+    caller.gone(now, run_of(2), Gone { left: true, answered: false });
+    let Some(Signal::Settled { outcome, .. }) = caller.next_signal() else {
+        panic!("the caller is told");
+    };
+    assert_eq!(outcome, Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown)));
+    // With the last word of the one that left it is known that the message was not handled.
+    let mut caller = written();
+    caller.gone(now, run_of(2), LEFT);
+    assert!(caller.is_calling(), "it goes to the next owner");
 }
 
 #[test]
@@ -326,7 +355,7 @@ fn a_node_that_seemed_dead_sends_again_and_is_not_handled_twice() {
         // What the owner says is lost: it takes the caller for dead.
         unlink(&mut caller, 2);
         let handled = handle(&mut owner, now);
-        owner.gone(now, run_of(1), false);
+        owner.gone(now, run_of(1), DOWN);
         assert!(handled.is_none_or(|number| number == 1));
     }
     assert_eq!(handle(&mut owner, now), None);
@@ -443,7 +472,7 @@ fn lied_to(why: Refusal) -> Vec<String> {
     };
     let refused = DataFrame::Refused { lane, session, why };
     caller.frame(now, (run_of(2), PATH), refused).expect("the protocol is kept");
-    caller.gone(now, run_of(2), false);
+    caller.gone(now, run_of(2), DOWN);
     let taken_over = Epoch { term: 2, attempt: 0 };
     caller.route(Some(Route { owner: run_of(3), epoch: taken_over }));
     next.open(taken_over, &[]);

@@ -137,7 +137,10 @@ fn take(
         DataFrame::Accepted { lane, .. }
         | DataFrame::Reply { lane, .. }
         | DataFrame::Refused { lane, .. } => doors.own_lane(*lane),
-        DataFrame::Last => return answer(DataFrame::LastHeard),
+        DataFrame::Last => {
+            doors.finished(exchange);
+            return answer(DataFrame::LastHeard);
+        }
         DataFrame::LastHeard => {
             exchange.last_heard();
             doors.drained.notify_waiters();

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     delivery::{
-        How, Limits, SendFailure, Side,
+        Gone, How, Limits, SendFailure, Side,
         door::{Door, Signal},
         path::PathLimits,
         transfer::Arrived,
@@ -695,11 +695,21 @@ impl Doors {
         }
     }
 
+    /// A peer has said on this path that it answers nothing more.
+    pub(crate) fn finished(&self, exchange: &Exchange<DoorCell>) {
+        self.edit().peers.finished(exchange);
+    }
+
+    /// A run is out. `left`: it said Bye.
     pub(crate) fn gone(&self, run: NodeRun, left: bool) {
         let now = Instant::now();
-        self.change(|peers| (peers.gone(run), ()));
+        // Its Bye may have come by another way than its answers.
+        let answered = self.change(|peers| {
+            let answered = peers.has_finished(run);
+            (peers.gone(run), left && answered)
+        });
         for cell in self.all() {
-            cell.with(|door| door.gone(now, run, left));
+            cell.with(|door| door.gone(now, run, Gone { left, answered }));
         }
     }
 

@@ -6,7 +6,7 @@
 //! link at once, and may go by different members.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -63,11 +63,19 @@ pub(crate) struct Peers<C> {
     numbers: u64,
     /// How many changes each peer has made lately, as of when. Kept longer than the peer.
     changes: BTreeMap<NodeRun, (u32, Instant)>,
+    /// Runs that have said `Last` on the path of this node's lanes, and to which no other path was
+    /// taken since: all their answers have been read.
+    finished: BTreeSet<NodeRun>,
 }
 
 impl<C> Default for Peers<C> {
     fn default() -> Self {
-        Self { map: BTreeMap::new(), numbers: 0, changes: BTreeMap::new() }
+        Self {
+            map: BTreeMap::new(),
+            numbers: 0,
+            changes: BTreeMap::new(),
+            finished: BTreeSet::new(),
+        }
     }
 }
 
@@ -102,6 +110,10 @@ impl<C: Writes> Peers<C> {
         run: NodeRun,
         new: Option<Arc<Exchange<C>>>,
     ) -> Option<Change<C>> {
+        if side == Side::Calls && new.is_some() {
+            // What is written on it is answered after what was said last on another.
+            self.finished.remove(&run);
+        }
         let peer = self.map.entry(run).or_default();
         let old = std::mem::replace(peer.of(side), new.clone());
         if peer.is_unknown() {
@@ -211,6 +223,19 @@ impl<C: Writes> Peers<C> {
         (known.number == exchange.number)
             .then(|| self.set(exchange.side, exchange.peer, None))
             .flatten()
+    }
+
+    /// The peer has said on this path that it answers nothing more.
+    pub(crate) fn finished(&mut self, exchange: &Exchange<C>) {
+        let current = self.get(Side::Calls, exchange.peer);
+        if current.is_some_and(|current| current.number == exchange.number) {
+            self.finished.insert(exchange.peer);
+        }
+    }
+
+    /// Whether all answers of a run that is out have been read. Asked for once.
+    pub(crate) fn has_finished(&mut self, run: NodeRun) -> bool {
+        self.finished.remove(&run)
     }
 
     /// This run is out: no detour leads there any more, and none comes from there.
@@ -398,5 +423,29 @@ mod tests {
         peers.gone(run(5));
         peers.unlinked(run(3));
         assert!(peers.map.is_empty());
+    }
+
+    #[test]
+    fn who_said_its_last_has_answered_until_another_path_is_taken_to_it() {
+        let mut peers = peers();
+        let last = |peers: &mut Peers<Cell>| {
+            let path = peers.get(Side::Calls, run(2)).expect("there is a path");
+            peers.finished(&path);
+        };
+        peers.linked(run(2));
+        peers.linked(run(3));
+        assert!(!peers.has_finished(run(2)));
+        last(&mut peers);
+        peers.unlinked(run(2));
+        assert!(peers.has_finished(run(2)), "its link broke after its last word");
+        peers.linked(run(2));
+        let old = peers.get(Side::Calls, run(2)).expect("a link");
+        last(&mut peers);
+        peers.detour(run(2), Some(run(3))).1.expect("there is a link");
+        assert!(!peers.has_finished(run(2)), "messages were written on the new path");
+        peers.finished(&old);
+        assert!(!peers.has_finished(run(2)), "it was said on a path of before");
+        last(&mut peers);
+        assert!(peers.has_finished(run(2)) && peers.finished.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod children;
 mod detours;
+mod ends;
 mod layers;
 mod moves;
 mod processes;

@@ -86,7 +86,7 @@ pub enum NotHandled {
     /// The child's node could not decode the message.
     #[error("the child's node could not decode it: {0}")]
     Decode(String),
-    /// This node's hub has stopped.
+    /// This node's hub has stopped, or has handed its last child over and says goodbye.
     #[error("the hub has stopped")]
     HubStopped,
 }

@@ -150,6 +150,12 @@ impl<P: Payload> Door<P> {
         self.gate.queue.len() + self.lane.len()
     }
 
+    /// Messages of this node that wait here, for the actor or for an owner elsewhere.
+    pub(crate) fn queued_here(&self) -> usize {
+        let local = self.gate.queue.iter().filter(|item| matches!(item, Queued::Local { .. }));
+        local.count() + self.lane.len()
+    }
+
     /// Handlers that have started and are not resolved.
     pub(crate) fn unresolved(&self) -> usize {
         self.gate.unresolved()

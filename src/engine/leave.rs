@@ -74,7 +74,8 @@ impl Leave {
         children: &Children,
         waits_for: Option<String>,
     ) {
-        if self.is_under_way() && !self.is_over() {
+        // With nothing left to be handed over it only waits for peers, which has its own bounds.
+        if self.stage == Some(Stage::Handing) {
             let children = children.owned() + children.targets.len();
             self.stay(core, membership, LeaveFailed::Timeout { children, waits_for });
         }

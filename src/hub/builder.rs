@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -442,6 +442,7 @@ impl HubBuilder {
             propagator: self.propagator,
             recorder: OnceLock::new(),
             stopping: tokio::sync::Mutex::new(()),
+            is_stopping: AtomicBool::new(false),
         }));
         let workers = self
             .workers

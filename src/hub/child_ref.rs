@@ -4,7 +4,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
@@ -139,7 +139,7 @@ impl<A: HotSwap> ChildRef<A> {
     {
         if let Some(cell) = &self.cell
             && cell.looks_full(self.hub.settings.mailbox)
-            && !self.hub.doors.stopped.load(Ordering::Acquire)
+            && !self.hub.doors.is_closed()
         {
             let taken = Err(NotHandled::Busy);
             self.told(&taken);

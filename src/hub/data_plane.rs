@@ -77,7 +77,8 @@ impl DataPlane for Plane {
     }
 
     fn fill(&self, to: NodeRun, buffer: &mut BytesMut, target: usize) -> bool {
-        let Some(doors) = self.0.upgrade() else {
+        // A door that was abandoned refuses what waits, and that is for this node's callers alone.
+        let Some(doors) = self.0.upgrade().filter(|doors| !doors.is_stopped()) else {
             return false;
         };
         let now = Instant::now();

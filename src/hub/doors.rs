@@ -196,8 +196,8 @@ impl DoorCell {
         }
         let due = waiter.as_ref().map(|waiter| waiter.deadline());
         let mut inner = lock(&self.inner);
-        // Under the lock: after this nobody would end it.
-        if doors.stopped.load(Ordering::Acquire) {
+        // Under the lock: who looks at the door after it was closed sees all that was let in.
+        if doors.is_closed() {
             drop(inner);
             message.settle(Err(SendFailure::NotHandled(NotHandled::HubStopped)));
             return Err(NotHandled::HubStopped);
@@ -377,7 +377,10 @@ pub(crate) struct Doors {
     pub(crate) reports: OnceLock<Recipient<PathReport>>,
     sweeping: Mutex<Vec<Arc<DoorCell>>>,
     pub(crate) sweep_wanted: tokio::sync::Notify,
-    pub(crate) stopped: AtomicBool,
+    /// Nobody is let in any more: the hub leaves or stops.
+    closed: AtomicBool,
+    /// Every caller was answered.
+    stopped: AtomicBool,
     /// Whether handlers may start and replies go out.
     valid: watch::Sender<bool>,
     pub(crate) is_valid: AtomicBool,
@@ -401,6 +404,7 @@ impl Doors {
             reports: OnceLock::new(),
             sweeping: Mutex::default(),
             sweep_wanted: tokio::sync::Notify::new(),
+            closed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             valid: watch::Sender::new(true),
             is_valid: AtomicBool::new(true),
@@ -731,6 +735,34 @@ impl Doors {
         }
     }
 
+    /// Whether nobody is let in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether every caller was answered, as the hub has stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Lets nobody in any more: what is sent from now on is refused as [`NotHandled::HubStopped`].
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Waits until what was let in has been accepted, here or elsewhere. Meant for closed doors.
+    pub(crate) async fn finish_queues(&self) {
+        while self.queued() > 0 {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Messages of this node that were not accepted yet.
+    pub(crate) fn queued(&self) -> usize {
+        let cells = self.all();
+        cells.iter().map(|cell| lock(&cell.inner).door.queued_here()).sum()
+    }
+
     /// Waits until no message of this node is on its way any more.
     pub(crate) async fn finish_calls(&self) {
         while self.all().iter().any(|cell| lock(&cell.inner).door.is_calling()) {
@@ -805,6 +837,7 @@ impl Doors {
 
     /// The hub stops: everybody who waits is answered, nobody is let in.
     pub(crate) fn stop(&self) {
+        self.close();
         self.stopped.store(true, Ordering::Release);
         for cell in self.all() {
             cell.abandon();

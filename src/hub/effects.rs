@@ -61,6 +61,8 @@ impl HubSystem {
                 Effect::DrainLinks => {
                     let doors = shared.doors.clone();
                     let system = ctx.address();
+                    // No child is here any more: what is sent from now on would be lost.
+                    doors.close();
                     actix_rt::spawn(async move {
                         // What this node has asked of others is answered, if it can be in time.
                         let _ = tokio::time::timeout(DRAIN, doors.finish_calls()).await;

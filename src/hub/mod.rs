@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::IntoFuture,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,6 +111,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: OnceLock<Arc<dyn Recorder>>,
     /// Held while the hub is being stopped.
     stopping: tokio::sync::Mutex<()>,
+    /// `Hub::stop` has begun.
+    is_stopping: AtomicBool,
 }
 
 impl Shared {
@@ -131,6 +136,28 @@ impl Shared {
         if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
             // An error means that nobody listens.
             let _ = events.send(event);
+        }
+    }
+
+    /// The `HubSystem` has ended. If the hub is not being stopped nobody decides anything any more, so
+    /// everybody who waits is told.
+    pub(crate) fn system_ended(&self) {
+        if self.is_stopping.load(Ordering::Acquire) {
+            return;
+        }
+        tracing::warn!(hub = %self.name, node = %self.node_name, "the hub ends without `stop`");
+        if let Some(network) = self.doors.network.get() {
+            network.abort();
+        }
+        self.end();
+    }
+
+    /// Everybody who waits is told that the hub has stopped.
+    fn end(&self) {
+        self.doors.stop();
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(recorder) = self.recorder.get() {
+            recorder.stopped();
         }
     }
 
@@ -348,8 +375,12 @@ impl Hub {
     }
 
     /// Stops this node's hub without handing anything over: its children end, and the other nodes
-    /// start them anew. Whoever waits for a reply is told `HubStopped`. Ends within about ten
+    /// start them anew. Nothing is sent any more; what was sent before is handled, if its child takes it
+    /// within two seconds. Whoever waits for a reply then is told `HubStopped`. Ends within about twelve
     /// seconds, whatever its children do; does nothing the second time.
+    ///
+    /// An Actix system that ends without it ends the hub, too: every caller is told `HubStopped`, and
+    /// the other nodes find out as if this one had crashed.
     ///
     /// Not to be awaited on the arbiter of a child, which ends with it.
     pub async fn stop(&self) {
@@ -359,6 +390,13 @@ impl Hub {
             std::mem::take(&mut *shared.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
         if arbiters.is_empty() {
             return;
+        }
+        shared.is_stopping.store(true, Ordering::Release);
+        // What was taken in is handled, unless a child is held up.
+        shared.doors.close();
+        if tokio::time::timeout(END, shared.doors.finish_queues()).await.is_err() {
+            let messages = shared.doors.queued();
+            tracing::warn!(hub = %shared.name, messages, "messages that wait are dropped");
         }
         // No decision is made any more, while links and children go.
         let _ = self.system().send(End).await;
@@ -372,11 +410,7 @@ impl Hub {
         if tokio::time::timeout(END, all).await.is_err() {
             tracing::warn!(hub = %shared.name, "a child did not end in time");
         }
-        shared.doors.stop();
-        shared.events.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(recorder) = shared.recorder.get() {
-            recorder.stopped();
-        }
+        shared.end();
         let (tell, joined) = tokio::sync::oneshot::channel();
         // A thread of its own: a runtime would wait for it when it is dropped.
         std::thread::spawn(move || {

@@ -2,7 +2,7 @@
 //! the message.
 
 use std::{
-    sync::{Weak, atomic::Ordering},
+    sync::Weak,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ pub(crate) async fn sweep(doors: Weak<Doors>) {
     let mut pruned = Instant::now();
     loop {
         let Some(all) = doors.upgrade() else { return };
-        if all.stopped.load(Ordering::Acquire) {
+        if all.is_stopped() {
             return;
         }
         let now = Instant::now();

@@ -392,6 +392,13 @@ impl Actor for HubSystem {
     type Context = Context<Self>;
 }
 
+impl Drop for HubSystem {
+    /// Its arbiter ends, be it with the whole Actix system, or it panicked.
+    fn drop(&mut self) {
+        self.hub.shared().system_ended();
+    }
+}
+
 /// The hub begins: the network listens, the workers stand.
 #[derive(Message)]
 #[rtype(result = "()")]

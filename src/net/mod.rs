@@ -326,4 +326,6 @@ pub trait Network: Send + Sync + 'static {
     fn metrics(&self) -> Option<String>;
     /// Flushes what is queued, closes all links and stops the network's thread.
     async fn shutdown(&self, deadline: Duration);
+    /// Closes all links and stops the network's thread, without a flush and without waiting for it.
+    fn abort(&self);
 }

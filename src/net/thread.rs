@@ -419,6 +419,11 @@ impl Network for Handle {
         self.shared.carrier.metrics()
     }
 
+    fn abort(&self) {
+        *lock(&self.shared.deadline) = Duration::ZERO;
+        self.shared.stop.cancel();
+    }
+
     /// Cancelled, the shutdown goes on, and nobody joins the thread.
     async fn shutdown(&self, deadline: Duration) {
         *lock(&self.shared.deadline) = deadline;

@@ -131,6 +131,8 @@ fn refused(reason: &RefuseReason) -> (Again, String) {
         }
         RefuseReason::View => (Again::Soon, "the node's view differs".to_owned()),
         RefuseReason::Busy => (Again::Soon, "the node is not ready for the child yet".to_owned()),
+        // Each try sends the whole state.
+        RefuseReason::NoRoom => (Again::Counted, "the node had no room for the state".to_owned()),
     }
 }
 
@@ -143,9 +145,9 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
     let closed = matches!(stage, S::Freezing | S::Frozen | S::Sent);
     match (stage, input) {
         (S::Offered, I::Accepted) => (S::Freezing, SourceStep::Freeze),
-        (S::Offered, I::Refused(reason)) => {
+        (S::Offered | S::Freezing | S::Frozen | S::Sent, I::Refused(reason)) => {
             let (again, reason) = refused(reason);
-            abort(false, again, reason)
+            abort(closed, again, reason)
         }
         (S::Freezing, I::Frozen(Ok(_))) => (S::Frozen, SourceStep::AskRoom),
         (S::Freezing, I::Frozen(Err(failure))) => {
@@ -199,6 +201,8 @@ pub enum TargetStage {
 pub enum TargetInput {
     /// The state is here, or none is needed.
     State,
+    /// The state came and there was no room for it.
+    NoRoom,
     /// The successor is built, or could not be.
     Built(Result<(), String>),
     /// The source's entry names this node at this attempt's epoch.
@@ -226,6 +230,8 @@ pub enum TargetStep {
     SayReady,
     /// Drop everything and say Failed.
     Fail(String),
+    /// Drop everything and say Refuse.
+    Refuse(RefuseReason),
     /// Say Failed, and keep what there is until the source's entry decides.
     WarnFailed(String),
     /// Drop everything.
@@ -245,6 +251,7 @@ pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetSt
     use TargetStage as T;
     match (stage, input) {
         (T::Accepted, I::State) => (T::Building, TargetStep::Build),
+        (T::Accepted, I::NoRoom) => (stage, TargetStep::Refuse(RefuseReason::NoRoom)),
         (T::Building, I::Built(Ok(()))) => (T::Ready, TargetStep::SayReady),
         (T::Building, I::Built(Err(reason))) => (stage, TargetStep::Fail(reason.clone())),
         (T::Ready, I::Committed | I::Taken) => (T::Opening, TargetStep::Open),
@@ -347,6 +354,26 @@ mod tests {
                 matches!(step, SourceStep::Abort { again: Again::PassOver, .. }),
                 "{stage:?} {step:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_target_without_room_for_the_state_says_so_and_the_child_goes_on_here() {
+        let (_, step) = target(TargetStage::Accepted, &TargetInput::NoRoom);
+        let TargetStep::Refuse(reason) = step else { panic!("{step:?}") };
+        for stage in stages() {
+            let (_, step) = source(stage, &SourceInput::Refused(reason.clone()));
+            let closed = stage > SourceStage::Offered;
+            let expected = match stage {
+                SourceStage::Committed => false,
+                _ => {
+                    matches!(&step, SourceStep::Abort { thaw, again: Again::Counted, .. } if *thaw == closed)
+                }
+            };
+            assert_eq!(expected, stage < SourceStage::Committed, "{stage:?} {step:?}");
+        }
+        for stage in [TargetStage::Building, TargetStage::Ready, TargetStage::Opening] {
+            assert_eq!(target(stage, &TargetInput::NoRoom).1, TargetStep::Nothing, "{stage:?}");
         }
     }
 

@@ -146,6 +146,13 @@ pub enum Event {
         /// Bytes.
         size: u64,
     },
+    /// A bulk transfer arrived and the hub had no room for it.
+    NoRoom {
+        /// The peer.
+        from: NodeRun,
+        /// What it was.
+        header: BulkHeader,
+    },
     /// A bulk transfer of ours was not delivered.
     BulkFailed {
         /// The child.

@@ -182,6 +182,14 @@ impl Engine {
                 self.word(from, message);
             }
             Event::Bulk { from, header, size: _ } => self.bulk(from, &header),
+            // The state of an owner that gave way is offered again.
+            Event::NoRoom { header: BulkHeader::Diverged { .. }, .. } => {}
+            Event::NoRoom { from, header: BulkHeader::State { child, epoch, .. } } => {
+                if self.core.is_live(from) {
+                    let input = TargetInput::NoRoom;
+                    self.children.target_input(&mut self.core, &child, epoch, &input);
+                }
+            }
             Event::BulkFailed { child, epoch, reason } => {
                 let input = SourceInput::SendFailed(reason);
                 self.children.source_input(&mut self.core, &child, epoch, None, &input);

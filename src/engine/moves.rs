@@ -722,6 +722,11 @@ impl Children {
                     core.send(from.node, failed(reason, true));
                 }
             }
+            TargetStep::Refuse(reason) => {
+                self.targets.remove(child);
+                let word = HandoverWord::Refuse { child: child.clone(), epoch: attempt, reason };
+                core.send(from.node, PeerMessage::Handover(word));
+            }
             TargetStep::Drop => {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 self.targets.remove(child);

@@ -82,6 +82,14 @@ pub(crate) struct Running {
     gives_way: bool,
 }
 
+/// Whether a state that arrived is kept.
+enum Kept {
+    Yes,
+    NoRoom,
+    /// One of another node stands at the same epoch; this one is sent again.
+    Taken,
+}
+
 /// A state that arrived.
 pub(crate) struct Arrived {
     pub(crate) parcel: Parcel,
@@ -253,16 +261,19 @@ impl HubSystem {
 
     fn bulk(&mut self, from: NodeRun, header: BulkHeader, body: Bytes) -> Option<Event> {
         let size = body.len() as u64;
-        self.keep(from, &header, body).then_some(Event::Bulk { from, header, size })
+        match self.keep(from, &header, body) {
+            Kept::Yes => Some(Event::Bulk { from, header, size }),
+            Kept::NoRoom => Some(Event::NoRoom { from, header }),
+            Kept::Taken => None,
+        }
     }
 
-    /// Keeps a state until the engine has disposed of it. `false` if there is no room, or if one of
-    /// another node stands at the same epoch: it is sent again.
-    fn keep(&mut self, from: NodeRun, header: &BulkHeader, bytes: Bytes) -> bool {
+    /// Keeps a state until the engine has disposed of it.
+    fn keep(&mut self, from: NodeRun, header: &BulkHeader, bytes: Bytes) -> Kept {
         let settings = self.hub.settings();
         let limit = settings.move_bytes.max(settings.state_limit).saturating_mul(4);
         let Some(running) = &mut self.running else {
-            return false;
+            return Kept::Taken;
         };
         let now = Instant::now();
         if running.bulk_bytes + bytes.len() > limit {
@@ -271,7 +282,7 @@ impl HubSystem {
         if running.bulk_bytes + bytes.len() > limit {
             let child = header.child();
             tracing::warn!(%child, bytes = bytes.len(), limit, "no room for a state");
-            return false;
+            return Kept::NoRoom;
         }
         let (state_version, lanes) = match header {
             BulkHeader::State { state_version, lanes, .. } => (*state_version, lanes.clone()),
@@ -279,13 +290,13 @@ impl HubSystem {
         };
         let key = (header.child().clone(), header.epoch());
         if running.bulks.get(&key).is_some_and(|arrived| arrived.from != from) {
-            return false;
+            return Kept::Taken;
         }
         running.take_bulk(&key);
         running.bulk_bytes += bytes.len();
         let parcel = Parcel { state_version, lanes, bytes };
         running.bulks.insert(key, Arrived { parcel, from, at: now });
-        true
+        Kept::Yes
     }
 
     /// Asks the engine; the answer comes when it has one.

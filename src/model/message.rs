@@ -444,6 +444,8 @@ pub enum RefuseReason {
     NotMine,
     /// The node still holds an older instance of the child, or is at its limit; tried again.
     Busy,
+    /// The state arrived and the node had no room for it; tried again.
+    NoRoom,
 }
 
 /// Words of a roll call: what is left of the children of a node that went down.

@@ -363,7 +363,12 @@ impl HubBuilder {
         let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let incarnation = Incarnation { started, nonce: random()? };
         let settings = self.settings.clone();
-        let doors = Doors::new(incarnation.run_of(node), limits(&settings), path_limits(&settings));
+        let doors = Doors::new(
+            incarnation.run_of(node),
+            limits(&settings),
+            path_limits(&settings),
+            settings.suspicion_window(),
+        );
 
         let (net_events, mut received) = mpsc::channel(NET_EVENTS);
         let config = NetConfig {
@@ -431,6 +436,7 @@ impl HubBuilder {
             node_name,
             settings,
             kinds,
+            clock: Clock::new(doors.uptime.clone()),
             doors,
             events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
             addresses: Mutex::new(listening),
@@ -438,7 +444,6 @@ impl HubBuilder {
             workers: OnceLock::new(),
             arbiters: Mutex::default(),
             history: History::new(node),
-            clock: Clock::new(),
             propagator: self.propagator,
             recorder: OnceLock::new(),
             stopping: tokio::sync::Mutex::new(()),

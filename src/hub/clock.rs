@@ -1,28 +1,33 @@
 //! Moments as people read them.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use super::uptime::Uptime;
 
 /// A wall clock that was set by more than this is read anew.
 const SET: Duration = Duration::from_secs(1);
 
-/// Tells when a moment was; the same for the same moment, unless the wall clock is set.
-pub(crate) struct Clock(Mutex<(Instant, SystemTime)>);
+/// Tells when a moment of the uptime was; the same for the same moment, unless the wall clock is set.
+pub(crate) struct Clock {
+    mark: Mutex<(Instant, SystemTime)>,
+    uptime: Arc<Uptime>,
+}
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new((Instant::now(), SystemTime::now())))
+    pub(crate) fn new(uptime: Arc<Uptime>) -> Self {
+        Self { mark: Mutex::new((uptime.now(), SystemTime::now())), uptime }
     }
 
     /// Milliseconds from 1970 to this moment.
     pub(crate) fn at(&self, moment: Instant) -> u64 {
-        self.read(moment, (Instant::now(), SystemTime::now()))
+        self.read(moment, (self.uptime.now(), SystemTime::now()))
     }
 
     fn read(&self, moment: Instant, now: (Instant, SystemTime)) -> u64 {
-        let mut mark = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = mark.1 + now.0.saturating_duration_since(mark.0);
         let ahead = now.1.duration_since(expected).unwrap_or_default();
         let behind = expected.duration_since(now.1).unwrap_or_default();
@@ -54,7 +59,8 @@ mod tests {
     #[test]
     fn a_moment_is_told_the_same_until_the_wall_clock_is_set() {
         let (start, wall) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(1_000));
-        let clock = Clock(Mutex::new((start, wall)));
+        let mark = Mutex::new((start, wall));
+        let clock = Clock { mark, uptime: Arc::new(Uptime::new()) };
         let later = |millis| start + Duration::from_millis(millis);
         let shows = |millis| wall + Duration::from_millis(millis);
         let moment = later(500);

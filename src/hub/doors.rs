@@ -12,15 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::prelude::*;
-use futures_util::task::AtomicWaker;
-use tokio::sync::watch;
-
 use super::{
     envelope::{Envelope, Waiter},
     exchange::{Exchange, Way, Writes},
     paths::{Neighbours, Over, Paths},
     peers::{Change, Peers, TooOften},
+    uptime::Uptime,
+    validity::Validity,
 };
 use crate::{
     delivery::{
@@ -39,6 +37,8 @@ use crate::{
     net::{BulkDone, Network},
     wire,
 };
+use actix::prelude::*;
+use futures_util::task::AtomicWaker;
 
 /// The longest time that a caller may wait.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -381,16 +381,26 @@ pub(crate) struct Doors {
     closed: AtomicBool,
     /// Every caller was answered.
     stopped: AtomicBool,
+    /// The clock by which the engine judges.
+    pub(crate) uptime: Arc<Uptime>,
     /// Whether handlers may start and replies go out.
-    valid: watch::Sender<bool>,
-    pub(crate) is_valid: AtomicBool,
+    pub(crate) validity: Validity,
     /// Told when a barrier comes down.
     pub(crate) drained: tokio::sync::Notify,
 }
 
 impl Doors {
-    pub(crate) fn new(me: NodeRun, limits: Limits, paths: PathLimits) -> Arc<Self> {
+    /// `valid`: for how long one word of the engine lets handlers start.
+    pub(crate) fn new(
+        me: NodeRun,
+        limits: Limits,
+        paths: PathLimits,
+        valid: Duration,
+    ) -> Arc<Self> {
+        let uptime = Arc::new(Uptime::new());
         Arc::new(Self {
+            validity: Validity::new(uptime.clone(), valid),
+            uptime,
             me,
             began: Instant::now(),
             limits,
@@ -406,8 +416,6 @@ impl Doors {
             sweep_wanted: tokio::sync::Notify::new(),
             closed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
-            valid: watch::Sender::new(true),
-            is_valid: AtomicBool::new(true),
             drained: tokio::sync::Notify::new(),
         })
     }
@@ -441,7 +449,7 @@ impl Doors {
         }
         let route = map.routes.get(child).copied();
         door.route(route);
-        door.suspend(!self.is_valid.load(Ordering::Acquire));
+        door.suspend(!self.validity.is_open());
         let cell = Arc::new(DoorCell {
             child: child.clone(),
             doors: Arc::downgrade(self),
@@ -717,22 +725,30 @@ impl Doors {
         }
     }
 
-    /// Whether handlers may start and replies may go out.
+    /// The engine says whether handlers may start and replies may go out.
     pub(crate) fn set_valid(&self, valid: bool) {
-        self.is_valid.store(valid, Ordering::Release);
-        self.valid.send_replace(valid);
-        for cell in self.all() {
-            cell.with(|door| door.suspend(!valid));
+        if valid {
+            self.validity.open();
+        } else {
+            self.validity.close();
+        }
+        self.tell_validity();
+    }
+
+    /// The engine has looked at the time, and has said before whatever follows from it.
+    pub(crate) fn renew_validity(&self) {
+        if self.validity.renew() {
+            self.tell_validity();
         }
     }
 
-    /// Waits until replies may go out.
-    pub(crate) fn until_valid(&self) -> impl Future<Output = ()> + 'static {
-        let mut valid = self.valid.subscribe();
-        async move {
-            // An error means that the hub is gone, and with it whoever could forbid it.
-            let _ = valid.wait_for(|valid| *valid).await;
+    /// Actors that have something to do are woken, if they may go on.
+    fn tell_validity(&self) {
+        let valid = self.validity.is_open();
+        for cell in self.all() {
+            cell.with(|door| door.suspend(!valid));
         }
+        self.validity.told();
     }
 
     /// Whether nobody is let in any more.

@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Poll, Waker},
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use super::{
     codec::{self, EncodeFailure},
     hot_swap::{HotSwap, HubMessage},
     trace::handling,
+    validity::Validity,
 };
 use crate::{
     delivery::{Body, Payload, SendFailure},
@@ -196,7 +197,7 @@ trait Call: Send {
         child: &ChildId,
         actor: &mut dyn Any,
         ctx: &mut dyn Any,
-        valid: &AtomicBool,
+        valid: &Validity,
     ) -> Ran;
 }
 
@@ -237,7 +238,7 @@ impl Envelope {
         child: &ChildId,
         actor: &mut dyn Any,
         ctx: &mut dyn Any,
-        valid: &AtomicBool,
+        valid: &Validity,
     ) -> Ran {
         self.0.run(child, actor, ctx, valid)
     }
@@ -325,7 +326,7 @@ where
         child: &ChildId,
         actor: &mut dyn Any,
         ctx: &mut dyn Any,
-        valid: &AtomicBool,
+        valid: &Validity,
     ) -> Ran {
         let slot = self.slot.take();
         if let Some(slot) = &slot
@@ -358,7 +359,7 @@ where
         let span = handling(&self.traced.span, child, &self.name);
         span.in_scope(|| actor.handle(message, ctx).handle(ctx, Some(tx)));
         match rx.try_recv() {
-            Ok(value) if valid.load(Ordering::Acquire) => {
+            Ok(value) if valid.holds() => {
                 reply.complete(value);
                 Ran::Done
             }

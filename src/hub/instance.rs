@@ -12,7 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
@@ -492,7 +492,7 @@ impl<A: HotSwap> Seat<A> {
         match task.item {
             Item::Local(message) => {
                 self.in_user.set(true);
-                let ran = message.run(&self.cell.child, actor, ctx, &doors.is_valid);
+                let ran = message.run(&self.cell.child, actor, ctx, &doors.validity);
                 self.in_user.set(false);
                 match ran {
                     Ran::Done => return Some((ticket, None)),
@@ -523,7 +523,7 @@ impl<A: HotSwap> Seat<A> {
                 match delivered {
                     Delivered::Now(outcome) => {
                         let outcome = wants_reply.then_some(outcome);
-                        if doors.is_valid.load(Ordering::Acquire) {
+                        if doors.validity.holds() {
                             return Some((ticket, outcome));
                         }
                         self.later(ticket, async move { outcome });
@@ -568,10 +568,7 @@ impl<A: HotSwap> Seat<A> {
     }
 
     async fn until_valid(&self) {
-        let doors = &self.bench.hub.shared().doors;
-        if !doors.is_valid.load(Ordering::Acquire) {
-            doors.until_valid().await;
-        }
+        self.bench.hub.shared().doors.validity.until_it_holds().await;
     }
 }
 
@@ -700,8 +697,9 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
         let mut resolved: Option<Resolution> = None;
         for handled in 0.. {
             let done = resolved.take();
-            // A wake comes when they are valid again.
-            let go_on = doors.is_valid.load(Ordering::Acquire)
+            // A wake comes when it holds again.
+            let valid = doors.validity.holds();
+            let go_on = valid
                 && !ctx.waiting()
                 && handled < TURN
                 && now.saturating_duration_since(began) < TURN_TIME;
@@ -713,7 +711,7 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 (next, door.has_work())
             });
             let Some(message) = next else {
-                if more && !go_on && !ctx.waiting() {
+                if more && valid && !go_on && !ctx.waiting() {
                     task.waker().wake_by_ref();
                 }
                 return Poll::Pending;

@@ -40,6 +40,8 @@ pub(crate) mod requests;
 mod sweeper;
 pub(crate) mod system;
 pub(crate) mod trace;
+mod uptime;
+mod validity;
 mod worker;
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Answers who looks at the cluster: from this node's engine and doors, or by asking another node.
 
-use std::time::Instant;
-
 use actix::prelude::*;
 use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::oneshot;
@@ -331,7 +329,7 @@ pub(crate) fn can_leave(running: &Running, run: NodeRun) -> (u64, bool) {
 }
 
 fn running_report(hub: &Hub, from: NodeId, child: &ChildId, moving: &Move) -> HandoverReport {
-    let now = Instant::now();
+    let now = hub.shared().doors.uptime.now();
     HandoverReport {
         child: child.clone(),
         kind: moving.ownership.spec.kind().clone(),

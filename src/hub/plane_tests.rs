@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -116,7 +116,7 @@ impl Net {
         let members: BTreeSet<NodeRun> = (0..count).map(run_of).collect();
         let nodes = (0..count)
             .map(|node| {
-                let doors = Doors::new(run_of(node), limits, paths);
+                let doors = Doors::new(run_of(node), limits, paths, Duration::from_secs(3_600));
                 let (sender, reports) = mpsc::channel();
                 let actor = Reports(sender).start();
                 let _ = doors.reports.set(actor.recipient());

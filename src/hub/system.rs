@@ -123,7 +123,8 @@ impl HubSystem {
         let Some(running) = &mut self.running else {
             return;
         };
-        let (now, mut bill) = (Instant::now(), Bill::default());
+        let doors = &self.hub.shared().doors;
+        let (now, mut bill) = (doors.uptime.now(), Bill::default());
         let mut read = (running.clock)();
         for event in events {
             let peer = charged(&event);
@@ -135,6 +136,8 @@ impl HubSystem {
             }
         }
         self.perform(ctx);
+        // After what it has said of a pause was carried out.
+        self.hub.shared().doors.renew_validity();
         self.charge(bill, read, &places);
         self.set_timer(ctx);
     }
@@ -177,7 +180,7 @@ impl HubSystem {
             }
             ctx.cancel_future(handle);
         }
-        let wait = deadline.saturating_duration_since(Instant::now());
+        let wait = deadline.saturating_duration_since(self.hub.shared().doors.uptime.now());
         let handle = ctx.run_later(wait, |system, ctx| {
             if let Some(running) = &mut system.running {
                 running.timer = None;
@@ -435,7 +438,7 @@ impl Handler<Begin> for HubSystem {
         self.running = Some(Running {
             fair: Fair::new(self.hub.settings().heartbeat),
             clock: Box::new(Instant::now),
-            engine: Engine::new(config, Instant::now()),
+            engine: Engine::new(config, self.hub.shared().doors.uptime.now()),
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
             next_request: 0,
@@ -459,6 +462,9 @@ impl Handler<Begin> for HubSystem {
             }
         });
         self.take([Event::Tick], ctx);
+        // A node that is alone has no reason to look at the time.
+        let beat = self.hub.shared().doors.validity.beat();
+        ctx.run_interval(beat, |system, ctx| system.take([Event::Tick], ctx));
     }
 }
 

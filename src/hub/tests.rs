@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod flood;
+mod suspend;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Counter {

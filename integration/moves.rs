@@ -140,7 +140,11 @@ fn a_node_without_peers_does_not_leave_and_goes_on() {
     run(async {
         let hub = Net::Tcp.node("alone", None, |_| {}).await;
         let child = start(&hub, "c").await;
-        assert_eq!(hub.leave().await, Err(LeaveError::NoSuccessor { children: 1 }));
+        let left = vec![ChildLeft {
+            child: ChildId::new("c").expect("valid"),
+            reason: "no other node takes children".to_owned(),
+        }];
+        assert_eq!(hub.leave().await, Err(LeaveError::NoSuccessor { children: 1, left }));
         assert_eq!(child.send(Add { sender: 1, number: 1 }).await, Ok(1));
         stop(vec![hub]).await;
     });

@@ -2,7 +2,7 @@
 
 use crate::model::{
     id::{ChildId, InvalidId, KindName, NodeId},
-    report::StartFailed,
+    report::{ChildLeft, StartFailed, late, named},
     settings::InvalidSetting,
 };
 
@@ -271,27 +271,37 @@ pub enum MigrateError {
     HubStopped,
 }
 
-/// Why a node did not leave. It is still in and goes on.
+/// Why a node did not leave.
+///
+/// It is still in, with the children that are left. If it had begun to leave it goes on as a node
+/// that leaves: it takes no children and hands over what it can, so what is out stays out. Ask it
+/// again, which goes on where it was; take it back with [`Hub::stay`](crate::Hub::stay); or end it
+/// with [`Hub::stop`](crate::Hub::stop), which loses the state of what is left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaveError {
-    /// No other node takes children. `stop` ends this one without handing over.
-    #[error("no other node can take the {children} children of this one")]
+    /// No other node takes any of the children. If there was none from the beginning, nothing has
+    /// changed. `stop` ends this node without handing over.
+    #[error("no other node can take the {children} children of this one{}", named(*children, left))]
     NoSuccessor {
         /// How many there are.
         children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
     },
     /// The deadline passed; the children that are left stay here.
-    #[error(
-        "{children} children could not be handed over within the deadline{}",
-        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
-    )]
+    #[error("{}", late(*children, left, waits_for.as_deref()))]
     Timeout {
-        /// How many are left.
+        /// How many are left; 0 if all are handed over, and not every member knows yet where they are.
         children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
         /// What kept the cluster unsettled, if it was.
         waits_for: Option<String>,
     },
+    /// The node was told to stay meanwhile.
+    #[error("the node was told to stay")]
+    Stayed,
     /// The hub has stopped.
     #[error("the hub has stopped")]
     HubStopped,

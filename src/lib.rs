@@ -98,7 +98,7 @@ pub use crate::{
         kind::KindBuilder,
         requests::{
             ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
-            Scope, SeedInfo, StartChildren, StopChildren,
+            Scope, SeedInfo, StartChildren, Stay, StopChildren,
         },
         system::HubSystem,
         trace::TracePropagator,
@@ -111,7 +111,7 @@ pub use crate::{
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, NodePath, NodeState, View, ViewId},
-        report::{StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
+        report::{ChildLeft, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
         secret::{InvalidSecret, Secret},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
         trace::{InvalidTraceParent, TraceContext},
@@ -122,10 +122,10 @@ pub use crate::{
 /// What most programs need, to be imported beside `actix::prelude`.
 pub mod prelude {
     pub use crate::{
-        Admission, AutoKind, ChildContext, ChildFailure, ChildId, ChildInfo, ChildRef, ChildSpec,
-        Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage,
-        HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration,
-        NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity,
+        Admission, AutoKind, ChildContext, ChildFailure, ChildId, ChildInfo, ChildLeft, ChildRef,
+        ChildSpec, Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent,
+        HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome,
+        Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity,
         RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure,
         StartReport, StateVersionError, hot_swap,
     };

@@ -22,6 +22,7 @@ use crate::{
         event::HubEvent,
         id::{ChildId, NodeId, NodeName},
         observe::EventReport,
+        report::ChildLeft,
     },
 };
 
@@ -35,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 29] = [
+pub(crate) const EVENT_TYPES: [&str; 30] = [
     "founded",
     "waiting_for_seeds",
     "join_delayed",
@@ -48,6 +49,7 @@ pub(crate) const EVENT_TYPES: [&str; 29] = [
     "node_leaving",
     "node_left",
     "leave_failed",
+    "node_resumed",
     "node_down",
     "rejoined",
     "peer_refused",
@@ -102,6 +104,13 @@ pub(crate) struct EventView {
     /// The same, for programs.
     #[schema(value_type = Object)]
     fields: Value,
+}
+
+/// Children that were not handed over, with the reasons.
+fn left_of(left: &[ChildLeft]) -> Value {
+    left.iter()
+        .map(|left| json!({ "child": left.child.to_string(), "reason": left.reason }))
+        .collect()
 }
 
 impl EventView {
@@ -190,10 +199,16 @@ impl EventRecord {
                 fields.insert("node", json!(node.to_string()));
                 ("node_left", format!("{} has left", name(node)))
             }
-            HubEvent::LeaveFailed { reason } => {
+            HubEvent::LeaveFailed { reason, children, left } => {
                 level = "warn";
                 fields.insert("reason", json!(reason));
-                ("leave_failed", format!("{here} stays in: {reason}"))
+                fields.insert("children", json!(children));
+                fields.insert("left", left_of(left));
+                ("leave_failed", format!("{here} has not left: {reason}"))
+            }
+            HubEvent::NodeResumed { node } => {
+                fields.insert("node", json!(node.to_string()));
+                ("node_resumed", format!("{} takes children again", name(node)))
             }
             HubEvent::NodeDown { node } => {
                 level = "error";

@@ -143,6 +143,15 @@ pub(crate) enum Rest {
     View,
 }
 
+/// How a move failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Where the child should have gone.
+    pub(crate) to: NodeId,
+    /// At most about 1,000 bytes.
+    pub(crate) reason: String,
+}
+
 /// A migration that somebody asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -172,6 +181,8 @@ pub(crate) struct Instance {
     pub(crate) retries: u32,
     /// Its last move failed.
     pub(crate) rest: Option<Rest>,
+    /// How the last move failed that did, since the child came to this node.
+    pub(crate) trouble: Option<Trouble>,
     /// Nodes that refused it, or could not make it; this one, too, if it could not start it.
     pub(crate) not: PassedOver,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
@@ -199,6 +210,7 @@ impl Instance {
             came: None,
             retries: 0,
             rest: None,
+            trouble: None,
             not: PassedOver::default(),
             halts: Vec::new(),
             wanted: None,
@@ -231,6 +243,12 @@ impl Instance {
             Phase::Moving(moving) => moving.waits.is_none(),
             _ => true,
         }
+    }
+
+    /// Whether it is still to be handed over if this node is to be empty. What has no actor has
+    /// nothing that would be lost.
+    pub(crate) fn is_to_go(&self) -> bool {
+        self.owns() && self.has_actor()
     }
 
     /// Whether it may be offered to another node: with its state, or to be started there.
@@ -268,7 +286,7 @@ impl Instance {
     /// This node could not make the child: it goes to others first, for a while.
     pub(crate) fn pass_over(&mut self, core: &mut Core, node: NodeId) {
         let settings = &core.config.settings;
-        let first = if core.leaving { STAY_AFTER } else { settings.pass_over };
+        let first = if core.emptying { STAY_AFTER } else { settings.pass_over };
         self.not.failed(core.now, node, first);
         self.look_again(core);
     }
@@ -307,7 +325,7 @@ pub(crate) struct Target {
     pub(crate) halts: Vec<(NodeId, Epoch)>,
 }
 
-/// How long a child that would be started again waits on while its node leaves; and how long a node
+/// How long a child that would be started again waits on while its node is emptying; and how long a node
 /// is passed over then, at first.
 const STAY_AFTER: Duration = Duration::from_secs(1);
 
@@ -333,13 +351,6 @@ impl Children {
         // When this node is gone, the homes of those without an actor start them elsewhere.
         let waits = |instance: &Instance| matches!(instance.phase, Phase::Waiting(_));
         self.instances.values().all(waits) && self.targets.is_empty()
-    }
-
-    /// How many children this node still has to hand over. Those without an actor have nothing that
-    /// would be lost.
-    pub(crate) fn owned(&self) -> usize {
-        let owned = |instance: &&Instance| instance.owns() && instance.has_actor();
-        self.instances.values().filter(owned).count()
     }
 
     /// Begins an instance from nothing, at an epoch that is above every other.
@@ -434,7 +445,7 @@ impl Children {
             answer(core, StartOutcome::Failed { reason: StartFailed::UnknownKind { node: me } });
             return;
         }
-        if core.leaving {
+        if core.emptying {
             answer(core, StartOutcome::Failed { reason: StartFailed::Leaving });
             return;
         }
@@ -545,7 +556,7 @@ impl Children {
             () if !core.config.kinds.contains_key(spec.kind()) => {
                 Some(StartFailed::UnknownKind { node: me })
             }
-            () if core.leaving => Some(StartFailed::Leaving),
+            () if core.emptying => Some(StartFailed::Leaving),
             () => None,
         };
         if let Some(reason) = refused {
@@ -601,13 +612,14 @@ impl Children {
 
     /// Starts a child that has waited long enough.
     pub(crate) fn start_again(&mut self, core: &mut Core, child: &ChildId) {
-        let leaving = core.leaving;
+        let Some(instance) = self.instances.get(child) else { return };
+        let goes = core.closing || core.emptying && self.has_successor(core, instance);
         let Some(instance) = self.instances.get_mut(child) else { return };
         let Phase::Waiting(wait) = &mut instance.phase else { return };
         if wait.until.is_none_or(|until| until > core.now) {
             return;
         }
-        if leaving {
+        if goes {
             // It is started where it goes, or by its home when this node is gone.
             wait.until = Some(core.now + STAY_AFTER);
             core.timer(STAY_AFTER, Timer::Restart(child.clone()));

@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// The longest wait that a timer takes.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// What a deadline is for. A timer that is no longer wanted fires and finds nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +48,8 @@ pub(crate) enum Timer {
     Order(ChildId, Epoch),
     /// Homes that were asked where children are, and have not answered, are asked again.
     Seek,
-    /// A node that leaves must be gone.
-    Leave,
+    /// The time of a request to leave is over.
+    Leave(RequestId),
     /// In is said for the view of now.
     SayIn,
     /// A view that is not settled says In again; an unanswered roll call is repeated.
@@ -91,7 +91,10 @@ pub(crate) struct Core {
     pub(crate) settled: bool,
     /// Whether a view has been settled since this life began, or began anew.
     pub(crate) synced: bool,
-    pub(crate) leaving: bool,
+    /// This node takes no children and hands over what it has.
+    pub(crate) emptying: bool,
+    /// Everything is handed over and this node goes: it starts nothing any more.
+    pub(crate) closing: bool,
     /// Runs that this node has a link to.
     pub(crate) linked: BTreeSet<NodeRun>,
     /// Members to which messages and states can go: over their link, or by another one.
@@ -137,7 +140,8 @@ impl Core {
             partial: BTreeMap::new(),
             settled: false,
             synced: false,
-            leaving: false,
+            emptying: false,
+            closing: false,
             linked: BTreeSet::new(),
             reachable: BTreeSet::new(),
             registry: Registry::new(me),
@@ -158,6 +162,7 @@ impl Core {
     pub(crate) fn adopt(&mut self, view: View) {
         self.view_id = view.id();
         self.known = view.members.keys().copied().collect();
+        self.emptying = view.member(self.me.node).is_some_and(Member::is_emptying);
         self.others = self.known.iter().copied().filter(|node| *node != self.me.node).collect();
         self.placeable =
             view.members.values().filter(|member| member.takes_children()).cloned().collect();

@@ -243,7 +243,7 @@ impl Engine {
         version.saturating_sub(self.core.registry.acked(node, self.core.me))
     }
 
-    /// Whether this node hands its children over, or has.
+    /// Whether this node hands its children over to go, or has.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leave.is_under_way()
     }

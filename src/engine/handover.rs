@@ -64,7 +64,7 @@ pub enum SourceInput {
     Expired,
     /// The target went down or left.
     TargetGone,
-    /// The target is leaving.
+    /// The target takes no children any more.
     TargetLeaving,
     /// The link to the target broke: words of the move may be lost with it.
     LinkLost,
@@ -117,6 +117,9 @@ pub enum SourceStep {
     Nothing,
 }
 
+/// Why a child does not go to a node that leaves, or is drained.
+const EMPTYING: &str = "the node hands its own children over";
+
 fn refused(reason: &RefuseReason) -> (Again, String) {
     match reason {
         RefuseReason::UnknownKind => {
@@ -125,7 +128,7 @@ fn refused(reason: &RefuseReason) -> (Again, String) {
         RefuseReason::StateVersion { oldest, newest } => {
             (Again::Elsewhere, format!("the node reads state versions {oldest} to {newest} only"))
         }
-        RefuseReason::Leaving => (Again::NextView, "the node is leaving".to_owned()),
+        RefuseReason::Leaving => (Again::NextView, EMPTYING.to_owned()),
         RefuseReason::NotMine => {
             (Again::NextView, "by the node's view the child does not belong there".to_owned())
         }
@@ -177,7 +180,7 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
         (_, I::TargetGone) => abort(closed, Again::NextView, "the node went away".to_owned()),
         (_, I::Promised) => abort(closed, Again::Soon, "a roll call is under way".to_owned()),
         (_, I::LinkLost) => abort(closed, Again::Soon, "the link to the node broke".to_owned()),
-        (_, I::TargetLeaving) => abort(closed, Again::NextView, "the node is leaving".to_owned()),
+        (_, I::TargetLeaving) => abort(closed, Again::NextView, EMPTYING.to_owned()),
         (_, I::Overtaken(why)) => abort(closed, Again::NextView, (*why).to_owned()),
         _ => (stage, SourceStep::Nothing),
     }
@@ -213,7 +216,7 @@ pub enum TargetInput {
     Expired,
     /// The source went down or left.
     SourceGone,
-    /// This node begins to leave.
+    /// This node takes no children any more.
     Leaving,
     /// The home gave the child to this node by a roll call.
     Taken,

@@ -172,7 +172,7 @@ impl Default for Homes {
 }
 
 impl Homes {
-    /// A user of this node asks for something other than leaving.
+    /// A user of this node asks for something that is done with children.
     pub(crate) fn request(&mut self, core: &mut Core, id: RequestId, request: Request) {
         let (pending, wait) = match request {
             Request::Start { specs, on_failure, timeout } => {
@@ -192,7 +192,7 @@ impl Homes {
                 let since = self.questions;
                 (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
             }
-            Request::Leave { .. } => return,
+            Request::Leave { .. } | Request::Stay => return,
         };
         self.ask(core, id, Asked { pending, wait });
     }

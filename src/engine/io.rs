@@ -19,7 +19,7 @@ use crate::model::{
     member::{Hello, Member, MemberState},
     message::{BulkHeader, PeerMessage},
     observe::ObserveWord,
-    report::{MigrateOutcome, StartReport, StopReport},
+    report::{ChildLeft, MigrateOutcome, StartReport, StopReport, late, named},
     settings::{OnFailure, Settings},
 };
 
@@ -221,9 +221,11 @@ pub enum Request {
     },
     /// Hand every child over and go.
     Leave {
-        /// How long it may take.
+        /// How long the requester waits.
         timeout: Duration,
     },
+    /// Leave no more: take children again.
+    Stay,
 }
 
 /// The answer to a [`Request`].
@@ -237,28 +239,47 @@ pub enum Reply {
     Migrated(MigrateOutcome),
     /// To `Leave`.
     Left(Result<(), LeaveFailed>),
+    /// To `Stay`: whether it stays. `false`: everything is handed over, and it goes.
+    Stays(bool),
 }
 
-/// Why a node did not leave; it stays in and goes on.
+/// Why a node did not leave. If it had begun to, it takes no children and goes on handing over what
+/// it can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveFailed {
     /// No other node takes children, or has the kinds of those that are here.
-    #[error("no other node can take its {children} children")]
+    #[error("no other node can take its {children} children{}", named(*children, left))]
     NoSuccessor {
         /// How many children are here.
         children: usize,
+        /// The first of them.
+        left: Vec<ChildLeft>,
     },
     /// The deadline passed.
-    #[error(
-        "{children} children could not be handed over within the deadline{}",
-        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
-    )]
+    #[error("{}", late(*children, left, waits_for.as_deref()))]
     Timeout {
-        /// How many children are still here.
+        /// How many children are still here; none if not everybody knows yet where they went.
         children: usize,
+        /// The first of them.
+        left: Vec<ChildLeft>,
         /// What keeps the cluster unsettled, if it is.
         waits_for: Option<String>,
     },
+    /// It was told to stay meanwhile.
+    #[error("it was told to stay")]
+    Stayed,
+}
+
+impl LeaveFailed {
+    /// How many children are left, and the first of them.
+    pub(crate) fn left(&self) -> (usize, &[ChildLeft]) {
+        match self {
+            Self::NoSuccessor { children, left } | Self::Timeout { children, left, .. } => {
+                (*children, left)
+            }
+            Self::Stayed => (0, &[]),
+        }
+    }
 }
 
 /// What a child's runtime tells. `epoch` is that of the order it answers.
@@ -466,8 +487,12 @@ pub enum Effect {
         /// Whether they may.
         valid: bool,
     },
-    /// Get every answer to every peer, then say [`Event::LinksDrained`].
-    DrainLinks,
+    /// Get a reply to every message of this node that is on its way, and every answer to every peer;
+    /// then say [`Event::LinksDrained`]. From here on this node ends, whatever comes.
+    DrainLinks {
+        /// How long the replies may take.
+        calls: Duration,
+    },
     /// Answer a request.
     Reply {
         /// From the request.

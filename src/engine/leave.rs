@@ -1,11 +1,19 @@
 //! Leaving: everything is handed over, everybody knows, and then this node says Bye.
+//!
+//! A deadline is that of who asked. When it has passed, or nobody is left who could take what is
+//! here, the node goes on as one that leaves: it takes no children, hands over what it can, and is in.
+//! It says Bye only for somebody who waits; that is who asks again. What was handed over stays out.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     children::Children,
-    core::{Core, Timer},
+    core::{Core, LONGEST_WAIT, Timer},
     io::{Effect, LeaveFailed, Reply},
+    left::Left,
     membership::Membership,
 };
 use crate::model::{event::HubEvent, id::RequestId, member::MemberState};
@@ -14,8 +22,8 @@ use crate::model::{event::HubEvent, id::RequestId, member::MemberState};
 enum Stage {
     /// Children are handed over, and the others learn where they are.
     Handing,
-    /// Peers get the last answers.
-    Draining,
+    /// Nothing is left here. Replies and answers are waited for; there is no way back.
+    Closing,
     /// It said Bye.
     Gone,
 }
@@ -24,7 +32,8 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Leave {
     stage: Option<Stage>,
-    requests: Vec<RequestId>,
+    /// Who waits for it, and until when.
+    requests: BTreeMap<RequestId, Instant>,
 }
 
 impl Leave {
@@ -38,7 +47,7 @@ impl Leave {
         self.stage == Some(Stage::Gone)
     }
 
-    /// Somebody asks this node to leave.
+    /// Somebody asks this node to leave, perhaps once more.
     pub(crate) fn request(
         &mut self,
         id: RequestId,
@@ -47,64 +56,76 @@ impl Leave {
         membership: &mut Membership,
         children: &mut Children,
     ) {
-        match self.stage {
-            Some(Stage::Gone) => reply(core, id, Ok(())),
-            Some(_) => self.requests.push(id),
-            None => {
-                let owned = children.owned();
-                let others = core.placeable.iter().any(|member| member.id != core.me.node);
-                if owned > 0 && !others {
-                    return reply(core, id, Err(LeaveFailed::NoSuccessor { children: owned }));
-                }
-                self.requests.push(id);
-                self.stage = Some(Stage::Handing);
-                core.leaving = true;
-                core.timer(timeout, Timer::Leave);
-                membership.start_leaving(core.now);
-                children.leave(core);
+        if self.is_over() {
+            return reply(core, id, Ok(()));
+        }
+        let begins = !self.is_under_way();
+        let others = core.placeable.iter().any(|member| member.id != core.me.node);
+        // Before a view is settled it is not known who has registered what.
+        if (core.settled || !others) && children.is_stranded(core) {
+            let Left { children, first: left } = children.left(core, None);
+            let why = LeaveFailed::NoSuccessor { children, left };
+            if !begins {
+                tell(core, &why);
             }
+            return reply(core, id, Err(why));
+        }
+        self.requests.insert(id, core.now + timeout.min(LONGEST_WAIT));
+        core.timer(timeout, Timer::Leave(id));
+        if begins {
+            self.stage = Some(Stage::Handing);
+            core.emptying = true;
+            membership.start_leaving(core.now);
+            children.take_no_more(core);
+        } else if self.stage == Some(Stage::Handing) {
+            children.try_again(core);
         }
     }
 
-    /// The time to leave is over.
+    /// The time of a request is over. Once nothing is left here it ends by itself, and is answered
+    /// then.
     pub(crate) fn expired(
         &mut self,
         core: &mut Core,
-        membership: &mut Membership,
         children: &Children,
+        id: RequestId,
         waits_for: Option<String>,
     ) {
-        // With nothing left to be handed over it only waits for peers, which has its own bounds.
-        if self.stage == Some(Stage::Handing) {
-            let children = children.owned() + children.targets.len();
-            self.stay(core, membership, LeaveFailed::Timeout { children, waits_for });
+        if self.stage == Some(Stage::Handing) && self.requests.remove(&id).is_some() {
+            let Left { children, first: left } = children.left(core, waits_for.as_deref());
+            let why = LeaveFailed::Timeout { children, left, waits_for };
+            tell(core, &why);
+            reply(core, id, Err(why));
         }
     }
 
-    fn stay(&mut self, core: &mut Core, membership: &mut Membership, why: LeaveFailed) {
-        self.stage = None;
-        core.leaving = false;
-        membership.cancel_leaving(core.now);
-        core.emit(HubEvent::LeaveFailed { reason: why.to_string() });
-        for request in std::mem::take(&mut self.requests) {
+    /// Somebody wants this node to take children again.
+    pub(crate) fn stay(&mut self, id: RequestId, core: &mut Core, membership: &mut Membership) {
+        let stays = !matches!(self.stage, Some(Stage::Closing | Stage::Gone));
+        if stays && self.stage.take().is_some() {
+            membership.cancel_leaving(core.now);
+            core.emit(HubEvent::NodeResumed { node: core.me.node });
+            self.fail(core, &LeaveFailed::Stayed);
+        }
+        core.effects.push_back(Effect::Reply { request: id, reply: Reply::Stays(stays) });
+    }
+
+    fn fail(&mut self, core: &mut Core, why: &LeaveFailed) {
+        for request in std::mem::take(&mut self.requests).into_keys() {
             reply(core, request, Err(why.clone()));
         }
     }
 
     /// Goes on when nothing is left here and everybody knows.
-    pub(crate) fn go_on(
-        &mut self,
-        core: &mut Core,
-        membership: &mut Membership,
-        children: &Children,
-    ) {
-        if self.stage != Some(Stage::Handing) {
+    pub(crate) fn go_on(&mut self, core: &mut Core, children: &Children) {
+        if self.stage != Some(Stage::Handing) || self.requests.is_empty() {
             return;
         }
-        let others = core.placeable.iter().any(|member| member.id != core.me.node);
-        let owned = children.owned();
-        if owned > 0 && core.settled && !(others && children.has_successors(core)) {
-            return self.stay(core, membership, LeaveFailed::NoSuccessor { children: owned });
+        if core.settled && children.is_stranded(core) {
+            let Left { children, first: left } = children.left(core, None);
+            let why = LeaveFailed::NoSuccessor { children, left };
+            tell(core, &why);
+            return self.fail(core, &why);
         }
         if !children.is_empty() {
             return;
@@ -117,14 +138,17 @@ impl Leave {
             .filter(|member| member.id != core.me.node && member.state != MemberState::Suspect)
             .all(|member| core.registry.acked(member.id, core.me) >= version);
         if known {
-            self.stage = Some(Stage::Draining);
-            core.effects.push_back(Effect::DrainLinks);
+            self.stage = Some(Stage::Closing);
+            core.closing = true;
+            let until = self.requests.values().max().copied().unwrap_or(core.now);
+            let calls = until.saturating_duration_since(core.now);
+            core.effects.push_back(Effect::DrainLinks { calls });
         }
     }
 
     /// Every answer to a peer was received by it.
     pub(crate) fn drained(&mut self, core: &mut Core, membership: &mut Membership) {
-        if self.stage != Some(Stage::Draining) {
+        if self.stage != Some(Stage::Closing) {
             return;
         }
         self.stage = Some(Stage::Gone);
@@ -134,11 +158,18 @@ impl Leave {
     /// Who asked is told that it is over; after everything else was said.
     pub(crate) fn answer(&mut self, core: &mut Core) {
         if self.is_over() {
-            for request in std::mem::take(&mut self.requests) {
+            for request in std::mem::take(&mut self.requests).into_keys() {
                 reply(core, request, Ok(()));
             }
         }
     }
+}
+
+/// Tells whoever listens that this node has not left.
+fn tell(core: &mut Core, why: &LeaveFailed) {
+    let (children, left) = why.left();
+    let left = left.to_vec();
+    core.emit(HubEvent::LeaveFailed { reason: why.to_string(), children, left });
 }
 
 fn reply(core: &mut Core, request: RequestId, outcome: Result<(), LeaveFailed>) {

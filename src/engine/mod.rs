@@ -22,6 +22,7 @@ mod heal;
 mod homes;
 pub mod io;
 mod leave;
+mod left;
 mod local_links;
 pub(crate) mod membership;
 mod merges;
@@ -351,10 +352,9 @@ impl Engine {
                 }
                 Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
                 Timer::Seek => self.homes.seek_again(core),
-                Timer::Leave => {
+                Timer::Leave(id) => {
                     let waits_for = self.waits_for();
-                    let (core, members) = (&mut self.core, &mut self.membership);
-                    self.leave.expired(core, members, &self.children, waits_for);
+                    self.leave.expired(&mut self.core, &self.children, id, waits_for);
                 }
                 Timer::SayIn => self.settle.say_what_is_owed(core),
                 Timer::Settle => {
@@ -574,6 +574,7 @@ impl Engine {
                 let (members, children) = (&mut self.membership, &mut self.children);
                 self.leave.request(id, timeout, core, members, children);
             }
+            Request::Stay => self.leave.stay(id, core, &mut self.membership),
             request => self.homes.request(core, id, request),
         }
     }
@@ -633,7 +634,7 @@ impl Engine {
                 break;
             }
         }
-        self.leave.go_on(&mut self.core, &mut self.membership, &self.children);
+        self.leave.go_on(&mut self.core, &self.children);
     }
 
     fn proven_order(&mut self) -> Option<(NodeRun, PeerMessage)> {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    children::{Children, Instance, Move, Phase, Rest, Target, Wanted},
+    children::{Children, Instance, Move, Phase, Rest, Target, Trouble, Wanted},
     core::{Core, News, Timer},
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
@@ -14,7 +14,7 @@ use crate::model::{
     child::{Entry, Epoch, Ownership},
     event::HubEvent,
     id::{ChildId, NodeId, NodeRun, RequestId},
-    member::{MemberState, ViewId},
+    member::ViewId,
     message::{HandoverWord, PeerMessage, RefuseReason},
     report::MigrateOutcome,
     settings::{HotSwapOptions, Migration},
@@ -25,6 +25,8 @@ use crate::model::{
 const FIRST_MOVES: usize = 16;
 /// How long a move that failed for a passing reason waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How often that doubles on a node that is emptying, for a reason that lasts.
+const DOUBLINGS: u32 = 8;
 /// How often a committed source asks after a successor that it does not see.
 const QUERY_AFTER: Duration = Duration::from_secs(1);
 
@@ -189,12 +191,33 @@ impl Children {
         core.timer(options.child_migration_timeout, Timer::Source(child.clone(), epoch));
     }
 
-    /// Whether there is a place for any child that is still here.
-    pub(crate) fn has_successors(&self, core: &Core) -> bool {
-        let owned = |instance: &&Instance| instance.owns() && instance.has_actor();
-        let mut owned = self.instances.values().filter(owned);
-        // Who could not make one may be able to later: leaving goes on until its time is over.
-        owned.any(|instance| core.belongs(&instance.ownership, &instance.not.lasting()).is_some())
+    /// Whether children are here, and no other node would take any of them.
+    pub(crate) fn is_stranded(&self, core: &Core) -> bool {
+        let mut owned = self.instances.values().filter(|instance| instance.is_to_go()).peekable();
+        owned.peek().is_some() && !owned.any(|instance| self.has_successor(core, instance))
+    }
+
+    /// Whether there is a place for this child elsewhere. Who could not make it may be able to later.
+    pub(crate) fn has_successor(&self, core: &Core, instance: &Instance) -> bool {
+        let mut not = instance.not.lasting();
+        // A node that is emptying is not among those that take children.
+        if !core.emptying {
+            not.insert(core.me.node);
+        }
+        core.belongs(&instance.ownership, &not).is_some()
+    }
+
+    /// Somebody asks this node once more to hand its children over: those that rest after a move that
+    /// failed are offered at once.
+    pub(crate) fn try_again(&mut self, core: &mut Core) {
+        let children: Vec<ChildId> = self.instances.keys().cloned().collect();
+        for child in children {
+            if let Some(instance) = self.instances.get_mut(&child) {
+                (instance.retries, instance.rest) = (0, None);
+            }
+            self.enqueue(core, &child);
+        }
+        self.pump(core);
     }
 
     /// Somebody asked for a move, on this node or another.
@@ -306,7 +329,7 @@ impl Children {
         let fit = core
             .view
             .member(to.node)
-            .is_some_and(|member| member.run() == to && member.state != MemberState::Leaving);
+            .is_some_and(|member| member.run() == to && member.takes_children());
         if step == SourceStep::Commit && (promised || !fit) {
             let input = if promised {
                 SourceInput::Promised
@@ -431,15 +454,16 @@ impl Children {
             core.news.push_back(News::Look { child: child.clone() });
         }
         let to = moving.to.node;
+        instance.trouble = Some(Trouble { to, reason: reason.clone() });
         let passing = again == Again::Soon;
         let elsewhere = matches!(again, Again::Elsewhere | Again::PassOver);
         let mut retry = match again {
             Again::Soon => true,
-            Again::Counted => {
-                instance.retries += 1;
-                core.leaving || instance.retries <= core.config.settings.move_retries
+            Again::Counted | Again::NextView => {
+                instance.retries = instance.retries.saturating_add(1);
+                let few = instance.retries <= core.config.settings.move_retries;
+                core.emptying || again == Again::Counted && few
             }
-            Again::NextView => core.leaving,
             Again::Elsewhere => {
                 instance.not.refused(to);
                 true
@@ -474,7 +498,7 @@ impl Children {
                     outcome,
                 });
                 // The child did not ask to go: it stays unless it belongs elsewhere.
-                retry &= !elsewhere || core.leaving;
+                retry &= !elsewhere || core.emptying;
             }
         }
         if !instance.halts.is_empty() {
@@ -483,7 +507,11 @@ impl Children {
             self.urgent.push_back(child.clone());
         } else if retry {
             instance.rest = Some(Rest::Retry);
-            core.timer(RETRY_AFTER, Timer::Retry(child.clone()));
+            // A node may be emptying for as long as one child cannot go, which each try freezes.
+            let lasts = !passing && !elsewhere && core.emptying;
+            let doublings = if lasts { instance.retries.saturating_sub(1) } else { 0 };
+            let wait = RETRY_AFTER * (1 << doublings.min(DOUBLINGS));
+            core.timer(wait, Timer::Retry(child.clone()));
         } else if !elsewhere {
             instance.rest = Some(Rest::View);
         }
@@ -650,7 +678,7 @@ impl Children {
         if *with_state && !(oldest..=newest).contains(state_version) {
             return Some(RefuseReason::StateVersion { oldest, newest });
         }
-        if core.leaving {
+        if core.emptying {
             return Some(RefuseReason::Leaving);
         }
         if *view != core.view_id || !core.settled {
@@ -803,10 +831,10 @@ impl Children {
             })
             .map(|(child, _)| child.clone())
             .collect();
-        let leaving = |run| {
+        let emptying = |run| {
             core.view
                 .member(node)
-                .is_some_and(|member| member.run() == run && member.state == MemberState::Leaving)
+                .is_some_and(|member| member.run() == run && !member.takes_children())
         };
         let inputs: Vec<(ChildId, SourceInput)> = to
             .into_iter()
@@ -814,7 +842,7 @@ impl Children {
                 let Phase::Moving(moving) = &self.instances.get(&child)?.phase else { return None };
                 if !core.is_live(moving.to) {
                     Some((child, SourceInput::TargetGone))
-                } else if leaving(moving.to) && moving.stage == SourceStage::Offered {
+                } else if emptying(moving.to) && moving.stage == SourceStage::Offered {
                     Some((child, SourceInput::TargetLeaving))
                 } else {
                     None
@@ -869,8 +897,8 @@ impl Children {
         }
     }
 
-    /// This node begins to leave.
-    pub(crate) fn leave(&mut self, core: &mut Core) {
+    /// This node takes no children any more: not even those that it has said it would.
+    pub(crate) fn take_no_more(&mut self, core: &mut Core) {
         let targets: Vec<ChildId> = self.targets.keys().cloned().collect();
         for child in targets {
             self.target_step(core, &child, &TargetInput::Leaving);

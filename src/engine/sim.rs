@@ -30,7 +30,7 @@ use crate::model::{
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
-    member::{Hello, Member, WIRE_VERSION},
+    member::{Hello, Member, MemberState, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
     observe::{Answer, ObserveWord, Question},
     report::{MigrateOutcome, StartOutcome},
@@ -39,6 +39,7 @@ use crate::model::{
 
 mod attacks;
 mod divergence;
+mod leaving;
 mod restarts;
 mod roll_call;
 mod starts;
@@ -188,6 +189,8 @@ struct World {
     mute: BTreeSet<usize>,
     /// Let all freezes fail, and with this.
     unfreezable: Option<FreezeFailure>,
+    /// Children of which a handler never ends.
+    stuck: BTreeSet<ChildId>,
     /// How long states are on their way, actors take to start, and to merge: milliseconds.
     bulk_ms: (u64, u64),
     start_ms: (u64, u64),
@@ -243,6 +246,7 @@ impl World {
             cannot: BTreeMap::new(),
             starts: BTreeMap::new(),
             unfreezable: None,
+            stuck: BTreeSet::new(),
             kindless: BTreeSet::new(),
             newer: BTreeSet::new(),
             mute: BTreeSet::new(),
@@ -295,7 +299,7 @@ impl World {
             name: config.name.clone(),
             addresses: config.addresses.clone(),
             weight: 1,
-            state: crate::model::member::MemberState::Alive,
+            state: MemberState::Alive,
             revision: 0,
         };
         Node {
@@ -617,7 +621,7 @@ impl World {
                 );
             }
             Effect::Gates { valid } => self.nodes[index].valid = valid,
-            Effect::DrainLinks => {
+            Effect::DrainLinks { .. } => {
                 let wait = self.dice.ms(1, 20);
                 self.push(wait, index, Input::Event(Event::LinksDrained));
             }
@@ -707,7 +711,10 @@ impl World {
 
     fn child(&mut self, index: usize, order: ChildOrder) {
         let fault = self.faulty && self.dice.one_in(6);
-        let unfreezable = self.unfreezable.clone();
+        let retention = FreezeFailure::Retention { unresolved: 1 };
+        let stuck =
+            matches!(&order, ChildOrder::Freeze { child, .. } if self.stuck.contains(child));
+        let unfreezable = self.unfreezable.clone().or(stuck.then_some(retention));
         let cannot = self.cannot.get(&index).copied();
         let Node { engine, runtime, .. } = &mut self.nodes[index];
         let starts = matches!(&order, ChildOrder::Thaw { child, .. } if matches!(
@@ -2106,7 +2113,7 @@ fn children_run_only_where_their_kind_is_registered() {
         world.run_for(4 * SECOND);
         let reply = &world.nodes[0].replies[&id];
         assert!(
-            matches!(reply, Reply::Left(Err(LeaveFailed::NoSuccessor { children: 20 }))),
+            matches!(reply, Reply::Left(Err(LeaveFailed::NoSuccessor { children: 20, .. }))),
             "seed {seed}: {reply:?}"
         );
         world.check_end(false);

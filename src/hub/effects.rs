@@ -58,14 +58,14 @@ impl HubSystem {
                 Effect::Members { runs } => shared.doors.members(runs),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
-                Effect::DrainLinks => {
+                Effect::DrainLinks { calls } => {
                     let doors = shared.doors.clone();
                     let system = ctx.address();
                     // No child is here any more: what is sent from now on would be lost.
                     doors.close();
                     actix_rt::spawn(async move {
                         // What this node has asked of others is answered, if it can be in time.
-                        let _ = tokio::time::timeout(DRAIN, doors.finish_calls()).await;
+                        let _ = tokio::time::timeout(calls.min(DRAIN), doors.finish_calls()).await;
                         if tokio::time::timeout(DRAIN, doors.drain()).await.is_err() {
                             tracing::warn!("a peer did not hear the last answers in time");
                         }

@@ -60,7 +60,7 @@ use self::{
     recorder::Recorder,
     requests::{
         Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
-        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, StopChildren,
+        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren,
     },
     system::{End, HubSystem},
     trace::TracePropagator,
@@ -364,16 +364,30 @@ impl Hub {
 
     /// Hands every child over to the other nodes, leaves the cluster and stops the hub.
     ///
+    /// A node that has begun to leave takes no children, and goes on handing over what it can when
+    /// this has failed: what is out stays out. Call it again and it goes on where it was, or take it
+    /// back with [`stay`](Self::stay).
+    ///
     /// Dropping the future does not take it back: the node leaves, but its threads go on until
     /// [`stop`](Self::stop).
     ///
     /// # Errors
-    /// [`LeaveError`]: the node is still in, and goes on with the children that are left.
+    /// [`LeaveError`]: the node is still in, with the children that it names.
     pub async fn leave(&self) -> Result<(), LeaveError> {
         let left = self.system().send(Leave { timeout: None }).await;
         left.map_err(|_| LeaveError::HubStopped)??;
         self.stop().await;
         Ok(())
+    }
+
+    /// Takes a [`leave`](Self::leave) back that is under way, or has failed: this node takes children
+    /// again. Whoever waits for the leave is told [`LeaveError::Stayed`]. Does nothing for a node that
+    /// does not leave. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// The hub has stopped, or is about to, as everything is handed over.
+    pub async fn stay(&self) -> Result<(), HubStopped> {
+        self.system().send(Stay).await.map_err(|_| HubStopped)?
     }
 
     /// Stops this node's hub without handing anything over: its children end, and the other nodes

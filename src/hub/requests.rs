@@ -68,6 +68,12 @@ pub struct Leave {
     pub timeout: Option<Duration>,
 }
 
+/// Takes a leave back: this node takes children again. Refused as `HubStopped` once everything is
+/// handed over, as the node goes then.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "Result<(), HubStopped>")]
+pub struct Stay;
+
 /// What this node knows of the cluster.
 #[derive(Clone, Debug, Default, Message)]
 #[rtype(result = "Result<Inspection, HubStopped>")]

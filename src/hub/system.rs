@@ -23,7 +23,7 @@ use super::{
     reach::Reach,
     requests::{
         Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
-        NodeInfo, Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, StopChildren,
+        NodeInfo, Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren,
     },
 };
 use crate::{
@@ -52,7 +52,7 @@ const PARKED: usize = 1_024;
 
 /// The actor of a hub. Made with [`HubSystem::builder`]; its address is `Hub::system`.
 ///
-/// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave` and `Inspect`. Messages
+/// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave`, `Stay` and `Inspect`. Messages
 /// to children do not pass through it.
 pub struct HubSystem {
     pub(crate) hub: Hub,
@@ -659,14 +659,32 @@ impl Handler<Leave> for HubSystem {
         let answer = self.ask(Request::Leave { timeout }, ctx);
         Box::pin(async move {
             match answer.await {
-                Ok(Reply::Left(Ok(()))) => Ok(()),
-                Ok(Reply::Left(Err(LeaveFailed::NoSuccessor { children }))) => {
-                    Err(LeaveError::NoSuccessor { children })
-                }
-                Ok(Reply::Left(Err(LeaveFailed::Timeout { children, waits_for }))) => {
-                    Err(LeaveError::Timeout { children, waits_for })
-                }
+                Ok(Reply::Left(outcome)) => outcome.map_err(not_left),
                 _ => Err(LeaveError::HubStopped),
+            }
+        })
+    }
+}
+
+fn not_left(why: LeaveFailed) -> LeaveError {
+    match why {
+        LeaveFailed::NoSuccessor { children, left } => LeaveError::NoSuccessor { children, left },
+        LeaveFailed::Timeout { children, left, waits_for } => {
+            LeaveError::Timeout { children, left, waits_for }
+        }
+        LeaveFailed::Stayed => LeaveError::Stayed,
+    }
+}
+
+impl Handler<Stay> for HubSystem {
+    type Result = ResponseFuture<Result<(), HubStopped>>;
+
+    fn handle(&mut self, _: Stay, ctx: &mut Context<Self>) -> Self::Result {
+        let answer = self.ask(Request::Stay, ctx);
+        Box::pin(async move {
+            match answer.await? {
+                Reply::Stays(true) => Ok(()),
+                _ => Err(HubStopped),
             }
         })
     }

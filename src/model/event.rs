@@ -8,6 +8,7 @@ use super::{
     address::SeedOutcome,
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
+    report::ChildLeft,
     words::brief,
 };
 
@@ -105,10 +106,20 @@ pub enum HubEvent {
         /// The node.
         node: NodeId,
     },
-    /// This node did not leave after it had begun to; it stays in with what it still has.
+    /// This node was asked to leave, and has not within the deadline, or cannot. It takes no children
+    /// and goes on handing over what it can, until it is asked again or told to stay.
     LeaveFailed {
         /// Why.
         reason: String,
+        /// How many children are left here.
+        children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
+    },
+    /// A node that handed its children over takes children again.
+    NodeResumed {
+        /// The node.
+        node: NodeId,
     },
     /// A node was declared down; its children are started elsewhere.
     NodeDown {
@@ -275,7 +286,7 @@ impl HubEvent {
         match &mut self {
             Self::PeerRefused { reason, .. }
             | Self::WordsRefused { reason, .. }
-            | Self::LeaveFailed { reason }
+            | Self::LeaveFailed { reason, .. }
             | Self::Unsettled { reason }
             | Self::ChildRestarted { reason, .. }
             | Self::ChildGivenUp { reason, .. }

@@ -20,7 +20,8 @@ pub enum MemberState {
     Alive,
     /// Nothing was heard of it for the suspicion window; it is still in.
     Suspect,
-    /// It hands its children over and takes no new ones; it is in until its `Bye`.
+    /// It hands its children over and takes no new ones; it is in until its `Bye`, or until it is
+    /// told to stay.
     Leaving,
 }
 
@@ -34,7 +35,8 @@ pub enum NodeState {
     Alive,
     /// It is in, and it does not hear, or is not heard by, the node that tells it.
     Suspect,
-    /// It hands its children over and takes no new ones; it is in until it has gone.
+    /// It hands its children over and takes no new ones; it is in until it has gone, or is told to
+    /// stay ([`Hub::stay`](crate::Hub::stay)).
     Leaving,
 }
 
@@ -110,10 +112,17 @@ impl Member {
         self.addresses.retain(|address| !is_loopback(address));
     }
 
-    /// Whether children may be placed there.
+    /// Whether it hands over the children that it has.
+    #[must_use]
+    pub fn is_emptying(&self) -> bool {
+        self.state == MemberState::Leaving
+    }
+
+    /// Whether children may be placed there: whatever starts, moves or is taken over goes to such
+    /// nodes only.
     #[must_use]
     pub fn takes_children(&self) -> bool {
-        self.state != MemberState::Leaving && self.weight > 0
+        !self.is_emptying() && self.weight > 0
     }
 }
 

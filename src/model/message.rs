@@ -436,7 +436,7 @@ pub enum RefuseReason {
         /// The newest it reads.
         newest: u32,
     },
-    /// The node is leaving.
+    /// The node takes no children any more.
     Leaving,
     /// The node's view differs; tried again when the views agree.
     View,

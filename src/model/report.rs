@@ -7,6 +7,42 @@ use super::{
     id::{ChildId, NodeId},
 };
 
+/// So many of the children that are left on a node are named in an error or event.
+pub const MOST_LEFT: usize = 16;
+
+/// A child that was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildLeft {
+    /// The child.
+    pub child: ChildId,
+    /// Why, in at most about 250 bytes.
+    pub reason: String,
+}
+
+/// Names children that are left, for an error; nothing if there are none.
+pub(crate) fn named(children: usize, left: &[ChildLeft]) -> String {
+    if left.is_empty() {
+        return String::new();
+    }
+    let mut names: Vec<String> =
+        left.iter().map(|left| format!("{} ({})", left.child, left.reason)).collect();
+    if let more @ 1.. = children.saturating_sub(left.len()) {
+        names.push(format!("{more} more"));
+    }
+    format!(": {}", names.join(", "))
+}
+
+/// Says that a node is not empty in time.
+pub(crate) fn late(children: usize, left: &[ChildLeft], waits_for: Option<&str>) -> String {
+    let what = match children {
+        0 => "not every node knows yet where the children went".to_owned(),
+        1 => "1 child could not be handed over within the deadline".to_owned(),
+        _ => format!("{children} children could not be handed over within the deadline"),
+    };
+    let cluster = waits_for.map(|reason| format!("; the cluster {reason}")).unwrap_or_default();
+    format!("{what}{cluster}{}", named(children, left))
+}
+
 /// What became of one child that should start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartOutcome {
@@ -59,8 +95,8 @@ pub enum StartFailed {
         /// What it said.
         reason: String,
     },
-    /// The hub is leaving or has stopped.
-    #[error("the hub is leaving or has stopped")]
+    /// The node hands its children over, or its hub has stopped.
+    #[error("the node takes no children any more, or its hub has stopped")]
     Leaving,
     /// As many starts and questions of this node wait on the child's home as it keeps for one node
     /// (128 MiB). Nothing was started; try again when others have been answered.

@@ -17,12 +17,13 @@ use super::{
     outputs::Outputs,
     pace::Pace,
     roster::Roster,
+    turn::Turn,
     voice::Voice,
 };
 use crate::model::{
     event::HubEvent,
     id::{Incarnation, Life, NodeId},
-    member::{Member, MemberState},
+    member::Member,
 };
 
 /// A node that is heard and not in.
@@ -68,8 +69,8 @@ impl Comers {
             let Some(member) = roster.admit(node) else { continue };
             tracing::info!(node = %me, peer = %node, "a node joined");
             out.event(HubEvent::NodeJoined { node, name: member.name.clone() });
-            if member.state == MemberState::Leaving {
-                out.event(HubEvent::NodeLeaving { node });
+            if let Some(turn) = Turn::of(member) {
+                out.event(turn.event(node));
             }
             founder.taken_in();
             moved = true;

@@ -13,7 +13,6 @@ use super::{
     voice::Voice,
 };
 use crate::model::{
-    event::HubEvent,
     id::{Incarnation, NodeRun},
     member::{Hello, Member},
     tags::LISTED,
@@ -122,8 +121,8 @@ impl Meeting<'_> {
         if learned.is_back {
             tracing::info!(node = %self.roster.id(), peer = %node, "a node came back in a later life");
         }
-        if learned.leaves {
-            self.out.event(HubEvent::NodeLeaving { node });
+        if let Some(turn) = learned.turn {
+            self.out.event(turn.event(node));
         }
         if learned.is_member {
             self.roster.moved(self.voice, self.out, self.pace);

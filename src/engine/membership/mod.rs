@@ -23,6 +23,7 @@
 //! | [`founding`] | whether this node waits, founds, may act |
 //! | [`telling`], [`voice`] | what is told to whom, and when |
 //! | [`routes`] | by whom words go where there is no link |
+//! | [`turn`] | what a member turns to that leaves, or takes children again |
 //! | [`sight`] | who is suspect, whose link is broken, who is forgotten |
 //! | [`dialling`] | who is dialled that was not met |
 //! | [`pace`] | when all is judged |
@@ -59,6 +60,7 @@ mod sim;
 mod telling;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turn;
 mod verdict;
 mod voice;
 mod votes;

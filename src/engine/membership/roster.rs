@@ -7,6 +7,7 @@ use super::{
     contact::{Contact, Timing},
     outputs::Outputs,
     pace::Pace,
+    turn::Turn,
     voice::Voice,
 };
 use crate::model::{
@@ -36,8 +37,8 @@ pub(super) struct Learned {
     pub(super) moved_to: Option<Vec<String>>,
     /// It is a member, so that the view has moved.
     pub(super) is_member: bool,
-    /// It is one, and leaves, which it did not before.
-    pub(super) leaves: bool,
+    /// It is one, and whether it takes children has changed.
+    pub(super) turn: Option<Turn>,
 }
 
 /// A node that is no contact any more.
@@ -159,7 +160,7 @@ impl Roster {
             is_back: before.incarnation != told.incarnation,
             moved_to: (before.addresses != told.addresses).then(|| told.addresses.clone()),
             is_member: false,
-            leaves: false,
+            turn: None,
         };
         if let Some(member) = self.view.members.get_mut(&told.id) {
             let is_leaving = told.state == MemberState::Leaving;
@@ -169,8 +170,9 @@ impl Roster {
                 (false, _) => MemberState::Alive,
             };
             learned.is_member = true;
-            learned.leaves = is_leaving && member.state != MemberState::Leaving;
-            *member = Member { state, ..told.clone() };
+            let now = Member { state, ..told.clone() };
+            learned.turn = Turn::between(member, &now);
+            *member = now;
         }
         Some(learned)
     }
@@ -297,13 +299,17 @@ mod tests {
             let (is_member, addresses) = (n == 2, vec!["/memory/9".to_owned()]);
             let state = MemberState::Leaving;
             let told = Member { revision: 1, state, addresses: addresses.clone(), ..member(n) };
-            let learned =
-                Learned { is_back: false, moved_to: Some(addresses), is_member, leaves: is_member };
+            let learned = Learned {
+                is_back: false,
+                moved_to: Some(addresses),
+                is_member,
+                turn: is_member.then_some(Turn::Leaves),
+            };
             assert_eq!(roster.learn(&told), Some(learned));
             assert_eq!(roster.learn(&told), None, "that is known");
             assert_eq!(roster.view().member(id(n)), is_member.then_some(&told));
             let told = Member { revision: 2, ..told };
-            let learned = Learned { is_back: false, moved_to: None, is_member, leaves: false };
+            let learned = Learned { is_back: false, moved_to: None, is_member, turn: None };
             assert_eq!(roster.learn(&told), Some(learned), "it leaves on");
             let (revision, incarnation) = (3, Incarnation { started: 101, nonce: u64::from(n) });
             let learned = roster.learn(&Member { revision, incarnation, ..told });
@@ -325,7 +331,7 @@ mod tests {
         assert_eq!(state(&roster), Some(MemberState::Suspect));
         assert_eq!(roster.regard(now, &TIMING), [(id(2), false)]);
         let leaving = Member { revision: 2, state: MemberState::Leaving, ..member(2) };
-        assert!(roster.learn(&leaving).is_some_and(|learned| learned.leaves));
+        assert!(roster.learn(&leaving).is_some_and(|learned| learned.turn == Some(Turn::Leaves)));
         assert_eq!(roster.regard(later, &TIMING), []);
         assert_eq!(state(&roster), Some(MemberState::Leaving));
     }

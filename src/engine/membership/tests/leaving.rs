@@ -63,9 +63,10 @@ fn a_member_that_stays_after_all_says_so_itself() {
     bench.tells_view(3, &[1, 2, 3]);
     assert_eq!(bench.state(2), Some(MemberState::Leaving), "what another says is older");
     let stays = Member { revision: 2, ..member(2) };
+    let event = MemberOutput::Event(HubEvent::NodeResumed { node: id(2) });
     assert_eq!(
         bench.says(2, |status| status.me = Some(Arc::new(stays))),
-        [MemberOutput::ViewChanged]
+        [event, MemberOutput::ViewChanged]
     );
     assert_eq!(bench.state(2), Some(MemberState::Alive));
 }

@@ -1,0 +1,149 @@
+//! Children that a node which is emptying still has, and why: for whoever waits for it.
+
+use super::{
+    children::{Children, Instance, Move, Phase},
+    core::Core,
+    handover::{SourceStage, TargetStage},
+};
+use crate::model::{
+    id::{ChildId, NodeId},
+    report::{ChildLeft, MOST_LEFT},
+    words::cut,
+};
+
+/// Bytes of each reason.
+const REASON: usize = 256;
+
+/// What is left on a node, with the reasons for the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) children: usize,
+    pub(crate) first: Vec<ChildLeft>,
+}
+
+impl Children {
+    /// What is left here: actors that are to go or have gone and are held, and successors in the
+    /// making. `waits_for`: what keeps this node from acting.
+    pub(crate) fn left(&self, core: &Core, waits_for: Option<&str>) -> Left {
+        let actors = self.instances.iter().filter(|(_, instance)| instance.has_actor());
+        let actors = actors.map(|(child, instance)| (child, Some(instance)));
+        let targets = self.targets.keys().map(|child| (child, None));
+        let mut left = Left::default();
+        for (child, instance) in actors.chain(targets) {
+            left.children += 1;
+            if left.first.len() < MOST_LEFT {
+                let reason = match instance {
+                    Some(instance) => self.why_left(core, child, instance, waits_for),
+                    None => self.why_taken(core, child),
+                };
+                left.first.push(ChildLeft { child: child.clone(), reason: cut(reason, REASON) });
+            }
+        }
+        left
+    }
+
+    /// Why a child is still on this node.
+    pub(crate) fn why_left(
+        &self,
+        core: &Core,
+        child: &ChildId,
+        instance: &Instance,
+        waits_for: Option<&str>,
+    ) -> String {
+        let before = || match &instance.trouble {
+            Some(trouble) => format!("; before, {}: {}", name(core, trouble.to), trouble.reason),
+            None => String::new(),
+        };
+        match &instance.phase {
+            Phase::Starting { .. } => "it is being started".to_owned(),
+            Phase::Stopping => "it is being stopped".to_owned(),
+            Phase::Yielding { to, .. } => {
+                format!("it gives way to its owner on {}", name(core, to.run.node))
+            }
+            Phase::Moving(moving) => format!("{}{}", why_moving(core, moving), before()),
+            Phase::Running | Phase::Waiting(_) => {
+                self.why_at_rest(core, child, instance, waits_for)
+            }
+        }
+    }
+
+    fn why_at_rest(
+        &self,
+        core: &Core,
+        child: &ChildId,
+        instance: &Instance,
+        waits_for: Option<&str>,
+    ) -> String {
+        if core.promises.binds(child) {
+            return "a roll call is under way".to_owned();
+        }
+        if self.merges.is_merging(child) {
+            return "the state of another owner is being merged into it".to_owned();
+        }
+        if !self.has_successor(core, instance) {
+            return why_stranded(core, instance);
+        }
+        if let Some(reason) = waits_for {
+            return format!("the cluster {reason}");
+        }
+        let node = core.belongs(&instance.ownership, instance.not.nodes());
+        let run = node.and_then(|node| core.view.member(node)).map(|member| member.run());
+        match (&instance.trouble, run) {
+            (_, Some(run)) if run != core.me && !core.reaches(run) => {
+                format!("no link leads to {}", name(core, run.node))
+            }
+            (Some(trouble), _) => {
+                format!("{} did not take it: {}", name(core, trouble.to), trouble.reason)
+            }
+            (None, _) => "it was not its turn yet".to_owned(),
+        }
+    }
+
+    /// Why a successor in the making is still here.
+    fn why_taken(&self, core: &Core, child: &ChildId) -> String {
+        let Some(target) = self.targets.get(child) else { return String::new() };
+        let from = name(core, target.from.node);
+        match target.stage {
+            TargetStage::Opening => format!("it came from {from} and is being started"),
+            _ => format!("{from} has not said whether this node has it"),
+        }
+    }
+}
+
+fn why_moving(core: &Core, moving: &Move) -> String {
+    let to = name(core, moving.to.node);
+    let what = match moving.stage {
+        SourceStage::Offered => format!("{to} has not said whether it takes it"),
+        SourceStage::Freezing => "a handler that it has started has not ended".to_owned(),
+        SourceStage::Frozen => "its state waits for room to be sent".to_owned(),
+        SourceStage::Sent => format!("{to} has not said that it has its state"),
+        SourceStage::Committed => format!("{to} owns it and has not said that it runs"),
+    };
+    let since = moving.entered.get(&moving.stage).copied().unwrap_or(moving.started);
+    let took = core.now.saturating_duration_since(since);
+    format!("{what}, for {:.1} s", took.as_secs_f64())
+}
+
+/// Why no other node takes a child.
+fn why_stranded(core: &Core, instance: &Instance) -> String {
+    let me = core.me.node;
+    let kind = instance.ownership.spec.kind();
+    if !core.placeable.iter().any(|member| member.id != me) {
+        return "no other node takes children".to_owned();
+    }
+    if !core.takers(kind).iter().any(|member| member.id != me) {
+        return format!("no other node that takes children has registered the kind {kind}");
+    }
+    match &instance.trouble {
+        Some(trouble) => {
+            let node = name(core, trouble.to);
+            format!("no other node takes it; {node}, for one: {}", trouble.reason)
+        }
+        None => "no other node takes it".to_owned(),
+    }
+}
+
+/// A node's name for people, or the end of its id.
+fn name(core: &Core, node: NodeId) -> String {
+    core.view.member(node).map_or_else(|| node.short(), |member| member.name.to_string())
+}

@@ -1,14 +1,151 @@
-//! How a hub ends: what was taken in is handled, and whoever waits is told.
+//! How a hub ends: whoever asked for it, whether they still wait; what was taken in is handled, and
+//! whoever waits is told.
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use actix_hub::prelude::*;
 use actix_rt::System;
+use futures_util::{FutureExt, future::join};
 
 use crate::support::*;
+
+/// Begins something and no longer waits for it.
+fn begin(future: impl Future) {
+    assert!(pin!(future).now_or_never().is_none(), "it takes a moment");
+}
+
+/// Two nodes, and a child on each of them.
+async fn two_with_a_child_each(net: &Net) -> (Vec<Hub>, [ChildRef<Counter>; 2]) {
+    let hubs = net.cluster(2).await;
+    let mut children = Vec::new();
+    for (hub, name) in hubs.iter().zip(["c0", "c1"]) {
+        start(&hubs[0], name).await;
+        hubs[0].migrate(name, hub.node_id()).await.expect("it moves");
+        children.push(hubs[0].child(name));
+    }
+    (hubs, children.try_into().expect("there are two"))
+}
+
+#[test]
+fn a_stop_that_nobody_waits_for_ends_and_can_be_waited_for_again() {
+    run(async {
+        let hub = Net::Memory(MemoryNetwork::new()).node("a", None, |_| {}).await;
+        let mut events = hub.events();
+        begin(hub.stop());
+        join(hub.stop(), hub.stop()).await;
+        while events.next().await.is_some() {}
+        hub.stop().await;
+        assert_eq!(hub.leave().await, Err(LeaveError::HubStopped));
+    });
+}
+
+#[test]
+fn a_hub_can_be_stopped_from_outside_of_any_runtime() {
+    run(async {
+        let hub = Net::Memory(MemoryNetwork::new()).node("a", None, |_| {}).await;
+        let stopping = hub.clone();
+        std::thread::spawn(move || futures_util::FutureExt::now_or_never(stopping.stop()));
+        hub.stopped().await;
+        hub.stop().await;
+    });
+}
+
+#[test]
+fn a_leave_that_nobody_waits_for_goes_on_to_its_end_and_can_be_waited_for_again() {
+    run(async {
+        let net = Net::Memory(MemoryNetwork::new());
+        for again in [true, false] {
+            let (hubs, [_, child]) = two_with_a_child_each(&net).await;
+            child.send(Add { sender: 1, number: 1 }).await.expect("it answers");
+            begin(hubs[1].leave());
+            if again {
+                let (first, second) = join(hubs[1].leave(), hubs[1].leave()).await;
+                assert_eq!((first, second), (Ok(()), Ok(())));
+            } else {
+                hubs[1].stopped().await;
+            }
+            assert_eq!(hubs[1].leave().await, Ok(()), "it has left");
+            assert_eq!(child.send(Add { sender: 1, number: 2 }).await, Ok(2), "with its state");
+            together(&hubs[..1]).await;
+            stop(hubs).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_leaves_waits_for_the_replies_to_its_own_calls() {
+    run(async {
+        let net = Net::Memory(MemoryNetwork::new());
+        let (hubs, _) = two_with_a_child_each(&net).await;
+        let there: ChildRef<Counter> = hubs[1].child("c0");
+        // Longer than the leave would take without it, and than what is given to answers.
+        let call = there.send(Later { ms: 6_500 }).timeout(Duration::from_secs(20));
+        let began = actix_rt::spawn(call.into_future());
+        let at = hubs[0].child::<Counter>("c0");
+        at.send(Read { sender: 1 }).await.expect("it answers: the call was taken in before");
+        let leaving = actix_rt::spawn({
+            let hub = hubs[1].clone();
+            async move { hub.leave().await }
+        });
+        assert_eq!(began.await.expect("it does not panic"), Ok(6_500));
+        assert_eq!(leaving.await.expect("it does not panic"), Ok(()));
+        let late = there.send(Read { sender: 1 }).await.expect_err("its hub has stopped");
+        assert!(!late.may_have_been_handled(), "{late}");
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_leave_that_fails_names_what_is_left_and_a_second_one_goes_on() {
+    run(async {
+        let net = Net::Memory(MemoryNetwork::new());
+        let first = net.node("a", None, |_| {}).await;
+        let short = |settings: &mut Settings| {
+            settings.leave_timeout = Duration::from_secs(2);
+            settings.migration = Migration::HotSwap(HotSwapOptions {
+                retention: Duration::from_millis(300),
+                ..HotSwapOptions::default()
+            });
+        };
+        let second = net.node("b", Some(&first), short).await;
+        let hubs = vec![first, second];
+        together(&hubs).await;
+        for name in ["c0", "c1", "c2"] {
+            start(&hubs[0], name).await;
+            hubs[0].migrate(name, hubs[1].node_id()).await.expect("it moves");
+        }
+        let busy: ChildRef<Counter> = hubs[1].child("c1");
+        let call = actix_rt::spawn(
+            busy.send(Later { ms: 5_000 }).timeout(Duration::from_secs(20)).into_future(),
+        );
+        busy.send(Add { sender: 1, number: 1 }).await.expect("it answers meanwhile");
+        let mut events = hubs[1].events();
+        let error = hubs[1].leave().await.expect_err("a handler runs on");
+        let LeaveError::Timeout { children: 1, left, .. } = &error else { panic!("{error}") };
+        assert_eq!(left[0].child.as_str(), "c1");
+        assert!(left[0].reason.contains("handler"), "{}", left[0].reason);
+        assert!(error.to_string().contains("c1 ("), "{error}");
+        let told = event(&mut events, |event| match event {
+            HubEvent::LeaveFailed { left, .. } => Some(left),
+            _ => None,
+        });
+        assert_eq!(told.await, *left);
+        // What is out stays out.
+        let owned = async |hub: &Hub| hub.children(Scope::Local).await.len();
+        assert_eq!((owned(&hubs[0]).await, owned(&hubs[1]).await), (2, 1));
+        assert_eq!(call.await.expect("it does not panic"), Ok(5_000));
+        assert_eq!(hubs[1].leave().await, Ok(()));
+        assert_eq!(
+            hubs[0].child::<Counter>("c1").send(Read { sender: 1 }).await,
+            Ok(Numbers(vec![1]))
+        );
+        stop(hubs).await;
+    });
+}
 
 /// Adds one by `do_send` over and over until it is refused. Tells how many were taken in, and by what
 /// the next one was refused.

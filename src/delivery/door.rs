@@ -176,6 +176,16 @@ impl<P: Payload> Door<P> {
         !self.lane.is_idle()
     }
 
+    /// The number of the next message of this node to another.
+    pub(crate) fn next_call(&self) -> u64 {
+        self.lane.next_number()
+    }
+
+    /// Whether one with a lower number is on its way, or waits for its reply there.
+    pub(crate) fn is_calling_below(&self, number: u64) -> bool {
+        self.lane.has_below(number)
+    }
+
     /// Whether nothing would be lost with it.
     pub(crate) fn is_idle(&self) -> bool {
         self.gate.is_idle()

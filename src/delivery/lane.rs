@@ -143,6 +143,12 @@ impl<P: Payload> Lane<P> {
         self.held.is_empty() && self.awaiting.is_empty()
     }
 
+    /// Whether a message with a lower number is not accepted, or has no reply.
+    pub(crate) fn has_below(&self, number: u64) -> bool {
+        self.held.front().is_some_and(|held| held.number < number)
+            || self.awaiting.first_key_value().is_some_and(|(first, _)| *first < number)
+    }
+
     /// Whether an owner is still to be told that its replies arrived.
     pub(crate) fn owes_thanks(&self) -> bool {
         !self.thank.is_empty()

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +15,7 @@ use super::{
     clock::Clock,
     data_plane::Plane,
     doors::Doors,
+    ends::Ends,
     events::BACKLOG,
     expected::Expected,
     first_contact::{Twin, first_contact},
@@ -446,8 +447,7 @@ impl HubBuilder {
             history: History::new(node),
             propagator: self.propagator,
             recorder: OnceLock::new(),
-            stopping: tokio::sync::Mutex::new(()),
-            is_stopping: AtomicBool::new(false),
+            ends: Ends::default(),
         }));
         let workers = self
             .workers

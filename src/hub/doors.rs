@@ -294,6 +294,12 @@ impl DoorCell {
         }
     }
 
+    /// Whether a message of this node with a lower number than this is on its way to another, or waits
+    /// for its reply there.
+    fn is_calling_below(&self, number: u64) -> bool {
+        lock(&self.inner).door.is_calling_below(number)
+    }
+
     /// Whether messages of this node need no encoding, as far as is known.
     pub(crate) fn set_here(&self, here: bool) {
         self.remote.store(!here, Ordering::Release);
@@ -779,9 +785,24 @@ impl Doors {
         cells.iter().map(|cell| lock(&cell.inner).door.queued_here()).sum()
     }
 
-    /// Waits until no message of this node is on its way any more.
-    pub(crate) async fn finish_calls(&self) {
-        while self.all().iter().any(|cell| lock(&cell.inner).door.is_calling()) {
+    /// The doors whose messages are on their way to another node, or wait for their replies from
+    /// there; each with the number of the next one.
+    pub(crate) fn calls_until_now(&self) -> Vec<(Arc<DoorCell>, u64)> {
+        let next = |cell: Arc<DoorCell>| {
+            let next = lock(&cell.inner).door.next_call();
+            (cell, next)
+        };
+        let calling = |(cell, next): &(Arc<DoorCell>, u64)| cell.is_calling_below(*next);
+        self.all().into_iter().map(next).filter(calling).collect()
+    }
+
+    /// Waits until these have come to an end.
+    pub(crate) async fn finish(&self, mut calls: Vec<(Arc<DoorCell>, u64)>) {
+        loop {
+            calls.retain(|(cell, next)| cell.is_calling_below(*next));
+            if calls.is_empty() {
+                return;
+            }
             tokio::time::sleep(TICK).await;
         }
     }

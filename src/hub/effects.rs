@@ -16,7 +16,8 @@ use crate::{
     net::Announcement,
 };
 
-/// How long peers may take to hear the last answers of a node that leaves.
+/// How long peers may take to hear the last answers of a node that leaves, and to answer what it has
+/// sent at the last moment.
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl HubSystem {
@@ -61,11 +62,15 @@ impl HubSystem {
                 Effect::DrainLinks { calls } => {
                     let doors = shared.doors.clone();
                     let system = ctx.address();
-                    // No child is here any more: what is sent from now on would be lost.
-                    doors.close();
                     actix_rt::spawn(async move {
-                        // What this node has asked of others is answered, if it can be in time.
-                        let _ = tokio::time::timeout(calls.min(DRAIN), doors.finish_calls()).await;
+                        // What this node has asked of others is answered, if it can be in time. An
+                        // app that goes on asking must not keep it up.
+                        let asked = doors.calls_until_now();
+                        let _ = tokio::time::timeout(calls, doors.finish(asked)).await;
+                        // What comes now would be said to be on its way, and would go nowhere.
+                        doors.close();
+                        let rest = doors.calls_until_now();
+                        let _ = tokio::time::timeout(DRAIN, doors.finish(rest)).await;
                         if tokio::time::timeout(DRAIN, doors.drain()).await.is_err() {
                             tracing::warn!("a peer did not hear the last answers in time");
                         }

@@ -3,10 +3,7 @@
 use std::{
     fmt,
     future::IntoFuture,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ mod codec;
 mod data_plane;
 mod doors;
 mod effects;
+mod ends;
 mod envelope;
 pub(crate) mod events;
 mod exchange;
@@ -53,18 +51,19 @@ use self::{
     child_ref::{ChildRef, presentable},
     clock::Clock,
     doors::Doors,
+    ends::{Ends, Patience},
     events::EventStream,
     history::History,
     hot_swap::HotSwap,
     kind::Kinds,
     recorder::Recorder,
     requests::{
-        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
-        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren,
+        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Lookup, Migrate, NodeInfo,
+        Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren,
     },
-    system::{End, HubSystem},
+    system::{Depart, HubSystem},
     trace::TracePropagator,
-    worker::{Halt, Worker},
+    worker::Worker,
 };
 use crate::{
     error::{LeaveError, MigrateError, StartChildError, StopChildError},
@@ -76,13 +75,6 @@ use crate::{
         settings::{OnFailure, Settings},
     },
 };
-
-/// How long children may take to end when the hub stops.
-const END: Duration = Duration::from_secs(2);
-/// How long what is queued for peers may take to be written then.
-const FLUSH: Duration = Duration::from_secs(2);
-/// How long a thread may take to end then; one that a handler blocks is left behind.
-const JOIN: Duration = Duration::from_secs(5);
 
 /// A hub on this node: starts, finds, moves and stops children anywhere in the cluster.
 ///
@@ -111,10 +103,7 @@ pub(crate) struct Shared {
     pub(crate) propagator: Option<Arc<dyn TracePropagator>>,
     /// Who is told what happens.
     pub(crate) recorder: OnceLock<Arc<dyn Recorder>>,
-    /// Held while the hub is being stopped.
-    stopping: tokio::sync::Mutex<()>,
-    /// `Hub::stop` has begun.
-    is_stopping: AtomicBool,
+    pub(crate) ends: Ends,
 }
 
 impl Shared {
@@ -144,7 +133,7 @@ impl Shared {
     /// The `HubSystem` has ended. If the hub is not being stopped nobody decides anything any more, so
     /// everybody who waits is told.
     pub(crate) fn system_ended(&self) {
-        if self.is_stopping.load(Ordering::Acquire) {
+        if self.ends.is_under_way() {
             return;
         }
         tracing::warn!(hub = %self.name, node = %self.node_name, "the hub ends without `stop`");
@@ -155,7 +144,7 @@ impl Shared {
     }
 
     /// Everybody who waits is told that the hub has stopped.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.doors.stop();
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(recorder) = self.recorder.get() {
@@ -368,14 +357,22 @@ impl Hub {
     /// this has failed: what is out stays out. Call it again and it goes on where it was, or take it
     /// back with [`stay`](Self::stay).
     ///
-    /// Dropping the future does not take it back: the node leaves, but its threads go on until
-    /// [`stop`](Self::stop).
+    /// It ends when each message that this node had sent to another has its reply, and each answer of
+    /// this node was heard: within `Settings::leave_timeout`, and five seconds more. What is sent after
+    /// that is refused as [`NotHandled::HubStopped`](crate::NotHandled::HubStopped).
+    ///
+    /// Dropping the future does not take it back, and does not keep the hub from ending: call it again
+    /// to wait for it.
     ///
     /// # Errors
     /// [`LeaveError`]: the node is still in, with the children that it names.
     pub async fn leave(&self) -> Result<(), LeaveError> {
-        let left = self.system().send(Leave { timeout: None }).await;
-        left.map_err(|_| LeaveError::HubStopped)??;
+        let left = self.system().send(Depart { timeout: None }).await;
+        match left.unwrap_or(Err(LeaveError::HubStopped)) {
+            // It had left already.
+            Err(LeaveError::HubStopped) if self.0.ends.has_left() => {}
+            left => left?,
+        }
         self.stop().await;
         Ok(())
     }
@@ -393,55 +390,15 @@ impl Hub {
     /// Stops this node's hub without handing anything over: its children end, and the other nodes
     /// start them anew. Nothing is sent any more; what was sent before is handled, if its child takes it
     /// within two seconds. Whoever waits for a reply then is told `HubStopped`. Ends within about twelve
-    /// seconds, whatever its children do; does nothing the second time.
+    /// seconds, whatever its children do.
     ///
     /// An Actix system that ends without it ends the hub, too: every caller is told `HubStopped`, and
     /// the other nodes find out as if this one had crashed.
     ///
-    /// Not to be awaited on the arbiter of a child, which ends with it.
+    /// Dropping the future does not take it back. Any number of callers may wait for it, on any
+    /// runtime; but not on the arbiter of a child, which ends with it.
     pub async fn stop(&self) {
-        let shared = &self.0;
-        let _stopping = shared.stopping.lock().await;
-        let arbiters =
-            std::mem::take(&mut *shared.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
-        if arbiters.is_empty() {
-            return;
-        }
-        shared.is_stopping.store(true, Ordering::Release);
-        // What was taken in is handled, unless a child is held up.
-        shared.doors.close();
-        if tokio::time::timeout(END, shared.doors.finish_queues()).await.is_err() {
-            let messages = shared.doors.queued();
-            tracing::warn!(hub = %shared.name, messages, "messages that wait are dropped");
-        }
-        // No decision is made any more, while links and children go.
-        let _ = self.system().send(End).await;
-        // What was said and answered is still written.
-        if let Some(network) = shared.doors.network.get() {
-            network.shutdown(FLUSH).await;
-        }
-        shared.doors.stop();
-        let halts = shared.workers().iter().map(|worker| worker.send(Halt));
-        let all = futures_util::future::join_all(halts);
-        if tokio::time::timeout(END, all).await.is_err() {
-            tracing::warn!(hub = %shared.name, "a child did not end in time");
-        }
-        shared.end();
-        let (tell, joined) = tokio::sync::oneshot::channel();
-        // A thread of its own: a runtime would wait for it when it is dropped.
-        std::thread::spawn(move || {
-            for arbiter in &arbiters {
-                arbiter.stop();
-            }
-            for arbiter in arbiters {
-                // A thread that panicked has ended, too.
-                let _ = arbiter.join();
-            }
-            let _ = tell.send(());
-        });
-        if tokio::time::timeout(JOIN, joined).await.is_err() {
-            tracing::warn!(hub = %shared.name, "a child blocks its thread, which is left behind");
-        }
+        self.0.ends.stop(&self.0, Patience::LONG).wait().await;
     }
 
     /// Waits until the hub has stopped, whoever wished it: the app, or an administrator who asked

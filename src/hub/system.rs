@@ -651,6 +651,28 @@ impl Handler<Migrate> for HubSystem {
     }
 }
 
+/// Leaves, and stops the hub when it has left, whoever waits for that.
+#[derive(Message)]
+#[rtype(result = "Result<(), LeaveError>")]
+pub(crate) struct Depart {
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Handler<Depart> for HubSystem {
+    type Result = ResponseFuture<Result<(), LeaveError>>;
+
+    fn handle(&mut self, Depart { timeout }: Depart, ctx: &mut Context<Self>) -> Self::Result {
+        let hub = self.hub.clone();
+        let left = self.handle(Leave { timeout }, ctx);
+        Box::pin(async move {
+            left.await?;
+            let shared = hub.shared();
+            shared.ends.left(shared);
+            Ok(())
+        })
+    }
+}
+
 impl Handler<Leave> for HubSystem {
     type Result = ResponseFuture<Result<(), LeaveError>>;
 

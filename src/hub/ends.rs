@@ -1,0 +1,137 @@
+//! How a hub ends: once, on a thread of its own, whoever has asked and whether they still wait.
+//!
+//! An end must not depend on the runtime of who asked for it, which may be dropped, nor on an arbiter
+//! of the hub, which ends with it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Shared, system::End, worker::Halt};
+
+/// How long what is queued for peers may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// How long a hub that ends waits for what may never end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For messages that wait to be taken by their children.
+    queues: Duration,
+    /// For children to end.
+    children: Duration,
+    /// For a thread to end; one that a handler blocks is left behind.
+    threads: Duration,
+}
+
+impl Patience {
+    /// When nothing else was tried.
+    pub(crate) const LONG: Self = Self {
+        queues: Duration::from_secs(2),
+        children: Duration::from_secs(2),
+        threads: Duration::from_secs(5),
+    };
+}
+
+/// The end of a hub, if it has begun.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    stop: Mutex<Option<watch::Receiver<bool>>>,
+    /// This node has left.
+    left: AtomicBool,
+}
+
+impl Ends {
+    /// Everything was handed over: the hub stops.
+    pub(crate) fn left(&self, shared: &Arc<Shared>) {
+        self.left.store(true, Ordering::Release);
+        drop(self.stop(shared, Patience::LONG));
+    }
+
+    /// Whether the hub is being stopped, or has been.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// Begins to stop the hub, unless that has begun; waiting for it is up to the caller.
+    pub(crate) fn stop(&self, shared: &Arc<Shared>, patience: Patience) -> Ended {
+        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = stop.get_or_insert_with(|| {
+            let (tell, told) = watch::channel(false);
+            let shared = shared.clone();
+            on_own_thread(async move {
+                stop_all(&shared, patience).await;
+                tell.send_replace(true);
+            });
+            told
+        });
+        Ended(told.clone())
+    }
+}
+
+/// The end of a hub, to be waited for by any number of callers on any runtime.
+pub(crate) struct Ended(watch::Receiver<bool>);
+
+impl Ended {
+    pub(crate) async fn wait(mut self) {
+        // An error means that its thread has ended, too.
+        let _ = self.0.wait_for(|ended| *ended).await;
+    }
+}
+
+fn on_own_thread(task: impl Future<Output = ()> + Send + 'static) {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a clock needs nothing of the system").block_on(task);
+    });
+}
+
+async fn stop_all(shared: &Arc<Shared>, patience: Patience) {
+    let arbiters =
+        std::mem::take(&mut *shared.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
+    // What was taken in is handled, unless a child is held up.
+    shared.doors.close();
+    if tokio::time::timeout(patience.queues, shared.doors.finish_queues()).await.is_err() {
+        let messages = shared.doors.queued();
+        tracing::warn!(hub = %shared.name, messages, "messages that wait are dropped");
+    }
+    if let Some(system) = shared.system.get() {
+        // No decision is made any more, while links and children go.
+        let _ = system.send(End).await;
+    }
+    // What was said and answered is still written.
+    if let Some(network) = shared.doors.network.get() {
+        network.shutdown(FLUSH).await;
+    }
+    shared.doors.stop();
+    let halts = shared.workers().iter().map(|worker| worker.send(Halt));
+    let all = futures_util::future::join_all(halts);
+    if tokio::time::timeout(patience.children, all).await.is_err() {
+        tracing::warn!(hub = %shared.name, "a child did not end in time");
+    }
+    shared.end();
+    let (tell, joined) = oneshot::channel();
+    // A thread of its own: one that a handler blocks would keep this one for ever.
+    std::thread::spawn(move || {
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+        for arbiter in arbiters {
+            // A thread that panicked has ended, too.
+            let _ = arbiter.join();
+        }
+        let _ = tell.send(());
+    });
+    if tokio::time::timeout(patience.threads, joined).await.is_err() {
+        tracing::warn!(hub = %shared.name, "a child blocks its thread, which is left behind");
+    }
+}

@@ -30,6 +30,11 @@ pub const FRAME_OVERHEAD: usize = 1_024;
 /// The first byte of every word, Hello and header.
 const VERSION: u8 = 1;
 
+/// Bodies below this many bytes are copied out of the buffer that they were read into: as a slice, a
+/// body of a few bytes would keep the whole buffer for as long as its message waits. A longer one
+/// fills most of its buffer.
+const COPIED_BELOW: usize = 64 << 10;
+
 /// Bytes that are not what they should be. The link they came by is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -479,8 +484,9 @@ impl Reader {
         })
     }
 
+    /// What is left, as bytes that hold about as much memory as they are long.
     fn rest(self) -> Bytes {
-        self.0
+        if self.0.len() < COPIED_BELOW { Bytes::copy_from_slice(&self.0) } else { self.0 }
     }
 
     fn end(self, frame: DataFrame) -> Result<DataFrame, WireError> {
@@ -488,7 +494,8 @@ impl Reader {
     }
 }
 
-/// Reads a data frame, without its length. Bodies are slices of `bytes`, not copies.
+/// Reads a data frame, without its length. Bodies of messages and replies are copies if they are
+/// shorter than 64 KiB, and slices of `bytes` if not; the bytes of a path are a slice.
 ///
 /// # Errors
 /// [`WireError::Malformed`] says what is wrong.
@@ -758,6 +765,38 @@ mod tests {
             );
             if !has_rest && cut < bytes.len() {
                 prop_assert!(decode_frame(bytes.slice(..bytes.len() - cut)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_body_does_not_keep_the_buffer_that_it_was_read_into() {
+        for (length, is_copied) in
+            [(0, true), (64, true), (COPIED_BELOW - 1, true), (COPIED_BELOW, false)]
+        {
+            let body = Bytes::from(vec![7; length]);
+            for frame in [
+                DataFrame::Message {
+                    lane: LaneId(1),
+                    session: 1,
+                    number: 1,
+                    settled: 1,
+                    wants_reply: true,
+                    budget: None,
+                    trace: None,
+                    name: "add".into(),
+                    body: body.clone(),
+                },
+                DataFrame::Reply { lane: LaneId(1), number: 1, outcome: Ok(body.clone()) },
+            ] {
+                let mut buffer = BytesMut::with_capacity(2 * COPIED_BELOW);
+                append_frame(&mut buffer, &frame);
+                buffer.advance(4);
+                let read = buffer.split().freeze();
+                let decoded = decode_frame(read.clone()).expect("it decodes");
+                assert_eq!(decoded, frame);
+                drop(buffer);
+                assert_eq!(read.is_unique(), is_copied, "{length} bytes");
             }
         }
     }

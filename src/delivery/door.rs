@@ -195,6 +195,12 @@ impl<P: Payload> Door<P> {
             && self.signals.is_empty()
     }
 
+    /// Whether nothing would be lost with it, and nothing is known of its child: as far as this node
+    /// can tell there is none.
+    pub(crate) fn is_of_nobody(&self) -> bool {
+        self.route.is_none() && self.is_idle()
+    }
+
     /// This node's lane to the child, and the runs that keep something of it.
     pub(crate) fn lane(&self) -> (LaneId, &BTreeSet<NodeRun>) {
         (self.lane.id(), self.lane.opened_at())

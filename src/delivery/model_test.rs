@@ -201,8 +201,8 @@ struct Model {
     used: BTreeMap<(usize, usize), Used>,
     /// By which path each target takes the calls of each origin, as it has heard.
     heard: BTreeMap<(usize, usize), Used>,
-    /// Where a session was opened on the path that is used.
-    opened: BTreeSet<(usize, usize)>,
+    /// Whose lanes lead to which door, by whatever path.
+    leads: BTreeSet<(usize, usize)>,
     /// What the doors have asked for.
     ready: BTreeSet<(Side, usize, usize)>,
     woken: BTreeSet<usize>,
@@ -258,7 +258,7 @@ impl Model {
             paths: 0,
             used: BTreeMap::new(),
             heard: BTreeMap::new(),
-            opened: BTreeSet::new(),
+            leads: BTreeSet::new(),
             ready: BTreeSet::new(),
             woken: BTreeSet::new(),
             sweeps: BTreeMap::new(),
@@ -355,7 +355,6 @@ impl Model {
     /// The target has no path of the origin's calls any more.
     fn lose_answers(&mut self, origin: usize, target: usize) {
         if let Some((number, _)) = self.heard.remove(&(origin, target)) {
-            self.opened.remove(&(origin, target));
             self.ready.remove(&(Side::Answers, target, origin));
             self.doors[target].unlinked(Side::Answers, run_of(origin), number);
         }
@@ -615,7 +614,6 @@ impl Model {
                 let known = self.heard.get(&(from, to));
                 if known.is_none_or(|(known, _)| *known < number) {
                     self.heard.insert((from, to), (number, path.is_none()));
-                    self.opened.remove(&(from, to));
                     self.ready.remove(&(Side::Answers, to, from));
                     self.doors[to].linked(Side::Answers, run_of(from), number);
                     self.settle();
@@ -654,8 +652,10 @@ impl Model {
             (None, _) => return,
         };
         let is_current = current.is_some_and(|(current, _)| *current == number);
-        if is_current && matches!(frame, DataFrame::Open { .. }) {
-            self.opened.insert((from, to));
+        match frame {
+            DataFrame::Open { .. } if is_current => drop(self.leads.insert((from, to))),
+            _ if side == Side::Calls && !self.leads.contains(&(from, to)) => return,
+            _ => {}
         }
         self.doors[to]
             .frame(self.now, (run_of(from), number), frame)
@@ -761,10 +761,8 @@ impl Model {
         if self.held == Some(node) {
             return;
         }
-        // The hub keeps a door to which a lane of a standing link leads.
-        if self.opened.iter().any(|(_, to)| *to == node) {
-            return;
-        }
+        // Lanes that led to it lead nowhere until they open another session.
+        self.leads.retain(|(_, to)| *to != node);
         // What is on its way to its lane finds nobody.
         for target in 0..NODES {
             for pipe in self.pipes.get_mut(&(node, target)).into_iter().flatten() {
@@ -897,6 +895,7 @@ impl Model {
         if let Some((at, dead, left)) = news.first().map(|((at, dead), left)| (*at, *dead, **left))
         {
             self.unheard.remove(&(at, dead));
+            self.leads.remove(&(dead, at));
             self.doors[at].gone(self.now, run_of(dead), Gone { left, answered: left });
             self.settle();
         }
@@ -909,6 +908,7 @@ impl Model {
         for other in 0..NODES {
             if other != node && self.alive.contains(&other) && self.alive.contains(&node) {
                 self.cut(node, other);
+                self.leads.remove(&(node, other));
                 self.doors[other].gone(
                     self.now,
                     run_of(node),

@@ -14,7 +14,7 @@ use tracing::Span;
 
 use super::{
     Shared,
-    doors::{DoorCell, LONGEST_WAIT},
+    doors::{HeldDoor, LONGEST_WAIT},
     envelope::{Envelope, Slot, Traced, error},
     hot_swap::{HotSwap, HubMessage},
     kind::KindEntry,
@@ -65,7 +65,7 @@ pub struct ChildRef<A: HotSwap> {
     hub: Arc<Shared>,
     child: ChildId,
     // `None`: the text that was given is no child id, so there is no such child.
-    cell: Option<Arc<DoorCell>>,
+    cell: Option<HeldDoor>,
     kind: Option<Arc<KindEntry>>,
     actor: PhantomData<fn() -> A>,
 }
@@ -74,7 +74,7 @@ impl<A: HotSwap> ChildRef<A> {
     pub(crate) fn new(hub: Arc<Shared>, id: &str) -> Self {
         let (child, cell) = match ChildId::new(id) {
             Ok(child) => {
-                let cell = hub.doors.cell(&child);
+                let cell = HeldDoor::new(hub.doors.cell(&child));
                 (child, Some(cell))
             }
             Err(_) => (presentable(id), None),
@@ -179,7 +179,7 @@ impl<A: HotSwap> ChildRef<A> {
         message: M,
         slot: Option<Arc<Slot<M::Result>>>,
         span: &Span,
-    ) -> Result<(&Arc<DoorCell>, Envelope), NotHandled>
+    ) -> Result<(&HeldDoor, Envelope), NotHandled>
     where
         M: HubMessage,
         A: Handler<M>,
@@ -231,7 +231,7 @@ impl<A: HotSwap> fmt::Debug for ChildRef<A> {
 #[must_use = "the reply arrives when this is awaited"]
 pub struct ChildRequest<M: HubMessage> {
     hub: Arc<Shared>,
-    cell: Option<Arc<DoorCell>>,
+    cell: Option<HeldDoor>,
     slot: Arc<Slot<M::Result>>,
     sent: Instant,
     /// Ends with the request.

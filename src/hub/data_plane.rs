@@ -125,19 +125,26 @@ fn take(
                 let (lane, session) = (*lane, *session);
                 return answer(DataFrame::Refused { lane, session, why: Refusal::NotHere });
             };
-            if !exchange.lead(*lane, &cell) {
+            if !exchange.lanes.lead(*lane, &cell) {
                 let (lane, session) = (*lane, *session);
                 return answer(DataFrame::Refused { lane, session, why: Refusal::Full });
             }
             Some(cell)
         }
-        DataFrame::Closed { lane } => exchange.forget(*lane),
+        DataFrame::Closed { lane } => exchange.lanes.forget(*lane),
         DataFrame::Message { lane, .. }
         | DataFrame::Budget { lane, .. }
-        | DataFrame::Settled { lane, .. } => exchange.door(*lane),
+        | DataFrame::Settled { lane, .. } => exchange.lanes.door(*lane),
         DataFrame::Accepted { lane, .. }
         | DataFrame::Reply { lane, .. }
-        | DataFrame::Refused { lane, .. } => doors.own_lane(*lane),
+        | DataFrame::Refused { lane, .. } => {
+            let cell = doors.own_lane(*lane);
+            if cell.is_none() {
+                // Its door was forgotten while there was no path to say so by.
+                doors.close_lane(exchange.peer, *lane);
+            }
+            cell
+        }
         DataFrame::Last => {
             doors.finished(exchange);
             return answer(DataFrame::LastHeard);

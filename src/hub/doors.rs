@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -51,6 +52,9 @@ const DOOR_TICK: u64 = 100;
 
 /// Callers of one door that are kept before those that are done are looked for.
 const ENOUGH: usize = 128;
+
+/// So many doors are forgotten at once.
+const AT_ONCE: usize = 1_024;
 
 const NEVER: u64 = u64::MAX;
 
@@ -237,10 +241,16 @@ impl DoorCell {
         }
     }
 
+    /// Whether only the map of doors and whoever asks hold it.
+    fn is_alone(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) <= 2
+    }
+
     /// Ends what is over time. Tells whether the sweeper must come again.
     fn sweep(self: &Arc<Self>, now: Instant, millis: u64) -> bool {
         if self.due.load(Ordering::Acquire) > millis {
-            return true;
+            // Its callers may have been answered long before their time is over.
+            return !(self.is_alone() && self.rests());
         }
         self.due.store(NEVER, Ordering::Release);
         let mut inner = lock(&self.inner);
@@ -282,6 +292,19 @@ impl DoorCell {
         again
     }
 
+    /// Whether nobody waits and nothing is left to be swept; then the sweeper does not come again.
+    fn rests(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        if !inner.door.is_idle() || !inner.waiters.iter().all(|waiter| waiter.is_done()) {
+            return false;
+        }
+        inner.waiters.clear();
+        self.due.store(NEVER, Ordering::Release);
+        // Under the lock: whoever enters after this sees that nobody sweeps.
+        self.swept.store(false, Ordering::Release);
+        true
+    }
+
     /// Started handlers are no longer waited for: their callers are told so.
     pub(crate) fn cut_off(self: &Arc<Self>) {
         let mut inner = lock(&self.inner);
@@ -318,6 +341,39 @@ impl DoorCell {
         self.finish(inner);
         for waiter in waiters {
             waiter.end(NotHandled::HubStopped, MaybeHandled::HubStopped);
+        }
+    }
+}
+
+/// A hold on a door, as long as somebody may use it. When the last one goes, and nothing is known of
+/// its child and nothing waits, the door goes too: who is told by others which children to ask for must
+/// not be filled with the doors of those that do not exist.
+pub(crate) struct HeldDoor(Arc<DoorCell>);
+
+impl HeldDoor {
+    pub(crate) fn new(cell: Arc<DoorCell>) -> Self {
+        Self(cell)
+    }
+}
+
+impl Clone for HeldDoor {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Deref for HeldDoor {
+    type Target = Arc<DoorCell>;
+
+    fn deref(&self) -> &Arc<DoorCell> {
+        &self.0
+    }
+}
+
+impl Drop for HeldDoor {
+    fn drop(&mut self) {
+        if let Some(doors) = self.0.doors.upgrade() {
+            doors.release(&self.0);
         }
     }
 }
@@ -485,6 +541,18 @@ impl Doors {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(&lane)?.upgrade()
     }
 
+    /// How many doors there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.read().cells.len()
+    }
+
+    /// How many lanes of this node there are.
+    #[cfg(test)]
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Messages that wait, and handlers that were started, at all doors.
     pub(crate) fn tally(&self) -> (u64, u64) {
         let map = self.read();
@@ -558,6 +626,7 @@ impl Doors {
         };
         if let Some(cell) = cell {
             cell.set_route(route, self.me);
+            self.release(&cell);
         }
     }
 
@@ -565,6 +634,7 @@ impl Doors {
     pub(crate) fn sought(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
             cell.with(|door| door.sought(found));
+            self.release(&cell);
         }
     }
 
@@ -835,41 +905,75 @@ impl Doors {
     pub(crate) fn sweep(&self, now: Instant) -> bool {
         let millis = self.millis(now);
         let cells = std::mem::take(&mut *lock(&self.sweeping));
-        let left: Vec<_> = cells.into_iter().filter(|cell| cell.sweep(now, millis)).collect();
-        let mut sweeping = lock(&self.sweeping);
-        sweeping.extend(left);
-        !sweeping.is_empty()
+        let (left, done): (Vec<_>, Vec<_>) =
+            cells.into_iter().partition(|cell| cell.sweep(now, millis));
+        let is_left = {
+            let mut sweeping = lock(&self.sweeping);
+            sweeping.extend(left);
+            !sweeping.is_empty()
+        };
+        for cell in done {
+            self.release(&cell);
+        }
+        is_left
     }
 
-    /// Forgets doors that nobody holds and in which nothing is left, and tells those who keep
-    /// something of their lanes.
+    /// Who calls this holds a door no longer: it is forgotten if nobody else does and there is no such
+    /// child. The door of a child that is known is kept until [`prune`](Self::prune), as its lane
+    /// would have to be opened anew for the next message.
+    fn release(&self, cell: &Arc<DoorCell>) {
+        if cell.is_alone() && lock(&cell.inner).door.is_of_nobody() {
+            self.forget(std::slice::from_ref(cell));
+        }
+    }
+
+    /// Forgets all doors that nobody holds and in which nothing is left.
     pub(crate) fn prune(&self) {
+        let alone: Vec<_> = {
+            let map = self.read();
+            map.cells.values().filter(|cell| Arc::strong_count(cell) == 1).cloned().collect()
+        };
+        // Nobody gets to any door while the map is locked: never for long.
+        for some in alone.chunks(AT_ONCE) {
+            self.forget(some);
+        }
+    }
+
+    /// Forgets those of these doors that nobody else holds and in which nothing is left, and tells those
+    /// who keep something of their lanes.
+    fn forget(&self, cells: &[Arc<DoorCell>]) {
         let mut closed = Vec::new();
         let mut map = self.edit();
-        // Nobody can get hold of a door while the map is locked.
-        map.cells.retain(|_, cell| {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody can get hold of a door while map and lanes are locked.
+        for cell in cells {
+            let is_known = map.cells.get(&cell.child).is_some_and(|known| Arc::ptr_eq(known, cell));
             let inner = lock(&cell.inner);
-            let keep = Arc::strong_count(cell) > 1 || !inner.door.is_idle();
-            if !keep {
-                let (lane, at) = inner.door.lane();
-                closed.extend(at.iter().map(|run| (*run, lane)));
+            if !is_known || !cell.is_alone() || !inner.door.is_idle() {
+                continue;
             }
-            keep
-        });
-        drop(map);
-        self.lanes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, cell| cell.strong_count() > 0);
-        let mut told = BTreeSet::new();
-        for (run, lane) in closed {
-            // Without a path, a new lane or the end of this run says the same.
-            if let Some(exchange) = self.exchange(Side::Calls, run) {
-                exchange.close(lane);
-                told.insert(exchange.next_hop());
+            let (lane, at) = inner.door.lane();
+            closed.extend(at.iter().map(|run| (*run, lane)));
+            drop(inner);
+            lanes.remove(&lane);
+            map.cells.remove(&cell.child);
+            for lanes in map.peers.lanes() {
+                lanes.lead_nowhere(&cell.child);
             }
         }
-        told.into_iter().for_each(|run| self.data_ready(run));
+        drop((lanes, map));
+        for (run, lane) in closed {
+            self.close_lane(run, lane);
+        }
+    }
+
+    /// Tells a peer that a lane of this node is used no more. Without a path, it is told when it answers
+    /// on that lane again, or learns of it by a new lane or the end of this run.
+    pub(crate) fn close_lane(&self, peer: NodeRun, lane: LaneId) {
+        if let Some(exchange) = self.exchange(Side::Calls, peer) {
+            exchange.close(lane);
+            self.data_ready(exchange.next_hop());
+        }
     }
 
     /// The hub stops: everybody who waits is answered, nobody is let in.

@@ -2,13 +2,14 @@
 //! and what is said beside them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use bytes::BytesMut;
 
+use super::peer_lanes::PeerLanes;
 use crate::{
     delivery::Side,
     model::{
@@ -22,8 +23,8 @@ use crate::{
 const TURN: usize = 16 << 10;
 /// Frames of no door that may wait for one peer.
 const OUTBOX: usize = 65_536;
-/// Lanes that one peer may have: for each about 1 KiB is kept, here and at its door.
-const LANES: usize = 1 << 17;
+/// Lanes that are used no more, and of which one peer is still to be told.
+const CLOSED: usize = 1 << 20;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under a lock is a defect of ours; the others go on.
@@ -70,12 +71,6 @@ enum Barrier {
 #[error("{0}")]
 pub(crate) struct OutOfBounds(&'static str);
 
-/// The peer's lanes, by the doors they lead to; one to each door.
-struct Lanes<C> {
-    doors: HashMap<LaneId, Arc<C>>,
-    by_child: HashMap<ChildId, LaneId>,
-}
-
 /// What is exchanged with one peer on one side over one path. Another path is another exchange.
 pub(crate) struct Exchange<C> {
     /// [`Side::Calls`]: this node's lanes to the peer; [`Side::Answers`]: the peer's lanes here.
@@ -90,12 +85,33 @@ pub(crate) struct Exchange<C> {
     outbox: Mutex<VecDeque<DataFrame>>,
     /// Lanes of this node that are used no more, to be told.
     closed: Mutex<Vec<LaneId>>,
-    lanes: Mutex<Lanes<C>>,
+    /// The peer's lanes, on the side of answers.
+    pub(crate) lanes: Arc<PeerLanes<C>>,
     last: Mutex<Barrier>,
 }
 
 impl<C: Writes> Exchange<C> {
-    pub(crate) fn new(side: Side, peer: NodeRun, number: u64, way: Way) -> Arc<Self> {
+    pub(crate) fn calls(peer: NodeRun, number: u64, way: Way) -> Arc<Self> {
+        Self::new(Side::Calls, peer, number, way, Arc::default())
+    }
+
+    /// `lanes`: those of the peer, by whatever path they came before.
+    pub(crate) fn answers(
+        peer: NodeRun,
+        number: u64,
+        way: Way,
+        lanes: Arc<PeerLanes<C>>,
+    ) -> Arc<Self> {
+        Self::new(Side::Answers, peer, number, way, lanes)
+    }
+
+    fn new(
+        side: Side,
+        peer: NodeRun,
+        number: u64,
+        way: Way,
+        lanes: Arc<PeerLanes<C>>,
+    ) -> Arc<Self> {
         let mut outbox = VecDeque::new();
         if side == Side::Calls && way == Way::Link {
             // Before all frames of lanes: the peer answers where it has read this.
@@ -109,7 +125,7 @@ impl<C: Writes> Exchange<C> {
             ready: Mutex::default(),
             outbox: Mutex::new(outbox),
             closed: Mutex::default(),
-            lanes: Mutex::new(Lanes { doors: HashMap::new(), by_child: HashMap::new() }),
+            lanes,
             last: Mutex::default(),
         })
     }
@@ -137,38 +153,13 @@ impl<C: Writes> Exchange<C> {
         Ok(())
     }
 
-    /// A lane of the peer leads to this door, and none of its earlier ones does. `false`: there is
-    /// no room for one more.
-    pub(crate) fn lead(&self, lane: LaneId, cell: &Arc<C>) -> bool {
-        let mut lanes = lock(&self.lanes);
-        let before = lanes.by_child.get(cell.child()).copied();
-        match before {
-            None if lanes.doors.len() >= LANES => return false,
-            Some(before) if before != lane => drop(lanes.doors.remove(&before)),
-            _ => {}
-        }
-        lanes.by_child.insert(cell.child().clone(), lane);
-        lanes.doors.insert(lane, cell.clone());
-        true
-    }
-
-    /// The door that a lane of the peer leads to. `None`: its `Open` was refused; the lane says it
-    /// again when it knows better.
-    pub(crate) fn door(&self, lane: LaneId) -> Option<Arc<C>> {
-        lock(&self.lanes).doors.get(&lane).cloned()
-    }
-
-    /// The peer uses a lane no more. Gives the door that it led to.
-    pub(crate) fn forget(&self, lane: LaneId) -> Option<Arc<C>> {
-        let mut lanes = lock(&self.lanes);
-        let cell = lanes.doors.remove(&lane)?;
-        lanes.by_child.remove(cell.child());
-        Some(cell)
-    }
-
-    /// This node uses a lane no more, which the peer is to be told.
+    /// This node uses a lane no more, which the peer is to be told. If too many wait to be told, it is
+    /// told when it answers on the lane again.
     pub(crate) fn close(&self, lane: LaneId) {
-        lock(&self.closed).push(lane);
+        let mut closed = lock(&self.closed);
+        if closed.len() < CLOSED {
+            closed.push(lane);
+        }
     }
 
     /// Wants `Last` said after everything else. Tells whether it was not wanted before.
@@ -296,7 +287,7 @@ mod tests {
 
     fn exchange(side: Side, way: Way) -> Arc<Exchange<Cell>> {
         let peer = NodeRun { node: NodeId::from_key([1; 32]), nonce: 1 };
-        Exchange::new(side, peer, 7, way)
+        Exchange::new(side, peer, 7, way, Arc::default())
     }
 
     #[test]
@@ -345,26 +336,6 @@ mod tests {
             exchange.say(DataFrame::LastHeard).expect("there is room");
         }
         exchange.say(DataFrame::LastHeard).expect_err("it does not read");
-    }
-
-    #[test]
-    fn lanes_are_bounded_by_the_doors_they_lead_to_and_given_back() {
-        let exchange = exchange(Side::Answers, Way::Link);
-        let first = cell(0, 0);
-        // A million lanes to one child are one.
-        for lane in 0..1_000_000 {
-            assert!(exchange.lead(LaneId(lane), &first));
-        }
-        assert!(exchange.door(LaneId(0)).is_none());
-        for n in 1..LANES {
-            assert!(exchange.lead(LaneId(1_000_000 + n as u64), &cell(0, n)));
-        }
-        let one_more = cell(0, LANES);
-        assert!(!exchange.lead(LaneId(9_000_000), &one_more), "there is no room");
-        assert!(exchange.lead(LaneId(9_000_001), &first), "a later lane takes the earlier one's");
-        assert!(exchange.forget(LaneId(9_000_001)).is_some());
-        assert!(exchange.forget(LaneId(9_000_001)).is_none());
-        assert!(exchange.lead(LaneId(9_000_002), &one_more));
     }
 
     #[test]

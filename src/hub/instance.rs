@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::{
     codec::{self, EncodeFailure},
-    doors::DoorCell,
+    doors::HeldDoor,
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, MergeOutcome, StateVersionError},
     kind::{Delivered, Kind},
@@ -186,7 +186,7 @@ impl<A: HotSwap> Built for Ready<A> {
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance> {
         let Self { actor, kind, bench, maker } = *self;
         let seat = Rc::new(Seat::<A> {
-            cell: bench.hub.shared().doors.cell(maker.spec.id()),
+            cell: HeldDoor::new(bench.hub.shared().doors.cell(maker.spec.id())),
             kind,
             bench,
             stage: RefCell::new(Stage::Running),
@@ -223,7 +223,7 @@ enum Stage<S> {
 }
 
 struct Seat<A: HotSwap> {
-    cell: Arc<DoorCell>,
+    cell: HeldDoor,
     kind: Kind<A>,
     bench: Bench,
     stage: RefCell<Stage<A::State>>,

@@ -31,6 +31,7 @@ mod instance;
 pub(crate) mod kind;
 pub(crate) mod observe;
 mod paths;
+mod peer_lanes;
 mod peers;
 pub(crate) mod reach;
 pub(crate) mod recorder;

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::exchange::{Exchange, Way, Writes};
+use super::{
+    exchange::{Exchange, Way, Writes},
+    peer_lanes::PeerLanes,
+};
 use crate::{delivery::Side, model::id::NodeRun};
 
 /// How often a peer's lanes may come by another path: so many times at once, and one more each
@@ -60,6 +63,8 @@ pub(crate) struct Change<C> {
 /// How each peer is reached. Numbers of this node's paths rise for ever.
 pub(crate) struct Peers<C> {
     map: BTreeMap<NodeRun, Peer<C>>,
+    /// The lanes of peers, by whatever path they come, and while they come by none.
+    lanes: BTreeMap<NodeRun, Arc<PeerLanes<C>>>,
     numbers: u64,
     /// How many changes each peer has made lately, as of when. Kept longer than the peer.
     changes: BTreeMap<NodeRun, (u32, Instant)>,
@@ -72,6 +77,7 @@ impl<C> Default for Peers<C> {
     fn default() -> Self {
         Self {
             map: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             numbers: 0,
             changes: BTreeMap::new(),
             finished: BTreeSet::new(),
@@ -92,6 +98,11 @@ impl<C: Writes> Peers<C> {
     /// Everything that is exchanged.
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = &Arc<Exchange<C>>> {
         self.map.values().flat_map(|peer| peer.calls.iter().chain(&peer.answers))
+    }
+
+    /// The lanes of all peers.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = &PeerLanes<C>> {
+        self.lanes.values().map(|lanes| &**lanes)
     }
 
     /// Whether there is a link to this run.
@@ -119,18 +130,26 @@ impl<C: Writes> Peers<C> {
         if peer.is_unknown() {
             self.map.remove(&run);
         }
+        if side == Side::Answers
+            && new.is_none()
+            && self.lanes.get(&run).is_some_and(|lanes| lanes.is_empty())
+        {
+            self.lanes.remove(&run);
+        }
         (old.is_some() || new.is_some()).then_some(Change { old, new })
     }
 
     /// A link stands. Messages go over it unless they are to take a detour; where the peer's lanes
     /// come from it says itself.
     pub(crate) fn linked(&mut self, run: NodeRun) -> Option<Change<C>> {
+        // The node's last run has ended.
+        self.lanes.retain(|known, _| known.node != run.node || *known == run);
         let peer = self.map.entry(run).or_default();
         if std::mem::replace(&mut peer.linked, true) || peer.detour.is_some() {
             return None;
         }
         let number = self.number();
-        self.set(Side::Calls, run, Some(Exchange::new(Side::Calls, run, number, Way::Link)))
+        self.set(Side::Calls, run, Some(Exchange::calls(run, number, Way::Link)))
     }
 
     /// The link broke. Paths by that member are another matter.
@@ -170,7 +189,7 @@ impl<C: Writes> Peers<C> {
             None => (linked.then_some(Way::Link), Ok(())),
         };
         let number = self.number();
-        let new = way.map(|way| Exchange::new(Side::Calls, run, number, way));
+        let new = way.map(|way| Exchange::calls(run, number, way));
         (self.set(Side::Calls, run, new), outcome)
     }
 
@@ -195,7 +214,8 @@ impl<C: Writes> Peers<C> {
             return Ok(None);
         }
         self.count_change(now, run)?;
-        let exchange = Exchange::new(Side::Answers, run, number, way);
+        let lanes = self.lanes.entry(run).or_default().clone();
+        let exchange = Exchange::answers(run, number, way, lanes);
         Ok(self.set(Side::Answers, run, Some(exchange)))
     }
 
@@ -240,6 +260,7 @@ impl<C: Writes> Peers<C> {
 
     /// This run is out: no detour leads there any more, and none comes from there.
     pub(crate) fn gone(&mut self, run: NodeRun) -> Vec<Change<C>> {
+        self.lanes.remove(&run);
         let Some(peer) = self.map.get_mut(&run) else { return Vec::new() };
         peer.detour = None;
         let mut changes = Vec::new();
@@ -262,7 +283,7 @@ mod tests {
     use super::*;
     use crate::model::{
         frame::DataFrame,
-        id::{ChildId, NodeId},
+        id::{ChildId, LaneId, NodeId},
     };
 
     struct Cell(ChildId);
@@ -423,6 +444,33 @@ mod tests {
         peers.gone(run(5));
         peers.unlinked(run(3));
         assert!(peers.map.is_empty());
+        assert!(peers.lanes.is_empty());
+    }
+
+    #[test]
+    fn lanes_outlive_their_path_and_end_with_their_run() {
+        let mut peers = peers();
+        let now = Instant::now();
+        let door = Arc::new(Cell(ChildId::new("c").expect("an id")));
+        let later = NodeRun { nonce: 99, ..run(2) };
+        let mut number = 0;
+        let mut come = |peers: &mut Peers<Cell>, run| {
+            number += 1;
+            peers.linked(run);
+            peers.came(now, run, number, Way::Link).expect("not too often").expect("a new path");
+            peers.get(Side::Answers, run).expect("there is a path").lanes.clone()
+        };
+        assert!(come(&mut peers, run(2)).lead(LaneId(1), &door));
+        peers.unlinked(run(2));
+        assert!(come(&mut peers, run(2)).door(LaneId(1)).is_some());
+        peers.unlinked(run(2));
+        assert!(come(&mut peers, later).door(LaneId(1)).is_none());
+        assert_eq!(peers.lanes.len(), 1, "the run before has ended");
+        peers.unlinked(later);
+        assert!(peers.lanes.is_empty(), "it had none");
+        assert!(come(&mut peers, later).lead(LaneId(1), &door));
+        peers.gone(later);
+        assert!(peers.lanes.is_empty());
     }
 
     #[test]

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     data_plane::{Plane, state_taken},
-    doors::{Doors, PathReport},
-    envelope::{Envelope, Traced},
+    doors::{Doors, HeldDoor, PathReport},
+    envelope::{Envelope, Slot, Traced, Waiter},
     hot_swap::HubMessage,
 };
 use crate::{
     delivery::{How, Limits, Side, door::Item, path::PathLimits, transfer::TransferLimits},
+    error::NotHandled,
     model::{
         child::{Epoch, Route},
         frame::{DataFrame, PathId, PathStream, PathWord},
@@ -240,6 +241,24 @@ impl Net {
         let cell = self.nodes[from].doors.cell(&child(to));
         let entered = cell.with(|door| door.enter(envelope, wants_reply, How::Send).is_ok());
         assert!(entered, "there is room");
+    }
+
+    /// A message for a child that no node knows.
+    fn ask_nobody(&self, from: usize, id: &ChildId, deadline: Duration) -> Arc<Slot<u64>> {
+        let doors = &self.nodes[from].doors;
+        let until = doors.millis(doors.began + deadline);
+        let slot = Arc::new(Slot::<u64>::new(id.clone(), doors.began, until));
+        let envelope = Envelope::new::<Log, Number>(
+            Number(1),
+            "number".into(),
+            KindName::new("log").expect("a valid name"),
+            1_000,
+            Some(slot.clone()),
+            Traced { span: tracing::Span::none(), context: None },
+        );
+        let door = HeldDoor::new(doors.cell(id));
+        door.enter(envelope, How::Send, Some(slot.clone())).expect("there is room");
+        slot
     }
 
     /// Whether everything that a node asked of another was answered.
@@ -536,7 +555,7 @@ async fn a_state_goes_by_the_path_beside_messages_and_fails_with_it() {
 /// Whether this lane of node 0 leads to a door of node 1.
 fn leads(net: &Net, lane: LaneId) -> bool {
     let exchange = net.nodes[1].doors.exchange(Side::Answers, run_of(0));
-    exchange.expect("there is a link").door(lane).is_some()
+    exchange.expect("there is a link").lanes.door(lane).is_some()
 }
 
 #[actix::test]
@@ -563,6 +582,108 @@ async fn the_lane_of_a_door_that_is_forgotten_is_given_back_at_its_owner() {
 }
 
 #[actix::test]
+async fn the_door_of_an_id_that_does_not_exist_goes_with_the_last_reference() {
+    let net = Net::new(1);
+    let doors = &net.nodes[0].doors;
+    let id = ChildId::new("nobody").expect("a valid id");
+    let before = doors.count();
+    let (first, second) = {
+        let first = HeldDoor::new(doors.cell(&id));
+        (first.clone(), first)
+    };
+    drop(first);
+    assert_eq!(doors.count(), before + 1, "somebody holds it");
+    drop(second);
+    assert_eq!(doors.count(), before);
+    // One that was sent something has to be told first that there is no such child.
+    let slot = net.ask_nobody(0, &id, Duration::from_secs(3_600));
+    assert!(doors.sweep(Instant::now()));
+    assert!(!slot.is_done());
+    assert_eq!(doors.count(), before + 1, "a message waits");
+    doors.sought(&id, false);
+    assert!(slot.is_done());
+    // The time of its caller is not waited for.
+    assert!(!doors.sweep(Instant::now()));
+    assert_eq!(doors.count(), before);
+    assert_eq!(doors.lanes(), before);
+    // One that is known is kept for the next reference, until it is stopped.
+    let route = Route { owner: run_of(7), epoch: epoch() };
+    doors.route(&id, Some(route));
+    drop(HeldDoor::new(doors.cell(&id)));
+    assert_eq!(doors.count(), before + 1);
+    doors.route(&id, None);
+    assert_eq!(doors.count(), before);
+}
+
+#[actix::test]
+async fn a_lane_that_was_closed_while_there_was_no_path_is_forgotten_on_the_next_one() {
+    let mut net = Net::new(2);
+    net.ask(0, 1, 1);
+    net.carry();
+    let (near, far) = (net.nodes[0].doors.clone(), net.nodes[1].doors.clone());
+    let kept = || far.cell(&child(1)).with(|door| door.marks().len());
+    let lane = near.cell(&child(1)).with(|door| door.lane().0);
+    net.unlink(0, 1);
+    // Whether the reply has arrived is not known at the other end, which keeps it.
+    near.sweep(Instant::now());
+    near.prune();
+    assert_eq!(near.own_lane(lane).map(|cell| cell.child.clone()), None);
+    assert_eq!(kept(), 1);
+    net.link(0, 1);
+    net.carry();
+    assert_eq!(kept(), 0);
+    assert!(!leads(&net, lane));
+    // One that is done with its replies says so on the next path, too.
+    net.ask(0, 1, 2);
+    net.carry();
+    let lane = near.cell(&child(1)).with(|door| door.lane().0);
+    net.unlink(0, 1);
+    net.link(0, 1);
+    net.carry();
+    far.cell(&child(1)).with(|door| door.vacate(&NotHandled::Stopped));
+    net.carry();
+    let is_idle = || far.cell(&child(1)).with(|door| door.is_idle());
+    assert!(leads(&net, lane) && !is_idle(), "a reply is kept");
+    let mut frame = BytesMut::new();
+    wire::append_frame(&mut frame, &DataFrame::Settled { lane, upto: 2 });
+    net.frames(0, 1, &frame);
+    assert!(is_idle());
+    assert!(net.broken.is_empty(), "{:?}", net.broken);
+}
+
+#[actix::test]
+async fn the_door_of_a_stopped_child_goes_though_a_peer_keeps_its_lane() {
+    let mut net = Net::new(2);
+    let held = HeldDoor::new(net.nodes[0].doors.cell(&child(1)));
+    // Without a reply there is nothing to thank for later.
+    net.tell(0, 1, 1);
+    net.carry();
+    let lane = held.with(|door| door.lane().0);
+    assert!(leads(&net, lane));
+    let doors = net.nodes[1].doors.clone();
+    let before = doors.count();
+    doors.cell(&child(1)).with(|door| door.vacate(&NotHandled::Stopped));
+    net.carry_once();
+    doors.sweep(Instant::now());
+    doors.route(&child(1), None);
+    assert_eq!((doors.count(), doors.lanes()), (before - 1, before - 1));
+    assert!(!leads(&net, lane));
+    // The peer has heard nothing of the stop and sends on: it is told, and nothing is handled.
+    net.ask(0, 1, 2);
+    net.carry_once();
+    net.carry_once();
+    assert_eq!(doors.count(), before - 1);
+    // A child of that id is started anew: the same lane opens a session with it.
+    doors.cell(&child(1)).with(|door| door.open(epoch().next_term(), &[]));
+    let route = Route { owner: run_of(1), epoch: epoch().next_term() };
+    net.nodes[0].doors.route(&child(1), Some(route));
+    net.nodes[0].doors.sweep(Instant::now() + Duration::from_secs(1));
+    net.carry();
+    assert_eq!(net.nodes[1].handled, [1, 2]);
+    assert!(net.broken.is_empty(), "{:?}", net.broken);
+}
+
+#[actix::test]
 async fn a_peer_that_has_too_many_lanes_is_told_so_until_it_gives_one_back() {
     let mut net = Net::new(2);
     let doors = net.nodes[1].doors.clone();
@@ -570,7 +691,7 @@ async fn a_peer_that_has_too_many_lanes_is_told_so_until_it_gives_one_back() {
     let mut lanes = 0;
     loop {
         let cell = doors.cell(&ChildId::new(format!("x{lanes}")).expect("a valid id"));
-        if !exchange.lead(LaneId(u64::MAX - lanes), &cell) {
+        if !exchange.lanes.lead(LaneId(u64::MAX - lanes), &cell) {
             break;
         }
         lanes += 1;

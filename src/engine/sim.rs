@@ -767,8 +767,13 @@ impl World {
                 let Some(actor) = runtime.actors.get(&child) else { return };
                 assert_eq!(actor.gate, Gate::Closed, "only a held state may be sent");
                 let state = actor.state.clone();
-                let header =
-                    BulkHeader::State { child, epoch, state_version: 1, lanes: Vec::new() };
+                let header = BulkHeader::State {
+                    child,
+                    epoch,
+                    state_version: 1,
+                    lanes: Vec::new(),
+                    marks: 0,
+                };
                 self.send_state(index, header, to, state);
             }
             ChildOrder::Build { spec, epoch, with_state, .. } => {

@@ -22,6 +22,7 @@ use super::{
     history::History,
     hot_swap::{AutoKind, HotSwap},
     kind::{KindBuilder, Kinds},
+    parcel::MARKS_LIMIT,
     reach::Reach,
     sweeper,
     system::{Begin, HubSystem},
@@ -383,7 +384,7 @@ impl HubBuilder {
             mdns: self.mdns,
             heartbeat: settings.heartbeat,
             frame_limit: path_limits(&settings).frame,
-            bulk_limit: settings.state_limit,
+            bulk_limit: settings.state_limit.saturating_add(MARKS_LIMIT),
         };
         let access = config.admission.access();
         let plane = Arc::new(Plane(Arc::downgrade(&doors)));
@@ -592,7 +593,10 @@ fn path_limits(settings: &Settings) -> PathLimits {
     PathLimits {
         // Part of a path is a frame, too.
         frame: settings.message_limit.max(PathWord::LONGEST) + FRAME_OVERHEAD,
-        transfer: TransferLimits { header: BULK_HEADER_LIMIT, body: settings.state_limit },
+        transfer: TransferLimits {
+            header: BULK_HEADER_LIMIT,
+            body: settings.state_limit.saturating_add(MARKS_LIMIT),
+        },
     }
 }
 

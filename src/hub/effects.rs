@@ -6,7 +6,7 @@ use actix::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    instance::Parcel,
+    parcel::Parcel,
     system::{HubSystem, Outcome},
     worker::{Order, Orders},
 };

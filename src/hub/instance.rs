@@ -27,6 +27,7 @@ use super::{
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, MergeOutcome, StateVersionError},
     kind::{Delivered, Kind},
+    parcel::Parcel,
     trace::handling_from,
     worker::{Bench, Peeked},
 };
@@ -40,7 +41,7 @@ use crate::{
         child::{ChildSpec, Epoch},
         frame::ReplyFailure,
         id::NodeRun,
-        message::{BulkHeader, LaneMark},
+        message::BulkHeader,
         observe::{MOST_SHOWN, StateUnknown},
         words::brief,
     },
@@ -52,14 +53,6 @@ const TURN: u32 = 64;
 const TURN_TIME: Duration = Duration::from_micros(200);
 /// How long a forced freeze waits for an actor that holds its own context after `retention`.
 const FORCED_GRACE: Duration = Duration::from_secs(1);
-
-/// A state as it travels.
-#[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    pub(crate) state_version: u32,
-    pub(crate) lanes: Vec<LaneMark>,
-    pub(crate) bytes: Bytes,
-}
 
 /// What an actor is made from.
 #[derive(Clone)]

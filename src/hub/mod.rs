@@ -30,6 +30,7 @@ pub(crate) mod hot_swap;
 mod instance;
 pub(crate) mod kind;
 pub(crate) mod observe;
+mod parcel;
 mod paths;
 mod peer_lanes;
 mod peers;

@@ -512,6 +512,7 @@ async fn a_state_goes_by_the_path_beside_messages_and_fails_with_it() {
             epoch: Epoch { term: 1, attempt },
             state_version: 1,
             lanes: Vec::new(),
+            marks: 0,
         };
         let told = outcomes.clone();
         let done = Box::new(move |outcome| told.lock().expect("no panic").push(outcome));

@@ -18,8 +18,8 @@ use super::{
     doors::{PathReport, Seek},
     expected::Expected,
     fair::{Bill, Fair, Hold},
-    instance::Parcel,
     observe::Open,
+    parcel::Parcel,
     reach::Reach,
     requests::{
         Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
@@ -287,17 +287,19 @@ impl HubSystem {
             tracing::warn!(%child, bytes = bytes.len(), limit, "no room for a state");
             return Kept::NoRoom;
         }
-        let (state_version, lanes) = match header {
-            BulkHeader::State { state_version, lanes, .. } => (*state_version, lanes.clone()),
-            BulkHeader::Diverged { state_version, .. } => (*state_version, Vec::new()),
+        let parcel = match Parcel::unpack(header, bytes) {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                tracing::warn!(child = %header.child(), peer = %from, %error, "a state is not taken");
+                return false;
+            }
         };
         let key = (header.child().clone(), header.epoch());
         if running.bulks.get(&key).is_some_and(|arrived| arrived.from != from) {
             return Kept::Taken;
         }
         running.take_bulk(&key);
-        running.bulk_bytes += bytes.len();
-        let parcel = Parcel { state_version, lanes, bytes };
+        running.bulk_bytes += parcel.bytes.len();
         running.bulks.insert(key, Arrived { parcel, from, at: now });
         Kept::Yes
     }

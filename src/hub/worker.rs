@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Hub,
-    instance::{Built, Ending, FreezeOrder, Instance, Maker, Opening, Parcel, Purpose},
+    instance::{Built, Ending, FreezeOrder, Instance, Maker, Opening, Purpose},
+    parcel::Parcel,
     system::{HubSystem, Outcome},
 };
 use crate::{
@@ -186,9 +187,9 @@ impl Worker {
             }
             ChildOrder::SendState { child, epoch, to } => {
                 match self.instance(&child).and_then(|instance| instance.parcel()) {
-                    Some(Parcel { state_version, lanes, bytes }) => {
-                        let header = BulkHeader::State { child, epoch, state_version, lanes };
-                        self.bench.send_bulk(to, header, bytes);
+                    Some(parcel) => {
+                        let (header, body) = parcel.pack(child, epoch);
+                        self.bench.send_bulk(to, header, body);
                     }
                     None => {
                         let reason = "the state is gone".to_owned();

@@ -536,6 +536,9 @@ pub enum BulkHeader {
         state_version: u32,
         /// How far each lane's messages are in the state.
         lanes: Vec<LaneMark>,
+        /// So many bytes before the state are CBOR of further such marks, which would not fit here.
+        #[serde(default)]
+        marks: u32,
     },
     /// The state of a child's owner that lost a divergence.
     Diverged {

@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData};
 
 use actix::prelude::*;
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
 
 use super::{Hub, child_ref::ChildRef, codec, kind::KindBuilder};
@@ -13,9 +14,9 @@ use crate::model::{
 
 /// What a message may be answered with: anything that serde can carry.
 ///
-/// Implemented for all such types. CBOR reads `Some(None)` and `Some(())` back as `None`: no
-/// `Option<()>` and no `Option<Option<_>>`, please. Bytes belong into `serde_bytes`; a bare
-/// `Vec<u8>` is an array of numbers, fifty times slower.
+/// Implemented for all such types. CBOR would read `Some(None)` and `Some(())` back as `None`: what
+/// holds them is refused when it is encoded, and told with the path to it. Bytes belong into
+/// `serde_bytes`; a bare `Vec<u8>` is an array of numbers, fifty times slower.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the reply of a hub message",
     label = "a reply must be `Serialize + DeserializeOwned + Send + 'static`"
@@ -285,18 +286,23 @@ macro_rules! hot_swap {
 pub struct Snapshot<T>(Form<T>);
 
 enum Form<T> {
-    Encoded(Vec<u8>),
+    Encoded(Bytes),
     Failed(String),
     Value(T),
 }
 
-impl<T: Serialize> Snapshot<T> {
-    /// Encodes a value. An error of its `Serialize` shows when the snapshot is encoded.
+/// The value's own CBOR. Its limit is that of the state around it.
+fn encode_whole<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, String> {
+    codec::encode(value, usize::MAX).map_err(|failure| failure.to_string())
+}
+
+impl<T: Serialize + DeserializeOwned> Snapshot<T> {
+    /// Encodes a value. What cannot be encoded, or would come back as another value, shows when the
+    /// snapshot is encoded.
     pub fn of(value: &T) -> Self {
-        let mut bytes = Vec::new();
-        Self(match ciborium::into_writer(value, &mut bytes) {
-            Ok(()) => Form::Encoded(bytes),
-            Err(error) => Form::Failed(error.to_string()),
+        Self(match encode_whole(value) {
+            Ok(bytes) => Form::Encoded(bytes),
+            Err(reason) => Form::Failed(reason),
         })
     }
 }
@@ -320,14 +326,13 @@ impl<T> fmt::Debug for Snapshot<T> {
     }
 }
 
-impl<T: Serialize> Serialize for Snapshot<T> {
+impl<T: Serialize + DeserializeOwned> Serialize for Snapshot<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Form::Encoded(bytes) => serializer.serialize_bytes(bytes),
             Form::Failed(reason) => Err(ser::Error::custom(reason)),
             Form::Value(value) => {
-                let mut bytes = Vec::new();
-                ciborium::into_writer(value, &mut bytes).map_err(ser::Error::custom)?;
+                let bytes = encode_whole(value).map_err(ser::Error::custom)?;
                 serializer.serialize_bytes(&bytes)
             }
         }
@@ -526,7 +531,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_garbage_does_not_decode() {
-        let bytes = codec::encode(&serde_bytes::Bytes::new(b"\xff\xff"), 64).expect("it encodes");
+        let garbage = serde_bytes::ByteBuf::from(b"\xff\xff");
+        let bytes = codec::encode(&garbage, 64).expect("it encodes");
         assert!(codec::decode::<Snapshot<u64>>(&bytes).is_err());
     }
 }

@@ -175,7 +175,11 @@ async fn fails(hubs: &[Hub], child: &ChildRef<Counter>) -> String {
 
 async fn trapped(trap: Trap) -> String {
     let net = Net::Memory(MemoryNetwork::new());
-    let hubs = net.cluster(2).await;
+    // What cannot be decoded is to be found by the target.
+    let unsure = |settings: &mut Settings| settings.verify_encoding = false;
+    let first = net.node("a", None, unsure).await;
+    let hubs = vec![net.node("b", Some(&first), unsure).await, first];
+    together(&hubs).await;
     let child = start(&hubs[0], "c").await;
     child.send(SetTrap { trap: Some(trap) }).await.expect("it answers");
     let reason = fails(&hubs, &child).await;

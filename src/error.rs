@@ -80,9 +80,20 @@ pub enum NotHandled {
         /// The kind of the reference.
         expected: KindName,
     },
-    /// The message could not be encoded.
+    /// The message could not be encoded, or would be another one on another node.
     #[error("it could not be encoded: {0}")]
     Encode(String),
+    /// The message was encoded and would be another one, or none, when it is read. Found where
+    /// [`Settings::verify_encoding`](crate::Settings::verify_encoding) is on.
+    #[error("message {name} of kind {kind} does not come back as it was sent: {reason}")]
+    NotReadBack {
+        /// The message's name.
+        name: String,
+        /// The kind.
+        kind: KindName,
+        /// What is wrong with it, with the path to that.
+        reason: String,
+    },
     /// The child's node could not decode the message.
     #[error("the child's node could not decode it: {0}")]
     Decode(String),
@@ -104,7 +115,7 @@ pub enum MaybeHandled {
     /// The handler started and was dropped before it replied: it panicked, or the child ended.
     #[error("the handler ended without a reply")]
     NoReply,
-    /// The handler replied and the reply was too large to send or could not be decoded.
+    /// The handler replied and the reply was too large to send, or could not be encoded or decoded.
     #[error("the reply was lost: {0}")]
     ReplyLost(String),
     /// This node's hub stopped while the reply was awaited.

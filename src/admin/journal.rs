@@ -108,7 +108,7 @@ fn reason_name(reason: &NotHandled) -> &'static str {
         NotHandled::NotRegistered { .. } => "not_registered",
         NotHandled::WrongKind { .. } => "wrong_kind",
         NotHandled::TooLarge { .. } => "too_large",
-        NotHandled::Encode(_) => "encode",
+        NotHandled::Encode(_) | NotHandled::NotReadBack { .. } => "encode",
         NotHandled::Decode(_) => "decode",
         NotHandled::HubStopped => "hub_stopped",
     }

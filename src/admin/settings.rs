@@ -83,6 +83,7 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
         ("send_timeout", time(settings.send_timeout)),
         ("message_limit", bytes(settings.message_limit)),
         ("state_limit", bytes(settings.state_limit)),
+        ("verify_encoding", settings.verify_encoding.to_string()),
         ("moves", settings.moves.to_string()),
         ("move_bytes", bytes(settings.move_bytes)),
         ("move_retries", settings.move_retries.to_string()),

@@ -377,6 +377,12 @@ pub enum FreezeFailure {
         /// What the encoder said.
         message: String,
     },
+    /// The state was encoded and is another one, or none, when it is read back.
+    #[error("the state does not come back as it was: {message}")]
+    NotReadBack {
+        /// What is wrong with it.
+        message: String,
+    },
     /// There is no such running instance.
     #[error("the child does not run here")]
     Gone,

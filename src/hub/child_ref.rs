@@ -14,8 +14,9 @@ use tracing::Span;
 
 use super::{
     Shared,
+    codec::Rules,
     doors::{HeldDoor, LONGEST_WAIT},
-    envelope::{Envelope, Slot, Traced, error},
+    envelope::{Envelope, Slot, Traced, encode_message, error},
     hot_swap::{HotSwap, HubMessage},
     kind::KindEntry,
     recorder::Sent,
@@ -191,12 +192,17 @@ impl<A: HotSwap> ChildRef<A> {
         };
         let kind = self.kind.as_ref().ok_or_else(unregistered)?;
         let name = kind.message::<M>().ok_or_else(unregistered)?;
-        let limit = self.hub.settings.message_limit;
+        let rules = Rules::of_messages(&self.hub.settings);
+        let bytes = if rules.read_back {
+            Some(encode_message(&message, name, &kind.name, rules)?)
+        } else {
+            None
+        };
         let propagator = self.hub.propagator.as_ref().filter(|_| !span.is_disabled());
         let context = propagator.and_then(|propagator| propagator.inject(span));
         let traced = Traced { span: span.clone(), context };
-        let envelope =
-            Envelope::new::<A, M>(message, name.clone(), kind.name.clone(), limit, slot, traced);
+        let (name, kind) = (name.clone(), kind.name.clone());
+        let envelope = Envelope::new::<A, M>(message, bytes, name, kind, rules, slot, traced);
         Ok((cell, envelope))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -18,8 +19,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::Span;
 
 use super::{
-    codec::{self, EncodeFailure},
-    hot_swap::{HotSwap, HubMessage},
+    codec::{self, EncodeFailure, Rules},
+    hot_swap::{HotSwap, HubMessage, HubReply},
     trace::handling,
     validity::Validity,
 };
@@ -201,13 +202,31 @@ trait Call: Send {
     ) -> Ran;
 }
 
+/// Encodes a message by the rules.
+pub(crate) fn encode_message<M: HubMessage>(
+    message: &M,
+    name: &str,
+    kind: &KindName,
+    rules: Rules,
+) -> Result<Bytes, NotHandled> {
+    codec::encode_by(message, rules).map_err(|failure| match failure {
+        EncodeFailure::TooLarge { size, limit } => NotHandled::TooLarge { size, limit },
+        EncodeFailure::Encoder(reason) => NotHandled::Encode(reason),
+        EncodeFailure::NotReadBack(reason) => {
+            NotHandled::NotReadBack { name: name.to_owned(), kind: kind.clone(), reason }
+        }
+    })
+}
+
 impl Envelope {
-    /// A message; `slot` is where its caller waits, if one does.
+    /// A message; `bytes` is its encoding if that is known, `slot` is where its caller waits, if one
+    /// does.
     pub(crate) fn new<A, M>(
         message: M,
+        bytes: Option<Bytes>,
         name: Arc<str>,
         kind: KindName,
-        limit: usize,
+        rules: Rules,
         slot: Option<Arc<Slot<M::Result>>>,
         traced: Traced,
     ) -> Self
@@ -217,10 +236,10 @@ impl Envelope {
     {
         Self(Box::new(Message::<A, M> {
             message: Some(message),
-            bytes: None,
+            bytes,
             name,
             kind,
-            limit,
+            rules,
             slot,
             traced,
             actor: PhantomData,
@@ -264,7 +283,7 @@ struct Message<A, M: HubMessage> {
     bytes: Option<Bytes>,
     name: Arc<str>,
     kind: KindName,
-    limit: usize,
+    rules: Rules,
     slot: Option<Arc<Slot<M::Result>>>,
     traced: Traced,
     actor: PhantomData<fn() -> A>,
@@ -277,16 +296,14 @@ where
 {
     fn encode(&mut self) -> Result<Bytes, NotHandled> {
         if let Some(bytes) = &self.bytes {
+            self.message = None;
             return Ok(bytes.clone());
         }
         let message = self
             .message
             .as_ref()
             .ok_or_else(|| NotHandled::Encode("the message was handled".to_owned()))?;
-        let bytes = codec::encode(message, self.limit).map_err(|failure| match failure {
-            EncodeFailure::TooLarge { size, limit } => NotHandled::TooLarge { size, limit },
-            EncodeFailure::Encoder(reason) => NotHandled::Encode(reason),
-        })?;
+        let bytes = encode_message(message, &self.name, &self.kind, self.rules)?;
         self.bytes = Some(bytes.clone());
         self.message = None;
         Ok(bytes)
@@ -354,7 +371,7 @@ where
             (None, None) => return Ran::Done,
         };
         // Told when it is dropped unanswered: by a panic, or an actor that ends.
-        let reply = Unanswered(slot);
+        let reply = Unanswered { slot, rules: self.rules };
         let (tx, mut rx) = oneshot::channel();
         let span = handling(&self.traced.span, child, &self.name);
         span.in_scope(|| actor.handle(message, ctx).handle(ctx, Some(tx)));
@@ -388,19 +405,37 @@ impl<A, M: HubMessage> Drop for Message<A, M> {
 }
 
 /// The caller of a handler that has started.
-struct Unanswered<R>(Option<Arc<Slot<R>>>);
+struct Unanswered<R> {
+    slot: Option<Arc<Slot<R>>>,
+    rules: Rules,
+}
 
-impl<R> Unanswered<R> {
+impl<R: HubReply> Unanswered<R> {
     fn complete(mut self, value: R) {
-        if let Some(slot) = self.0.take() {
-            slot.complete(Ok(value));
+        let Some(slot) = self.slot.take() else { return };
+        match self.lost(&value) {
+            Some(reason) => slot.fail(SendFailure::MaybeHandled(MaybeHandled::ReplyLost(reason))),
+            None => slot.complete(Ok(value)),
+        }
+    }
+
+    /// Why a caller on another node would not get this reply, if that is asked for.
+    fn lost(&self, value: &R) -> Option<String> {
+        if !self.rules.read_back {
+            return None;
+        }
+        // Its `Serialize` and `Deserialize` are the user's.
+        let encoded = catch_unwind(AssertUnwindSafe(|| codec::encode_by(value, self.rules)));
+        match encoded {
+            Ok(encoded) => encoded.err().map(|failure| failure.sentence()),
+            Err(_) => Some("its encoding panicked".to_owned()),
         }
     }
 }
 
 impl<R> Drop for Unanswered<R> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
+        if let Some(slot) = self.slot.take() {
             slot.fail(SendFailure::MaybeHandled(MaybeHandled::NoReply));
         }
     }

@@ -511,7 +511,9 @@ impl ChildSpec {
             codec::EncodeFailure::TooLarge { size, limit } => {
                 ChildSpecError::TooLarge { size, limit }
             }
-            codec::EncodeFailure::Encoder(reason) => ChildSpecError::Args { reason },
+            codec::EncodeFailure::Encoder(reason) | codec::EncodeFailure::NotReadBack(reason) => {
+                ChildSpecError::Args { reason }
+            }
         })?;
         Ok(Self::from_parts(id, kind, args))
     }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    codec::{self, EncodeFailure},
+    codec::{self, EncodeFailure, Rules},
     doors::HeldDoor,
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, MergeOutcome, StateVersionError},
@@ -406,9 +406,9 @@ impl<A: HotSwap> Seat<A> {
                     return self.frozen(order, Err(FreezeFailure::Panicked { message }));
                 }
                 Ok(prepared) => {
-                    let limit = self.bench.hub.settings().state_limit;
+                    let rules = Rules::of_states(self.bench.hub.settings());
                     // Its `Serialize` is the user's, too.
-                    let encoded = guarded(|| codec::encode(&prepared, limit))
+                    let encoded = guarded(|| codec::encode_by(&prepared, rules))
                         .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panic)));
                     match encoded {
                         Ok(bytes) => {
@@ -425,6 +425,9 @@ impl<A: HotSwap> Seat<A> {
                         }
                         Err(EncodeFailure::Encoder(message)) => {
                             outcome = Err(FreezeFailure::Encode { message });
+                        }
+                        Err(EncodeFailure::NotReadBack(message)) => {
+                            outcome = Err(FreezeFailure::NotReadBack { message });
                         }
                     }
                     state = Some(prepared);
@@ -454,7 +457,9 @@ impl<A: HotSwap> Seat<A> {
             Err(EncodeFailure::TooLarge { size, limit }) => {
                 Err(StateUnknown::TooLarge { size: size as u64, limit: limit as u64 })
             }
-            Err(EncodeFailure::Encoder(reason)) => Err(StateUnknown::Failed(reason)),
+            Err(EncodeFailure::Encoder(reason) | EncodeFailure::NotReadBack(reason)) => {
+                Err(StateUnknown::Failed(reason))
+            }
         }
     }
 
@@ -506,12 +511,12 @@ impl<A: HotSwap> Seat<A> {
             }
             Item::Remote { name, body, wants_reply, trace } => {
                 let shared = self.bench.hub.shared();
-                let limit = shared.settings.message_limit;
+                let rules = Rules::of_messages(&shared.settings);
                 let propagator = shared.propagator.as_deref();
                 let span = handling_from(propagator, trace, &self.cell.child, &name);
                 self.in_user.set(true);
                 let delivered = span
-                    .in_scope(|| self.kind.deliver(&name, &body, wants_reply, limit, actor, ctx));
+                    .in_scope(|| self.kind.deliver(&name, &body, wants_reply, rules, actor, ctx));
                 self.in_user.set(false);
                 match delivered {
                     Delivered::Now(outcome) => {

@@ -13,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
-    codec::{self, EncodeFailure},
+    codec::{self, Rules},
     hot_swap::{HotSwap, HubMessage},
     instance::{Built, Maker},
     worker::Bench,
@@ -107,14 +107,13 @@ pub(crate) enum Delivered {
     Later(LocalBoxFuture<'static, Result<Bytes, ReplyFailure>>),
 }
 
-/// Decodes a message, hands it to the actor, encodes its reply if one is wanted. `limit` is the
-/// largest reply.
-type Deliver<A> = fn(&[u8], bool, usize, &mut A, &mut Context<A>) -> Delivered;
+/// Decodes a message, hands it to the actor, encodes its reply if one is wanted, by these rules.
+type Deliver<A> = fn(&[u8], bool, Rules, &mut A, &mut Context<A>) -> Delivered;
 
 fn deliver<A, M>(
     body: &[u8],
     wants_reply: bool,
-    limit: usize,
+    rules: Rules,
     actor: &mut A,
     ctx: &mut Context<A>,
 ) -> Delivered
@@ -130,14 +129,7 @@ where
         if !wants_reply {
             return Ok(Bytes::new());
         }
-        codec::encode(&reply, limit).map_err(|failure| {
-            ReplyFailure::Lost(match failure {
-                EncodeFailure::TooLarge { size, limit } => {
-                    format!("it has {size} bytes, the limit is {limit}")
-                }
-                EncodeFailure::Encoder(reason) => format!("it could not be encoded: {reason}"),
-            })
-        })
+        codec::encode_by(&reply, rules).map_err(|failure| ReplyFailure::Lost(failure.sentence()))
     };
     let (tx, mut rx) = oneshot::channel();
     actor.handle(message, ctx).handle(ctx, Some(tx));
@@ -172,12 +164,12 @@ impl<A: HotSwap> Kind<A> {
         name: &str,
         body: &[u8],
         wants_reply: bool,
-        limit: usize,
+        rules: Rules,
         actor: &mut A,
         ctx: &mut Context<A>,
     ) -> Delivered {
         match self.by_name.get(name) {
-            Some(deliver) => deliver(body, wants_reply, limit, actor, ctx),
+            Some(deliver) => deliver(body, wants_reply, rules, actor, ctx),
             None => {
                 let failure = ReplyFailure::NotRegistered(self.entry.name.clone());
                 Delivered::Now(Err(failure))

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    codec::Rules,
     data_plane::{Plane, state_taken},
     doors::{Doors, HeldDoor, PathReport},
     envelope::{Envelope, Slot, Traced, Waiter},
@@ -232,9 +233,10 @@ impl Net {
         let traced = Traced { span: tracing::Span::none(), context: None };
         let envelope = Envelope::new::<Log, Number>(
             Number(number),
+            None,
             "number".into(),
             kind,
-            1_000,
+            Rules { limit: 1_000, read_back: false },
             None,
             traced,
         );

@@ -22,6 +22,7 @@ use crate::{
     net::memory::MemoryNetwork,
 };
 
+mod encoding;
 mod flood;
 mod suspend;
 

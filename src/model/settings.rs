@@ -95,6 +95,17 @@ pub struct Settings {
     pub message_limit: usize,
     /// The largest state in bytes of CBOR that a move carries. Default 128 MiB; 1 KiB to 2 GiB.
     pub state_limit: usize,
+    /// Whether each state, message and reply is read back after it was encoded, also messages and
+    /// replies of children on this node, which are not encoded otherwise. So tests on one node find
+    /// what would be lost by a move. Default: on in debug builds, off in release builds.
+    ///
+    /// Found is what cannot be decoded, and whatever comes back as something else: an element, a
+    /// field, a text, a variant, `null`. Not found are other numbers in the place of numbers, another
+    /// order of elements, and what is not encoded at all (`#[serde(skip)]`). A message is refused with
+    /// [`NotHandled::NotReadBack`](crate::NotHandled::NotReadBack), a reply is lost
+    /// ([`MaybeHandled::ReplyLost`](crate::MaybeHandled::ReplyLost)), and a state does not move. It
+    /// costs some five times the encoding.
+    pub verify_encoding: bool,
     /// Moves of one node that may be under way. Default 512; 1 to 65,536.
     pub moves: usize,
     /// Bytes of state of one node that may be under way; one state is always let through.
@@ -146,6 +157,7 @@ impl Default for Settings {
             send_timeout: Duration::from_secs(5),
             message_limit: 1 << 20,
             state_limit: 128 << 20,
+            verify_encoding: cfg!(debug_assertions),
             moves: 512,
             move_bytes: 256 << 20,
             move_retries: 2,

@@ -1,5 +1,6 @@
 //! CBOR with limits, of values that come back as they were.
 
+mod compare;
 mod strict;
 #[cfg(test)]
 mod tests;
@@ -10,13 +11,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use self::strict::{Nulls, Refusal, Watch};
-use crate::model::words::brief;
+use crate::model::{settings::Settings, words::brief};
 
 /// Why a value was not encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EncodeFailure {
-    TooLarge { size: usize, limit: usize },
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
     Encoder(String),
+    /// It was encoded, and was another value, or none, when it was read back.
+    NotReadBack(String),
 }
 
 impl std::fmt::Display for EncodeFailure {
@@ -25,7 +31,18 @@ impl std::fmt::Display for EncodeFailure {
             Self::TooLarge { size, limit } => {
                 write!(f, "it has {size} bytes, the limit is {limit}")
             }
-            Self::Encoder(reason) => f.write_str(reason),
+            Self::Encoder(reason) | Self::NotReadBack(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl EncodeFailure {
+    /// What is wrong, of something that was named before.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::TooLarge { .. } => self.to_string(),
+            Self::Encoder(reason) => format!("it could not be encoded: {reason}"),
+            Self::NotReadBack(reason) => format!("it does not come back as it was: {reason}"),
         }
     }
 }
@@ -51,6 +68,47 @@ impl io::Write for Bounded {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// How values are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// The most bytes.
+    pub(crate) limit: usize,
+    /// Whether each value is read back after it was encoded.
+    pub(crate) read_back: bool,
+}
+
+impl Rules {
+    /// For messages and replies.
+    pub(crate) fn of_messages(settings: &Settings) -> Self {
+        Self { limit: settings.message_limit, read_back: settings.verify_encoding }
+    }
+
+    /// For states.
+    pub(crate) fn of_states(settings: &Settings) -> Self {
+        Self { limit: settings.state_limit, read_back: settings.verify_encoding }
+    }
+}
+
+/// Encodes a value as [`encode`] does, and reads it back if the rules say so.
+pub(crate) fn encode_by<T: Serialize + DeserializeOwned>(
+    value: &T,
+    rules: Rules,
+) -> Result<Bytes, EncodeFailure> {
+    let bytes = encode(value, rules.limit)?;
+    if rules.read_back {
+        read_back::<T>(&bytes).map_err(|reason| EncodeFailure::NotReadBack(brief(reason)))?;
+    }
+    Ok(bytes)
+}
+
+/// Decodes, encodes again, and compares. What is not encoded at all is not missed.
+fn read_back<T: Serialize + DeserializeOwned>(sent: &[u8]) -> Result<(), String> {
+    let value: T = decode(sent)?;
+    let back = write(&value, usize::MAX, &Watch::new(Nulls::Count));
+    let back = back.map_err(|failure| failure.to_string())?;
+    compare::difference(sent, &back).map_or(Ok(()), Err)
 }
 
 /// Encodes a value of at most `limit` bytes. What would come back as another value, or not at all, is

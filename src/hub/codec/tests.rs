@@ -283,3 +283,169 @@ proptest! {
         }
     }
 }
+
+fn read_back_of<T: Serialize + DeserializeOwned>(value: &T) -> Result<(), String> {
+    let rules = Rules { limit: PLENTY, read_back: true };
+    match encode_by(value, rules) {
+        Ok(_) => Ok(()),
+        Err(EncodeFailure::NotReadBack(reason)) => Err(reason),
+        Err(other) => panic!("it was not encoded: {other}"),
+    }
+}
+
+/// A serde enum with a tag, and what cannot pass through one.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is")]
+enum Tagged {
+    Text { text: String },
+    Address { ip: std::net::IpAddr },
+    Wide { number: u128 },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    name: String,
+    #[serde(flatten)]
+    seats: BTreeMap<u8, bool>,
+}
+
+#[test]
+fn what_cannot_be_read_is_found_by_reading_it_back_and_named() {
+    let ok = Tagged::Text { text: "x".into() };
+    assert_eq!(read_back_of(&vec![ok]), Ok(()));
+    let cases = [
+        ("an address", Tagged::Address { ip: std::net::Ipv4Addr::LOCALHOST.into() }),
+        ("a wide number", Tagged::Wide { number: u128::MAX }),
+    ];
+    for (what, case) in cases {
+        let reason = read_back_of(&BTreeMap::from([("seat".to_owned(), vec![case])]));
+        let is_named = reason.as_ref().is_err_and(|reason| reason.starts_with("seat[0]"));
+        assert!(is_named, "{what}: {reason:?}");
+    }
+    let flat = Flat { name: "x".into(), seats: BTreeMap::from([(1, true)]) };
+    assert!(read_back_of(&flat).is_err());
+}
+
+#[derive(Serialize, Deserialize)]
+struct Forgetful {
+    list: Vec<Inner>,
+    when: Age,
+    names: std::collections::HashMap<String, std::collections::HashSet<u8>>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Inner {
+    #[serde(skip_deserializing)]
+    is_open: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "nothing")]
+    text: String,
+    #[serde(skip)]
+    _cache: u8,
+}
+
+fn nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|_| String::new())
+}
+
+/// Travels as the time that is left, as deadlines do.
+struct Age(u64);
+
+impl Serialize for Age {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.0 + 1).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self)
+    }
+}
+
+fn forgetful(list: Vec<Inner>) -> Forgetful {
+    let names = (0..40_u8).map(|n| (n.to_string(), (0..n).collect())).collect();
+    Forgetful { list, when: Age(300), names }
+}
+
+#[test]
+fn what_comes_back_as_something_else_is_named_and_no_more_than_that() {
+    let unlike = |inner| read_back_of(&forgetful(vec![Inner::default(), inner]));
+    assert_eq!(unlike(Inner { _cache: 7, ..Inner::default() }), Ok(()), "it is not encoded");
+    assert_eq!(
+        unlike(Inner { is_open: true, ..Inner::default() }),
+        Err("list[1].is_open: true comes back as false".to_owned())
+    );
+    assert_eq!(
+        unlike(Inner { text: "x".into(), ..Inner::default() }),
+        Err("list[1].text: it does not come back".to_owned())
+    );
+}
+
+#[test]
+fn a_snapshot_is_compared_by_what_it_holds() {
+    use crate::hub::hot_swap::Snapshot;
+    let state = |list| (1, Snapshot::of(&forgetful(list)));
+    assert_eq!(read_back_of(&state(vec![])), Ok(()), "maps are in another order each time");
+    let inner = Inner { is_open: true, ..Inner::default() };
+    let reason = read_back_of(&state(vec![inner]));
+    assert_eq!(reason, Err("[1].list[0].is_open: true comes back as false".to_owned()));
+}
+
+#[test]
+fn differences_are_told_in_words() {
+    let cbor = |json: Json| {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&json, &mut bytes).expect("it encodes");
+        bytes
+    };
+    let of = |sent, back| compare::difference(&cbor(sent), &cbor(back));
+    use serde_json::json;
+    assert_eq!(of(json!([1, [2, "a"]]), json!([["a", 300], 1])), None);
+    assert_eq!(of(json!({"a": 1.5}), json!({"a": -70_000})), None);
+    for (sent, back, told) in [
+        (json!({"a": [1, 2]}), json!({"a": [1]}), "a: 2 elements come back as 1"),
+        (json!({"a": 1}), json!({"a": 1, "b": 1}), "it comes back with more entries"),
+        (json!({"a": {"b": "x"}}), json!({"a": {"b": "y"}}), "a.b: a text comes back as another"),
+        (json!([0, 1, "x"]), json!([0, 1, null]), "[2]: a text comes back as null"),
+        (json!(["x", "x", "y"]), json!(["x", "y", "y"]), "[1]: a text comes back as another"),
+    ] {
+        assert_eq!(of(sent, back).as_deref(), Some(told));
+    }
+    let bytes = |bytes: &[u8]| cbor_bytes(bytes);
+    assert_eq!(
+        compare::difference(&bytes(&[1]), &bytes(&[2])).as_deref(),
+        Some("bytes come back as others")
+    );
+}
+
+fn cbor_bytes(bytes: &[u8]) -> Vec<u8> {
+    let mut cbor = Vec::new();
+    ciborium::into_writer(&serde_bytes::Bytes::new(bytes), &mut cbor).expect("it encodes");
+    cbor
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_the_same_is_never_called_different(shape in shape()) {
+        if encode(&shape, PLENTY).is_ok() {
+            prop_assert_eq!(read_back_of(&shape), Ok(()));
+        }
+    }
+
+    #[test]
+    fn bytes_that_look_like_cbor_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let mut nested = vec![0x81; 600];
+        nested.extend(&bytes);
+        for bytes in [bytes, nested] {
+            let sent = cbor_bytes(&bytes);
+            let mut other = bytes.clone();
+            other.push(1);
+            prop_assert_eq!(compare::difference(&sent, &sent.clone()), None);
+            prop_assert!(compare::difference(&sent, &cbor_bytes(&other)).is_some());
+            // Not even CBOR.
+            let _ = compare::difference(&bytes, &other);
+        }
+    }
+}

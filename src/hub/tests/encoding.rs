@@ -1,0 +1,171 @@
+//! Messages, replies and states that would not be the same on another node.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+
+/// What cannot be read once it was written: an address under a tag.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "is")]
+enum Place {
+    Nowhere,
+    Host { ip: IpAddr },
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Visits {
+    places: Vec<Place>,
+}
+
+impl Actor for Visits {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "usize")]
+struct Visit {
+    place: Place,
+    note: Option<Option<u8>>,
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Vec<Place>")]
+struct Make;
+
+/// The same, later.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Vec<Place>")]
+struct MakeLater;
+
+impl HubMessage for Visit {
+    const NAME: &'static str = "Visit";
+}
+impl HubMessage for Make {
+    const NAME: &'static str = "Make";
+}
+impl HubMessage for MakeLater {
+    const NAME: &'static str = "MakeLater";
+}
+
+const HOST: Place = Place::Host { ip: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+
+impl Handler<Visit> for Visits {
+    type Result = usize;
+    fn handle(&mut self, Visit { place, .. }: Visit, _: &mut Self::Context) -> usize {
+        self.places.push(place);
+        self.places.len()
+    }
+}
+
+impl Handler<Make> for Visits {
+    type Result = Vec<Place>;
+    fn handle(&mut self, _: Make, _: &mut Self::Context) -> Vec<Place> {
+        self.places.push(HOST);
+        self.places.clone()
+    }
+}
+
+impl Handler<MakeLater> for Visits {
+    type Result = ResponseActFuture<Self, Vec<Place>>;
+    fn handle(&mut self, _: MakeLater, _: &mut Self::Context) -> Self::Result {
+        let wait = tokio::task::yield_now();
+        Box::pin(wait.into_actor(self).map(|(), actor, _| actor.places.clone()))
+    }
+}
+
+crate::hot_swap!(Visits, kind = "visits", messages = [Visit, Make, MakeLater]);
+
+async fn hub(name: &str, network: &MemoryNetwork, seed: Option<&Hub>, verify: bool) -> Hub {
+    let settings = Settings { verify_encoding: verify, move_retries: 0, ..Settings::local() };
+    let mut builder = HubSystem::builder("test")
+        .node_name(name)
+        .child::<Visits>()
+        .settings(settings)
+        .workers(1)
+        .memory(network);
+    if let Some(seed) = seed {
+        builder = builder.seed(seed.addresses()[0].as_str());
+    }
+    builder.start().await.expect("the hub starts")
+}
+
+async fn started(hub: &Hub) -> ChildRef<Visits> {
+    let spec = ChildSpec::new::<Visits>("v", ()).expect("valid");
+    hub.start_child(spec).await.expect("it starts");
+    hub.child("v")
+}
+
+fn visit(place: Place) -> Visit {
+    Visit { place, note: None }
+}
+
+#[actix::test]
+async fn a_message_that_would_be_another_elsewhere_is_refused_on_one_node() {
+    let a = hub("a", &MemoryNetwork::new(), None, true).await;
+    let visits = started(&a).await;
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(1));
+    let refused = |error: HubSendError, path: &str| match error {
+        HubSendError::NotHandled {
+            reason: NotHandled::NotReadBack { name, kind, reason }, ..
+        } => {
+            assert_eq!((name.as_str(), kind.as_str()), ("Visit", "visits"));
+            assert!(reason.starts_with(path), "{reason}");
+        }
+        other => panic!("{other}"),
+    };
+    refused(visits.send(visit(HOST)).await.expect_err("it cannot be read"), "place");
+    refused(visits.do_send(visit(HOST)).expect_err("it cannot be read"), "place");
+    let noted = Visit { place: Place::Nowhere, note: Some(None) };
+    let error = visits.send(noted).await.map_err(reason).expect_err("the note would be lost");
+    assert!(
+        matches!(&error, NotHandled::Encode(reason) if reason.starts_with("note: ")),
+        "{error}"
+    );
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(2), "no other was handled");
+    a.stop().await;
+}
+
+#[actix::test]
+async fn a_reply_that_would_be_another_elsewhere_is_lost_on_one_node() {
+    let a = hub("a", &MemoryNetwork::new(), None, true).await;
+    let visits = started(&a).await;
+    for sent in [visits.send(Make).await, visits.send(MakeLater).await] {
+        let Err(HubSendError::MaybeHandled { reason: MaybeHandled::ReplyLost(reason), .. }) = sent
+        else {
+            panic!("it would be lost");
+        };
+        assert!(reason.contains("does not come back as it was: [0]"), "{reason}");
+    }
+    visits.do_send(Make).expect("nobody waits for its reply");
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(3), "the actor goes on");
+    a.stop().await;
+}
+
+#[actix::test]
+async fn what_stays_on_its_node_is_not_read_back_unless_that_is_set() {
+    let a = hub("a", &MemoryNetwork::new(), None, false).await;
+    let visits = started(&a).await;
+    assert_eq!(visits.send(visit(HOST)).await, Ok(1));
+    assert_eq!(visits.send(Make).await.map(|places| places.len()), Ok(2));
+    a.stop().await;
+}
+
+#[actix::test]
+async fn a_state_that_would_be_another_elsewhere_does_not_move() {
+    let network = MemoryNetwork::new();
+    let a = hub("a", &network, None, true).await;
+    let b = hub("b", &network, Some(&a), true).await;
+    members(&a, 2).await;
+    members(&b, 2).await;
+    let visits = started(&a).await;
+    let at = a.lookup("v").await.expect("it is known").node;
+    let (home, away) = if at == a.node_id() { (&a, &b) } else { (&b, &a) };
+    home.child::<Visits>("v").do_send(Make).expect("there is room");
+    let error = home.migrate("v", away.node_id()).await.expect_err("it cannot be read there");
+    let error = error.to_string();
+    assert!(error.contains("the state does not come back as it was: places[0]"), "{error}");
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(2), "it goes on where it was");
+    assert_eq!(a.lookup("v").await.expect("it is known").node, at);
+    a.stop().await;
+    b.stop().await;
+}

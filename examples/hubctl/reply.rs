@@ -151,6 +151,7 @@ pub(crate) struct Runtime {
     pub(crate) handled: Option<u64>,
     pub(crate) running_since: Option<Text>,
     pub(crate) last_handover: Option<Handover>,
+    pub(crate) cannot_move: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -312,6 +312,9 @@ pub(crate) fn child(client: &Client, screen: Screen, id: &str) -> Result<(), Fai
     facts.add("mailbox", known(runtime.and_then(|runtime| runtime.mailbox)));
     facts.add("handled", known(runtime.and_then(|runtime| runtime.handled)));
     facts.add("restarts", known(runtime.and_then(|runtime| runtime.restarts)));
+    if let Some(reason) = runtime.and_then(|runtime| runtime.cannot_move.as_ref()) {
+        facts.add("cannot move", known(Some(reason)));
+    }
     facts.add("there since", known(runtime.and_then(|r| r.running_since.as_ref()).map(date)));
     facts.add(
         "came by",

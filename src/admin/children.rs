@@ -98,6 +98,8 @@ pub(crate) struct RuntimeView {
     running_since: String,
     /// How it came there; null: it was started there.
     last_handover: Option<HandoverView>,
+    /// Why its state cannot go to another node; null: it can, or that was not tried yet.
+    cannot_move: Option<String>,
 }
 
 /// A child with all that is known of it.
@@ -220,6 +222,7 @@ fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
             mailbox: report.mailbox,
             handled: report.handled,
             running_since: time_of(report.since),
+            cannot_move: report.immovable,
             last_handover: report.came.map(|(from, epoch)| {
                 let arrival = HandoverReport {
                     child,

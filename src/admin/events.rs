@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 30] = [
+pub(crate) const EVENT_TYPES: [&str; 31] = [
     "founded",
     "waiting_for_seeds",
     "join_delayed",
@@ -59,6 +59,7 @@ pub(crate) const EVENT_TYPES: [&str; 30] = [
     "child_stopped",
     "child_restarted",
     "child_given_up",
+    "child_cannot_move",
     "handover_started",
     "handed_over",
     "handover_failed",
@@ -262,6 +263,12 @@ impl EventRecord {
                     "child_restarted",
                     format!("{id} ended and is started again in {after:.1?}: {reason}"),
                 )
+            }
+            HubEvent::ChildCannotMove { child: id, reason } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("reason", json!(reason));
+                ("child_cannot_move", format!("{id} cannot move: {reason}"))
             }
             HubEvent::ChildGivenUp { child: id, reason } => {
                 child = Some(id.clone());

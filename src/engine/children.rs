@@ -15,6 +15,7 @@ use super::{
     core::{Core, Fault, News, Timer},
     divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
+    immovable::Immovable,
     io::{ChildOrder, Exit},
     merges::Merges,
     passed_over::PassedOver,
@@ -183,6 +184,8 @@ pub(crate) struct Instance {
     pub(crate) rest: Option<Rest>,
     /// How the last move failed that did, since the child came to this node.
     pub(crate) trouble: Option<Trouble>,
+    /// Whether its state could go, when that was last seen.
+    pub(crate) immovable: Immovable,
     /// Nodes that refused it, or could not make it; this one, too, if it could not start it.
     pub(crate) not: PassedOver,
     pub(crate) halts: Vec<(NodeId, Epoch)>,
@@ -211,6 +214,7 @@ impl Instance {
             retries: 0,
             rest: None,
             trouble: None,
+            immovable: Immovable::default(),
             not: PassedOver::default(),
             halts: Vec::new(),
             wanted: None,
@@ -281,6 +285,7 @@ impl Instance {
         let own = &mut self.ownership;
         (own.epoch, own.born, own.copied) = (epoch, epoch, epoch);
         own.taken = TakenIn::default();
+        self.immovable = Immovable::default();
     }
 
     /// This node could not make the child: it goes to others first, for a while.

@@ -226,6 +226,12 @@ impl Engine {
         self.children.instances.get(child)
     }
 
+    /// The children of this node whose state cannot go, by id, and why.
+    pub(crate) fn immovable(&self) -> impl Iterator<Item = (&ChildId, &str)> {
+        let instances = self.children.instances.iter();
+        instances.filter_map(|(child, instance)| Some((child, instance.immovable.reason()?)))
+    }
+
     /// How long a word takes to this member and back.
     pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
         self.membership.round_trip(node)

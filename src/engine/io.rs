@@ -303,6 +303,15 @@ pub enum ChildReport {
         /// Bytes of state, or why not.
         outcome: Result<u64, FreezeFailure>,
     },
+    /// The state of a child that runs was encoded, to see whether it could go.
+    Tried {
+        /// The child.
+        child: ChildId,
+        /// The epoch it runs at.
+        epoch: Epoch,
+        /// Bytes of state, or why not.
+        outcome: Result<u64, FreezeFailure>,
+    },
     /// Answers [`ChildOrder::Build`]; on `Ok` its gate queues messages of this epoch.
     Built {
         /// The child.
@@ -386,6 +395,19 @@ pub enum FreezeFailure {
     /// There is no such running instance.
     #[error("the child does not run here")]
     Gone,
+}
+
+impl FreezeFailure {
+    /// Whether it is the state that cannot go, and not the moment that was wrong.
+    pub fn is_of_state(&self) -> bool {
+        match self {
+            Self::Panicked { .. }
+            | Self::TooLarge { .. }
+            | Self::Encode { .. }
+            | Self::NotReadBack { .. } => true,
+            Self::Retention { .. } | Self::Gone => false,
+        }
+    }
 }
 
 /// How an actor ended.

@@ -20,6 +20,7 @@ pub(crate) mod explain;
 pub(crate) mod handover;
 mod heal;
 mod homes;
+mod immovable;
 pub mod io;
 mod leave;
 mod left;
@@ -541,6 +542,9 @@ impl Engine {
             ChildReport::Frozen { child, epoch, outcome } => {
                 let input = SourceInput::Frozen(outcome);
                 self.children.source_input(core, &child, epoch, None, &input);
+            }
+            ChildReport::Tried { child, epoch, outcome } => {
+                self.children.tried(core, &child, epoch, &outcome);
             }
             ChildReport::Built { child, epoch, outcome } => {
                 self.children.target_input(core, &child, epoch, &TargetInput::Built(outcome));

@@ -8,7 +8,7 @@ use super::{
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
     },
-    io::ChildOrder,
+    io::{ChildOrder, FreezeFailure},
 };
 use crate::model::{
     child::{Entry, Epoch, Ownership},
@@ -311,7 +311,38 @@ impl Children {
         if moving.ownership.epoch != epoch || from.is_some_and(|from| from != moving.to) {
             return;
         }
+        if let SourceInput::Frozen(outcome) = input
+            && moving.with_state
+        {
+            self.note_state(core, child, outcome);
+        }
         self.source_step(core, child, input);
+    }
+
+    /// The state of a child that runs here was encoded, or could not be.
+    pub(crate) fn tried(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        outcome: &Result<u64, FreezeFailure>,
+    ) {
+        // What an actor had that ended meanwhile says nothing of the one that came after it.
+        if self.instances.get(child).is_some_and(|i| i.ownership.epoch == epoch) {
+            self.note_state(core, child, outcome);
+        }
+    }
+
+    fn note_state(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        outcome: &Result<u64, FreezeFailure>,
+    ) {
+        let Some(instance) = self.instances.get_mut(child) else { return };
+        if let Some(reason) = instance.immovable.note(outcome) {
+            core.emit(HubEvent::ChildCannotMove { child: child.clone(), reason });
+        }
     }
 
     pub(crate) fn source_step(&mut self, core: &mut Core, child: &ChildId, input: &SourceInput) {

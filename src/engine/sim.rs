@@ -1757,12 +1757,20 @@ fn a_move_that_fails_is_tried_again_a_few_times_or_when_the_view_changes() {
                 }
             }
             assert!(tried > 0, "seed {seed}: nothing was to move");
+            let immovable =
+                |world: &World| world.nodes.iter().map(|n| n.engine.immovable().count()).sum();
+            let listed: usize = immovable(&world);
+            assert_eq!(listed, if failure.is_of_state() { tried } else { 0 }, "seed {seed}");
             // What has changed may have helped.
             world.unfreezable = None;
             world.join();
             world.run_for(8 * SECOND);
             world.check_end(true);
             assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}: nothing moved");
+            assert!(
+                listed == 0 || immovable(&world) < listed,
+                "seed {seed}: what has moved can move"
+            );
         }
     }
 }

@@ -93,6 +93,12 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
     const STATE_VERSION: u32 = 1;
     /// The oldest version that [`upgrade_state`](Self::upgrade_state) reads.
     const OLDEST_STATE_VERSION: u32 = Self::STATE_VERSION;
+    /// Whether [`prepare_handover_state`](Self::prepare_handover_state) only reads the actor, so that it
+    /// may be called at any time, with [`resume_after_abort`](Self::resume_after_abort) after it. Then
+    /// the state of each child is tried when it has started, where
+    /// [`Settings::verify_encoding`](crate::Settings::verify_encoding) is on. `true` with
+    /// [`hot_swap!`](crate::hot_swap).
+    const PREPARE_ONLY_READS: bool = false;
     /// What a fresh start gets. CBOR on the wire, so it need not be `Send`.
     type Args: Serialize + DeserializeOwned + 'static;
     /// What a handover carries. CBOR on the wire, so it need not be `Send`.
@@ -234,6 +240,7 @@ macro_rules! hot_swap {
     ) => {
         impl $crate::HotSwap for $actor {
             const KIND: &'static str = $kind;
+            const PREPARE_ONLY_READS: bool = true;
             type Args = ();
             type State = $crate::Snapshot<Self>;
 

@@ -5,7 +5,6 @@
 //! replay and a restart nothing to restore.
 
 use std::{
-    any::Any,
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
@@ -22,12 +21,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    codec::{self, EncodeFailure, Rules},
+    codec::{self, Rules},
     doors::HeldDoor,
     envelope::Ran,
-    hot_swap::{ChildContext, HotSwap, MergeOutcome, StateVersionError},
+    hot_swap::{ChildContext, HotSwap, MergeOutcome},
     kind::{Delivered, Kind},
     parcel::Parcel,
+    state::{encode_state, guarded, panic_message, read_state},
     trace::handling_from,
     worker::{Bench, Peeked},
 };
@@ -116,31 +116,8 @@ pub(crate) trait Instance {
     fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>);
 }
 
-/// What a panic said.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    brief(text.unwrap_or_else(|| "something that is no text".to_owned()))
-}
-
 /// Who may wait at a time for the state of one child.
 const MOST_PEEKS: usize = 16;
-
-fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(act)).map_err(|panic| panic_message(&*panic))
-}
-
-fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, String> {
-    if parcel.state_version == A::STATE_VERSION {
-        return codec::decode(&parcel.bytes)
-            .map_err(|reason| format!("the state could not be decoded: {reason}"));
-    }
-    if !(A::OLDEST_STATE_VERSION..A::STATE_VERSION).contains(&parcel.state_version) {
-        return Err(format!("the state is of version {}", parcel.state_version));
-    }
-    A::upgrade_state(parcel.state_version, &parcel.bytes)
-        .map_err(|error: StateVersionError| error.to_string())
-}
 
 fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, String> {
     let child = ChildContext::<A>::new(bench.hub.clone(), maker.spec.clone(), maker.epoch);
@@ -192,6 +169,7 @@ impl<A: HotSwap> Built for Ready<A> {
             ending: Cell::new(None),
             merges: RefCell::default(),
             peeks: RefCell::default(),
+            untried: Cell::new(false),
         });
         actix_rt::spawn(seat.clone().live(actor, maker, epoch, opening));
         seat
@@ -231,6 +209,8 @@ struct Seat<A: HotSwap> {
     ending: Cell<Option<Ending>>,
     merges: RefCell<VecDeque<(Epoch, Parcel)>>,
     peeks: RefCell<Vec<oneshot::Sender<Result<Peeked, StateUnknown>>>>,
+    /// Its state is tried as soon as the actor is at rest.
+    untried: Cell<bool>,
 }
 
 impl<A: HotSwap> Seat<A> {
@@ -299,6 +279,11 @@ impl<A: HotSwap> Seat<A> {
         self.cell.set_here(true);
         self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.answer(epoch, opening, Ok(()));
+        let verify = self.bench.hub.settings().verify_encoding;
+        if A::PREPARE_ONLY_READS && verify && maker.parcel.is_none() {
+            self.untried.set(true);
+            self.cell.actor.wake();
+        }
     }
 
     fn answer(&self, epoch: Epoch, opening: Opening, outcome: Result<(), String>) {
@@ -397,39 +382,22 @@ impl<A: HotSwap> Seat<A> {
         let mut parcel = None;
         let mut outcome = Ok(0);
         if order.with_state {
-            self.in_user.set(true);
-            let prepared = guarded(|| actor.prepare_handover_state());
-            self.in_user.set(false);
-            match prepared {
+            match self.prepare(actor) {
                 Err(message) => {
                     self.stage.replace(Stage::Aborted);
                     return self.frozen(order, Err(FreezeFailure::Panicked { message }));
                 }
                 Ok(prepared) => {
                     let rules = Rules::of_states(self.bench.hub.settings());
-                    // Its `Serialize` is the user's, too.
-                    let encoded = guarded(|| codec::encode_by(&prepared, rules))
-                        .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panic)));
-                    match encoded {
-                        Ok(bytes) => {
-                            outcome = Ok(bytes.len() as u64);
-                            parcel = Some(Parcel {
-                                state_version: A::STATE_VERSION,
-                                lanes: self.cell.with(|door| door.marks()),
-                                bytes,
-                            });
-                        }
-                        Err(EncodeFailure::TooLarge { size, limit }) => {
-                            let (size, limit) = (size as u64, limit as u64);
-                            outcome = Err(FreezeFailure::TooLarge { size, limit });
-                        }
-                        Err(EncodeFailure::Encoder(message)) => {
-                            outcome = Err(FreezeFailure::Encode { message });
-                        }
-                        Err(EncodeFailure::NotReadBack(message)) => {
-                            outcome = Err(FreezeFailure::NotReadBack { message });
-                        }
-                    }
+                    outcome = encode_state::<A>(&prepared, rules).map(|bytes| {
+                        let size = bytes.len() as u64;
+                        parcel = Some(Parcel {
+                            state_version: A::STATE_VERSION,
+                            lanes: self.cell.with(|door| door.marks()),
+                            bytes,
+                        });
+                        size
+                    });
                     state = Some(prepared);
                 }
             }
@@ -439,28 +407,42 @@ impl<A: HotSwap> Seat<A> {
         self.frozen(order, outcome);
     }
 
-    /// The actor's state as a handover would carry it; the actor goes on.
-    fn show(&self, actor: &mut A) -> Result<Peeked, StateUnknown> {
-        let panicked = |panic| format!("it panicked: {panic}");
+    fn prepare(&self, actor: &mut A) -> Result<A::State, String> {
         self.in_user.set(true);
         let prepared = guarded(|| actor.prepare_handover_state());
         self.in_user.set(false);
-        let state = prepared.map_err(|panic| StateUnknown::Failed(panicked(panic)))?;
-        // Its `Serialize` is the user's, too, and must not take the state with it.
-        let encoded = guarded(|| codec::encode(&state, MOST_SHOWN))
-            .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panicked(panic))));
+        prepared
+    }
+
+    /// The actor's state as a handover would carry it; the actor goes on.
+    fn look(&self, actor: &mut A, rules: Rules) -> Result<Bytes, FreezeFailure> {
+        let prepared = self.prepare(actor);
+        let state = prepared.map_err(|message| FreezeFailure::Panicked { message })?;
+        let encoded = encode_state::<A>(&state, rules);
         self.in_user.set(true);
         actor.resume_after_abort(state);
         self.in_user.set(false);
-        match encoded {
+        encoded
+    }
+
+    /// Tells the state to who asked for it.
+    fn show(&self, actor: &mut A) -> Result<Peeked, StateUnknown> {
+        let rules = Rules { limit: MOST_SHOWN, read_back: false };
+        match self.look(actor, rules) {
             Ok(bytes) => Ok((A::STATE_VERSION, bytes)),
-            Err(EncodeFailure::TooLarge { size, limit }) => {
-                Err(StateUnknown::TooLarge { size: size as u64, limit: limit as u64 })
+            Err(FreezeFailure::TooLarge { size, limit }) => {
+                Err(StateUnknown::TooLarge { size, limit })
             }
-            Err(EncodeFailure::Encoder(reason) | EncodeFailure::NotReadBack(reason)) => {
-                Err(StateUnknown::Failed(reason))
-            }
+            Err(failure) => Err(StateUnknown::Failed(failure.to_string())),
         }
+    }
+
+    /// Tells whether the state could go, before anybody wants that.
+    fn try_state(&self, actor: &mut A) {
+        let rules = Rules::of_states(self.bench.hub.settings());
+        let outcome = self.look(actor, rules).map(|bytes| bytes.len() as u64);
+        let (child, epoch) = (self.cell.child.clone(), self.epoch.get());
+        self.bench.reports.tell(ChildReport::Tried { child, epoch, outcome });
     }
 
     fn take_in(&self, epoch: Epoch, parcel: &Parcel, actor: &mut A) {
@@ -682,6 +664,9 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
         }
         seat.peeks.borrow_mut().retain(|asker| !asker.is_closed());
         let at_rest = !ctx.waiting() && seat.cell.with(|door| door.unresolved()) == 0;
+        if at_rest && seat.untried.replace(false) {
+            seat.try_state(actor);
+        }
         if at_rest && !seat.peeks.borrow().is_empty() {
             let shown = seat.show(actor);
             for tell in seat.peeks.take() {

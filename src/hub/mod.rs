@@ -37,6 +37,7 @@ mod peers;
 pub(crate) mod reach;
 pub(crate) mod recorder;
 pub(crate) mod requests;
+mod state;
 mod sweeper;
 pub(crate) mod system;
 pub(crate) mod trace;

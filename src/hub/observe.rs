@@ -289,6 +289,7 @@ impl HubSystem {
             handled,
             since: shared.clock.at(instance.since),
             came: instance.came,
+            immovable: instance.immovable.reason().map(str::to_owned),
             child,
         })
     }

@@ -252,9 +252,10 @@ impl Net {
         let slot = Arc::new(Slot::<u64>::new(id.clone(), doors.began, until));
         let envelope = Envelope::new::<Log, Number>(
             Number(1),
+            None,
             "number".into(),
             KindName::new("log").expect("a valid name"),
-            1_000,
+            Rules { limit: 1_000, read_back: false },
             Some(slot.clone()),
             Traced { span: tracing::Span::none(), context: None },
         );

@@ -92,6 +92,11 @@ pub struct Inspection {
     /// What this node waits for, in words: a seed, or what keeps the members from agreeing. `None`
     /// when it is settled.
     pub waits_for: Option<String>,
+    /// The children of this node whose state cannot go to another one, by id, and why: a node that
+    /// leaves would lose them. Known of those that were to move, and under
+    /// `Settings::verify_encoding` of those that were started from nothing and are of a kind of
+    /// [`HotSwap::PREPARE_ONLY_READS`](crate::HotSwap::PREPARE_ONLY_READS).
+    pub immovable: Vec<(ChildId, String)>,
     /// The seeds, while this node waits to be taken into a cluster by one of them; else none.
     pub seeds: Vec<SeedInfo>,
 }

@@ -291,7 +291,7 @@ impl HubSystem {
             Ok(parcel) => parcel,
             Err(error) => {
                 tracing::warn!(child = %header.child(), peer = %from, %error, "a state is not taken");
-                return false;
+                return Kept::Taken;
             }
         };
         let key = (header.child().clone(), header.epoch());
@@ -724,6 +724,7 @@ impl Handler<Inspect> for HubSystem {
             children: running.children(Scope::Global),
             is_settled: running.engine.is_settled(),
             waits_for: running.engine.waits_for(),
+            immovable: running.engine.immovable().map(|(c, why)| (c.clone(), why.into())).collect(),
             seeds: running.seeds(),
         })
     }

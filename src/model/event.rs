@@ -187,6 +187,18 @@ pub enum HubEvent {
         /// Why.
         reason: String,
     },
+    /// The state of a child on this node cannot be encoded, or does not come back as it was: the child
+    /// cannot move, and is lost when this node goes. Told once, when that was seen: at the first move
+    /// that failed for it, or under `Settings::verify_encoding` when the child has started, if its kind
+    /// is one of [`HotSwap::PREPARE_ONLY_READS`](crate::HotSwap::PREPARE_ONLY_READS). Told again only
+    /// after its state could be encoded meanwhile. [`Inspection::immovable`](crate::Inspection) lists
+    /// such children.
+    ChildCannotMove {
+        /// The child.
+        child: ChildId,
+        /// What is wrong with its state, with the path to that.
+        reason: String,
+    },
     /// This node begins to hand a child over.
     HandoverStarted {
         /// The child.
@@ -290,6 +302,7 @@ impl HubEvent {
             | Self::Unsettled { reason }
             | Self::ChildRestarted { reason, .. }
             | Self::ChildGivenUp { reason, .. }
+            | Self::ChildCannotMove { reason, .. }
             | Self::HandoverFailed { reason, .. }
             | Self::StateParked { reason, .. } => *reason = brief(std::mem::take(reason)),
             _ => {}

@@ -157,6 +157,9 @@ pub struct RuntimeReport {
     pub since: u64,
     /// Who handed it over to the node, and at which epoch, if it came by a handover.
     pub came: Option<(NodeId, Epoch)>,
+    /// Why its state cannot go, as far as that was seen.
+    #[serde(default)]
+    pub immovable: Option<String>,
 }
 
 /// What a child is doing.

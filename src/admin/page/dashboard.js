@@ -640,6 +640,7 @@ function child(id) {
       ["metadata", Object.entries(told.metadata).map(([key, value]) => `${key}: ${value}`).join("; ") || "–"],
       ["messages that wait", number(run?.mailbox)], ["messages handled there", number(run?.handled)], ["restarts there", number(run?.restarts)],
       ["came by", run ? (run.last_handover ? `a handover from ${run.last_handover.from.name}, epoch ${run.last_handover.epoch}` : "a start there") : number(null)],
+      ["can move", run && run.cannot_move ? `no: ${run.cannot_move}` : run ? "yes, as far as is known" : number(null)],
       ["there since", run ? new Date(run.running_since).toLocaleString("en-GB") : number(null)],
       ["restarted", told.spec.restart === "temporary" ? "never (temporary)" : `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
       ["arguments", told.spec.args_bytes === 1 ? "1 byte" : `${number(told.spec.args_bytes)} bytes`],

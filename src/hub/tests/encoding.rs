@@ -165,7 +165,118 @@ async fn a_state_that_would_be_another_elsewhere_does_not_move() {
     let error = error.to_string();
     assert!(error.contains("the state does not come back as it was: places[0]"), "{error}");
     assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(2), "it goes on where it was");
+    let listed = home.inspect().await.expect("it runs").immovable;
+    assert_eq!(listed.len(), 1);
+    assert!(error.contains(&listed[0].1), "{listed:?}");
     assert_eq!(a.lookup("v").await.expect("it is known").node, at);
     a.stop().await;
     b.stop().await;
+}
+
+/// Its first state cannot be read.
+#[derive(Serialize, Deserialize)]
+struct Stuck {
+    places: Vec<Place>,
+}
+
+impl Default for Stuck {
+    fn default() -> Self {
+        Self { places: vec![Place::Nowhere, HOST] }
+    }
+}
+
+impl Actor for Stuck {
+    type Context = Context<Self>;
+}
+
+impl Handler<Visit> for Stuck {
+    type Result = usize;
+    fn handle(&mut self, Visit { place, .. }: Visit, _: &mut Self::Context) -> usize {
+        self.places = vec![place];
+        self.places.len()
+    }
+}
+
+crate::hot_swap!(Stuck, kind = "stuck", messages = [Visit]);
+
+/// The same; its kind does not say that `prepare_handover_state` only reads.
+#[derive(Default)]
+struct Untouched(Stuck);
+
+impl Actor for Untouched {
+    type Context = Context<Self>;
+}
+
+impl Handler<Visit> for Untouched {
+    type Result = usize;
+    fn handle(&mut self, _: Visit, _: &mut Self::Context) -> usize {
+        self.0.places.len()
+    }
+}
+
+impl HotSwap for Untouched {
+    const KIND: &'static str = "untouched";
+    type Args = ();
+    type State = Vec<Place>;
+    fn from_args((): (), _: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        Ok(Self::default())
+    }
+    fn prepare_handover_state(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.0.places)
+    }
+    fn alter_handover_state(&mut self, places: Vec<Place>) {
+        self.0.places = places;
+    }
+}
+
+async fn stuck_hub(verify: bool) -> (Hub, EventStream) {
+    let hub = HubSystem::builder("test")
+        .child::<Stuck>()
+        .child_kind::<Untouched>(|kind| kind.message::<Visit>())
+        .settings(Settings { verify_encoding: verify, ..Settings::local() })
+        .memory(&MemoryNetwork::new())
+        .start()
+        .await
+        .expect("the hub starts");
+    let events = hub.events();
+    for spec in [
+        ChildSpec::new::<Stuck>("s", ()).expect("valid"),
+        ChildSpec::new::<Untouched>("u", ()).expect("valid"),
+    ] {
+        hub.start_child(spec).await.expect("it starts");
+    }
+    // What is tried is tried before the first message.
+    assert_eq!(hub.child::<Untouched>("u").send(visit(Place::Nowhere)).await, Ok(2));
+    assert_eq!(hub.child::<Stuck>("s").send(visit(Place::Nowhere)).await, Ok(1));
+    (hub, events)
+}
+
+#[actix::test]
+async fn a_child_whose_first_state_cannot_go_is_listed_before_anybody_leaves() {
+    let (hub, mut events) = stuck_hub(true).await;
+    until("it is known", || async {
+        hub.inspect().await.is_ok_and(|seen| !seen.immovable.is_empty())
+    })
+    .await;
+    let listed = hub.inspect().await.expect("it runs").immovable;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].0.as_str(), "s");
+    assert!(listed[0].1.contains("does not come back as it was: places[1]"), "{listed:?}");
+    hub.stop().await;
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        if let HubEvent::ChildCannotMove { child, reason } = event {
+            told.push((child, reason));
+        }
+    }
+    assert_eq!(told, listed, "it is told once");
+}
+
+#[actix::test]
+async fn no_state_is_tried_unless_that_is_set() {
+    let (hub, _) = stuck_hub(false).await;
+    let visits = hub.child::<Stuck>("s");
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(1), "reports go in order");
+    assert_eq!(hub.inspect().await.expect("it runs").immovable, []);
+    hub.stop().await;
 }

@@ -88,18 +88,20 @@ pub use crate::{
     },
     hub::{
         Hub, MigrateRequest, StartRequest, StartedChild, StopRequest,
+        auto_kind::AutoKind,
         builder::HubBuilder,
         child_ref::{ChildRef, ChildRequest},
         events::EventStream,
         hot_swap::{
-            AutoKind, ChildContext, ChildSpecError, HotSwap, HubMessage, HubReply, MergeOutcome,
-            Snapshot, StartFailure, StateVersionError,
+            ChildContext, ChildSpecError, HotSwap, HubMessage, HubReply, MergeOutcome,
+            StartFailure, StateVersionError,
         },
         kind::KindBuilder,
         requests::{
             ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
             Scope, SeedInfo, StartChildren, Stay, StopChildren,
         },
+        snapshot::Snapshot,
         system::HubSystem,
         trace::TracePropagator,
     },

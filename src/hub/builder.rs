@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{
     Hub, Shared,
+    auto_kind::AutoKind,
     clock::Clock,
     data_plane::Plane,
     doors::Doors,
@@ -20,7 +21,7 @@ use super::{
     expected::Expected,
     first_contact::{Twin, first_contact},
     history::History,
-    hot_swap::{AutoKind, HotSwap},
+    hot_swap::HotSwap,
     kind::{KindBuilder, Kinds},
     parcel::MARKS_LIMIT,
     reach::Reach,

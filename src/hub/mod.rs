@@ -11,6 +11,7 @@ use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
+pub(crate) mod auto_kind;
 pub(crate) mod builder;
 pub(crate) mod child_ref;
 pub(crate) mod clock;
@@ -37,6 +38,7 @@ mod peers;
 pub(crate) mod reach;
 pub(crate) mod recorder;
 pub(crate) mod requests;
+pub(crate) mod snapshot;
 mod state;
 mod sweeper;
 pub(crate) mod system;

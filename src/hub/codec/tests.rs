@@ -383,7 +383,7 @@ fn what_comes_back_as_something_else_is_named_and_no_more_than_that() {
 
 #[test]
 fn a_snapshot_is_compared_by_what_it_holds() {
-    use crate::hub::hot_swap::Snapshot;
+    use crate::hub::snapshot::Snapshot;
     let state = |list| (1, Snapshot::of(&forgetful(list)));
     assert_eq!(read_back_of(&state(vec![])), Ok(()), "maps are in another order each time");
     let inner = Inner { is_open: true, ..Inner::default() };

@@ -1,0 +1,96 @@
+//! A value's own serde form as a handover state.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
+
+use super::codec;
+
+/// The whole of a value as a handover state: encoded in place, so that the value need not be
+/// cloned; decoded when it is read.
+///
+/// On the wire: one CBOR byte string that holds the value's CBOR.
+pub struct Snapshot<T>(Form<T>);
+
+enum Form<T> {
+    Encoded(Bytes),
+    Failed(String),
+    Value(T),
+}
+
+/// The value's own CBOR. Its limit is that of the state around it.
+fn encode_whole<T: Serialize + DeserializeOwned>(value: &T) -> Result<Bytes, String> {
+    codec::encode(value, usize::MAX).map_err(|failure| failure.to_string())
+}
+
+impl<T: Serialize + DeserializeOwned> Snapshot<T> {
+    /// Encodes a value. What cannot be encoded, or would come back as another value, shows when the
+    /// snapshot is encoded.
+    pub fn of(value: &T) -> Self {
+        Self(match encode_whole(value) {
+            Ok(bytes) => Form::Encoded(bytes),
+            Err(reason) => Form::Failed(reason),
+        })
+    }
+}
+
+impl<T: DeserializeOwned> Snapshot<T> {
+    /// The value. `None` if it could not be encoded, or what was encoded does not read back; a
+    /// snapshot that came from another node has been read already and has its value.
+    #[must_use]
+    pub fn into_value(self) -> Option<T> {
+        match self.0 {
+            Form::Value(value) => Some(value),
+            Form::Encoded(bytes) => codec::decode(&bytes).ok(),
+            Form::Failed(_) => None,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Snapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Serialize for Snapshot<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Form::Encoded(bytes) => serializer.serialize_bytes(bytes),
+            Form::Failed(reason) => Err(ser::Error::custom(reason)),
+            Form::Value(value) => {
+                let bytes = encode_whole(value).map_err(ser::Error::custom)?;
+                serializer.serialize_bytes(&bytes)
+            }
+        }
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Snapshot<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: serde_bytes::ByteBuf = Deserialize::deserialize(deserializer)?;
+        let value = codec::decode(&bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self(Form::Value(value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_back_what_was_encoded_in_place() {
+        let value = vec![1_u64, 2, 3];
+        let bytes = codec::encode(&Snapshot::of(&value), 1 << 20).expect("it encodes");
+        let read: Snapshot<Vec<u64>> = codec::decode(&bytes).expect("it decodes");
+        assert_eq!(read.into_value(), Some(value));
+    }
+
+    #[test]
+    fn a_snapshot_of_garbage_does_not_decode() {
+        let garbage = serde_bytes::ByteBuf::from(b"\xff\xff");
+        let bytes = codec::encode(&garbage, 64).expect("it encodes");
+        assert!(codec::decode::<Snapshot<u64>>(&bytes).is_err());
+    }
+}

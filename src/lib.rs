@@ -101,7 +101,7 @@ pub use crate::{
             ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
             Scope, SeedInfo, StartChildren, Stay, StopChildren,
         },
-        snapshot::Snapshot,
+        snapshot::{Snapshot, decode_state},
         system::HubSystem,
         trace::TracePropagator,
     },
@@ -129,6 +129,6 @@ pub mod prelude {
         HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome,
         Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity,
         RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure,
-        StartReport, StateVersionError, hot_swap,
+        StartReport, StateVersionError, decode_state, hot_swap,
     };
 }

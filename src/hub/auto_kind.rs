@@ -8,8 +8,8 @@ pub trait AutoKind: HotSwap {
     fn register(kind: KindBuilder<Self>) -> KindBuilder<Self>;
 }
 
-/// Makes an actor that is `Default + Serialize + Deserialize` a child: its own serde form is its
-/// state. It is registered with `.child::<Counter>()`.
+/// Makes an actor that is `Serialize + DeserializeOwned` a child: its own serde form is its state. It is
+/// `Default`, or `make` says how it is made. It is registered with `.child::<Counter>()`.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -41,8 +41,103 @@ pub trait AutoKind: HotSwap {
 /// hot_swap!(Counter, kind = "counter", messages = [Add]);
 /// ```
 ///
+/// # Options
+/// They follow in any order, each at most once.
+///
+/// | option | what it is | without it |
+/// |---|---|---|
+/// | `version = 2` | the version of the state | 1 |
+/// | `upgrade = path` | `fn(u32, &[u8]) -> Result<Self, StateVersionError>`: reads a state of an older version | older states are not read |
+/// | `oldest = 1` | the oldest version that `upgrade` reads | 1 |
+/// | `args = Type` | what a fresh start gets | `()` |
+/// | `make = path` | `fn(Args, &ChildContext<Self>) -> Result<Self, StartFailure>`: makes the actor | `Default` |
+/// | `keep = [field, ..]` | fields that are not in the state: they stay as the actor was made | they are as `Deserialize` has them |
+/// | `merge = path` | `fn(&mut Self, Self)`: takes in the state of an owner that gave way | it is parked |
+///
+/// ## `version` and `upgrade`
+/// A node that runs an older release hands its states to one that runs a newer one. A field that is new
+/// then is missing. Give it `#[serde(default)]` if that is all; otherwise raise the version and say how
+/// older states are read. Without either the newer node cannot read them, and no child moves there.
+/// `upgrade` is given the version and the CBOR of the whole actor.
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use actix_hub::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Counter {
+///     value: i64,
+///     name: String,
+/// }
+/// # impl Actor for Counter {
+/// #     type Context = Context<Self>;
+/// # }
+/// impl Counter {
+///     fn upgrade(from: u32, cbor: &[u8]) -> Result<Self, StateVersionError> {
+///         /// As it was in version 1.
+///         #[derive(Deserialize)]
+///         struct Old {
+///             value: i64,
+///         }
+///         match from {
+///             1 => {
+///                 let Old { value } = decode_state(cbor)?;
+///                 Ok(Self { value, name: "unnamed".to_owned() })
+///             }
+///             _ => Err(StateVersionError::new(format!("there is no version {from}"))),
+///         }
+///     }
+/// }
+///
+/// hot_swap!(Counter, kind = "counter", messages = [], version = 2, upgrade = Counter::upgrade);
+///
+/// assert_eq!((Counter::STATE_VERSION, Counter::OLDEST_STATE_VERSION), (2, 1));
+/// ```
+///
+/// ## `args`, `make` and `keep`
+/// What is no part of the state, as it belongs to a node, is skipped by serde and made anew there.
+/// `keep` names such fields; those that are not named are as `Deserialize` leaves them after a move.
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use actix_hub::{ChildSpecError, prelude::*};
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// struct Mailer {
+///     sent: u64,
+///     /// Each node has its own.
+///     #[serde(skip)]
+///     server: String,
+/// }
+/// # impl Actor for Mailer {
+/// #     type Context = Context<Self>;
+/// # }
+/// impl Mailer {
+///     fn make(sent: u64, child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+///         Ok(Self { sent, server: format!("mail of {}", child.hub().node_id()) })
+///     }
+/// }
+///
+/// hot_swap!(
+///     Mailer,
+///     kind = "mailer",
+///     messages = [],
+///     args = u64,
+///     make = Mailer::make,
+///     keep = [server],
+/// );
+///
+/// let spec = ChildSpec::new::<Mailer>("mailer-1", 7)?;
+/// // What happens on the node that it moves to:
+/// let mut made = Mailer { sent: 7, server: "mail of b".to_owned() };
+/// made.alter_handover_state(Snapshot::of(&Mailer { sent: 9, server: "mail of a".to_owned() }));
+/// assert_eq!((made.sent, made.server.as_str()), (9, "mail of b"));
+/// # Ok::<(), ChildSpecError>(())
+/// ```
+///
+/// ## `merge`
 /// After a split the state of the actor that gives way is parked; `merge` says how the one that goes
-/// on takes it in instead, a function of `&mut Self` and `Self`:
+/// on takes it in instead.
 ///
 /// ```
 /// # use actix::prelude::*;
@@ -74,20 +169,91 @@ macro_rules! hot_swap {
         $actor:ty,
         kind = $kind:expr,
         messages = [$($message:ty),* $(,)?]
-        $(, merge = $merge:expr)?
-        $(,)?
+        $(, $($options:tt)*)?
     ) => {
+        $crate::__hot_swap! {
+            @read {[$actor] [$kind] [$($message),*]} [] [] [] [] [] [] [] ; $($($options)*)?
+        }
+    };
+}
+
+/// Reads the options of [`hot_swap!`] one by one, each into a place of its own, then writes the impls.
+/// The places: version, oldest, upgrade, merge, args, make, keep.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hot_swap {
+    (@read $fixed:tt [] $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+        version = $version:expr $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed [$version] $oldest $upgrade $merge $args $make $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt [] $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+        oldest = $oldest:expr $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version [$oldest] $upgrade $merge $args $make $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt [] $merge:tt $args:tt $make:tt $keep:tt ;
+        upgrade = $upgrade:expr $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest [$upgrade] $merge $args $make $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt [] $args:tt $make:tt $keep:tt ;
+        merge = $merge:expr $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest $upgrade [$merge] $args $make $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [] $make:tt $keep:tt ;
+        args = $args:ty $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest $upgrade $merge [$args] $make $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt [] $keep:tt ;
+        make = $make:expr $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest $upgrade $merge $args [$make] $keep ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt [] ;
+        keep = [$($keep:ident),* $(,)?] $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest $upgrade $merge $args $make [$($keep)*] ; $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+        $option:ident $($rest:tt)*) => {
+        ::core::compile_error! { ::core::concat!(
+            "`", ::core::stringify!($option), "` is no option of `hot_swap!`, is given twice, or has ",
+            "not its shape; the options are version, oldest, upgrade, merge, args, make and keep",
+        ) }
+    };
+    (@read $fixed:tt [] $oldest:tt [$upgrade:expr] $merge:tt $args:tt $make:tt $keep:tt ;) => {
+        ::core::compile_error! { "`upgrade` reads older versions: say `version = 2`, or higher" }
+    };
+    (@read $fixed:tt $version:tt [$oldest:expr] [] $merge:tt $args:tt $make:tt $keep:tt ;) => {
+        ::core::compile_error! { "`oldest` is for `upgrade`: say how older versions are read" }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [$args:ty] [] $keep:tt ;) => {
+        ::core::compile_error! { "`args` go to `make`: say how the actor is made of them" }
+    };
+    (@read {[$actor:ty] [$kind:expr] [$($message:ty),*]} [$($version:expr)?] $oldest:tt $upgrade:tt
+        [$($merge:expr)?] $args:tt $make:tt [$($keep:ident)*] ;) => {
         impl $crate::HotSwap for $actor {
             const KIND: &'static str = $kind;
+            $(const STATE_VERSION: u32 = $version;)?
             const PREPARE_ONLY_READS: bool = true;
-            type Args = ();
+            type Args = $crate::__hot_swap!(@args $args);
             type State = $crate::Snapshot<Self>;
 
             fn from_args(
-                (): (),
-                _: &$crate::ChildContext<Self>,
+                args: Self::Args,
+                child: &$crate::ChildContext<Self>,
             ) -> ::core::result::Result<Self, $crate::StartFailure> {
-                ::core::result::Result::Ok(::core::default::Default::default())
+                $crate::__hot_swap!(@make $make args child)
             }
 
             fn prepare_handover_state(&mut self) -> $crate::Snapshot<Self> {
@@ -96,7 +262,10 @@ macro_rules! hot_swap {
 
             fn alter_handover_state(&mut self, state: $crate::Snapshot<Self>) {
                 if let ::core::option::Option::Some(value) = state.into_value() {
-                    *self = value;
+                    #[allow(unused_mut)]
+                    let mut made = ::core::mem::replace(self, value);
+                    $(::core::mem::swap(&mut self.$keep, &mut made.$keep);)*
+                    ::core::mem::drop(made);
                 }
             }
 
@@ -115,12 +284,43 @@ macro_rules! hot_swap {
                     }
                 }
             )?
+
+            $crate::__hot_swap! { @upgrade $oldest $upgrade }
         }
 
         impl $crate::AutoKind for $actor {
             fn register(kind: $crate::KindBuilder<Self>) -> $crate::KindBuilder<Self> {
                 kind$(.message::<$message>())*
             }
+        }
+    };
+    (@args []) => { () };
+    (@args [$args:ty]) => { $args };
+    (@make [] $args:ident $child:ident) => {{
+        let ((), _) = ($args, $child);
+        ::core::result::Result::Ok(::core::default::Default::default())
+    }};
+    (@make [$make:expr] $args:ident $child:ident) => {{
+        let make: fn(
+            Self::Args,
+            &$crate::ChildContext<Self>,
+        ) -> ::core::result::Result<Self, $crate::StartFailure> = $make;
+        make($args, $child)
+    }};
+    (@upgrade [] []) => {};
+    (@upgrade [] [$upgrade:expr]) => { $crate::__hot_swap! { @upgrade [1] [$upgrade] } };
+    (@upgrade [$oldest:expr] [$upgrade:expr]) => {
+        const OLDEST_STATE_VERSION: u32 = $oldest;
+
+        fn upgrade_state(
+            from: u32,
+            cbor: &[u8],
+        ) -> ::core::result::Result<$crate::Snapshot<Self>, $crate::StateVersionError> {
+            let upgrade: fn(
+                u32,
+                &[u8],
+            ) -> ::core::result::Result<Self, $crate::StateVersionError> = $upgrade;
+            $crate::Snapshot::upgraded(from, cbor, upgrade)
         }
     };
 }

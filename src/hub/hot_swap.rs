@@ -101,6 +101,10 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
     /// What a fresh start gets. CBOR on the wire, so it need not be `Send`.
     type Args: Serialize + DeserializeOwned + 'static;
     /// What a handover carries. CBOR on the wire, so it need not be `Send`.
+    ///
+    /// While releases are rolled out, the newer one reads what the older one wrote. A field that is new
+    /// needs `#[serde(default)]`, or a higher [`STATE_VERSION`](Self::STATE_VERSION) and
+    /// [`upgrade_state`](Self::upgrade_state): a node that cannot read a state takes no such child.
     type State: Serialize + DeserializeOwned + 'static;
 
     /// Makes the actor. It is not started yet: `started` comes when its context runs.

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser};
 
-use super::codec;
+use super::{codec, hot_swap::StateVersionError};
 
 /// The whole of a value as a handover state: encoded in place, so that the value need not be
 /// cloned; decoded when it is read.
@@ -46,6 +46,28 @@ impl<T: DeserializeOwned> Snapshot<T> {
             Form::Failed(_) => None,
         }
     }
+}
+
+impl<T> Snapshot<T> {
+    /// What `upgrade` makes of the snapshot of another type, for `hot_swap!`.
+    #[doc(hidden)]
+    pub fn upgraded(
+        from: u32,
+        cbor: &[u8],
+        upgrade: fn(u32, &[u8]) -> Result<T, StateVersionError>,
+    ) -> Result<Self, StateVersionError> {
+        let inner: serde_bytes::ByteBuf = decode_state(cbor)?;
+        upgrade(from, &inner).map(|value| Self(Form::Value(value)))
+    }
+}
+
+/// Decodes a state of an older version, in [`HotSwap::upgrade_state`](crate::HotSwap::upgrade_state)
+/// and in the `upgrade` of [`hot_swap!`](crate::hot_swap).
+///
+/// # Errors
+/// The bytes are no CBOR of a `T`; the reason names the path to what does not fit.
+pub fn decode_state<T: DeserializeOwned>(cbor: &[u8]) -> Result<T, StateVersionError> {
+    codec::decode(cbor).map_err(StateVersionError::new)
 }
 
 impl<T> fmt::Debug for Snapshot<T> {

@@ -43,12 +43,20 @@ pub(crate) fn encode_state<A: HotSwap>(
     })
 }
 
+const HINT: &str = "; a field that is new needs `#[serde(default)]`, or a higher `STATE_VERSION` and \
+                    `upgrade_state`";
+
 /// Decodes a state, of an older version too if its kind reads that. Its `Deserialize` is the user's.
 pub(crate) fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, String> {
     let version = parcel.state_version;
     if version == A::STATE_VERSION {
-        return codec::decode(&parcel.bytes)
-            .map_err(|reason| format!("the state could not be decoded: {reason}"));
+        return codec::decode(&parcel.bytes).map_err(|reason| {
+            let hint = if reason.contains("missing field") { HINT } else { "" };
+            let kind = A::KIND;
+            format!(
+                "the state of kind {kind}, version {version}, could not be decoded: {reason}{hint}"
+            )
+        });
     }
     if !(A::OLDEST_STATE_VERSION..A::STATE_VERSION).contains(&version) {
         return Err(format!("the state is of version {version}"));

@@ -20,7 +20,7 @@
 //! | Ready | the successor, not running | the source's entry: commit or abort |
 //! | Opening | the successor, starting | `started()` has returned |
 
-use super::io::FreezeFailure;
+use super::io::{BuildFailure, FreezeFailure};
 use crate::model::message::RefuseReason;
 
 /// How far the node that hands a child over has come.
@@ -59,6 +59,8 @@ pub enum SourceInput {
         reason: String,
         /// Whether nothing is left of it.
         gone: bool,
+        /// Whether it will be so for as long as the target runs what it runs.
+        lasts: bool,
     },
     /// The deadline of the move passed.
     Expired,
@@ -163,12 +165,13 @@ pub fn source(stage: SourceStage, input: &SourceInput) -> (SourceStage, SourceSt
         (S::Frozen, I::Room) => (S::Sent, SourceStep::SendState),
         (S::Sent, I::Ready) => (S::Committed, SourceStep::Commit),
         (S::Sent, I::SendFailed(reason)) => abort(true, Again::Counted, reason.clone()),
-        (S::Offered | S::Freezing | S::Frozen | S::Sent, I::Failed { reason, .. }) => {
-            abort(closed, Again::PassOver, reason.clone())
+        (S::Offered | S::Freezing | S::Frozen | S::Sent, I::Failed { reason, lasts, .. }) => {
+            let again = if *lasts { Again::Elsewhere } else { Again::PassOver };
+            abort(closed, again, reason.clone())
         }
         // Nothing is left of the successor: the held actor is the newest copy. A successor that
         // merely warned has seen the commit by now, or will.
-        (S::Committed, I::Failed { reason, gone: true }) => {
+        (S::Committed, I::Failed { reason, gone: true, .. }) => {
             abort(true, Again::PassOver, reason.clone())
         }
         (S::Committed, I::Opened) => (S::Committed, SourceStep::Finish),
@@ -207,7 +210,7 @@ pub enum TargetInput {
     /// The state came and there was no room for it.
     NoRoom,
     /// The successor is built, or could not be.
-    Built(Result<(), String>),
+    Built(Result<(), BuildFailure>),
     /// The source's entry names this node at this attempt's epoch.
     Committed,
     /// The source's entry is above this attempt's epoch, or the child was removed.
@@ -232,7 +235,7 @@ pub enum TargetStep {
     /// Say Ready.
     SayReady,
     /// Drop everything and say Failed.
-    Fail(String),
+    Fail(BuildFailure),
     /// Drop everything and say Refuse.
     Refuse(RefuseReason),
     /// Say Failed, and keep what there is until the source's entry decides.
@@ -252,20 +255,19 @@ pub enum TargetStep {
 pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetStep) {
     use TargetInput as I;
     use TargetStage as T;
+    let fail = |reason: &str| TargetStep::Fail(BuildFailure::passing(reason));
     match (stage, input) {
         (T::Accepted, I::State) => (T::Building, TargetStep::Build),
         (T::Accepted, I::NoRoom) => (stage, TargetStep::Refuse(RefuseReason::NoRoom)),
         (T::Building, I::Built(Ok(()))) => (T::Ready, TargetStep::SayReady),
-        (T::Building, I::Built(Err(reason))) => (stage, TargetStep::Fail(reason.clone())),
+        (T::Building, I::Built(Err(failure))) => (stage, TargetStep::Fail(failure.clone())),
         (T::Ready, I::Committed | I::Taken) => (T::Opening, TargetStep::Open),
         (T::Opening, I::Opened(Ok(()))) => (T::Opening, TargetStep::Own),
-        (T::Opening, I::Opened(Err(reason))) => (stage, TargetStep::Fail(reason.clone())),
+        (T::Opening, I::Opened(Err(reason))) => (stage, fail(reason)),
         (T::Accepted | T::Building, I::Expired) => {
-            (stage, TargetStep::Fail("the state did not arrive in time".to_owned()))
+            (stage, fail("the state did not arrive in time"))
         }
-        (T::Accepted | T::Building, I::Leaving) => {
-            (stage, TargetStep::Fail("the node is leaving".to_owned()))
-        }
+        (T::Accepted | T::Building, I::Leaving) => (stage, fail("the node is leaving")),
         // Ready was said: only the source's entry may decide now.
         (T::Ready, I::Leaving) => (stage, TargetStep::WarnFailed("the node is leaving".to_owned())),
         (T::Accepted | T::Building | T::Ready, I::Aborted) => (stage, TargetStep::Drop),
@@ -340,7 +342,8 @@ mod tests {
         ] {
             assert_eq!(source(SourceStage::Committed, &input).1, SourceStep::Nothing);
         }
-        let failed = |gone| SourceInput::Failed { reason: "started panicked".into(), gone };
+        let failed =
+            |gone| SourceInput::Failed { reason: "it panicked".into(), gone, lasts: false };
         assert!(matches!(
             source(SourceStage::Committed, &failed(true)).1,
             SourceStep::Abort { thaw: true, .. }
@@ -350,11 +353,20 @@ mod tests {
 
     #[test]
     fn a_target_that_could_not_make_the_successor_is_passed_over() {
-        let failed = SourceInput::Failed { reason: "it panicked".into(), gone: true };
+        let failed = |lasts| SourceInput::Failed { reason: "x".into(), gone: true, lasts };
         for stage in stages() {
-            let (_, step) = source(stage, &failed);
+            let (_, step) = source(stage, &failed(false));
             assert!(
                 matches!(step, SourceStep::Abort { again: Again::PassOver, .. }),
+                "{stage:?} {step:?}"
+            );
+        }
+        // Who cannot read a state will not a while later: until the view changes. Once it has taken the
+        // child it has read the state.
+        for stage in stages().into_iter().filter(|stage| *stage != SourceStage::Committed) {
+            let (_, step) = source(stage, &failed(true));
+            assert!(
+                matches!(step, SourceStep::Abort { again: Again::Elsewhere, .. }),
                 "{stage:?} {step:?}"
             );
         }

@@ -319,7 +319,7 @@ pub enum ChildReport {
         /// From the order.
         epoch: Epoch,
         /// Why it could not.
-        outcome: Result<(), String>,
+        outcome: Result<(), BuildFailure>,
     },
     /// Answers [`ChildOrder::Open`]: `started()` has returned and the gate is open.
     Opened {
@@ -355,6 +355,27 @@ pub enum ChildReport {
         /// Why it could not.
         outcome: Result<(), String>,
     },
+}
+
+/// Why a successor could not be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// What was said.
+    pub reason: String,
+    /// Whether it will be so for as long as the node runs what it runs: it cannot read the state.
+    pub lasts: bool,
+}
+
+impl BuildFailure {
+    /// It may be otherwise a while later.
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), lasts: false }
+    }
+
+    /// The node cannot read the state.
+    pub fn lasting(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), lasts: true }
+    }
 }
 
 /// Why a child could not be frozen.

@@ -504,8 +504,8 @@ impl Engine {
             HandoverWord::Ready { child, epoch } => {
                 self.children.source_input(core, &child, epoch, run, &SourceInput::Ready);
             }
-            HandoverWord::Failed { child, epoch, reason, gone } => {
-                let input = SourceInput::Failed { reason, gone };
+            HandoverWord::Failed { child, epoch, reason, gone, lasts } => {
+                let input = SourceInput::Failed { reason, gone, lasts };
                 self.children.source_input(core, &child, epoch, run, &input);
             }
             HandoverWord::Query { child, epoch } => {

@@ -8,7 +8,7 @@ use super::{
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
     },
-    io::{ChildOrder, FreezeFailure},
+    io::{BuildFailure, ChildOrder, FreezeFailure},
 };
 use crate::model::{
     child::{Entry, Epoch, Ownership},
@@ -751,9 +751,9 @@ impl Children {
         target.stage = stage;
         let (from, attempt) = (target.from, target.attempt);
         let epoch = target.ownership.epoch;
-        let failed = |reason: String, gone| {
-            let child = child.clone();
-            PeerMessage::Handover(HandoverWord::Failed { child, epoch: attempt, reason, gone })
+        let failed = |BuildFailure { reason, lasts }, gone| {
+            let (child, epoch) = (child.clone(), attempt);
+            PeerMessage::Handover(HandoverWord::Failed { child, epoch, reason, gone, lasts })
         };
         match step {
             TargetStep::Nothing => {}
@@ -767,8 +767,10 @@ impl Children {
                 let word = HandoverWord::Ready { child: child.clone(), epoch: attempt };
                 core.send(from.node, PeerMessage::Handover(word));
             }
-            TargetStep::WarnFailed(reason) => core.send(from.node, failed(reason, false)),
-            TargetStep::Fail(reason) => {
+            TargetStep::WarnFailed(reason) => {
+                core.send(from.node, failed(BuildFailure::passing(reason), false));
+            }
+            TargetStep::Fail(failure) => {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 let Some(target) = self.targets.remove(child) else { return };
                 if target.recovered {
@@ -778,7 +780,7 @@ impl Children {
                     // It is this node's child and there is no other copy: it begins anew.
                     self.revive(core, target.ownership, target.halts);
                 } else {
-                    core.send(from.node, failed(reason, true));
+                    core.send(from.node, failed(failure, true));
                 }
             }
             TargetStep::Refuse(reason) => {
@@ -848,6 +850,7 @@ impl Children {
             epoch,
             reason: "nothing is left of the successor".to_owned(),
             gone: true,
+            lasts: false,
         };
         core.send(from.node, PeerMessage::Handover(word));
     }

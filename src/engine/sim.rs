@@ -18,8 +18,8 @@ use super::{
     children::{Instance, Phase},
     distribution::ConsistentHashing,
     io::{
-        ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure, KindInfo,
-        LeaveFailed, Reply, Request, Way,
+        BuildFailure, ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure,
+        KindInfo, LeaveFailed, Reply, Request, Way,
     },
     membership::founding::Founding,
     partition::Divergence,
@@ -60,6 +60,8 @@ enum Cannot {
     Make,
     /// They can be made, and their `started` panics.
     Start,
+    /// Their states cannot be read.
+    Read,
 }
 
 #[derive(Debug)]
@@ -780,18 +782,23 @@ impl World {
                 let child = spec.id().clone();
                 let key = (child.clone(), epoch);
                 let outcome = match runtime.bytes.get(&key) {
-                    _ if cannot == Some(Cannot::Make) => Err("it cannot be made".to_owned()),
+                    _ if cannot == Some(Cannot::Make) => {
+                        Err(BuildFailure::passing("it cannot be made"))
+                    }
+                    Some(_) if cannot == Some(Cannot::Read) => {
+                        Err(BuildFailure::lasting("it cannot be read"))
+                    }
                     None if !with_state => {
                         runtime.built.insert(key, State::new());
                         Ok(())
                     }
-                    Some(_) if fault => Err("it panicked".to_owned()),
+                    Some(_) if fault => Err(BuildFailure::passing("it panicked")),
                     Some((_, state)) => {
                         let state = state.clone();
                         runtime.built.insert(key, state);
                         Ok(())
                     }
-                    None => Err("no state".to_owned()),
+                    None => Err(BuildFailure::passing("no state")),
                 };
                 self.report(index, ChildReport::Built { child, epoch, outcome });
             }

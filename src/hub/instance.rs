@@ -36,7 +36,7 @@ use crate::{
         door::{Item, Task},
         gate::Ticket,
     },
-    engine::io::{ChildReport, Exit, FreezeFailure},
+    engine::io::{BuildFailure, ChildReport, Exit, FreezeFailure},
     model::{
         child::{ChildSpec, Epoch},
         frame::ReplyFailure,
@@ -119,20 +119,23 @@ pub(crate) trait Instance {
 /// Who may wait at a time for the state of one child.
 const MOST_PEEKS: usize = 16;
 
-fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, String> {
+fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
     let child = ChildContext::<A>::new(bench.hub.clone(), maker.spec.clone(), maker.epoch);
     let made = guarded(|| {
-        let args = codec::decode(&maker.spec.args)
-            .map_err(|reason| format!("its arguments could not be decoded: {reason}"))?;
-        let mut actor =
-            A::from_args(args, &child).map_err(|failure| failure.reason().to_owned())?;
+        let args = codec::decode(&maker.spec.args).map_err(|reason| {
+            BuildFailure::passing(format!("its arguments could not be decoded: {reason}"))
+        })?;
+        let mut actor = A::from_args(args, &child)
+            .map_err(|failure| BuildFailure::passing(failure.reason()))?;
         if let Some(parcel) = &maker.parcel {
             actor.alter_handover_state(read_state::<A>(parcel)?);
         }
         Ok(actor)
     });
-    made.unwrap_or_else(|panic| Err(format!("it panicked while it was made: {panic}")))
-        .map_err(brief)
+    let made = made.unwrap_or_else(|panic| {
+        Err(BuildFailure::passing(format!("it panicked while it was made: {panic}")))
+    });
+    made.map_err(|failure| BuildFailure { reason: brief(failure.reason), ..failure })
 }
 
 struct Ready<A: HotSwap> {
@@ -147,7 +150,7 @@ pub(crate) fn build<A: HotSwap>(
     kind: Kind<A>,
     bench: &Bench,
     maker: Maker,
-) -> Result<Box<dyn Built>, String> {
+) -> Result<Box<dyn Built>, BuildFailure> {
     let actor = make::<A>(bench, &maker)?;
     Ok(Box::new(Ready { actor, kind, bench: bench.clone(), maker }))
 }
@@ -226,7 +229,7 @@ impl<A: HotSwap> Seat<A> {
             tries -= 1;
             let exit = match made {
                 Ok(actor) => self.run(actor, &maker, epoch, opening).await,
-                Err(message) => Exit::Panicked { message },
+                Err(failure) => Exit::Panicked { message: failure.reason },
             };
             let again = !self.running.get() && self.ending.get().is_none() && tries > 0;
             if !again || exit == Exit::Stopped {
@@ -448,7 +451,7 @@ impl<A: HotSwap> Seat<A> {
     fn take_in(&self, epoch: Epoch, parcel: &Parcel, actor: &mut A) {
         self.in_user.set(true);
         let outcome = guarded(|| {
-            let state = read_state::<A>(parcel)?;
+            let state = read_state::<A>(parcel).map_err(|failure| failure.reason)?;
             match actor.merge_diverged_state(state) {
                 MergeOutcome::Merged => Ok(()),
                 MergeOutcome::Parked => Err("it was not merged by its kind".to_owned()),

@@ -19,7 +19,7 @@ use super::{
     worker::Bench,
 };
 use crate::{
-    engine::io::KindInfo,
+    engine::io::{BuildFailure, KindInfo},
     error::StartHubError,
     model::{
         frame::ReplyFailure,
@@ -182,7 +182,7 @@ impl<A: HotSwap> Kind<A> {
 pub(crate) trait AnyKind: Send + Sync {
     fn entry(&self) -> &Arc<KindEntry>;
     fn info(&self) -> KindInfo;
-    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, String>;
+    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, BuildFailure>;
 }
 
 struct Typed<A: HotSwap> {
@@ -200,7 +200,7 @@ impl<A: HotSwap> AnyKind for Typed<A> {
         KindInfo { state_version: A::STATE_VERSION, oldest_state_version: A::OLDEST_STATE_VERSION }
     }
 
-    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, String> {
+    fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {
         super::instance::build::<A>(self.kind.clone(), bench, maker)
     }
 }

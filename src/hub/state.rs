@@ -12,7 +12,10 @@ use super::{
     hot_swap::{HotSwap, StateVersionError},
     parcel::Parcel,
 };
-use crate::{engine::io::FreezeFailure, model::words::brief};
+use crate::{
+    engine::io::{BuildFailure, FreezeFailure},
+    model::words::brief,
+};
 
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
@@ -47,19 +50,21 @@ const HINT: &str = "; a field that is new needs `#[serde(default)]`, or a higher
                     `upgrade_state`";
 
 /// Decodes a state, of an older version too if its kind reads that. Its `Deserialize` is the user's.
-pub(crate) fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, String> {
+/// What this node cannot read now it will not read later.
+pub(crate) fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, BuildFailure> {
     let version = parcel.state_version;
     if version == A::STATE_VERSION {
         return codec::decode(&parcel.bytes).map_err(|reason| {
             let hint = if reason.contains("missing field") { HINT } else { "" };
             let kind = A::KIND;
-            format!(
+            BuildFailure::lasting(format!(
                 "the state of kind {kind}, version {version}, could not be decoded: {reason}{hint}"
-            )
+            ))
         });
     }
     if !(A::OLDEST_STATE_VERSION..A::STATE_VERSION).contains(&version) {
-        return Err(format!("the state is of version {version}"));
+        return Err(BuildFailure::lasting(format!("the state is of version {version}")));
     }
-    A::upgrade_state(version, &parcel.bytes).map_err(|error: StateVersionError| error.to_string())
+    A::upgrade_state(version, &parcel.bytes)
+        .map_err(|error: StateVersionError| BuildFailure::lasting(error.to_string()))
 }

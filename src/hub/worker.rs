@@ -19,7 +19,7 @@ use super::{
     system::{HubSystem, Outcome},
 };
 use crate::{
-    engine::io::{ChildOrder, ChildReport, Event, FreezeFailure},
+    engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
     error::NotHandled,
     model::{
         child::{ChildSpec, Epoch, Route},
@@ -151,8 +151,8 @@ impl Worker {
                 let child = spec.id().clone();
                 match self.build(spec, epoch, None) {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
-                    Err(reason) => {
-                        let outcome = Err(reason);
+                    Err(failure) => {
+                        let outcome = Err(failure.reason);
                         self.tell(ChildReport::Started { child, epoch, outcome });
                     }
                 }
@@ -202,7 +202,7 @@ impl Worker {
                 let child = spec.id().clone();
                 let marks = parcel.as_ref().map(|parcel| parcel.lanes.clone()).unwrap_or_default();
                 let built = if with_state && parcel.is_none() {
-                    Err("the state is gone".to_owned())
+                    Err(BuildFailure::passing("the state is gone"))
                 } else {
                     self.build(spec, epoch, parcel)
                 };
@@ -294,9 +294,9 @@ impl Worker {
         spec: Arc<ChildSpec>,
         epoch: Epoch,
         parcel: Option<Parcel>,
-    ) -> Result<Box<dyn Built>, String> {
+    ) -> Result<Box<dyn Built>, BuildFailure> {
         let Some(kind) = self.bench.hub.shared().kinds.get(spec.kind().as_str()) else {
-            return Err(format!("kind {} is not registered", spec.kind()));
+            return Err(BuildFailure::passing(format!("kind {} is not registered", spec.kind())));
         };
         kind.build(&self.bench, Maker { spec, epoch, parcel })
     }

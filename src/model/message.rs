@@ -405,6 +405,9 @@ pub enum HandoverWord {
         /// Whether nothing is left of the successor. If not, it is built and waits: the source's
         /// entry decides as ever.
         gone: bool,
+        /// Whether it will be so for as long as the node runs what it runs: it cannot read the state.
+        #[serde(default)]
+        lasts: bool,
     },
     /// From a source that has committed and sees no successor: is there one? `Failed` if not.
     Query {

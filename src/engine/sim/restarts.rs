@@ -406,6 +406,26 @@ fn a_newcomer_that_cannot_make_successors_is_tried_less_and_less_often() {
 }
 
 #[test]
+fn a_newcomer_that_cannot_read_states_is_tried_once_for_each_child() {
+    for seed in seeds(10) {
+        let mut world = cluster(seed, 2, 13);
+        world.cannot.insert(2, Cannot::Read);
+        world.join();
+        world.run_for(2 * MINUTE);
+        world.check_end(true);
+        let failed = world.nodes.iter().map(|node| node.failures.len()).sum::<usize>();
+        assert!(failed > 0, "seed {seed}: nothing was to move");
+        assert_eq!(failed_moves(&world), failed, "seed {seed}");
+        // Whoever comes or goes may have changed that.
+        world.cannot.clear();
+        world.join();
+        world.run_for(10 * SECOND);
+        world.check_end(true);
+        assert!(!world.nodes[2].runtime.actors.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_node_leaves_by_the_others_if_one_cannot_make_successors() {
     for seed in seeds(20) {
         for cannot in CANNOT {

@@ -184,7 +184,8 @@ fn a_copy_that_is_held_does_not_go_on_under_a_promise_but_by_the_homes_word() {
         // Nothing is left of the successor.
         let from = world.nodes[target].me.run();
         let (reason, epoch) = ("it did not start".to_owned(), moved.epoch);
-        let word = HandoverWord::Failed { child: child.clone(), epoch, reason, gone: true };
+        let word =
+            HandoverWord::Failed { child: child.clone(), epoch, reason, gone: true, lasts: false };
         let message = PeerMessage::Handover(word);
         world.input(source, Input::Event(Event::Peer { from, message }));
         assert_eq!(gate(&world), Gate::Moved, "seed {seed}");

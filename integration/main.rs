@@ -1,6 +1,7 @@
 //! Whole systems: several nodes in one process, several processes.
 
 mod admin;
+mod answers;
 mod children;
 mod detours;
 mod ends;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    answers::{Answer, Answers, Safe},
     distribution::home,
     io::{ChildOrder, Effect, EngineConfig},
     promises::Promises,
@@ -15,10 +16,14 @@ use crate::model::{
     child::{Entry, Epoch, Ownership, Route},
     event::HubEvent,
     id::{ChildId, KindName, NodeId, NodeRun, RequestId},
-    member::{Member, View, ViewId},
+    member::{Member, MemberState, View, ViewId},
     message::PeerMessage,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
 };
+
+/// For how many suspicion windows a user's answer waits while no member takes anything of this node's
+/// log in.
+const UNHEARD_WINDOWS: u32 = 2;
 
 /// The longest wait that a timer takes.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -102,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     /// What was promised to roll calls.
     pub(crate) promises: Promises,
+    /// Answers that wait for their entries.
+    pub(crate) answers: Answers,
     /// Where messages go, as was told last.
     routes: BTreeMap<ChildId, Route>,
     /// Those of them that an answer said and the registry has not reached yet.
@@ -146,6 +153,7 @@ impl Core {
             reachable: BTreeSet::new(),
             registry: Registry::new(me),
             promises: Promises::default(),
+            answers: Answers::default(),
             routes: BTreeMap::new(),
             hints: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -230,6 +238,32 @@ impl Core {
         } else {
             self.effects.push_back(Effect::Send { to, message });
         }
+    }
+
+    /// Answers about a child, once what this node's log says of it is safe. Who is not there any more is
+    /// not answered.
+    pub(crate) fn answer(&mut self, to: NodeRun, child: ChildId, answer: Answer) {
+        let (now, me, version) = (self.now, self.me, self.registry.own_version(&child));
+        if let Err(over) = self.answers.hold(now, me, to, version, child, answer) {
+            self.fault(to.node, Fault::Quota, || over.to_string());
+        }
+    }
+
+    /// How far this node's log is safe for who is to be answered, if it was `sent` there up to some
+    /// version. `None`: it is not there any more.
+    pub(crate) fn safe(&self, to: NodeRun, sent: u64) -> Option<Safe> {
+        let settings = &self.config.settings;
+        if to != self.me {
+            let patience = settings.request_timeout;
+            return self.is_live(to).then_some(Safe { upto: sent, patience, regardless: false });
+        }
+        let others = self.view.members.values().filter(|member| {
+            let is_there = member.state == MemberState::Alive && self.reaches(member.run());
+            member.id != self.me.node && is_there
+        });
+        let acked = others.map(|member| self.registry.acked(member.id, self.me)).max();
+        let patience = settings.suspicion_window() * UNHEARD_WINDOWS;
+        Some(Safe { upto: acked.unwrap_or(u64::MAX), patience, regardless: true })
     }
 
     pub(crate) fn order(&mut self, order: ChildOrder) {

@@ -11,9 +11,11 @@ use std::{
 };
 
 use super::{
+    answers::{Answer, parts},
     children::begun,
     core::{Core, Fault, News, Timer},
     io::{Effect, Reply, Request},
+    outcomes::Outcomes,
 };
 use crate::model::{
     child::{ChildSpec, Entry, Epoch, Ownership, Role, Route, TakenIn},
@@ -25,9 +27,6 @@ use crate::model::{
     settings::OnFailure,
 };
 
-/// Bytes of specs in one word, so that it stays far below the frame limit.
-const WORD_BYTES: usize = 256 << 10;
-
 /// Bytes of starts, stops and questions that are kept for one node until they are answered.
 const KEPT: usize = 128 << 20;
 /// About what is kept with each of them besides its texts and arguments.
@@ -37,12 +36,12 @@ const EACH: usize = 256;
 enum Pending {
     Start {
         specs: Vec<Arc<ChildSpec>>,
-        outcomes: BTreeMap<ChildId, StartOutcome>,
+        outcomes: Outcomes<StartOutcome>,
         on_failure: OnFailure,
     },
     Stop {
         children: Vec<ChildId>,
-        outcomes: BTreeMap<ChildId, StopOutcome>,
+        outcomes: Outcomes<StopOutcome>,
         /// Where children were when they were asked for: a later "not found" may be one's own doing,
         /// as an order may have been carried out while its home changed.
         seen: BTreeMap<ChildId, NodeId>,
@@ -147,9 +146,6 @@ pub(crate) struct Homes {
     finds: BTreeMap<ChildId, BTreeMap<NodeId, u64>>,
     /// What is kept of others in `orders`, `waiting` and `finds`.
     pub(super) quota: Quota,
-    /// Answers collected for one word each.
-    started: BTreeMap<Asker, Vec<ChildOutcome<StartOutcome>>>,
-    stopped: BTreeMap<Asker, Vec<ChildOutcome<StopOutcome>>>,
 }
 
 impl Default for Homes {
@@ -165,8 +161,6 @@ impl Default for Homes {
             waiting: Vec::new(),
             finds: BTreeMap::new(),
             quota: Quota::new(KEPT),
-            started: BTreeMap::new(),
-            stopped: BTreeMap::new(),
         }
     }
 }
@@ -176,13 +170,14 @@ impl Homes {
     pub(crate) fn request(&mut self, core: &mut Core, id: RequestId, request: Request) {
         let (pending, wait) = match request {
             Request::Start { specs, on_failure, timeout } => {
-                let pending = Pending::Start { specs, outcomes: BTreeMap::new(), on_failure };
+                let outcomes = Outcomes::new(specs.iter().map(|spec| spec.id()));
+                let pending = Pending::Start { specs, outcomes, on_failure };
                 (pending, timeout)
             }
             Request::Stop { children, timeout } => (
                 Pending::Stop {
+                    outcomes: Outcomes::new(&children),
                     children,
-                    outcomes: BTreeMap::new(),
                     seen: BTreeMap::new(),
                     rollback: None,
                 },
@@ -221,7 +216,7 @@ impl Homes {
         match pending {
             Pending::Start { specs, outcomes, .. } => {
                 let mut homes: BTreeMap<NodeId, Vec<Arc<ChildSpec>>> = BTreeMap::new();
-                for spec in specs.iter().filter(|spec| !outcomes.contains_key(spec.id())) {
+                for spec in specs.iter().filter(|spec| outcomes.is_open(spec.id())) {
                     if let Some(home) = core.home(spec.id()).filter(|home| to(*home)) {
                         homes.entry(home).or_default().push(spec.clone());
                     }
@@ -235,7 +230,7 @@ impl Homes {
             }
             Pending::Stop { children, outcomes, seen, .. } => {
                 let mut homes: BTreeMap<NodeId, Vec<ChildId>> = BTreeMap::new();
-                for child in children.iter().filter(|child| !outcomes.contains_key(*child)) {
+                for child in children.iter().filter(|child| outcomes.is_open(child)) {
                     if let Some((owner, _)) = core.registry.owner(child) {
                         seen.insert(child.clone(), owner.node);
                     }
@@ -491,7 +486,7 @@ impl Homes {
                 if let Some(Asked { pending: Pending::Start { outcomes: known, .. }, .. }) =
                     self.asked.get_mut(&request)
                 {
-                    known.extend(outcomes.into_iter().map(|one| (one.child, one.outcome)));
+                    outcomes.into_iter().for_each(|one| known.note(one.child, one.outcome));
                 }
                 self.finish(core, request);
             }
@@ -507,7 +502,7 @@ impl Homes {
                             }
                             (outcome, _) => outcome,
                         };
-                        known.insert(child, outcome);
+                        known.note(child, outcome);
                     }
                 }
                 self.finish(core, request);
@@ -538,23 +533,15 @@ impl Homes {
             match what {
                 What::Start(spec) => {
                     let outcome = StartOutcome::Failed { reason: StartFailed::Busy { node: me } };
-                    self.answer_start(asker, spec.id().clone(), outcome);
+                    answer_start(core, asker, spec.id().clone(), outcome);
                 }
                 What::Stop(child) => {
-                    self.answer_stop(asker, child, StopOutcome::Busy { node: me });
+                    answer_stop(core, asker, child, StopOutcome::Busy { node: me });
                 }
             }
             return;
         }
         self.admit(core, Waiting { asker, wait, bytes, what });
-    }
-
-    fn answer_start(&mut self, asker: Asker, child: ChildId, outcome: StartOutcome) {
-        self.started.entry(asker).or_default().push(ChildOutcome { child, outcome });
-    }
-
-    fn answer_stop(&mut self, asker: Asker, child: ChildId, outcome: StopOutcome) {
-        self.stopped.entry(asker).or_default().push(ChildOutcome { child, outcome });
     }
 
     /// Takes one child's start or stop in, if this node is its home and nothing else is under way.
@@ -612,16 +599,18 @@ impl Homes {
         wait: Duration,
     ) {
         let (child, origin) = (spec.id().clone(), Origin::of(asker.0, asker.1));
-        let mut answer = |outcome| {
-            self.quota.give(asker.0.node, bytes);
-            self.answer_start(asker, child.clone(), outcome);
+        let quota = &mut self.quota;
+        let mut answer = |core: &mut Core, outcome| {
+            quota.give(asker.0.node, bytes);
+            answer_start(core, asker, child.clone(), outcome);
         };
         let known = core.registry.owner(&child);
         // One that was given up is started by the node that owns it, from what is asked for now.
         let given_up = known.filter(|(run, own)| own.is_given_up() && core.is_live(*run));
         let given_up = given_up.map(|(run, _)| run);
         if let Some((run, ownership)) = known.filter(|_| given_up.is_none()) {
-            return answer(begun(run.node, ownership, origin));
+            let outcome = begun(run.node, ownership, origin);
+            return answer(core, outcome);
         }
         let epoch = core.next_term(&child);
         let ownership = Ownership {
@@ -643,7 +632,7 @@ impl Homes {
                 Some(member) => StartFailed::UnknownKind { node: member.id },
                 None => StartFailed::NoNode,
             };
-            return answer(StartOutcome::Failed { reason });
+            return answer(core, StartOutcome::Failed { reason });
         };
         self.orders.insert(
             child.clone(),
@@ -679,7 +668,7 @@ impl Homes {
                 outcome => outcome.clone(),
             };
             self.quota.give(asker.0.node, bytes);
-            self.answer_start(asker, child.clone(), outcome);
+            answer_start(core, asker, child.clone(), outcome);
         }
         self.next_for(core, child);
     }
@@ -694,7 +683,7 @@ impl Homes {
     ) {
         if core.registry.owner(&child).is_none() {
             self.quota.give(asker.0.node, bytes);
-            self.answer_stop(asker, child, StopOutcome::NotFound);
+            answer_stop(core, asker, child, StopOutcome::NotFound);
             return;
         }
         let epoch = core.next_term(&child);
@@ -751,7 +740,7 @@ impl Homes {
         let Some(ordered) = self.orders.remove(child) else { return };
         for (asker, bytes) in ordered.waiters {
             self.quota.give(asker.0.node, bytes);
-            self.answer_stop(asker, child.clone(), outcome.clone());
+            answer_stop(core, asker, child.clone(), outcome.clone());
         }
         self.next_for(core, child);
     }
@@ -843,12 +832,8 @@ impl Homes {
     /// Answers a request whose children all have an outcome.
     fn finish(&mut self, core: &mut Core, id: RequestId) {
         let done = match self.asked.get(&id).map(|asked| &asked.pending) {
-            Some(Pending::Start { specs, outcomes, .. }) => {
-                specs.iter().all(|spec| outcomes.contains_key(spec.id()))
-            }
-            Some(Pending::Stop { children, outcomes, .. }) => {
-                children.iter().all(|child| outcomes.contains_key(child))
-            }
+            Some(Pending::Start { outcomes, .. }) => outcomes.is_complete(),
+            Some(Pending::Stop { outcomes, .. }) => outcomes.is_complete(),
             Some(Pending::Migrate { .. }) | None => false,
         };
         if done {
@@ -870,7 +855,7 @@ impl Homes {
                     .iter()
                     .map(|spec| {
                         let child = spec.id().clone();
-                        let outcome = outcomes.remove(&child).unwrap_or_else(|| timeout.clone());
+                        let outcome = outcomes.take(&child).unwrap_or_else(|| timeout.clone());
                         (child, outcome)
                     })
                     .collect();
@@ -891,7 +876,7 @@ impl Homes {
                     let outcomes = children
                         .into_iter()
                         .map(|child| {
-                            let outcome = outcomes.remove(&child).unwrap_or(StopOutcome::Timeout);
+                            let outcome = outcomes.take(&child).unwrap_or(StopOutcome::Timeout);
                             (child, outcome)
                         })
                         .collect();
@@ -923,8 +908,8 @@ impl Homes {
         self.own_requests += 1;
         let own = RequestId(u64::MAX - self.own_requests);
         let pending = Pending::Stop {
+            outcomes: Outcomes::new(&children),
             children,
-            outcomes: BTreeMap::new(),
             seen: BTreeMap::new(),
             rollback: Some((id, report)),
         };
@@ -934,42 +919,41 @@ impl Homes {
     /// Passes on what one machine told another.
     pub(crate) fn news(&mut self, core: &mut Core, news: News) {
         match news {
+            News::Ran { home, child, epoch, outcome } if home == core.me.node => {
+                self.ran(core, &child, epoch, outcome);
+            }
             News::Ran { home, child, epoch, outcome } => {
-                core.send(home, PeerMessage::Home(HomeWord::Ran { child, epoch, outcome }));
+                if let Some(home) = core.view.member(home).map(Member::run) {
+                    core.answer(home, child, Answer::Ran { epoch, outcome });
+                }
+            }
+            News::Halted { home, child, epoch, outcome } if home == core.me.node => {
+                self.halted(core, &child, epoch, outcome);
             }
             News::Halted { home, child, epoch, outcome } => {
-                core.send(home, PeerMessage::Home(HomeWord::Halted { child, epoch, outcome }));
+                if let Some(home) = core.view.member(home).map(Member::run) {
+                    core.answer(home, child, Answer::Halted { epoch, outcome });
+                }
             }
             News::Migrated { waiters, child, outcome } => {
                 for (node, request) in waiters {
-                    let word = HomeWord::Migrated {
-                        request,
-                        child: child.clone(),
-                        outcome: outcome.clone(),
-                    };
-                    core.send(node, PeerMessage::Home(word));
+                    if let Some(waiter) = core.view.member(node).map(Member::run) {
+                        let answer = Answer::Migrated { request, outcome: outcome.clone() };
+                        core.answer(waiter, child.clone(), answer);
+                    }
                 }
             }
             News::Look { .. } => {}
         }
     }
+}
 
-    /// Sends the answers that were collected.
-    pub(crate) fn flush(&mut self, core: &mut Core) {
-        // A later run of a node has requests of its own under the same numbers.
-        self.started.retain(|(run, _), _| core.is_live(*run));
-        self.stopped.retain(|(run, _), _| core.is_live(*run));
-        for ((run, request), outcomes) in std::mem::take(&mut self.started) {
-            for outcomes in parts(outcomes, |o| o.child.as_str().len() + 128) {
-                core.send(run.node, PeerMessage::Home(HomeWord::Started { request, outcomes }));
-            }
-        }
-        for ((run, request), outcomes) in std::mem::take(&mut self.stopped) {
-            for outcomes in parts(outcomes, |o| o.child.as_str().len() + 64) {
-                core.send(run.node, PeerMessage::Home(HomeWord::Stopped { request, outcomes }));
-            }
-        }
-    }
+fn answer_start(core: &mut Core, (run, request): Asker, child: ChildId, outcome: StartOutcome) {
+    core.answer(run, child, Answer::Started { request, outcome });
+}
+
+fn answer_stop(core: &mut Core, (run, request): Asker, child: ChildId, outcome: StopOutcome) {
+    core.answer(run, child, Answer::Stopped { request, outcome });
 }
 
 /// The owner of a child, and whether it runs the child or is still to start it: it takes
@@ -986,23 +970,4 @@ fn placed(core: &Core, child: &ChildId) -> Option<(NodeRun, bool)> {
 /// Bytes that are kept of a node's question where a child is.
 fn find_bytes(core: &Core, from: NodeId, child: &ChildId) -> usize {
     if from == core.me.node { 0 } else { EACH + child.as_str().len() }
-}
-
-/// Cuts a list into parts of about [`WORD_BYTES`].
-fn parts<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let mut parts = Vec::new();
-    let mut part = Vec::new();
-    let mut bytes = 0;
-    for item in items {
-        bytes += size(&item);
-        part.push(item);
-        if bytes >= WORD_BYTES {
-            parts.push(std::mem::take(&mut part));
-            bytes = 0;
-        }
-    }
-    if !part.is_empty() {
-        parts.push(part);
-    }
-    parts
 }

@@ -2,13 +2,15 @@
 //!
 //! [`Engine`] only routes. Who is there is decided by `membership`; how words get there, `relay`; who
 //! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
-//! what a newcomer is told before that, `probation`; starts and stops, `homes`; the children of this
+//! what a newcomer is told before that, `probation`; starts and stops, `homes`; when what became of them
+//! may be told, `answers`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
 //! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; how a node goes,
 //! `leave`.
 
 use std::{collections::BTreeSet, time::Instant};
 
+mod answers;
 mod backoff;
 #[cfg(test)]
 mod chance;
@@ -17,6 +19,7 @@ mod core;
 pub mod distribution;
 mod divergence;
 pub(crate) mod explain;
+mod gone_logs;
 pub(crate) mod handover;
 mod heal;
 mod homes;
@@ -28,6 +31,7 @@ mod local_links;
 pub(crate) mod membership;
 mod merges;
 mod moves;
+mod outcomes;
 pub mod partition;
 mod passed_over;
 mod probation;
@@ -210,7 +214,7 @@ impl Engine {
     }
 
     /// The next thing to be done. What the registry has to tell comes before every other word of
-    /// the same batch: an answer never overtakes the entry that it rests on.
+    /// the same batch; an answer whose entry has not left yet waits in [`answers`].
     pub fn next_effect(&mut self) -> Option<Effect> {
         if self.dirty {
             self.dirty = false;
@@ -422,13 +426,24 @@ impl Engine {
         }
         let core = &mut self.core;
         match message {
-            PeerMessage::Sync(SyncWord::In { view, adopted, echo, version, wanted, kinds }) => {
+            PeerMessage::Sync(SyncWord::In {
+                view,
+                adopted,
+                echo,
+                version,
+                wanted,
+                kinds,
+                gone,
+            }) => {
                 core.learn_kinds(from, kinds);
+                self.settle.heard_of_gone(from, gone);
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
                 if self.settle.is_in(core, from) {
                     core.touched.extend(core.registry.correct(from, version));
                 }
                 self.sync.expect(now, from, version, &core.registry);
+                self.ask_for_gone(from);
+                let core = &self.core;
                 if core.registry.watermark(from) >= version {
                     self.membership.is_not_mute(from);
                 }
@@ -609,6 +624,9 @@ impl Engine {
                 }
             }
             Missing::Log(node) => format!("the registry of {}", name(node)),
+            Missing::Gone(node) => {
+                format!("what {} knows of children of nodes that are gone", name(node))
+            }
         });
         let missing: Vec<String> = missing.take(MOST_NAMED).collect();
         Some(match missing.len() {
@@ -766,6 +784,19 @@ impl Engine {
         }
         self.homes.reset(&mut self.core);
         self.settle.adopted(&mut self.core, self.membership.patience());
+        let members: Vec<NodeRun> = self.core.view.members.values().map(Member::run).collect();
+        for run in members {
+            self.ask_for_gone(run);
+        }
+    }
+
+    /// Asks a member for what it has of the logs of those who are gone.
+    fn ask_for_gone(&mut self, member: NodeRun) {
+        if !self.core.settled {
+            for mark in self.settle.lacking(&self.core, member) {
+                self.sync.lacks(self.core.now, member.node, mark);
+            }
+        }
     }
 
     fn settled(&mut self) {
@@ -830,25 +861,42 @@ impl Engine {
 
     /// Sends what was collected while a batch of events was handled.
     fn flush(&mut self) {
-        self.homes.flush(&mut self.core);
-        self.rolls.call(&mut self.core);
-        if !self.rolls.is_idle() || !self.core.promises.are_called() {
-            self.settle.keep_ticking(&mut self.core);
-        }
-        self.children.pump(&mut self.core);
-        self.run();
-        self.homes.flush(&mut self.core);
-        let now = self.core.now;
-        let core = &mut self.core;
-        core.registry.expire(now, &core.known, core.config.settings.forget_after);
-        self.sync.tick(now, &core.others, &core.registry);
-        self.sync.publish(now, &core.others, &core.registry);
         let mut words = Vec::new();
-        while let Some((to, word)) = self.sync.next_output() {
-            words.push(Effect::Send { to, message: PeerMessage::Sync(word) });
+        loop {
+            self.rolls.call(&mut self.core);
+            if !self.rolls.is_idle() || !self.core.promises.are_called() {
+                self.settle.keep_ticking(&mut self.core);
+            }
+            self.children.pump(&mut self.core);
+            self.run();
+            let now = self.core.now;
+            let core = &mut self.core;
+            core.registry.expire(now, &core.known, core.config.settings.forget_after);
+            self.sync.tick(now, &core.others, &core.registry);
+            self.sync.publish(now, &core.others, &core.registry);
+            while let Some((to, word)) = self.sync.next_output() {
+                words.push(Effect::Send { to, message: PeerMessage::Sync(word) });
+            }
+            self.release_answers();
+            // What this node has told itself may lead to more.
+            if self.core.loopback.is_empty() {
+                break;
+            }
         }
         for word in words.into_iter().rev() {
             self.core.effects.push_front(word);
+        }
+    }
+
+    /// Sends the answers whose entries are safe by now.
+    fn release_answers(&mut self) {
+        let core = &mut self.core;
+        let mut answers = std::mem::take(&mut core.answers);
+        let (me, sync) = (core.me, &self.sync);
+        let released = answers.release(core.now, me, |to| core.safe(to, sync.sent(to.node, me)));
+        core.answers = answers;
+        for (to, word) in released {
+            core.send(to, PeerMessage::Home(word));
         }
     }
 }

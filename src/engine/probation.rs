@@ -130,6 +130,7 @@ mod tests {
             version: 1,
             wanted: true,
             kinds: Vec::new(),
+            gone: Vec::new(),
         };
         assert!(!Probation::concerns(&PeerMessage::Sync(word)));
     }

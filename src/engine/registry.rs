@@ -264,6 +264,17 @@ impl Registry {
         iter::once(Watermark { log: self.me, version: self.version() }).chain(others).collect()
     }
 
+    /// How far the logs of runs that are gone are known, where entries of theirs stand: `most` at most.
+    pub(crate) fn gone_logs(
+        &self,
+        most: usize,
+        is_live: impl Fn(NodeRun) -> bool,
+    ) -> Vec<Watermark> {
+        let gone = self.logs.iter().filter(|(run, log)| !log.order.is_empty() && !is_live(**run));
+        let marks = gone.map(|(run, log)| Watermark { log: *run, version: log.version });
+        marks.take(most).collect()
+    }
+
     /// What changed in a log after a version, in parts of about 200 KiB, made as they are asked
     /// for. Dominated entries are left out. Nothing if there is nothing newer.
     ///
@@ -273,15 +284,23 @@ impl Registry {
     pub(crate) fn changes_since(&self, log: NodeRun, from: u64) -> impl Iterator<Item = Part> {
         let mut next = (from, false);
         iter::from_fn(move || {
-            let part = self.part(log, next.0, next.1)?;
+            let part = self.part(log, next.0, next.1, PART_BYTES)?;
             next = (part.upto, true);
             Some(part)
         })
     }
 
     /// The first part of [`changes_since`](Self::changes_since); or, `continued`, a further one:
-    /// what was sent before has gone past the floor already.
-    pub(crate) fn part(&self, log: NodeRun, from: u64, continued: bool) -> Option<Part> {
+    /// what was sent before has gone past the floor already. It ends after `most` bytes at the latest,
+    /// or one entry.
+    pub(crate) fn part(
+        &self,
+        log: NodeRun,
+        from: u64,
+        continued: bool,
+        most: usize,
+    ) -> Option<Part> {
+        let most = most.min(PART_BYTES);
         let state = self.logs.get(&log)?;
         if from >= state.version {
             return None;
@@ -298,7 +317,7 @@ impl Registry {
                 continue;
             }
             let more = encoded_size(child, &best.entry);
-            if !entries.is_empty() && size + more > PART_BYTES {
+            if !entries.is_empty() && size + more > most {
                 upto = version - 1;
                 break;
             }
@@ -506,6 +525,14 @@ impl Registry {
     pub(crate) fn owner(&self, child: &ChildId) -> Option<(NodeRun, &Ownership)> {
         let best = self.children.get(child)?.best();
         Some((best.owner(), best.entry.ownership()?))
+    }
+
+    /// The version of the own log at which it says something of a child. 0: it says nothing that
+    /// counts.
+    pub(crate) fn own_version(&self, child: &ChildId) -> u64 {
+        let holding = self.children.get(child);
+        let own = holding.and_then(|holding| Some(&holding.stands[holding.find(self.me)?]));
+        own.map_or(0, |stand| stand.version)
     }
 
     /// What each log says of a child.

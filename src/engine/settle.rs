@@ -1,4 +1,5 @@
-//! When a view may be acted on: all its members have adopted it, and their logs are here.
+//! When a view may be acted on: all its members have adopted it, and their logs are here, as is what any
+//! of them has of the logs of those who are gone.
 //!
 //! Each counts the views that it has adopted, and an `In` counts only if it answers to the current
 //! count of who hears it. Else a view that is the same as an earlier one (a node came in and left
@@ -12,12 +13,13 @@ use std::{
 
 use super::{
     core::{Core, Timer},
+    gone_logs::{GoneLogs, MOST_GONE},
     membership::is_many,
 };
 use crate::model::{
     id::{NodeId, NodeRun},
     member::ViewId,
-    message::{PeerMessage, SyncWord},
+    message::{PeerMessage, SyncWord, Watermark},
 };
 
 /// After how many suspicion windows it is told that a view is not settled; and again each time.
@@ -69,6 +71,8 @@ impl Default for Owed {
 pub(crate) struct Settle {
     said: BTreeMap<NodeRun, Said>,
     told: BTreeMap<NodeRun, Told>,
+    /// What each of them has of the logs of those who are gone.
+    gone: GoneLogs,
     /// How many views this node has adopted.
     adopted: u64,
     since: Option<Instant>,
@@ -91,6 +95,7 @@ impl Settle {
         self.patience = patience;
         self.said.retain(|run, _| core.view.is_live(*run));
         self.told.retain(|run, _| core.view.is_live(*run));
+        self.gone.retain(|run| core.view.is_live(run));
         self.adopted += 1;
         (self.since, self.warned) = (Some(core.now), 0);
         self.stuck.clear();
@@ -136,6 +141,7 @@ impl Settle {
             version,
             wanted: !self.is_in(core, to),
             kinds: core.config.kinds.keys().cloned().collect(),
+            gone: core.registry.gone_logs(MOST_GONE, |run| core.view.is_live(run)),
         };
         core.send(to.node, PeerMessage::Sync(word));
     }
@@ -180,6 +186,24 @@ impl Settle {
         }
     }
 
+    /// A member says how far it has the logs of those who are gone.
+    pub(crate) fn heard_of_gone(&mut self, from: NodeRun, gone: Vec<Watermark>) {
+        self.gone.heard(from, gone);
+    }
+
+    /// What a member has of the logs of those who are gone and this node lacks.
+    pub(crate) fn lacking<'a>(
+        &'a self,
+        core: &'a Core,
+        of: NodeRun,
+    ) -> impl Iterator<Item = Watermark> + 'a {
+        self.gone.lacking(of, &core.registry, |log| core.is_live(log))
+    }
+
+    fn lacks(&self, core: &Core, of: NodeRun) -> bool {
+        self.lacking(core, of).next().is_some()
+    }
+
     /// Whether a member has said In for this view.
     pub(crate) fn is_in(&self, core: &Core, run: NodeRun) -> bool {
         self.said
@@ -192,6 +216,7 @@ impl Settle {
         others(core).all(|run| {
             self.is_in(core, run)
                 && self.said.get(&run).is_some_and(|s| core.registry.watermark(run) >= s.version)
+                && !self.lacks(core, run)
         })
     }
 
@@ -202,7 +227,10 @@ impl Settle {
                 return Some(Missing::In(run.node));
             }
             let said = self.said.get(&run)?;
-            (core.registry.watermark(run) < said.version).then_some(Missing::Log(run.node))
+            if core.registry.watermark(run) < said.version {
+                return Some(Missing::Log(run.node));
+            }
+            self.lacks(core, run).then_some(Missing::Gone(run.node))
         };
         others(core).filter_map(missing).collect()
     }
@@ -245,6 +273,8 @@ impl Settle {
     pub(crate) fn tick(&mut self, core: &mut Core, calls_open: bool) -> bool {
         self.ticking = false;
         if !core.settled {
+            let patience = core.config.settings.suspicion_window() * MUTE_WINDOWS;
+            self.gone.tick(core.now, patience, &core.registry, |run| core.view.is_live(run));
             for run in others(core) {
                 if !self.is_in(core, run) && !self.is_on_its_way(core, run) {
                     self.say(core, run);
@@ -278,6 +308,8 @@ pub(crate) enum Missing {
     In(NodeId),
     /// This member's log is not here up to where it stands.
     Log(NodeId),
+    /// What this member has of the logs of those who are gone is not here.
+    Gone(NodeId),
 }
 
 fn others(core: &Core) -> impl Iterator<Item = NodeRun> + use<> {

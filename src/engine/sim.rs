@@ -193,6 +193,8 @@ struct World {
     unfreezable: Option<FreezeFailure>,
     /// Children of which a handler never ends.
     stuck: BTreeSet<ChildId>,
+    /// Bytes of one log that may be on their way to one node, if not as usual.
+    log_window: Option<usize>,
     /// How long states are on their way, actors take to start, and to merge: milliseconds.
     bulk_ms: (u64, u64),
     start_ms: (u64, u64),
@@ -252,6 +254,7 @@ impl World {
             kindless: BTreeSet::new(),
             newer: BTreeSet::new(),
             mute: BTreeSet::new(),
+            log_window: None,
             bulk_ms: (1, 30),
             start_ms: (0, 10),
             merge_ms: (0, 10),
@@ -304,8 +307,10 @@ impl World {
             state: MemberState::Alive,
             revision: 0,
         };
+        let mut engine = Engine::new(config, self.now);
+        engine.sync.window = self.log_window.unwrap_or(engine.sync.window);
         Node {
-            engine: Engine::new(config, self.now),
+            engine,
             runtime: Runtime::default(),
             routes: BTreeMap::new(),
             paths: BTreeMap::new(),

@@ -4,7 +4,7 @@
 //! This is the *PubSub* strategy. A node gives its own log to every peer; the log of a node that
 //! is not there is asked of one peer. A digest has one watermark for each log, so that idle traffic
 //! does not grow with the number of children. To each peer at most a megabyte of each log is on its
-//! way; the peer's [`SyncWord::Have`] lets the rest follow.
+//! way; as much more follows as the peer's [`SyncWord::Have`] says that it has.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -39,8 +39,20 @@ struct Flow {
     sent: u64,
     /// The floor that was passed: parts that follow need not begin with a snapshot.
     passed: Option<u64>,
+    /// What is on its way: up to which version each part goes, and its size.
+    parts: VecDeque<(u64, usize)>,
     in_flight: usize,
     at: Instant,
+}
+
+impl Flow {
+    /// The peer has the log up to here: so much less is on its way.
+    fn arrived(&mut self, version: u64) {
+        while let Some((_, size)) = self.parts.front().filter(|(upto, _)| *upto <= version) {
+            self.in_flight -= size;
+            self.parts.pop_front();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +77,8 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Sync {
     every: Duration,
+    /// Bytes of one log that may be on their way to one peer: [`WINDOW`]. A test takes less.
+    pub(super) window: usize,
     due: Option<Instant>,
     /// Which peer gets the next digest.
     turn: u64,
@@ -85,6 +99,7 @@ impl Sync {
     pub(crate) fn new(every: Duration, seed: u64) -> Self {
         Self {
             every,
+            window: WINDOW,
             due: None,
             turn: seed % 1_000,
             peers: BTreeMap::new(),
@@ -114,6 +129,11 @@ impl Sync {
         if registry.watermark(log) < version {
             self.wants.note(log, version, log.node, now + ON_ITS_WAY.min(self.every));
         }
+    }
+
+    /// A member has more of a log whose writer is gone: nobody sends that by itself.
+    pub(crate) fn lacks(&mut self, now: Instant, from: NodeId, mark: Watermark) {
+        self.wants.note(mark.log, mark.version, from, now);
     }
 
     /// The link broke: what was asked may never be answered.
@@ -289,7 +309,8 @@ impl Sync {
         let Some(peer) = self.peers.get_mut(&to) else {
             return;
         };
-        let flow = Flow { sent: after, passed: None, in_flight: 0, at: now };
+        let parts = VecDeque::new();
+        let flow = Flow { sent: after, passed: None, parts, in_flight: 0, at: now };
         peer.flows.insert(log, flow);
         self.push(now, to, log, registry);
     }
@@ -306,13 +327,13 @@ impl Sync {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
-        let Some(flow) = peer.flows.get_mut(&log).filter(|flow| version >= flow.sent) else {
+        let Some(flow) = peer.flows.get_mut(&log) else {
             return;
         };
-        flow.in_flight = 0;
+        flow.arrived(version);
         // It may have had more than it was sent since it asked.
         flow.sent = flow.sent.max(version.min(registry.watermark(log)));
-        if log != registry.me() && flow.sent >= registry.watermark(log) {
+        if log != registry.me() && version >= flow.sent && flow.sent >= registry.watermark(log) {
             peer.flows.remove(&log);
         } else {
             self.push(now, from, log, registry);
@@ -323,12 +344,14 @@ impl Sync {
         let flow = self.peers.get_mut(&to).and_then(|peer| peer.flows.get_mut(&log));
         let Some(flow) = flow else { return };
         let floor = Some(registry.floor(log));
-        while flow.in_flight < WINDOW {
-            let part = registry.part(log, flow.sent, flow.passed == floor);
+        while flow.in_flight < self.window {
+            let part = registry.part(log, flow.sent, flow.passed == floor, self.window);
             let Some(Part { word, upto, size }) = part else {
                 return;
             };
-            *flow = Flow { sent: upto, passed: floor, in_flight: flow.in_flight + size, at: now };
+            flow.parts.push_back((upto, size));
+            (flow.sent, flow.passed, flow.at) = (upto, floor, now);
+            flow.in_flight += size;
             self.out.push_back((to, word));
         }
     }
@@ -382,6 +405,13 @@ impl Sync {
                 self.out.push_back((node, SyncWord::Have { watermark }));
             }
         }
+    }
+
+    /// Up to where this node's own log was sent to a peer. What is said to it from now on comes after
+    /// that.
+    pub(crate) fn sent(&self, to: NodeId, me: NodeRun) -> u64 {
+        let flow = self.peers.get(&to).and_then(|peer| peer.flows.get(&me));
+        flow.map_or(0, |flow| flow.sent)
     }
 
     /// The next word for a peer.
@@ -516,6 +546,22 @@ mod tests {
     }
 
     #[test]
+    fn each_part_that_has_arrived_makes_room_for_another() {
+        let (mut a, peers, now) = large();
+        let window = a.entries(now, &peers);
+        let part = a.registry.part(run(1), 0, false, WINDOW).expect("there is one");
+        let have = |version| SyncWord::Have { watermark: Watermark { log: run(1), version } };
+        a.hear_at(now, 2, have(part.upto - 1));
+        assert_eq!(a.entries(now, &peers), 0, "nothing has arrived as a whole");
+        a.hear_at(now, 2, have(part.upto));
+        let more = a.entries(now, &peers);
+        assert!(more > 0 && more < window / 2, "{more} of {window} entries");
+        assert_eq!(a.sync.sent(run(2).node, run(1)), (window + more) as u64);
+        a.hear_at(now, 2, have((window + more) as u64));
+        assert!(a.entries(now, &peers) >= window - more, "all has arrived");
+    }
+
+    #[test]
     fn a_flood_of_questions_for_a_log_gets_one_window_of_it_in_each_interval() {
         let (mut a, peers, now) = large();
         let window = a.entries(now, &peers);
@@ -627,7 +673,7 @@ mod tests {
 
     /// All that a node has written.
     fn registry_word(node: &Node) -> SyncWord {
-        node.registry.part(node.registry.me(), 0, false).expect("it has written").word
+        node.registry.part(node.registry.me(), 0, false, WINDOW).expect("it has written").word
     }
 
     #[test]

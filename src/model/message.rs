@@ -224,6 +224,9 @@ pub enum SyncWord {
         wanted: bool,
         /// The kinds that the sender has registered.
         kinds: Vec<KindName>,
+        /// How far the sender has the logs of runs that are not in the view. At most 1,024.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gone: Vec<Watermark>,
     },
 }
 

@@ -248,6 +248,33 @@ fn who_names_a_version_of_its_own_log_that_never_comes_is_given_up() {
 }
 
 #[test]
+fn who_names_entries_of_a_dead_nodes_log_that_do_not_exist_is_waited_for_once() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 5, 20);
+        world.calm = false;
+        world.nodes[4].lie = Some(|word| {
+            if let PeerMessage::Sync(SyncWord::In { gone, .. }) = word {
+                let log = NodeRun { node: node_id(1, 0), nonce: 7 };
+                gone.push(Watermark { log, version: 1 << 62 });
+            }
+        });
+        world.crash(1);
+        world.run_for(8 * SECOND);
+        for index in [0, 2, 3] {
+            assert!(world.nodes[index].engine.is_settled(), "seed {seed}: n{index}");
+        }
+        world.crash(2);
+        // As long as it takes to notice that.
+        world.run_for(2 * SECOND);
+        for index in [0, 3] {
+            let engine = &world.nodes[index].engine;
+            assert_eq!(engine.view().members.len(), 3, "seed {seed}: n{index}");
+            assert!(engine.is_settled(), "seed {seed}: n{index} waits for it again");
+        }
+    }
+}
+
+#[test]
 fn states_to_be_merged_are_noted_only_where_they_can_be() {
     let (mut world, child, at, other, _) = one_child(1);
     let from = world.nodes[other].me.run();

@@ -1,4 +1,5 @@
-//! What becomes of requests to start children whose answers are late or lost.
+//! What becomes of requests to start and stop children: whose answers are late or lost, and what is
+//! left of those that were answered.
 
 use super::*;
 
@@ -34,5 +35,64 @@ fn a_rollback_stops_nothing_that_was_there_before() {
             assert_eq!(runs(child), 1, "seed {seed}: {child} was there before; {reply:?}");
         }
         assert_eq!(runs(&new), 0, "seed {seed}: what it had started is stopped; {reply:?}");
+    }
+}
+
+/// A cluster whose nodes tell each other their logs a few entries at a time.
+fn narrow(seed: u64, nodes: usize) -> World {
+    let mut world = World::new(seed, nodes);
+    world.log_window = Some(600);
+    for node in &mut world.nodes {
+        node.engine.sync.window = 600;
+    }
+    world.run_for(3 * SECOND);
+    world
+}
+
+/// Lets time pass until a request is answered.
+fn await_answer(world: &mut World, index: usize, id: RequestId) {
+    let end = world.now + 30 * SECOND;
+    while !world.nodes[index].replies.contains_key(&id) {
+        assert!(world.now < end, "seed {}: it is not answered", world.seed);
+        world.run_for(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn children_that_are_said_to_be_started_survive_the_crash_of_any_node_at_that_moment() {
+    for seed in seeds(60) {
+        let nodes = 2 + seed as usize % 3;
+        let mut world = narrow(seed, nodes);
+        let asker = world.dice.below(nodes as u64) as usize;
+        let id = world.start(asker, 0..120);
+        await_answer(&mut world, asker, id);
+        assert_eq!(world.started(asker, id), 120, "seed {seed}");
+        // Whoever asked may have told somebody, and be the one that dies.
+        let dies = world.dice.below(nodes as u64) as usize;
+        world.calm = false;
+        world.crash(dies);
+        world.run_for(30 * SECOND);
+        world.check_end(false);
+    }
+}
+
+#[test]
+fn children_that_are_said_to_be_stopped_stay_so_whichever_node_crashes_at_that_moment() {
+    for seed in seeds(60) {
+        let nodes = 2 + seed as usize % 3;
+        let mut world = narrow(seed, nodes);
+        let asker = world.dice.below(nodes as u64) as usize;
+        world.start(asker, 0..120);
+        world.run_for(5 * SECOND);
+        let children = world.children.clone();
+        let request = Request::Stop { children: children.clone(), timeout: 30 * SECOND };
+        let id = world.request(asker, request);
+        world.removed.extend(children);
+        await_answer(&mut world, asker, id);
+        let dies = world.dice.below(nodes as u64) as usize;
+        world.calm = false;
+        world.crash(dies);
+        world.run_for(30 * SECOND);
+        world.check_end(false);
     }
 }

@@ -1,0 +1,47 @@
+//! What was answered survives the crash of any one node.
+
+use std::collections::BTreeMap;
+
+use actix_hub::prelude::*;
+
+use crate::support::*;
+
+/// So many children that their entries are two windows of each node's log.
+const CHILDREN: usize = 20_000;
+
+#[test]
+fn children_that_were_said_to_be_started_are_there_though_a_node_is_killed_at_that_moment() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let hubs = Net::Memory(network.clone()).cluster(3).await;
+        let specs: Vec<ChildSpec> = (0..CHILDREN)
+            .map(|n| ChildSpec::new::<Counter>(&format!("c{n}"), ()).expect("a valid spec"))
+            .collect();
+        let report = hubs[0].start_children(specs).await.expect("it is answered");
+        network.kill(hubs[1].node_id());
+        assert_eq!(report.started(), CHILDREN, "{:?}", report.failures().next());
+        let mut by_node: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for (_, outcome) in &report.outcomes {
+            if let actix_hub::StartOutcome::Started { node, .. } = outcome {
+                *by_node.entry(*node).or_default() += 1;
+            }
+        }
+        assert!(by_node.values().all(|count| *count > CHILDREN / 10), "{by_node:?}");
+        let survivors = [&hubs[0], &hubs[2]];
+        let (alive, killed) = (survivors.map(Hub::node_id), hubs[1].node_id());
+        eventually("the survivors have all children", || async {
+            for hub in survivors {
+                let children = hub.children(Scope::Global).await;
+                let there = children.iter().filter(|child| alive.contains(&child.node)).count();
+                if there < CHILDREN {
+                    let lost = children.iter().filter(|child| child.node == killed).count();
+                    println!("{there} children run, {lost} are still the killed node's");
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+        stop(hubs).await;
+    });
+}

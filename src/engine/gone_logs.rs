@@ -1,0 +1,148 @@
+//! What members have of the logs of runs that are gone, and others need before they act.
+//!
+//! A node that crashes may have told a single member what it had answered last. So each member says with
+//! its `In` how far it has the logs of those who are gone, and a view is settled when all of that is
+//! here. Nobody else than who names them can say that those entries exist: a member that names some and
+//! gives nothing for a while is not waited for any more, as long as it is in.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::registry::Registry;
+use crate::model::{id::NodeRun, message::Watermark};
+
+/// Logs that one member names.
+pub(crate) const MOST_GONE: usize = 1_024;
+
+/// What each member has of logs of those who are gone.
+#[derive(Debug, Default)]
+pub(crate) struct GoneLogs {
+    named: BTreeMap<NodeRun, Vec<Watermark>>,
+    /// Members that give nothing: how much of all they named is here, and since when.
+    stuck: BTreeMap<NodeRun, (u64, Instant)>,
+    /// Members that are not waited for.
+    given_up: BTreeSet<NodeRun>,
+}
+
+impl GoneLogs {
+    /// A member says what it has.
+    pub(crate) fn heard(&mut self, from: NodeRun, mut named: Vec<Watermark>) {
+        named.truncate(MOST_GONE);
+        self.named.insert(from, named);
+    }
+
+    /// Forgets all that was said by who is not in any more.
+    pub(crate) fn retain(&mut self, is_live: impl Fn(NodeRun) -> bool) {
+        self.named.retain(|run, _| is_live(*run));
+        self.stuck.retain(|run, _| is_live(*run));
+        self.given_up.retain(|run| is_live(*run));
+    }
+
+    /// What a member has and this node lacks. Of the logs of live runs nobody else says anything.
+    pub(crate) fn lacking<'a>(
+        &'a self,
+        from: NodeRun,
+        registry: &'a Registry,
+        is_live: impl Fn(NodeRun) -> bool + 'a,
+    ) -> impl Iterator<Item = Watermark> + 'a {
+        let named = self.named.get(&from).filter(|_| !self.given_up.contains(&from));
+        named.into_iter().flatten().copied().filter(move |Watermark { log, version }| {
+            !is_live(*log) && registry.watermark(*log) < *version
+        })
+    }
+
+    /// Gives members up that have given nothing of what they named for so long.
+    pub(crate) fn tick(
+        &mut self,
+        now: Instant,
+        patience: Duration,
+        registry: &Registry,
+        is_live: impl Fn(NodeRun) -> bool,
+    ) {
+        let lacking: BTreeSet<NodeRun> = self
+            .named
+            .keys()
+            .copied()
+            .filter(|run| self.lacking(*run, registry, &is_live).next().is_some())
+            .collect();
+        self.stuck.retain(|run, _| lacking.contains(run));
+        for run in lacking {
+            let named = self.named.get(&run).into_iter().flatten();
+            let here = named.map(|mark| registry.watermark(mark.log).min(mark.version));
+            let here = here.fold(0, u64::saturating_add);
+            let stuck = self.stuck.entry(run).or_insert((here, now));
+            if stuck.0 != here {
+                *stuck = (here, now);
+            } else if now.saturating_duration_since(stuck.1) >= patience {
+                self.stuck.remove(&run);
+                self.given_up.insert(run);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        child::{Entry, Epoch},
+        id::{ChildId, NodeId},
+        message::LogEntry,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn run(n: u8) -> NodeRun {
+        NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
+    }
+
+    fn tell(registry: &mut Registry, log: NodeRun, upto: u64) {
+        let entries = (registry.watermark(log) + 1..=upto).map(|version| LogEntry {
+            version,
+            child: ChildId::new(format!("c{version}")).expect("a valid id"),
+            entry: Entry::Removed { epoch: Epoch { term: 1, attempt: 0 } },
+        });
+        let (from, entries) = (registry.watermark(log), entries.collect());
+        registry.apply_changes(log, from, upto, entries);
+    }
+
+    #[test]
+    fn of_what_a_member_names_that_counts_which_is_not_here_and_whose_writer_is_gone() {
+        let (mut logs, mut registry) = (GoneLogs::default(), Registry::new(run(1)));
+        let mark = |n, version| Watermark { log: run(n), version };
+        logs.heard(run(2), vec![mark(3, 5), mark(4, 5), mark(5, 5)]);
+        tell(&mut registry, run(5), 5);
+        let lacking = |logs: &GoneLogs, registry: &Registry| -> Vec<Watermark> {
+            logs.lacking(run(2), registry, |log| log == run(4)).collect()
+        };
+        assert_eq!(lacking(&logs, &registry), [mark(3, 5)]);
+        tell(&mut registry, run(3), 4);
+        assert_eq!(lacking(&logs, &registry), [mark(3, 5)]);
+        tell(&mut registry, run(3), 5);
+        assert_eq!(lacking(&logs, &registry), []);
+    }
+
+    #[test]
+    fn a_member_that_gives_nothing_for_a_while_is_not_waited_for_until_it_comes_back() {
+        let (mut logs, mut registry) = (GoneLogs::default(), Registry::new(run(1)));
+        logs.heard(run(2), vec![Watermark { log: run(3), version: 1 << 40 }]);
+        let begun = Instant::now();
+        let lacks = |logs: &GoneLogs, registry: &Registry| {
+            logs.lacking(run(2), registry, |_| false).next().is_some()
+        };
+        logs.tick(begun, 6 * SECOND, &registry, |_| false);
+        logs.tick(begun + 5 * SECOND, 6 * SECOND, &registry, |_| false);
+        tell(&mut registry, run(3), 1);
+        logs.tick(begun + 6 * SECOND, 6 * SECOND, &registry, |_| false);
+        assert!(lacks(&logs, &registry), "something came");
+        logs.tick(begun + 12 * SECOND, 6 * SECOND, &registry, |_| false);
+        assert!(!lacks(&logs, &registry));
+        logs.heard(run(2), vec![Watermark { log: run(3), version: 1 << 41 }]);
+        assert!(!lacks(&logs, &registry), "nor when it says more");
+        logs.retain(|_| false);
+        logs.heard(run(2), vec![Watermark { log: run(3), version: 7 }]);
+        assert!(lacks(&logs, &registry));
+    }
+}

@@ -16,10 +16,12 @@ use super::{
     divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
     immovable::Immovable,
+    instances::{Counted, Instances},
     io::{ChildOrder, Exit},
     merges::Merges,
     passed_over::PassedOver,
     restart::{Decision, Restarts},
+    turns::Turns,
 };
 use crate::model::{
     child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
@@ -249,12 +251,6 @@ impl Instance {
         }
     }
 
-    /// Whether it is still to be handed over if this node is to be empty. What has no actor has
-    /// nothing that would be lost.
-    pub(crate) fn is_to_go(&self) -> bool {
-        self.owns() && self.has_actor()
-    }
-
     /// Whether it may be offered to another node: with its state, or to be started there.
     pub(crate) fn may_move(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Waiting(_))
@@ -310,6 +306,20 @@ impl Instance {
     }
 }
 
+impl Counted for Instance {
+    fn is_to_hand_over(&self) -> bool {
+        self.owns() && self.has_actor()
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting(_))
+    }
+
+    fn is_moving(&self) -> bool {
+        matches!(self.phase, Phase::Moving(_))
+    }
+}
+
 fn backoff(core: &Core, spec: &ChildSpec) -> Backoff {
     Backoff::new(spec.restart_pauses().unwrap_or(core.config.settings.restart_pauses))
 }
@@ -337,11 +347,12 @@ const STAY_AFTER: Duration = Duration::from_secs(1);
 /// The children on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
-    pub(crate) instances: BTreeMap<ChildId, Instance>,
+    pub(crate) instances: Instances<Instance>,
     pub(crate) targets: BTreeMap<ChildId, Target>,
-    /// Children that belong elsewhere, and those that somebody asked to move.
-    pub(crate) queue: BTreeSet<ChildId>,
-    pub(crate) urgent: VecDeque<ChildId>,
+    /// Children that are to move.
+    pub(crate) turns: Turns,
+    /// Those that had their turn when no state could go to this run.
+    pub(crate) without_way: BTreeMap<NodeRun, BTreeSet<ChildId>>,
     /// States that others offered, while they are merged.
     pub(crate) merges: Merges,
     pub(crate) moving: usize,
@@ -354,8 +365,7 @@ impl Children {
     /// Whether nothing is left on this node that would be lost with it.
     pub(crate) fn is_empty(&self) -> bool {
         // When this node is gone, the homes of those without an actor start them elsewhere.
-        let waits = |instance: &Instance| matches!(instance.phase, Phase::Waiting(_));
-        self.instances.values().all(waits) && self.targets.is_empty()
+        self.instances.is_spent() && self.targets.is_empty()
     }
 
     /// Begins an instance from nothing, at an epoch that is above every other.

@@ -24,6 +24,7 @@ pub(crate) mod handover;
 mod heal;
 mod homes;
 mod immovable;
+mod instances;
 pub mod io;
 mod leave;
 mod left;
@@ -40,12 +41,14 @@ pub mod redundancy;
 pub(crate) mod registry;
 pub(crate) mod relay;
 mod repeats;
+mod rescan;
 pub(crate) mod restart;
 mod roll_call;
 mod settle;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sync;
+mod turns;
 mod wants;
 
 use self::{
@@ -61,6 +64,7 @@ use self::{
     probation::Probation,
     registry::Registry,
     relay::{Detours, Reached},
+    rescan::Rescan,
     roll_call::Rolls,
     settle::{Missing, Said, Settle},
     sync::Sync,
@@ -95,6 +99,7 @@ pub struct Engine {
     children: Children,
     rolls: Rolls,
     leave: Leave,
+    rescan: Rescan,
     probation: Probation,
     reached: Reached,
     detours: Detours,
@@ -129,6 +134,7 @@ impl Engine {
             children: Children::default(),
             rolls: Rolls::default(),
             leave: Leave::default(),
+            rescan: Rescan::default(),
             probation: Probation::default(),
             reached: Reached::default(),
             detours,
@@ -209,6 +215,7 @@ impl Engine {
                 self.leave.answer(&mut self.core);
             }
         }
+        self.rescan.go_on(&mut self.core, &mut self.children);
         self.run();
         self.dirty = true;
     }
@@ -302,7 +309,8 @@ impl Engine {
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let own = [self.core.next_timer(), self.detours.deadline()];
+        let at_once = self.rescan.is_under_way().then_some(self.core.now);
+        let own = [self.core.next_timer(), self.detours.deadline(), at_once];
         let deadlines = own.into_iter().chain([self.membership.deadline(), self.sync.deadline()]);
         deadlines.into_iter().flatten().min()
     }
@@ -810,33 +818,8 @@ impl Engine {
         self.rolls.scan(&self.core);
         self.core.settle_promises();
         self.children.call_unmet(&mut self.core);
-        self.revive_lost();
-        let instances: Vec<ChildId> = self.children.instances.keys().cloned().collect();
-        self.core.touched.extend(instances);
-        self.children.scan(&mut self.core);
-    }
-
-    /// Children that a node which is gone has committed to this one, and of which nothing is here.
-    fn revive_lost(&mut self) {
-        let me = self.core.me;
-        let lost: Vec<_> = self
-            .core
-            .registry
-            .owned_by(me)
-            .filter(|(child, _)| {
-                // What was promised to a roll call is for its home to decide.
-                !self.children.instances.contains_key(*child)
-                    && !self.children.targets.contains_key(*child)
-                    && !self.core.promises.binds(child)
-            })
-            .map(|(child, ownership)| (child.clone(), ownership.clone()))
-            .collect();
-        for (child, ownership) in lost {
-            let writer = self.core.registry.best(&child).map(|best| best.writer);
-            if writer.is_some_and(|writer| writer == me || !self.core.is_live(writer)) {
-                self.children.revive(&mut self.core, ownership, Vec::new());
-            }
-        }
+        self.rescan.begin(&mut self.children);
+        self.rescan.go_on(&mut self.core, &mut self.children);
     }
 
     /// Looks at one child after what is known of it changed.

@@ -48,20 +48,21 @@ fn options(core: &Core) -> (HotSwapOptions, bool) {
 }
 
 impl Children {
-    /// Looks at every child of this node after the view changed: where does it belong now?
-    pub(crate) fn scan(&mut self, core: &mut Core) {
-        let children: Vec<ChildId> = self.instances.keys().cloned().collect();
-        for child in children {
-            if let Some(instance) = self.instances.get_mut(&child) {
-                instance.retries = 0;
-                instance.rest = None;
-                instance.not.clear();
-            }
-            self.give_another_try(core, &child);
-            self.want_again(&child);
-            self.enqueue(core, &child);
+    /// What was found out of a child of this node under an earlier view is void. Where it belongs now is
+    /// looked at next.
+    pub(crate) fn view_settled(&mut self, core: &mut Core, child: &ChildId) {
+        if let Some(instance) = self.instances.get_mut(child) {
+            instance.retries = 0;
+            instance.rest = None;
+            instance.not.clear();
         }
-        self.pump(core);
+        self.give_another_try(core, child);
+        self.want_again(child);
+    }
+
+    /// Who could be reached by a state is asked anew for every child.
+    pub(crate) fn forget_ways(&mut self) {
+        self.without_way.clear();
     }
 
     /// A migration that was asked for while its child could not go is offered once it can.
@@ -69,8 +70,8 @@ impl Children {
         let asked = self.instances.get(child).is_some_and(|instance| {
             instance.wanted.is_some() && instance.rest != Some(Rest::Retry)
         });
-        if asked && !self.urgent.contains(child) {
-            self.urgent.push_back(child.clone());
+        if asked {
+            self.turns.ask(child);
         }
     }
 
@@ -84,10 +85,10 @@ impl Children {
         }
         match core.belongs(&instance.ownership, instance.not.nodes()) {
             Some(node) if node != core.me.node => {
-                self.queue.insert(child.clone());
+                self.turns.belongs_elsewhere(child);
             }
             _ => {
-                self.queue.remove(child);
+                self.turns.belongs_here(child);
             }
         }
     }
@@ -100,11 +101,8 @@ impl Children {
         }
         self.allowed = self.allowed.max(FIRST_MOVES);
         let limit = self.allowed.min(core.config.settings.moves);
-        while let Some(child) = self.urgent.pop_front() {
-            self.offer(core, &child);
-        }
         while self.moving < limit {
-            let Some(child) = self.queue.pop_first() else { break };
+            let Some(child) = self.turns.next() else { break };
             self.offer(core, &child);
         }
     }
@@ -123,8 +121,9 @@ impl Children {
             (None, None) => return,
         };
         let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
-        if to.is_some_and(|to| to != core.me && !core.reaches(to)) {
+        if let Some(to) = to.filter(|to| *to != core.me && !core.reaches(*to)) {
             // The state could not go there. It is offered when it can.
+            self.without_way.entry(to).or_default().insert(child.clone());
             return;
         }
         let wanted = instance.wanted.take();
@@ -193,8 +192,8 @@ impl Children {
 
     /// Whether children are here, and no other node would take any of them.
     pub(crate) fn is_stranded(&self, core: &Core) -> bool {
-        let mut owned = self.instances.values().filter(|instance| instance.is_to_go()).peekable();
-        owned.peek().is_some() && !owned.any(|instance| self.has_successor(core, instance))
+        self.instances.to_hand_over() > 0
+            && !self.instances.any_to_hand_over(|instance| self.has_successor(core, instance))
     }
 
     /// Whether there is a place for this child elsewhere. Who could not make it may be able to later.
@@ -210,7 +209,7 @@ impl Children {
     /// Somebody asks this node once more to hand its children over: those that rest after a move that
     /// failed are offered at once.
     pub(crate) fn try_again(&mut self, core: &mut Core) {
-        let children: Vec<ChildId> = self.instances.keys().cloned().collect();
+        let children: Vec<ChildId> = self.instances.behind(None).cloned().collect();
         for child in children {
             if let Some(instance) = self.instances.get_mut(&child) {
                 (instance.retries, instance.rest) = (0, None);
@@ -275,7 +274,7 @@ impl Children {
             }
         }
         if instance.may_move() {
-            self.urgent.push_back(child.clone());
+            self.turns.ask(child);
             self.pump(core);
         }
     }
@@ -289,7 +288,7 @@ impl Children {
             instance.ownership.pinned = Some(node);
             core.write(child, Entry::Owned(instance.ownership.clone()));
         }
-        self.queue.remove(child);
+        self.turns.belongs_here(child);
         self.give_another_try(core, child);
         let outcome = MigrateOutcome::Moved { node, epoch };
         core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
@@ -535,7 +534,7 @@ impl Children {
         if !instance.halts.is_empty() {
             self.end(core, child);
         } else if instance.wanted.is_some() && !passing {
-            self.urgent.push_back(child.clone());
+            self.turns.ask(child);
         } else if retry {
             instance.rest = Some(Rest::Retry);
             // A node may be emptying for as long as one child cannot go, which each try freezes.
@@ -820,6 +819,25 @@ impl Children {
         }
     }
 
+    /// Begins a child anew that a node which is gone has committed to this one, if nothing of it is here.
+    pub(crate) fn revive_lost(&mut self, core: &mut Core, child: &ChildId) {
+        // What was promised to a roll call is for its home to decide.
+        if self.instances.contains_key(child)
+            || self.targets.contains_key(child)
+            || core.promises.binds(child)
+        {
+            return;
+        }
+        let Some(best) = core.registry.best(child) else { return };
+        if best.owner != core.me || best.writer != core.me && core.is_live(best.writer) {
+            return;
+        }
+        if let Some((_, ownership)) = core.registry.owner(child) {
+            let ownership = ownership.clone();
+            self.revive(core, ownership, Vec::new());
+        }
+    }
+
     /// Starts a child of this node anew, as nothing is left of it here or at its last owner.
     pub(crate) fn revive(
         &mut self,
@@ -857,24 +875,20 @@ impl Children {
 
     /// A member went, or began to leave: moves to and from it.
     pub(crate) fn peer_changed(&mut self, core: &mut Core, node: NodeId) {
-        let to: Vec<ChildId> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| {
-                matches!(&instance.phase, Phase::Moving(moving) if moving.to.node == node)
-            })
-            .map(|(child, _)| child.clone())
-            .collect();
         let emptying = |run| {
             core.view
                 .member(node)
                 .is_some_and(|member| member.run() == run && !member.takes_children())
         };
-        let inputs: Vec<(ChildId, SourceInput)> = to
+        let inputs: Vec<(ChildId, SourceInput)> = self
+            .instances
+            .moving()
             .into_iter()
             .filter_map(|child| {
                 let Phase::Moving(moving) = &self.instances.get(&child)?.phase else { return None };
-                if !core.is_live(moving.to) {
+                if moving.to.node != node {
+                    None
+                } else if !core.is_live(moving.to) {
                     Some((child, SourceInput::TargetGone))
                 } else if emptying(moving.to) && moving.stage == SourceStage::Offered {
                     Some((child, SourceInput::TargetLeaving))
@@ -899,16 +913,7 @@ impl Children {
 
     /// This run is reached: what belongs there goes.
     pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
-        let children: Vec<ChildId> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| {
-                let wanted = instance.wanted.as_ref().is_some_and(|wanted| wanted.to == run.node);
-                wanted || core.belongs(&instance.ownership, instance.not.nodes()) == Some(run.node)
-            })
-            .map(|(child, _)| child.clone())
-            .collect();
-        for child in children {
+        for child in self.without_way.remove(&run).unwrap_or_default() {
             self.want_again(&child);
             self.enqueue(core, &child);
         }
@@ -918,16 +923,11 @@ impl Children {
     /// The link to this run broke. What is not committed begins again on the next one: a frozen
     /// child must not wait for words that were lost.
     pub(crate) fn link_lost(&mut self, core: &mut Core, run: NodeRun) {
-        let moving: Vec<ChildId> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| {
-                matches!(&instance.phase, Phase::Moving(moving) if moving.to == run)
-            })
-            .map(|(child, _)| child.clone())
-            .collect();
-        for child in moving {
-            self.source_step(core, &child, &SourceInput::LinkLost);
+        for child in self.instances.moving() {
+            if matches!(&self.instances.get(&child), Some(Instance { phase: Phase::Moving(moving), .. }) if moving.to == run)
+            {
+                self.source_step(core, &child, &SourceInput::LinkLost);
+            }
         }
     }
 

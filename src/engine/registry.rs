@@ -550,7 +550,18 @@ impl Registry {
 
     /// The children that a run owns.
     pub(crate) fn owned_by(&self, run: NodeRun) -> impl Iterator<Item = (&ChildId, &Ownership)> {
-        let children = self.owners.get(&run).into_iter().flatten();
+        self.owned_behind(run, None)
+    }
+
+    /// The children that a run owns, with ids behind this one.
+    pub(crate) fn owned_behind(
+        &self,
+        run: NodeRun,
+        id: Option<&ChildId>,
+    ) -> impl Iterator<Item = (&ChildId, &Ownership)> {
+        let behind = (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let children = self.owners.get(&run).into_iter();
+        let children = children.flat_map(move |owned| owned.range::<ChildId, _>(behind));
         children.filter_map(|child| Some((child, self.owner(child)?.1)))
     }
 

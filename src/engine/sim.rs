@@ -40,6 +40,7 @@ use crate::model::{
 mod attacks;
 mod divergence;
 mod leaving;
+mod many;
 mod restarts;
 mod roll_call;
 mod starts;
@@ -970,7 +971,7 @@ impl World {
         };
         let mut at_odds = BTreeMap::new();
         for index in 0..self.nodes.len() {
-            for child in self.nodes[index].engine.children.instances.keys() {
+            for (child, _) in &self.nodes[index].engine.children.instances {
                 let Some(other) = yields(index, child).filter(|other| *other > index) else {
                     continue;
                 };

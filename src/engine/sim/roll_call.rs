@@ -731,7 +731,9 @@ fn an_owner_that_yields_and_is_given_the_child_runs_and_counts_as_a_copy() {
         }
         hit += 1;
         let instance = &world.nodes[loser].engine.children.instances[&child];
-        assert!(matches!(instance.phase, Phase::Running), "seed {seed}: {:?}", instance.phase);
+        // If it belongs elsewhere it is offered there at once.
+        let goes_on = matches!(instance.phase, Phase::Running | Phase::Moving(_));
+        assert!(goes_on, "seed {seed}: {:?}", instance.phase);
         assert_eq!(instance.ownership.copied, epoch, "seed {seed}");
         assert_eq!(world.nodes[loser].runtime.actors[&child].gate, Gate::Open, "seed {seed}");
         world.run_for(30 * SECOND);

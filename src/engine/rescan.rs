@@ -1,0 +1,168 @@
+//! Looks at every child of this node after a view has settled, some at a time: a node with many must
+//! hear its peers meanwhile.
+
+use super::{children::Children, core::Core};
+use crate::model::id::ChildId;
+
+/// So many children are looked at between two events: some milliseconds.
+const AT_ONCE: usize = 512;
+
+/// How far it is. A view that settles begins it anew.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rescan {
+    /// Everybody was looked at.
+    #[default]
+    Done,
+    /// Children that are this node's by the registry, behind this one: is each of them here?
+    Owned(Option<ChildId>),
+    /// Children that are here, behind this one: where does each belong now?
+    Here(Option<ChildId>),
+}
+
+impl Rescan {
+    /// A view has settled.
+    pub(crate) fn begin(&mut self, children: &mut Children) {
+        children.forget_ways();
+        *self = Self::Owned(None);
+    }
+
+    /// Whether some are still to be looked at.
+    pub(crate) fn is_under_way(&self) -> bool {
+        *self != Self::Done
+    }
+
+    /// Looks at the next ones.
+    pub(crate) fn go_on(&mut self, core: &mut Core, children: &mut Children) {
+        if !core.settled {
+            // The next view that settles begins anew.
+            *self = Self::Done;
+        }
+        let mut left = AT_ONCE;
+        if let Self::Owned(behind) = self {
+            let owned = core.registry.owned_behind(core.me, behind.as_ref()).take(left);
+            let owned: Vec<ChildId> = owned.map(|(child, _)| child.clone()).collect();
+            left -= owned.len();
+            owned.iter().for_each(|child| children.revive_lost(core, child));
+            *self = match owned.into_iter().next_back() {
+                Some(last) if left == 0 => Self::Owned(Some(last)),
+                _ => Self::Here(None),
+            };
+        }
+        if let Self::Here(behind) = self {
+            let here: Vec<ChildId> =
+                children.instances.behind(behind.as_ref()).take(left).cloned().collect();
+            let is_full = here.len() == left;
+            here.iter().for_each(|child| children.view_settled(core, child));
+            let last = here.last().or(behind.as_ref()).cloned();
+            core.touched.extend(here);
+            *self = if is_full { Self::Here(last) } else { Self::Done };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::Arc,
+        time::Instant,
+    };
+
+    use bytes::Bytes;
+
+    use super::{super::children::Begin, *};
+    use crate::{
+        engine::{
+            distribution::ConsistentHashing, io::EngineConfig, membership::founding::Founding,
+            partition::Divergence, redundancy::Singularity,
+        },
+        model::{
+            access::AccessList,
+            child::{ChildSpec, Entry, Epoch},
+            id::{Incarnation, KindName, NodeId, NodeName, Origin},
+            settings::Settings,
+        },
+    };
+
+    fn core() -> Core {
+        let config = EngineConfig {
+            node: NodeId::from_key([1; 32]),
+            incarnation: Incarnation { started: 100, nonce: 1 },
+            name: NodeName::new("n").expect("a plain word"),
+            addresses: Vec::new(),
+            settings: Settings::default(),
+            kinds: BTreeMap::new(),
+            founding: Founding::Found,
+            access: AccessList::open(),
+            seed: 1,
+            distribution: Arc::new(ConsistentHashing),
+            redundancy: Arc::new(Singularity),
+            partition: Arc::new(Divergence),
+        };
+        Core::new(config, Instant::now())
+    }
+
+    /// A node with so many children that it owns, of which every third one was lost.
+    fn node(count: usize) -> (Core, Children) {
+        let (mut core, mut children) = (core(), Children::default());
+        for n in 0..count {
+            let id = ChildId::new(format!("c{n:05}")).expect("a valid id");
+            let kind = KindName::new("kind").expect("a valid name");
+            let spec = Arc::new(ChildSpec::from_parts(id.clone(), kind, Bytes::new()));
+            let epoch = Epoch { term: 1, attempt: 0 };
+            children.begin(&mut core, spec, epoch, None, Origin::default(), Begin::Recovered);
+            if n % 3 == 0 {
+                children.instances.remove(&id);
+            }
+        }
+        core.settled = true;
+        core.touched.clear();
+        core.effects.clear();
+        (core, children)
+    }
+
+    #[test]
+    fn every_child_is_looked_at_once_and_never_many_at_a_time() {
+        for count in [0, 1, AT_ONCE, AT_ONCE + 1, 3_000] {
+            let (mut core, mut children) = node(count);
+            let mut rescan = Rescan::default();
+            rescan.begin(&mut children);
+            let (mut steps, mut seen) = (0, BTreeSet::new());
+            while rescan.is_under_way() {
+                steps += 1;
+                rescan.go_on(&mut core, &mut children);
+                let touched = std::mem::take(&mut core.touched);
+                assert!(touched.len() <= AT_ONCE, "{} of {count}", touched.len());
+                seen.extend(touched);
+            }
+            assert_eq!(seen.len(), count);
+            let here = children.instances.iter().count();
+            assert_eq!(here, count, "what was lost has begun anew");
+            assert!(steps <= 2 * count / AT_ONCE + 2, "{steps} for {count}");
+            rescan.go_on(&mut core, &mut children);
+            assert!(core.touched.is_empty(), "it is done");
+        }
+    }
+
+    #[test]
+    fn a_view_that_does_not_stay_settled_is_not_gone_on_with_and_the_next_begins_anew() {
+        let (mut core, mut children) = node(2_000);
+        let mut rescan = Rescan::default();
+        rescan.begin(&mut children);
+        rescan.go_on(&mut core, &mut children);
+        core.settled = false;
+        core.touched.clear();
+        rescan.go_on(&mut core, &mut children);
+        assert!(!rescan.is_under_way() && core.touched.is_empty());
+        core.settled = true;
+        rescan.begin(&mut children);
+        while rescan.is_under_way() {
+            rescan.go_on(&mut core, &mut children);
+        }
+        let entries = core.registry.owned_by(core.me).count();
+        assert_eq!((entries, children.instances.iter().count()), (2_000, 2_000));
+        let is_owned =
+            |child| matches!(core.registry.best(child).map(|b| b.entry), Some(Entry::Owned(_)));
+        assert!(children.instances.iter().all(|(child, _)| is_owned(child)));
+    }
+}

@@ -4,6 +4,7 @@ mod admin;
 mod answers;
 mod children;
 mod detours;
+mod draining;
 mod ends;
 mod layers;
 mod moves;

@@ -282,6 +282,75 @@ pub enum MigrateError {
     HubStopped,
 }
 
+/// Why a node that is drained is not empty.
+///
+/// If it had begun to hand its children over it goes on draining: it takes no children and hands over
+/// what it can. Ask it again, or take it back with [`Hub::undrain`](crate::Hub::undrain).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// No other node takes any of the children. If there was none from the beginning, nothing has
+    /// changed.
+    #[error("no other node can take the {children} children of this one{}", named(*children, left))]
+    NoSuccessor {
+        /// How many there are.
+        children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
+    },
+    /// The deadline passed; the children that are left are here.
+    #[error("{}", late(*children, left, waits_for.as_deref()))]
+    Timeout {
+        /// How many are left.
+        children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
+        /// What kept the cluster unsettled, if it was.
+        waits_for: Option<String>,
+    },
+    /// It was told to take children again meanwhile.
+    #[error("the node was told to take children again")]
+    Undrained,
+    /// The hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why another node was not asked for something, or has refused it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskNodeError {
+    /// It is not in the cluster.
+    #[error("node {node} is not in the cluster")]
+    NotMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// It was not asked: no link leads to it, or too many questions are open. Try again.
+    #[error("node {node} was not asked: no link leads to it, or too many questions are open")]
+    NotAsked {
+        /// The node.
+        node: NodeId,
+    },
+    /// It did not answer within `Settings::request_timeout`. It may have done what it was asked for.
+    #[error("node {node} did not answer in time; it may have done what it was asked for")]
+    NoAnswer {
+        /// The node.
+        node: NodeId,
+    },
+    /// No other node takes any of its children; nothing has changed.
+    #[error("no other node can take the {children} children of {node}")]
+    NoSuccessor {
+        /// The node.
+        node: NodeId,
+        /// How many it has.
+        children: u64,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
 /// Why a node did not leave.
 ///
 /// It is still in, with the children that are left. If it had begun to leave it goes on as a node

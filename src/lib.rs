@@ -83,11 +83,11 @@ pub use crate::{
         redundancy::{Redundancy, Singularity},
     },
     error::{
-        HubSendError, LeaveError, MaybeHandled, MigrateError, NotHandled, StartChildError,
-        StartHubError, StopChildError,
+        AskNodeError, DrainError, HubSendError, LeaveError, MaybeHandled, MigrateError, NotHandled,
+        StartChildError, StartHubError, StopChildError,
     },
     hub::{
-        Hub, MigrateRequest, StartRequest, StartedChild, StopRequest,
+        DrainRequest, Hub, MigrateRequest, StartRequest, StartedChild, StopRequest,
         auto_kind::AutoKind,
         builder::HubBuilder,
         child_ref::{ChildRef, ChildRequest},
@@ -98,8 +98,8 @@ pub use crate::{
         },
         kind::KindBuilder,
         requests::{
-            ChildInfo, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, ParkedState,
-            Scope, SeedInfo, StartChildren, Stay, StopChildren,
+            ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo,
+            ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
         },
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
@@ -125,10 +125,10 @@ pub use crate::{
 pub mod prelude {
     pub use crate::{
         Admission, AutoKind, ChildContext, ChildFailure, ChildId, ChildInfo, ChildLeft, ChildRef,
-        ChildSpec, Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent,
-        HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome,
-        Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity,
-        RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure,
-        StartReport, StateVersionError, decode_state, hot_swap,
+        ChildSpec, DrainError, Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder,
+        HubEvent, HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork,
+        MergeOutcome, Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure,
+        RestartIntensity, RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError,
+        StartFailure, StartReport, StateVersionError, decode_state, hot_swap,
     };
 }

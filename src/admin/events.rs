@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 31] = [
+pub(crate) const EVENT_TYPES: [&str; 34] = [
     "founded",
     "waiting_for_seeds",
     "join_delayed",
@@ -49,6 +49,9 @@ pub(crate) const EVENT_TYPES: [&str; 31] = [
     "node_leaving",
     "node_left",
     "leave_failed",
+    "node_draining",
+    "drained",
+    "drain_failed",
     "node_resumed",
     "node_down",
     "rejoined",
@@ -206,6 +209,20 @@ impl EventRecord {
                 fields.insert("children", json!(children));
                 fields.insert("left", left_of(left));
                 ("leave_failed", format!("{here} has not left: {reason}"))
+            }
+            HubEvent::NodeDraining { node } => {
+                fields.insert("node", json!(node.to_string()));
+                let text =
+                    format!("{} is drained: it hands its children over and stays", name(node));
+                ("node_draining", text)
+            }
+            HubEvent::Drained => ("drained", format!("{here} is drained and has no children left")),
+            HubEvent::DrainFailed { reason, children, left } => {
+                level = "warn";
+                fields.insert("reason", json!(reason));
+                fields.insert("children", json!(children));
+                fields.insert("left", left_of(left));
+                ("drain_failed", format!("{here} is not empty: {reason}"))
             }
             HubEvent::NodeResumed { node } => {
                 fields.insert("node", json!(node.to_string()));

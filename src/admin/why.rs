@@ -85,7 +85,7 @@ pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem
                         id: member.id,
                         name: member.name.clone(),
                         why_not: if !member.takes_children() {
-                            Some("it is leaving, or its weight is 0")
+                            Some("it hands its children over, or its weight is 0")
                         } else if !engine.takes(ownership.spec.kind(), member.id) {
                             Some("it has not registered the kind")
                         } else {

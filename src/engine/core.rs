@@ -55,6 +55,8 @@ pub(crate) enum Timer {
     Seek,
     /// The time of a request to leave is over.
     Leave(RequestId),
+    /// The time of a request to be drained is over.
+    Drain(RequestId),
     /// In is said for the view of now.
     SayIn,
     /// A view that is not settled says In again; an unanswered roll call is repeated.

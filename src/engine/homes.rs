@@ -187,7 +187,9 @@ impl Homes {
                 let since = self.questions;
                 (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
             }
-            Request::Leave { .. } | Request::Stay => return,
+            Request::Leave { .. } | Request::Stay | Request::Drain { .. } | Request::Undrain => {
+                return;
+            }
         };
         self.ask(core, id, Asked { pending, wait });
     }

@@ -63,6 +63,7 @@ impl EngineConfig {
             addresses: self.addresses.clone(),
             weight: self.settings.weight,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         }
     }
@@ -224,8 +225,15 @@ pub enum Request {
         /// How long the requester waits.
         timeout: Duration,
     },
-    /// Leave no more: take children again.
+    /// Leave no more: take children again, unless it is drained.
     Stay,
+    /// Hand every child over, take none, and stay in.
+    Drain {
+        /// How long the requester waits.
+        timeout: Duration,
+    },
+    /// Be drained no more.
+    Undrain,
 }
 
 /// The answer to a [`Request`].
@@ -241,10 +249,14 @@ pub enum Reply {
     Left(Result<(), LeaveFailed>),
     /// To `Stay`: whether it stays. `false`: everything is handed over, and it goes.
     Stays(bool),
+    /// To `Drain`.
+    Drained(Result<(), LeaveFailed>),
+    /// To `Undrain`.
+    Undrained,
 }
 
-/// Why a node did not leave. If it had begun to, it takes no children and goes on handing over what
-/// it can.
+/// Why a node did not leave, or is not drained. If it had begun to, it takes no children and goes on
+/// handing over what it can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveFailed {
     /// No other node takes children, or has the kinds of those that are here.
@@ -265,8 +277,8 @@ pub enum LeaveFailed {
         /// What keeps the cluster unsettled, if it is.
         waits_for: Option<String>,
     },
-    /// It was told to stay meanwhile.
-    #[error("it was told to stay")]
+    /// It was told to take children again.
+    #[error("it was told to take children again")]
     Stayed,
 }
 

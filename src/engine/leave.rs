@@ -104,7 +104,6 @@ impl Leave {
         let stays = !matches!(self.stage, Some(Stage::Closing | Stage::Gone));
         if stays && self.stage.take().is_some() {
             membership.cancel_leaving(core.now);
-            core.emit(HubEvent::NodeResumed { node: core.me.node });
             self.fail(core, &LeaveFailed::Stayed);
         }
         core.effects.push_back(Effect::Reply { request: id, reply: Reply::Stays(stays) });

@@ -81,6 +81,7 @@ mod tests {
             addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         };
         let (view, base, gone) = (ViewId(1), None, Vec::new());

@@ -6,7 +6,7 @@
 //! may be told, `answers`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
 //! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; how a node goes,
-//! `leave`.
+//! `leave`; how it is emptied and stays, `drain`.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -18,6 +18,7 @@ pub(crate) mod children;
 mod core;
 pub mod distribution;
 mod divergence;
+mod drain;
 pub(crate) mod explain;
 mod gone_logs;
 pub(crate) mod handover;
@@ -54,6 +55,7 @@ mod wants;
 use self::{
     children::Children,
     core::{Core, Fault, News, Timer},
+    drain::Drain,
     handover::{SourceInput, TargetInput},
     homes::Homes,
     io::{ChildReport, Effect, EngineConfig, Event, Request, Way},
@@ -100,6 +102,7 @@ pub struct Engine {
     rolls: Rolls,
     leave: Leave,
     rescan: Rescan,
+    drain: Drain,
     probation: Probation,
     reached: Reached,
     detours: Detours,
@@ -135,6 +138,7 @@ impl Engine {
             rolls: Rolls::default(),
             leave: Leave::default(),
             rescan: Rescan::default(),
+            drain: Drain::default(),
             probation: Probation::default(),
             reached: Reached::default(),
             detours,
@@ -369,6 +373,10 @@ impl Engine {
                     let waits_for = self.waits_for();
                     self.leave.expired(&mut self.core, &self.children, id, waits_for);
                 }
+                Timer::Drain(id) => {
+                    let waits_for = self.waits_for();
+                    self.drain.expired(&mut self.core, &self.children, id, waits_for);
+                }
                 Timer::SayIn => self.settle.say_what_is_owed(core),
                 Timer::Settle => {
                     let calls = !self.rolls.is_idle() || !core.promises.are_called();
@@ -602,6 +610,11 @@ impl Engine {
                 self.leave.request(id, timeout, core, members, children);
             }
             Request::Stay => self.leave.stay(id, core, &mut self.membership),
+            Request::Drain { timeout } => {
+                let (members, children) = (&mut self.membership, &mut self.children);
+                self.drain.request(id, timeout, core, members, children);
+            }
+            Request::Undrain => self.drain.undo(id, core, &mut self.membership),
             request => self.homes.request(core, id, request),
         }
     }
@@ -664,6 +677,7 @@ impl Engine {
                 break;
             }
         }
+        self.drain.go_on(&mut self.core, &self.children);
         self.leave.go_on(&mut self.core, &self.children);
     }
 
@@ -780,7 +794,9 @@ impl Engine {
             .chain(self.core.view.members.values())
             .filter(|member| {
                 let same = |m: &crate::model::member::Member| {
-                    m.run() == member.run() && m.state == member.state
+                    m.run() == member.run()
+                        && m.state == member.state
+                        && m.draining == member.draining
                 };
                 !before.member(member.id).is_some_and(same)
                     || !self.core.view.member(member.id).is_some_and(same)

@@ -346,6 +346,7 @@ mod tests {
             addresses: Vec::new(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         }
     }

@@ -39,6 +39,7 @@ use crate::model::{
 
 mod attacks;
 mod divergence;
+mod draining;
 mod leaving;
 mod many;
 mod restarts;
@@ -306,6 +307,7 @@ impl World {
             addresses: config.addresses.clone(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         };
         let mut engine = Engine::new(config, self.now);

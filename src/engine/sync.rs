@@ -643,6 +643,7 @@ mod tests {
             addresses: Vec::new(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         };
         a.view.members.insert(member.id, member);

@@ -61,21 +61,23 @@ use self::{
     history::History,
     hot_swap::HotSwap,
     kind::Kinds,
+    observe::{Observe, Unanswered},
     recorder::Recorder,
     requests::{
-        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Lookup, Migrate, NodeInfo,
-        Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren,
+        Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Lookup, Migrate,
+        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren, Undrain,
     },
     system::{Depart, HubSystem},
     trace::TracePropagator,
     worker::Worker,
 };
 use crate::{
-    error::{LeaveError, MigrateError, StartChildError, StopChildError},
+    error::{AskNodeError, DrainError, LeaveError, MigrateError, StartChildError, StopChildError},
     model::{
         child::{ChildSpec, Epoch},
         event::HubEvent,
         id::{ChildId, HubName, NodeId, NodeName},
+        observe::{Answer, Question},
         report::{StartOutcome, StartReport, StopOutcome, StopReport},
         settings::{OnFailure, Settings},
     },
@@ -392,6 +394,63 @@ impl Hub {
         self.system().send(Stay).await.map_err(|_| HubStopped)?
     }
 
+    /// Empties this node, which stays in: for maintenance. Every child is handed over, none starts
+    /// here or moves here, and this node is home to children, votes and sends messages as before. All
+    /// nodes see it ([`NodeInfo::is_draining`]). Awaited, waits until nothing is left here that would be
+    /// lost; a child that waits for its next start may still be registered here.
+    ///
+    /// It lasts until [`undrain`](Self::undrain), or until this run of the node ends. Dropping the
+    /// future does not take it back; call it again to wait for it, or when it has failed: what is out
+    /// stays out.
+    pub fn drain(&self) -> DrainRequest {
+        DrainRequest { hub: self.clone(), message: Drain::default() }
+    }
+
+    /// Takes a [`drain`](Self::drain) back: this node takes children again, unless it leaves. Whoever
+    /// waits for it is told [`DrainError::Undrained`]. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn undrain(&self) -> Result<(), HubStopped> {
+        self.system().send(Undrain).await.map_err(|_| HubStopped)?
+    }
+
+    /// Has a node drained, this one or another, as by its own [`drain`](Self::drain). Tells how many
+    /// children it had when it began; [`nodes`](Self::nodes) and [`children`](Self::children) show how
+    /// far it is, and its events what came of it. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// [`AskNodeError`]: it was not asked, has not answered, or has refused.
+    pub async fn drain_node(&self, node: NodeId) -> Result<u64, AskNodeError> {
+        self.ask_drain(node, true).await
+    }
+
+    /// Has a node take children again that is drained, this one or another. Dropping the future does
+    /// not take it back.
+    ///
+    /// # Errors
+    /// [`AskNodeError`]: it was not asked, or has not answered.
+    pub async fn undrain_node(&self, node: NodeId) -> Result<(), AskNodeError> {
+        self.ask_drain(node, false).await.map(drop)
+    }
+
+    async fn ask_drain(&self, node: NodeId, on: bool) -> Result<u64, AskNodeError> {
+        let nodes = self.system().send(Nodes).await.map_err(|_| AskNodeError::HubStopped)?;
+        if !nodes.iter().any(|info| info.id == node && info.is_member()) {
+            return Err(AskNodeError::NotMember { node });
+        }
+        let asked = self.system().send(Observe { node, question: Question::Drain { on } });
+        match tokio::time::timeout(self.settings().request_timeout, asked).await {
+            Ok(Ok(Ok(Answer::Drain { children, begins: true }))) => Ok(children),
+            Ok(Ok(Ok(Answer::Drain { children, begins: false }))) => {
+                Err(AskNodeError::NoSuccessor { node, children })
+            }
+            Ok(Ok(Err(Unanswered::NotAsked))) => Err(AskNodeError::NotAsked { node }),
+            Ok(Ok(_)) | Err(_) => Err(AskNodeError::NoAnswer { node }),
+            Ok(Err(_)) => Err(AskNodeError::HubStopped),
+        }
+    }
+
     /// Stops this node's hub without handing anything over: its children end, and the other nodes
     /// start them anew. Nothing is sent any more; what was sent before is handled, if its child takes it
     /// within two seconds. Whoever waits for a reply then is told `HubStopped`. Ends within about twelve
@@ -479,6 +538,34 @@ impl IntoFuture for StopRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move { self.hub.system().send(self.message).await.map_err(|_| HubStopped)? })
+    }
+}
+
+/// This node is to be emptied. Nothing happens until it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing is handed over until it is awaited"]
+pub struct DrainRequest {
+    hub: Hub,
+    message: Drain,
+}
+
+impl DrainRequest {
+    /// How long to wait; `Settings::leave_timeout` unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.message.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for DrainRequest {
+    type Output = Result<(), DrainError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let drained = self.hub.system().send(self.message).await;
+            drained.unwrap_or(Err(DrainError::HubStopped))
+        })
     }
 }
 

@@ -238,6 +238,14 @@ impl HubSystem {
                 let recorder = shared.recorder.get();
                 Answer::History(recorder.map(|recorder| recorder.history(&child, limit)))
             }
+            Question::Drain { on } => {
+                let (children, could) = can_leave(running, running.engine.me());
+                let begins = could || !on;
+                if begins {
+                    self.drain_or_not(on);
+                }
+                Answer::Drain { children, begins }
+            }
             Question::Leave => {
                 let (children, begins) = can_leave(running, running.engine.me());
                 if begins {
@@ -253,6 +261,19 @@ impl HubSystem {
             }
         };
         Box::pin(ready(answer))
+    }
+
+    /// Does what somebody has asked this node for; what comes of it is told as an event.
+    fn drain_or_not(&self, on: bool) {
+        let hub = self.hub.clone();
+        actix_rt::spawn(async move {
+            if !on {
+                // An error means that it has stopped.
+                let _ = hub.undrain().await;
+            } else if let Err(error) = hub.drain().await {
+                tracing::warn!(hub = %hub.name(), %error, "the node is not empty");
+            }
+        });
     }
 
     fn links(&self, running: &Running) -> Vec<LinkReport> {

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use crate::{
-    error::{LeaveError, MigrateError},
+    error::{DrainError, LeaveError, MigrateError},
     model::{
         address::SeedOutcome,
         child::{ChildFailure, ChildSpec, Epoch},
@@ -74,6 +74,19 @@ pub struct Leave {
 #[rtype(result = "Result<(), HubStopped>")]
 pub struct Stay;
 
+/// Empties this node, which stays in and takes no children.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "Result<(), DrainError>")]
+pub struct Drain {
+    /// How long to wait; `None`: `Settings::leave_timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// Takes a drain back: this node takes children again, unless it leaves.
+#[derive(Clone, Debug, Default, Message)]
+#[rtype(result = "Result<(), HubStopped>")]
+pub struct Undrain;
+
 /// What this node knows of the cluster.
 #[derive(Clone, Debug, Default, Message)]
 #[rtype(result = "Result<Inspection, HubStopped>")]
@@ -128,6 +141,9 @@ pub struct NodeInfo {
     pub name: NodeName,
     /// How it is seen.
     pub state: NodeState,
+    /// Whether it is drained: it hands its children over, takes none, and stays in
+    /// ([`Hub::drain`](crate::Hub::drain)).
+    pub is_draining: bool,
     /// Multiaddrs at which it can be reached.
     pub addresses: Vec<String>,
     /// Which life of it.

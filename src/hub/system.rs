@@ -22,8 +22,9 @@ use super::{
     parcel::Parcel,
     reach::Reach,
     requests::{
-        Admit, ChildInfo, Children, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
+        Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
         NodeInfo, Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren,
+        Undrain,
     },
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
         explain::Seen,
         io::{EngineConfig, Event, LeaveFailed, Reply, Request},
     },
-    error::{LeaveError, MigrateError, StartHubError},
+    error::{DrainError, LeaveError, MigrateError, StartHubError},
     model::{
         child::{Epoch, Ownership},
         event::HubEvent,
@@ -52,7 +53,8 @@ const PARKED: usize = 1_024;
 
 /// The actor of a hub. Made with [`HubSystem::builder`]; its address is `Hub::system`.
 ///
-/// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave`, `Stay` and `Inspect`. Messages
+/// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave`, `Stay`, `Drain`,
+/// `Undrain` and `Inspect`. Messages
 /// to children do not pass through it.
 pub struct HubSystem {
     pub(crate) hub: Hub,
@@ -361,6 +363,7 @@ impl Running {
             id: member.id,
             name: member.name,
             state,
+            is_draining: member.draining,
             addresses: member.addresses,
             incarnation: member.incarnation,
             is_self: path == NodePath::Itself,
@@ -697,6 +700,38 @@ fn not_left(why: LeaveFailed) -> LeaveError {
             LeaveError::Timeout { children, left, waits_for }
         }
         LeaveFailed::Stayed => LeaveError::Stayed,
+    }
+}
+
+impl Handler<Drain> for HubSystem {
+    type Result = ResponseFuture<Result<(), DrainError>>;
+
+    fn handle(&mut self, message: Drain, ctx: &mut Context<Self>) -> Self::Result {
+        let timeout = message.timeout.unwrap_or(self.hub.settings().leave_timeout);
+        let answer = self.ask(Request::Drain { timeout }, ctx);
+        Box::pin(async move {
+            match answer.await {
+                Ok(Reply::Drained(outcome)) => outcome.map_err(|why| match why {
+                    LeaveFailed::NoSuccessor { children, left } => {
+                        DrainError::NoSuccessor { children, left }
+                    }
+                    LeaveFailed::Timeout { children, left, waits_for } => {
+                        DrainError::Timeout { children, left, waits_for }
+                    }
+                    LeaveFailed::Stayed => DrainError::Undrained,
+                }),
+                _ => Err(DrainError::HubStopped),
+            }
+        })
+    }
+}
+
+impl Handler<Undrain> for HubSystem {
+    type Result = ResponseFuture<Result<(), HubStopped>>;
+
+    fn handle(&mut self, _: Undrain, ctx: &mut Context<Self>) -> Self::Result {
+        let answer = self.ask(Request::Undrain, ctx);
+        Box::pin(async move { answer.await.map(drop) })
     }
 }
 

@@ -116,6 +116,22 @@ pub enum HubEvent {
         /// The first 16 of them, each with the reason.
         left: Vec<ChildLeft>,
     },
+    /// A node is drained: it hands its children over, takes none, and stays in.
+    NodeDraining {
+        /// The node.
+        node: NodeId,
+    },
+    /// This node is drained, and nothing is left on it that would be lost.
+    Drained,
+    /// This node is drained, and is not empty within the deadline, or cannot be. It goes on draining.
+    DrainFailed {
+        /// Why.
+        reason: String,
+        /// How many children are left here.
+        children: usize,
+        /// The first 16 of them, each with the reason.
+        left: Vec<ChildLeft>,
+    },
     /// A node that handed its children over takes children again.
     NodeResumed {
         /// The node.
@@ -299,6 +315,7 @@ impl HubEvent {
             Self::PeerRefused { reason, .. }
             | Self::WordsRefused { reason, .. }
             | Self::LeaveFailed { reason, .. }
+            | Self::DrainFailed { reason, .. }
             | Self::Unsettled { reason }
             | Self::ChildRestarted { reason, .. }
             | Self::ChildGivenUp { reason, .. }

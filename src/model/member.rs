@@ -16,7 +16,7 @@ pub const WIRE_VERSION: u16 = 1;
 /// How a member is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MemberState {
-    /// It is in and takes children.
+    /// It is in, and takes children unless it is drained.
     Alive,
     /// Nothing was heard of it for the suspicion window; it is still in.
     Suspect,
@@ -31,7 +31,7 @@ pub enum NodeState {
     /// It is heard, and in no view with the node that tells it; or it is that node itself, which
     /// waits for a seed. It is in nobody's way and has no children.
     Joining,
-    /// It is in and takes children.
+    /// It is in, and takes children unless it is drained.
     Alive,
     /// It is in, and it does not hear, or is not heard by, the node that tells it.
     Suspect,
@@ -89,6 +89,9 @@ pub struct Member {
     pub weight: u32,
     /// How it is seen.
     pub state: MemberState,
+    /// Whether it is drained: it hands its children over, takes no new ones, and stays in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Rises with each change of what the node says of itself in one life; the highest counts,
     /// whoever tells it.
     pub revision: u64,
@@ -112,10 +115,10 @@ impl Member {
         self.addresses.retain(|address| !is_loopback(address));
     }
 
-    /// Whether it hands over the children that it has.
+    /// Whether it hands over the children that it has: it leaves, or is drained.
     #[must_use]
     pub fn is_emptying(&self) -> bool {
-        self.state == MemberState::Leaving
+        self.state == MemberState::Leaving || self.draining
     }
 
     /// Whether children may be placed there: whatever starts, moves or is taken over goes to such
@@ -171,7 +174,7 @@ pub struct View {
 }
 
 impl View {
-    /// The view's identity: who is in, in which incarnation, and who is leaving. Suspicion, names
+    /// The view's identity: who is in, in which incarnation, and who takes children. Suspicion, names
     /// and addresses do not count, so that equal clusters have equal ids.
     #[must_use]
     pub fn id(&self) -> ViewId {
@@ -181,7 +184,8 @@ impl View {
             hash.update(&member.incarnation.started.to_le_bytes());
             hash.update(&member.incarnation.nonce.to_le_bytes());
             hash.update(&member.weight.to_le_bytes());
-            hash.update(&[u8::from(member.state == MemberState::Leaving)]);
+            let is_leaving = member.state == MemberState::Leaving;
+            hash.update(&[u8::from(is_leaving) | u8::from(member.draining) << 1]);
         }
         ViewId(hash.digest())
     }

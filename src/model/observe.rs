@@ -62,6 +62,11 @@ pub enum Question {
     },
     /// Will it please leave?
     Leave,
+    /// Will it please be drained, or take children again?
+    Drain {
+        /// Whether it shall be drained.
+        on: bool,
+    },
     /// What has it seen of this child?
     History {
         /// The child.
@@ -87,6 +92,13 @@ pub enum Answer {
         /// How many children it has.
         children: u64,
         /// Whether it begins.
+        begins: bool,
+    },
+    /// To `Drain`: it does, or no node would take its children.
+    Drain {
+        /// How many children it has.
+        children: u64,
+        /// Whether it does what it was asked for.
         begins: bool,
     },
     /// To `History`: the latest first; `None`: it does not record any.

@@ -362,6 +362,7 @@ mod tests {
             addresses: [format!("/ip4/10.0.0.{n}/tcp/1"), "/ip4/127.0.0.1/tcp/1".to_owned()].into(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         }
     }

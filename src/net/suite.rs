@@ -265,6 +265,7 @@ fn announcement(options: &Options, address: &str) -> Announcement {
         addresses: vec![address.to_owned()],
         weight: 1,
         state: MemberState::Alive,
+        draining: false,
         revision: 0,
     };
     Announcement { me, known: Vec::new(), fenced: options.fenced.clone() }

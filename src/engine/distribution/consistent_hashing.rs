@@ -50,6 +50,7 @@ mod tests {
             addresses: Vec::new(),
             weight,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         }
     }

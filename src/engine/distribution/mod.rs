@@ -78,6 +78,7 @@ pub fn check_distribution(distribution: &dyn Distribution) -> Result<(), String>
         addresses: Vec::new(),
         weight: 1 + u32::from(n % 3),
         state: MemberState::Alive,
+        draining: false,
         revision: 0,
     };
     for size in 0..8_u8 {

@@ -32,6 +32,7 @@ pub(super) fn member(n: u8) -> Member {
         addresses: vec![format!("/memory/{n}")],
         weight: 1,
         state: MemberState::Alive,
+        draining: false,
         revision: 0,
     }
 }

@@ -90,6 +90,7 @@ use self::{
     routes::Routes,
     sight::Sight,
     telling::Telling,
+    turn::Turn,
     voice::Voice,
     votes::Votes,
 };
@@ -401,11 +402,27 @@ impl Membership {
         self.set_state(now, MemberState::Alive);
     }
 
+    /// Announces whether this node is drained: it takes no children and stays in.
+    pub fn set_draining(&mut self, now: Instant, draining: bool) {
+        self.turn(now, |me| me.draining = draining);
+    }
+
     fn set_state(&mut self, now: Instant, state: MemberState) {
+        self.turn(now, |me| me.state = state);
+    }
+
+    /// This node takes children, or takes none, from now on.
+    fn turn(&mut self, now: Instant, change: impl FnOnce(&mut Member)) {
         self.call(now, |this| {
-            if this.me().state != state {
-                this.change_me(|me| me.state = state);
+            let (before, mut after) = (this.me().clone(), this.me().clone());
+            change(&mut after);
+            if before == after {
+                return;
             }
+            if let Some(turn) = Turn::between(&before, &after) {
+                this.out.event(turn.event(after.id));
+            }
+            this.change_me(|me| *me = after);
         });
     }
 

@@ -86,6 +86,7 @@ impl World {
             addresses: vec![format!("/memory/{}", id.key()[0])],
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         };
         let seeds = (0..SEEDS).map(|seed| seed.to_string()).collect();

@@ -6,12 +6,13 @@ use super::*;
 fn who_leaves_is_told_of_takes_no_children_and_stays_in_until_its_bye() {
     let mut bench = Bench::with(&[2]);
     bench.membership.start_leaving(bench.now);
-    assert_eq!(bench.outputs(), [MemberOutput::ViewChanged]);
+    let told = |event| [MemberOutput::Event(event), MemberOutput::ViewChanged];
+    assert_eq!(bench.outputs(), told(HubEvent::NodeLeaving { node: id(1) }));
     assert_eq!(bench.membership.me().state, MemberState::Leaving);
     bench.membership.start_leaving(bench.now);
     assert_eq!(bench.outputs(), []);
     bench.membership.cancel_leaving(bench.now);
-    assert_eq!(bench.outputs(), [MemberOutput::ViewChanged]);
+    assert_eq!(bench.outputs(), told(HubEvent::NodeResumed { node: id(1) }));
     assert_eq!(bench.membership.me().state, MemberState::Alive);
     bench.membership.bye(bench.now);
     let word = MemberWord::Bye { incarnation: life(1) };
@@ -20,6 +21,28 @@ fn who_leaves_is_told_of_takes_no_children_and_stays_in_until_its_bye() {
     assert!(bench.membership.is_linked(id(2)), "its Bye is still to be sent");
     assert_eq!(bench.membership.deadline(), None);
     assert_eq!(bench.link(hello(member(3), vec![])), []);
+}
+
+#[test]
+fn who_is_drained_says_so_takes_no_children_and_is_a_member_like_any_other() {
+    let mut bench = Bench::with(&[2]);
+    let told = |event| [MemberOutput::Event(event), MemberOutput::ViewChanged];
+    bench.membership.set_draining(bench.now, true);
+    assert_eq!(bench.outputs(), told(HubEvent::NodeDraining { node: id(1) }));
+    bench.membership.set_draining(bench.now, true);
+    assert_eq!(bench.outputs(), []);
+    assert!(!bench.membership.me().takes_children());
+    // Another one is, too; that it falls silent changes nothing about it.
+    let drained = Member { draining: true, revision: 1, ..member(2) };
+    let outputs = bench.says(2, |status| status.me = Some(Arc::new(drained)));
+    assert_eq!(outputs, told(HubEvent::NodeDraining { node: id(2) }));
+    assert_eq!(bench.state(2), Some(MemberState::Alive));
+    // In a later life of the run it is drained as before.
+    bench.membership.told_fenced(bench.now, life(1));
+    bench.outputs();
+    assert!(bench.membership.me().draining && bench.membership.incarnation() > life(1));
+    bench.membership.set_draining(bench.now, false);
+    assert_eq!(bench.outputs(), told(HubEvent::NodeResumed { node: id(1) }));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod processes;
 mod restarts;
 mod same_key;
 mod seen;
+mod shutdown;
 mod strangers;
 mod support;
 mod versions;

@@ -169,6 +169,15 @@ pub enum StartHubError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The folder of [`HubBuilder::leave_dir`](crate::HubBuilder::leave_dir) cannot be made, or not
+    /// written to.
+    #[error("leave_dir {path}: {reason}")]
+    LeaveDir {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// Another process runs with this node's key, answers, and was there first. Give each process a
     /// key file of its own; one that is to take the place of another starts when that has ended.
     #[error(

@@ -87,7 +87,8 @@ pub use crate::{
         StartChildError, StartHubError, StopChildError,
     },
     hub::{
-        DrainRequest, Hub, MigrateRequest, StartRequest, StartedChild, StopRequest,
+        DrainRequest, Hub, MigrateRequest, ShutdownRequest, StartRequest, StartedChild,
+        StopRequest,
         auto_kind::AutoKind,
         builder::HubBuilder,
         child_ref::{ChildRef, ChildRequest},
@@ -97,10 +98,12 @@ pub use crate::{
             StartFailure, StateVersionError,
         },
         kind::KindBuilder,
+        left_state::{LeftState, LeftStateError},
         requests::{
             ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo,
             ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
         },
+        shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
         trace::TracePropagator,

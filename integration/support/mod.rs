@@ -28,7 +28,7 @@ pub enum Trap {
 
 #[derive(Serialize, Deserialize)]
 pub struct CounterState {
-    seen: BTreeMap<u64, Vec<u64>>,
+    pub seen: BTreeMap<u64, Vec<u64>>,
     #[serde(with = "serde_bytes")]
     ballast: Vec<u8>,
     trap: Option<Trap>,

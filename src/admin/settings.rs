@@ -90,6 +90,7 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
         ("start_timeout", time(settings.start_timeout)),
         ("request_timeout", time(settings.request_timeout)),
         ("leave_timeout", time(settings.leave_timeout)),
+        ("shutdown_deadline", time(settings.shutdown_deadline)),
         ("digest", time(settings.digest)),
         ("forget_after", time(settings.forget_after)),
         ("found_after", time(settings.found_after)),

@@ -251,6 +251,12 @@ impl Instance {
         }
     }
 
+    /// Whether it is still to be handed over if this node is to be empty. What has no actor has
+    /// nothing that would be lost.
+    pub(crate) fn is_to_go(&self) -> bool {
+        self.owns() && self.has_actor()
+    }
+
     /// Whether it may be offered to another node: with its state, or to be started there.
     pub(crate) fn may_move(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Waiting(_))
@@ -308,7 +314,7 @@ impl Instance {
 
 impl Counted for Instance {
     fn is_to_hand_over(&self) -> bool {
-        self.owns() && self.has_actor()
+        self.is_to_go()
     }
 
     fn is_waiting(&self) -> bool {

@@ -232,6 +232,23 @@ impl Engine {
         instances.filter_map(|(child, instance)| Some((child, instance.immovable.reason()?)))
     }
 
+    /// The actors that end with this node if it ends now, each with the epoch of its owner and why it
+    /// is here; and how many others own that have not said that they run them. Those that are being
+    /// stopped are not among them.
+    pub(crate) fn leftover(&self) -> (Vec<(Arc<ChildSpec>, Epoch, String)>, u64) {
+        let (mut left, mut committed) = (Vec::new(), 0);
+        let waits_for = self.waits_for();
+        for (child, instance) in &self.children.instances {
+            if instance.is_to_go() && !matches!(instance.phase, Phase::Stopping) {
+                let why = self.children.why_left(&self.core, child, instance, waits_for.as_deref());
+                left.push((instance.ownership.spec.clone(), instance.ownership.epoch, why));
+            } else if instance.has_actor() && !instance.owns() {
+                committed += 1;
+            }
+        }
+        (left, committed)
+    }
+
     /// How long a word takes to this member and back.
     pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
         self.membership.round_trip(node)

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,6 +23,7 @@ use super::{
     history::History,
     hot_swap::HotSwap,
     kind::{KindBuilder, Kinds},
+    left_state::check_folder,
     parcel::MARKS_LIMIT,
     reach::Reach,
     sweeper,
@@ -108,6 +109,7 @@ pub struct HubBuilder {
     also_secrets: Vec<Secret>,
     key_file: Option<PathBuf>,
     workers: Option<usize>,
+    leave_dir: Option<PathBuf>,
     memory: Option<MemoryNetwork>,
     distribution: Arc<dyn Distribution>,
     propagator: Option<Arc<dyn TracePropagator>>,
@@ -144,6 +146,7 @@ impl HubBuilder {
             also_secrets: Vec::new(),
             key_file: None,
             workers: None,
+            leave_dir: None,
             memory: None,
             distribution: Arc::new(ConsistentHashing),
             propagator: None,
@@ -324,6 +327,15 @@ impl HubBuilder {
         self
     }
 
+    /// A folder for the states of children that nobody takes when this node is shut down
+    /// ([`Hub::shutdown`]): a file for each, as [`LeftState`](crate::LeftState) describes. It is made if
+    /// it is not there; that it can be written to is found out at the start. Files are never removed
+    /// here. Unless set such states are lost.
+    pub fn leave_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.leave_dir = Some(folder.into());
+        self
+    }
+
     /// Where children belong; [`ConsistentHashing`] unless set. The same on every node.
     pub fn distribution(mut self, distribution: impl Distribution) -> Self {
         self.distribution = Arc::new(distribution);
@@ -365,6 +377,12 @@ impl HubBuilder {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let incarnation = Incarnation { started, nonce: random()? };
+        if let Some(folder) = &self.leave_dir {
+            check_folder(folder, incarnation).map_err(|error| {
+                let reason = error.to_string();
+                StartHubError::LeaveDir { path: folder.clone(), reason }
+            })?;
+        }
         let settings = self.settings.clone();
         let doors = Doors::new(
             incarnation.run_of(node),
@@ -450,6 +468,8 @@ impl HubBuilder {
             propagator: self.propagator,
             recorder: OnceLock::new(),
             ends: Ends::default(),
+            handed_over: AtomicU64::new(0),
+            leave_dir: self.leave_dir,
         }));
         let workers = self
             .workers

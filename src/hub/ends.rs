@@ -13,7 +13,13 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Shared, system::End, worker::Halt};
+use super::{
+    Hub, Shared,
+    requests::HubStopped,
+    shutdown::{ShutdownReport, shut_down},
+    system::End,
+    worker::Halt,
+};
 
 /// How long what is queued for peers may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -36,6 +42,12 @@ impl Patience {
         children: Duration::from_secs(2),
         threads: Duration::from_secs(5),
     };
+    /// When it is known that some do not end, and the time is over.
+    pub(crate) const SHORT: Self = Self {
+        queues: Duration::ZERO,
+        children: Duration::from_millis(250),
+        threads: Duration::from_millis(500),
+    };
 }
 
 /// The end of a hub, if it has begun.
@@ -44,7 +56,11 @@ pub(crate) struct Ends {
     stop: Mutex<Option<watch::Receiver<bool>>>,
     /// This node has left.
     left: AtomicBool,
+    shutdown: Mutex<Option<watch::Receiver<Option<ShutDown>>>>,
 }
+
+/// What came of a shutdown.
+type ShutDown = Result<ShutdownReport, HubStopped>;
 
 impl Ends {
     /// Everything was handed over: the hub stops.
@@ -60,6 +76,34 @@ impl Ends {
 
     pub(crate) fn has_left(&self) -> bool {
         self.left.load(Ordering::Acquire)
+    }
+
+    /// Begins to shut the hub down, unless that has begun, and waits for it. The deadline is that of
+    /// the first caller.
+    pub(crate) async fn shut_down(&self, hub: &Hub, deadline: Duration) -> ShutDown {
+        let mut told = {
+            let mut shutdown = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = shutdown.get_or_insert_with(|| {
+                let (tell, told) = watch::channel(None);
+                let hub = hub.clone();
+                on_own_thread(async move {
+                    let (outcome, patience) = shut_down(&hub, deadline).await;
+                    let shared = hub.shared();
+                    shared.ends.stop(shared, patience).wait().await;
+                    tell.send_replace(Some(outcome));
+                });
+                told
+            });
+            told.clone()
+        };
+        let outcome = told.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(HubStopped))
+    }
+
+    /// Whether a shutdown has begun: whatever is asked of the hub now is answered as if it had
+    /// stopped.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Begins to stop the hub, unless that has begun; waiting for it is up to the caller.
@@ -91,7 +135,10 @@ impl Ended {
 fn on_own_thread(task: impl Future<Output = ()> + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.expect("a clock needs nothing of the system").block_on(task);
+        let runtime = runtime.expect("a clock needs nothing of the system");
+        runtime.block_on(task);
+        // What it has left to a thread that hangs is not waited for.
+        runtime.shutdown_background();
     });
 }
 

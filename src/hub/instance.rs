@@ -75,7 +75,7 @@ pub(crate) trait Built {
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance>;
 }
 
-/// Where a diverged state goes.
+/// Where a state goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Handover,
@@ -84,6 +84,8 @@ pub(crate) enum Purpose {
         /// When the life began that may take it in.
         life: Epoch,
     },
+    /// Nowhere yet: the hub is shut down.
+    Rest,
 }
 
 /// A freeze that is under way.
@@ -114,6 +116,10 @@ pub(crate) trait Instance {
     fn merge(&self, epoch: Epoch, parcel: Parcel);
     /// Tells the state, between two messages; not while the actor is held. Dropped if it ends.
     fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>);
+    /// Brings the actor to rest for good, whatever is under way: see [`Rest`](super::worker::Rest).
+    fn rest(self: Rc<Self>, retention: Duration, tell: oneshot::Sender<Result<(), String>>);
+    /// Tells the state of an actor at rest.
+    fn surrender(&self, tell: oneshot::Sender<Result<Peeked, String>>);
 }
 
 /// Who may wait at a time for the state of one child.
@@ -173,6 +179,8 @@ impl<A: HotSwap> Built for Ready<A> {
             merges: RefCell::default(),
             peeks: RefCell::default(),
             untried: Cell::new(false),
+            at_rest: Cell::new(None),
+            surrender: Cell::new(None),
         });
         actix_rt::spawn(seat.clone().live(actor, maker, epoch, opening));
         seat
@@ -214,6 +222,10 @@ struct Seat<A: HotSwap> {
     peeks: RefCell<Vec<oneshot::Sender<Result<Peeked, StateUnknown>>>>,
     /// Its state is tried as soon as the actor is at rest.
     untried: Cell<bool>,
+    /// Who is told that it has come to rest for good.
+    at_rest: Cell<Option<oneshot::Sender<Result<(), String>>>>,
+    /// Who is told its state then.
+    surrender: Cell<Option<oneshot::Sender<Result<Peeked, String>>>>,
 }
 
 impl<A: HotSwap> Seat<A> {
@@ -331,6 +343,12 @@ impl<A: HotSwap> Seat<A> {
                 let epoch = order.epoch;
                 self.bench.reports.tell(ChildReport::Frozen { child, epoch, outcome });
             }
+            Purpose::Rest => {
+                if let Some(tell) = self.at_rest.take() {
+                    // Whoever asked may not wait any more.
+                    let _ = tell.send(outcome.map(drop).map_err(|error| error.to_string()));
+                }
+            }
             // It is asked for again until it is taken.
             Purpose::Diverged { to, life } => match outcome {
                 Ok(_) => self.send_diverged(order.epoch, to, life),
@@ -446,6 +464,28 @@ impl<A: HotSwap> Seat<A> {
         let outcome = self.look(actor, rules).map(|bytes| bytes.len() as u64);
         let (child, epoch) = (self.cell.child.clone(), self.epoch.get());
         self.bench.reports.tell(ChildReport::Tried { child, epoch, outcome });
+    }
+
+    /// The state of an actor at rest, for good: it is not given back.
+    fn give_up_state(&self, actor: &mut A) -> Result<Peeked, String> {
+        let Stage::Held { state, parcel } = self.stage.replace(Stage::Aborted) else {
+            return Err("it is not at rest".to_owned());
+        };
+        if let Some(kept) = &parcel {
+            let told = (kept.state_version, kept.bytes.clone());
+            self.stage.replace(Stage::Held { state, parcel });
+            return Ok(told);
+        }
+        let rules = Rules::of_states(self.bench.hub.settings());
+        self.in_user.set(true);
+        let encoded = guarded(|| {
+            let state = state.unwrap_or_else(|| actor.prepare_handover_state());
+            encode_state::<A>(&state, rules).map_err(|failure| failure.to_string())
+        });
+        self.in_user.set(false);
+        self.stage.replace(Stage::Held { state: None, parcel: None });
+        let bytes = encoded.unwrap_or_else(|panic| Err(format!("it panicked: {panic}")))?;
+        Ok((A::STATE_VERSION, bytes))
     }
 
     fn take_in(&self, epoch: Epoch, parcel: &Parcel, actor: &mut A) {
@@ -620,6 +660,34 @@ impl<A: HotSwap> Instance for Seat<A> {
         peeks.push(tell);
         self.cell.actor.wake();
     }
+
+    fn rest(self: Rc<Self>, retention: Duration, tell: oneshot::Sender<Result<(), String>>) {
+        if !self.running.get() {
+            let _ = tell.send(Err("it was being started".to_owned()));
+            return;
+        }
+        match self.stage.replace(Stage::Aborted) {
+            // It was about to go on, and does not.
+            Stage::Released { state } => {
+                self.stage.replace(Stage::Held { state, parcel: None });
+            }
+            Stage::Held { state, parcel } => {
+                self.stage.replace(Stage::Held { state, parcel });
+            }
+            Stage::Running | Stage::Closing(_) | Stage::Aborted => {
+                self.at_rest.set(Some(tell));
+                let (epoch, purpose) = (self.epoch.get(), Purpose::Rest);
+                let (forced, with_state) = (true, false);
+                return self.freeze(FreezeOrder { epoch, retention, forced, with_state, purpose });
+            }
+        }
+        let _ = tell.send(Ok(()));
+    }
+
+    fn surrender(&self, tell: oneshot::Sender<Result<Peeked, String>>) {
+        self.surrender.set(Some(tell));
+        self.cell.actor.wake();
+    }
 }
 
 /// Drains the door into the handlers.
@@ -732,6 +800,10 @@ impl<A: HotSwap> ActorFuture<A> for Hold<A> {
             return Poll::Ready(());
         }
         if matches!(*seat.stage.borrow(), Stage::Held { .. }) {
+            if let Some(tell) = seat.surrender.take() {
+                // Whoever asked may not wait any more.
+                let _ = tell.send(seat.give_up_state(actor));
+            }
             return Poll::Pending;
         }
         if let Stage::Released { state: Some(state) } = seat.stage.replace(Stage::Running) {

@@ -3,7 +3,11 @@
 use std::{
     fmt,
     future::IntoFuture,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +34,7 @@ pub(crate) mod history;
 pub(crate) mod hot_swap;
 mod instance;
 pub(crate) mod kind;
+pub(crate) mod left_state;
 pub(crate) mod observe;
 mod parcel;
 mod paths;
@@ -38,6 +43,7 @@ mod peers;
 pub(crate) mod reach;
 pub(crate) mod recorder;
 pub(crate) mod requests;
+pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 mod state;
 mod sweeper;
@@ -55,7 +61,7 @@ mod tests;
 use self::{
     child_ref::{ChildRef, presentable},
     clock::Clock,
-    doors::Doors,
+    doors::{Doors, LONGEST_WAIT},
     ends::{Ends, Patience},
     events::EventStream,
     history::History,
@@ -67,6 +73,7 @@ use self::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Lookup, Migrate,
         NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren, Undrain,
     },
+    shutdown::ShutdownReport,
     system::{Depart, HubSystem},
     trace::TracePropagator,
     worker::Worker,
@@ -111,6 +118,10 @@ pub(crate) struct Shared {
     /// Who is told what happens.
     pub(crate) recorder: OnceLock<Arc<dyn Recorder>>,
     pub(crate) ends: Ends,
+    /// How many children were handed over.
+    handed_over: AtomicU64,
+    /// Where states are written that nobody takes.
+    pub(crate) leave_dir: Option<PathBuf>,
 }
 
 impl Shared {
@@ -126,6 +137,9 @@ impl Shared {
                 tracing::debug!(hub = %self.name, %node, ?event, "a child changed");
             }
             _ => tracing::info!(hub = %self.name, %node, ?event, "something happened"),
+        }
+        if matches!(event, HubEvent::HandedOver { .. }) {
+            self.handed_over.fetch_add(1, Ordering::Relaxed);
         }
         self.history.event(&event);
         if let Some(recorder) = self.recorder.get() {
@@ -157,6 +171,11 @@ impl Shared {
         if let Some(recorder) = self.recorder.get() {
             recorder.stopped();
         }
+    }
+
+    /// How many children this node has handed over since it began.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// This node listens there now, and nowhere else.
@@ -451,6 +470,37 @@ impl Hub {
         }
     }
 
+    /// Ends this node as an app's end should: hands every child over and leaves, within
+    /// `Settings::shutdown_deadline`, and ends in any case. What an app calls at SIGTERM.
+    ///
+    /// Alone, or with nobody who takes its children, it just ends. So it does at the deadline, with
+    /// whatever is left then: started handlers are cut off, their callers are told
+    /// [`MaybeHandled`](crate::HubSendError::MaybeHandled), and states go into files if
+    /// [`HubBuilder::leave_dir`](crate::HubBuilder::leave_dir) is set. While there is time handlers may
+    /// end by themselves, for `HotSwapOptions::retention` where nobody takes the children. The report
+    /// says what became of all.
+    ///
+    /// The end takes about three seconds after the deadline where handlers hold their threads; then
+    /// neither their states nor those of other children on those threads can be had.
+    ///
+    /// From its begin on whatever is asked of this hub is answered as [`HubStopped`]; messages of this
+    /// node are sent on until its children are out. Dropping the future does not take it back; a
+    /// second call joins the first, with its deadline.
+    ///
+    /// ```no_run
+    /// # async fn end(hub: actix_hub::Hub) -> Result<(), actix_hub::HubStopped> {
+    /// let report = hub.shutdown().await?;
+    /// println!("{} handed over, {} lost", report.handed_over, report.lost.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Awaited, [`HubStopped`]: the hub was stopped before.
+    pub fn shutdown(&self) -> ShutdownRequest {
+        ShutdownRequest { hub: self.clone(), deadline: self.settings().shutdown_deadline }
+    }
+
     /// Stops this node's hub without handing anything over: its children end, and the other nodes
     /// start them anew. Nothing is sent any more; what was sent before is handled, if its child takes it
     /// within two seconds. Whoever waits for a reply then is told `HubStopped`. Ends within about twelve
@@ -566,6 +616,31 @@ impl IntoFuture for DrainRequest {
             let drained = self.hub.system().send(self.message).await;
             drained.unwrap_or(Err(DrainError::HubStopped))
         })
+    }
+}
+
+/// This node is to end. Nothing happens until it is awaited.
+#[derive(Debug)]
+#[must_use = "nothing ends until it is awaited"]
+pub struct ShutdownRequest {
+    hub: Hub,
+    deadline: Duration,
+}
+
+impl ShutdownRequest {
+    /// After how long what is left is forced; `Settings::shutdown_deadline` unless set, at most a day.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = timeout.min(LONGEST_WAIT);
+        self
+    }
+}
+
+impl IntoFuture for ShutdownRequest {
+    type Output = Result<ShutdownReport, HubStopped>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.hub.0.ends.shut_down(&self.hub, self.deadline).await })
     }
 }
 

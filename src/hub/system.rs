@@ -61,6 +61,9 @@ pub struct HubSystem {
     pub(crate) running: Option<Running>,
 }
 
+/// The answer of the engine.
+pub(crate) type SystemReply = LocalBoxFuture<'static, Result<Reply, HubStopped>>;
+
 /// What a hub that runs has.
 pub(crate) struct Running {
     pub(crate) engine: Engine,
@@ -306,12 +309,16 @@ impl HubSystem {
         Kept::Yes
     }
 
-    /// Asks the engine; the answer comes when it has one.
-    fn ask(
-        &mut self,
-        request: Request,
-        ctx: &mut Context<Self>,
-    ) -> LocalBoxFuture<'static, Result<Reply, HubStopped>> {
+    /// Asks the engine for somebody; the answer comes when it has one.
+    fn ask(&mut self, request: Request, ctx: &mut Context<Self>) -> SystemReply {
+        if self.hub.shared().ends.is_shutting_down() {
+            return Box::pin(async { Err(HubStopped) });
+        }
+        self.ask_engine(request, ctx)
+    }
+
+    /// The same, also while the hub is shut down.
+    pub(crate) fn ask_engine(&mut self, request: Request, ctx: &mut Context<Self>) -> SystemReply {
         let Some(running) = &mut self.running else {
             return Box::pin(async { Err(HubStopped) });
         };

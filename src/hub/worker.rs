@@ -358,6 +358,48 @@ impl Handler<Peek> for Worker {
     }
 }
 
+/// The hub is shut down: a child is to come to rest for good, with nothing under way. Its started
+/// handlers may end by themselves for so long, and are then cut off. Tells why it did not.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub(crate) struct Rest {
+    pub(crate) child: ChildId,
+    pub(crate) retention: Duration,
+}
+
+impl Handler<Rest> for Worker {
+    type Result = ResponseFuture<Result<(), String>>;
+
+    fn handle(&mut self, Rest { child, retention }: Rest, _: &mut Context<Self>) -> Self::Result {
+        let Some(instance) = self.instance(&child) else {
+            return Box::pin(std::future::ready(Err("it does not run".to_owned())));
+        };
+        let (tell, told) = oneshot::channel();
+        instance.rest(retention, tell);
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err("it ended".to_owned())) })
+    }
+}
+
+/// Asks a child that has come to rest for its state. Tells why there is none.
+#[derive(Message)]
+#[rtype(result = "Result<Peeked, String>")]
+pub(crate) struct Surrender {
+    pub(crate) child: ChildId,
+}
+
+impl Handler<Surrender> for Worker {
+    type Result = ResponseFuture<Result<Peeked, String>>;
+
+    fn handle(&mut self, Surrender { child }: Surrender, _: &mut Context<Self>) -> Self::Result {
+        let Some(instance) = self.instance(&child) else {
+            return Box::pin(std::future::ready(Err("it does not run".to_owned())));
+        };
+        let (tell, told) = oneshot::channel();
+        instance.surrender(tell);
+        Box::pin(async move { told.await.unwrap_or_else(|_| Err("it ended".to_owned())) })
+    }
+}
+
 impl Handler<Halt> for Worker {
     type Result = ResponseFuture<()>;
 

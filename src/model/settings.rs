@@ -129,6 +129,9 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How long `leave` may take. Default 60 s; 100 ms to 1 day.
     pub leave_timeout: Duration,
+    /// How long `shutdown` may take before it forces what is left. Default 25 s: Kubernetes kills a
+    /// process 30 s after it has told it to end. 100 ms to 1 day.
+    pub shutdown_deadline: Duration,
     /// How often nodes compare what they know of each other's children. Default 5 s; 100 ms to 1 h.
     pub digest: Duration,
     /// How long a removal is remembered while some known node has not heard of it. Default 1 h;
@@ -166,6 +169,7 @@ impl Default for Settings {
             pass_over: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(60),
+            shutdown_deadline: Duration::from_secs(25),
             digest: Duration::from_secs(5),
             forget_after: Duration::from_secs(3_600),
             found_after: Duration::from_secs(5),
@@ -258,6 +262,7 @@ impl Settings {
         time("pass_over", self.pass_over, 100 * MS, HOUR, "100 ms to 1 h")?;
         time("request_timeout", self.request_timeout, 10 * MS, HOUR, "10 ms to 1 h")?;
         time("leave_timeout", self.leave_timeout, 100 * MS, DAY, "100 ms to 1 day")?;
+        time("shutdown_deadline", self.shutdown_deadline, 100 * MS, DAY, "100 ms to 1 day")?;
         time("digest", self.digest, 100 * MS, HOUR, "100 ms to 1 h")?;
         time("forget_after", self.forget_after, 1_000 * MS, 30 * DAY, "1 s to 30 days")?;
         time("found_after", self.found_after, Duration::ZERO, DAY, "0 to 1 day")?;

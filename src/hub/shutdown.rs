@@ -1,0 +1,278 @@
+//! The end of an app's hub: leaves, forces what does not go in time, and says what came of all.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use futures_util::{StreamExt, future::join_all, stream};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    Hub, Shared,
+    clock::unix_now,
+    effects::worker_of,
+    ends::Patience,
+    left_state::{LeftState, sync_folder},
+    requests::HubStopped,
+    system::{HubSystem, SystemReply},
+    worker::{Rest, Surrender},
+};
+use crate::{
+    engine::io::{LeaveFailed, Reply, Request},
+    model::{
+        child::{ChildSpec, Epoch},
+        id::{ChildId, Incarnation},
+        report::{ChildLeft, MOST_LEFT},
+        settings::Migration,
+    },
+};
+
+/// How long the engine's answer may be late.
+const LATE: Duration = Duration::from_millis(250);
+/// How long an actor may take to come to rest when its handlers are cut off: it may hold its own
+/// context, or its thread.
+const CUT_OFF: Duration = Duration::from_millis(1_250);
+/// How long states may take to be written after the deadline.
+const WRITING: Duration = Duration::from_secs(3);
+/// States that are encoded and written at a time.
+const AT_ONCE: usize = 8;
+
+/// What came of a shutdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// How many children other nodes have taken over.
+    pub handed_over: u64,
+    /// Children that nobody took, and whose states are in files now; by id.
+    pub written: Vec<WrittenState>,
+    /// Children whose states ended with this node, each with the reason; by id.
+    pub lost: Vec<ChildLeft>,
+    /// Whether the deadline passed, so that what was left was forced.
+    pub forced: bool,
+    /// How long it took until the hub began to stop.
+    pub took: Duration,
+}
+
+/// A state that was written into a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WrittenState {
+    /// The child.
+    pub child: ChildId,
+    /// The file; [`LeftState::read`] reads it.
+    pub path: PathBuf,
+    /// Why the child was not handed over.
+    pub reason: String,
+}
+
+/// A child that is left when its node ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Leftover {
+    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) epoch: Epoch,
+    /// Why it is left.
+    pub(crate) reason: String,
+}
+
+impl Leftover {
+    fn lost(&self, why: Option<String>) -> ChildLeft {
+        let reason = match why {
+            Some(why) => format!("{}; {why}", self.reason),
+            None => self.reason.clone(),
+        };
+        ChildLeft { child: self.spec.id().clone(), reason }
+    }
+}
+
+/// What a node still had when its engine ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seized {
+    left: Vec<Leftover>,
+    /// Children that others own, and have not said that they run.
+    committed: u64,
+    life: Option<Incarnation>,
+}
+
+/// Leaves, for the shutdown that has begun.
+#[derive(Message)]
+#[rtype(result = "Result<Result<(), LeaveFailed>, HubStopped>")]
+struct Wind {
+    timeout: Duration,
+}
+
+impl Handler<Wind> for HubSystem {
+    type Result = ResponseFuture<Result<Result<(), LeaveFailed>, HubStopped>>;
+
+    fn handle(&mut self, Wind { timeout }: Wind, ctx: &mut Context<Self>) -> Self::Result {
+        let answer: SystemReply = self.ask_engine(Request::Leave { timeout }, ctx);
+        Box::pin(async move {
+            match answer.await? {
+                Reply::Left(outcome) => Ok(outcome),
+                _ => Err(HubStopped),
+            }
+        })
+    }
+}
+
+/// Ends the engine and says what is left. `None`: it has ended already.
+#[derive(Message)]
+#[rtype(result = "Option<Seized>")]
+struct Seize;
+
+impl Handler<Seize> for HubSystem {
+    type Result = Option<Seized>;
+
+    fn handle(&mut self, _: Seize, _: &mut Context<Self>) -> Self::Result {
+        // From here on nobody tells a child to go on or to move.
+        let engine = self.running.take()?.engine;
+        let (left, committed) = engine.leftover();
+        let left = left.into_iter();
+        let left = left.map(|(spec, epoch, reason)| Leftover { spec, epoch, reason }).collect();
+        let life = engine.view().member(engine.me().node).map(|member| member.incarnation);
+        Some(Seized { left, committed, life })
+    }
+}
+
+/// Shuts a hub down; its threads are ended by the caller, with this patience.
+pub(crate) async fn shut_down(
+    hub: &Hub,
+    deadline: Duration,
+) -> (Result<ShutdownReport, HubStopped>, Patience) {
+    let shared = hub.shared();
+    let began = Instant::now();
+    let until = began + deadline;
+    let before = shared.handed_over();
+    let wind = hub.system().send(Wind { timeout: deadline });
+    let outcome = match timeout_at(until + LATE, wind).await {
+        Ok(Ok(Ok(outcome))) => Some(outcome),
+        // It has left, or was stopped, by somebody else's wish.
+        Ok(_) if !shared.ends.has_left() => return (Err(HubStopped), Patience::LONG),
+        Ok(_) => Some(Ok(())),
+        Err(_) => None,
+    };
+    let has_left = matches!(outcome, Some(Ok(())));
+    let seized = hub.system().send(Seize).await.ok().flatten().unwrap_or_default();
+    let mut report = ShutdownReport {
+        handed_over: shared.handed_over().saturating_sub(before) + seized.committed,
+        forced: !has_left && Instant::now() >= until,
+        ..ShutdownReport::default()
+    };
+    let mut patience = Patience::LONG;
+    if !has_left && !seized.left.is_empty() {
+        let all_rest = force(shared, seized, until, &mut report).await;
+        if !all_rest {
+            // They do not end either, and the deadline has passed.
+            patience = Patience::SHORT;
+        }
+    }
+    report.took = began.elapsed();
+    tell(shared, &report);
+    (Ok(report), patience)
+}
+
+/// Brings what is left to rest, and has its states written. Whether all came to rest.
+async fn force(
+    shared: &Arc<Shared>,
+    seized: Seized,
+    until: Instant,
+    report: &mut ShutdownReport,
+) -> bool {
+    let retention = match &shared.settings.migration {
+        Migration::HotSwap(options) => options.retention,
+        Migration::ColdSwap => Duration::ZERO,
+    };
+    // Handlers may end by themselves while there is time.
+    let retention = retention.min(until.saturating_duration_since(Instant::now()));
+    let rests = seized.left.iter().map(|left| rest(shared, left, retention));
+    let rests = join_all(rests).await;
+    let all_rest = rests.iter().all(Result::is_ok);
+    let Some(folder) = &shared.leave_dir else {
+        report.lost = seized.left.iter().map(|left| left.lost(None)).collect();
+        return all_rest;
+    };
+    let life = seized.life.unwrap_or(Incarnation { started: unix_now(), nonce: 0 });
+    let stop_at = until.max(Instant::now()) + WRITING;
+    let each = seized.left.into_iter().zip(rests).map(|(left, rest)| async move {
+        let outcome = match rest {
+            Ok(()) => timeout_at(stop_at, keep(shared, &left, folder, life))
+                .await
+                .unwrap_or_else(|_| Err("its state was not written in time".to_owned())),
+            Err(why) => Err(format!("its state could not be had: {why}")),
+        };
+        (left, outcome)
+    });
+    let outcomes: Vec<_> = stream::iter(each).buffered(AT_ONCE).collect().await;
+    for (left, outcome) in outcomes {
+        match outcome {
+            Ok(path) => {
+                let (child, reason) = (left.spec.id().clone(), left.reason);
+                report.written.push(WrittenState { child, path, reason });
+            }
+            Err(why) => report.lost.push(left.lost(Some(why))),
+        }
+    }
+    let folder = folder.clone();
+    let synced = tokio::task::spawn_blocking(move || sync_folder(&folder));
+    // One that hangs is left behind.
+    let _ = timeout_at(stop_at, synced).await;
+    all_rest
+}
+
+/// Waits for a child's started handlers, and then cuts them off.
+async fn rest(shared: &Shared, left: &Leftover, retention: Duration) -> Result<(), String> {
+    let child = left.spec.id().clone();
+    let workers = shared.workers();
+    let Some(worker) = workers.get(worker_of(&child, workers.len())) else {
+        return Err("its thread has ended".to_owned());
+    };
+    match timeout(retention + CUT_OFF, worker.send(Rest { child, retention })).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err("its thread has ended".to_owned()),
+        Err(_) => Err("a handler holds its thread".to_owned()),
+    }
+}
+
+/// Takes the state of a child at rest and writes it.
+async fn keep(
+    shared: &Arc<Shared>,
+    left: &Leftover,
+    folder: &Path,
+    life: Incarnation,
+) -> Result<PathBuf, String> {
+    let child = left.spec.id().clone();
+    let workers = shared.workers();
+    let worker = workers.get(worker_of(&child, workers.len())).ok_or("its thread has ended")?;
+    let surrendered = worker.send(Surrender { child: child.clone() }).await;
+    let (state_version, state) = surrendered.map_err(|_| "its thread has ended".to_owned())??;
+    let left_state = LeftState {
+        hub: shared.name.clone(),
+        node: shared.node_name.clone(),
+        child,
+        kind: left.spec.kind().clone(),
+        args: left.spec.args.clone(),
+        epoch: left.epoch,
+        state_version,
+        state,
+        written: unix_now(),
+    };
+    let folder = folder.to_owned();
+    let written = tokio::task::spawn_blocking(move || left_state.write(&folder, life)).await;
+    written.unwrap_or_else(|error| Err(format!("its state was not written: {error}")))
+}
+
+fn tell(shared: &Shared, report: &ShutdownReport) {
+    let ShutdownReport { handed_over, written, lost, forced, took } = report;
+    let (written, count) = (written.len(), lost.len());
+    let (hub, node) = (&shared.name, &shared.node_name);
+    if lost.is_empty() {
+        tracing::info!(%hub, %node, handed_over, written, forced, ?took, "the node ends");
+        return;
+    }
+    tracing::warn!(%hub, %node, handed_over, written, lost = count, forced, ?took, "the node ends");
+    for ChildLeft { child, reason } in lost.iter().take(MOST_LEFT) {
+        tracing::warn!(%hub, %node, %child, reason, "the state of a child ends with its node");
+    }
+}

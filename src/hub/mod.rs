@@ -15,6 +15,7 @@ use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
+mod asking;
 pub(crate) mod auto_kind;
 pub(crate) mod builder;
 pub(crate) mod child_ref;
@@ -355,7 +356,7 @@ impl Hub {
     /// The hub has stopped.
     pub async fn allow(&self, node: NodeId) -> Result<(), HubStopped> {
         let message = Admit { node, is_admitted: true };
-        self.system().send(message).await.map_err(|_| HubStopped)?
+        self.ask(message).await?
     }
 
     /// Admits a node no more: takes it off the allow list if the hub was started with one, else blocks
@@ -374,7 +375,7 @@ impl Hub {
     /// The hub has stopped.
     pub async fn block(&self, node: NodeId) -> Result<(), HubStopped> {
         let message = Admit { node, is_admitted: false };
-        self.system().send(message).await.map_err(|_| HubStopped)?
+        self.ask(message).await?
     }
 
     /// Hands every child over to the other nodes, leaves the cluster and stops the hub.
@@ -393,7 +394,7 @@ impl Hub {
     /// # Errors
     /// [`LeaveError`]: the node is still in, with the children that it names.
     pub async fn leave(&self) -> Result<(), LeaveError> {
-        let left = self.system().send(Depart { timeout: None }).await;
+        let left = self.ask(Depart { timeout: None }).await;
         match left.unwrap_or(Err(LeaveError::HubStopped)) {
             // It had left already.
             Err(LeaveError::HubStopped) if self.0.ends.has_left() => {}
@@ -410,7 +411,7 @@ impl Hub {
     /// # Errors
     /// The hub has stopped, or is about to, as everything is handed over.
     pub async fn stay(&self) -> Result<(), HubStopped> {
-        self.system().send(Stay).await.map_err(|_| HubStopped)?
+        self.ask(Stay).await?
     }
 
     /// Empties this node, which stays in: for maintenance. Every child is handed over, none starts
@@ -431,7 +432,7 @@ impl Hub {
     /// # Errors
     /// The hub has stopped.
     pub async fn undrain(&self) -> Result<(), HubStopped> {
-        self.system().send(Undrain).await.map_err(|_| HubStopped)?
+        self.ask(Undrain).await?
     }
 
     /// Has a node drained, this one or another, as by its own [`drain`](Self::drain). Tells how many
@@ -458,7 +459,7 @@ impl Hub {
         if !nodes.iter().any(|info| info.id == node && info.is_member()) {
             return Err(AskNodeError::NotMember { node });
         }
-        let asked = self.system().send(Observe { node, question: Question::Drain { on } });
+        let asked = self.ask(Observe { node, question: Question::Drain { on } });
         match tokio::time::timeout(self.settings().request_timeout, asked).await {
             Ok(Ok(Ok(Answer::Drain { children, begins: true }))) => Ok(children),
             Ok(Ok(Ok(Answer::Drain { children, begins: false }))) => {
@@ -562,7 +563,7 @@ impl IntoFuture for StartRequest {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.hub.system().send(self.message).await.map_err(|_| HubStopped)? })
+        Box::pin(async move { self.hub.ask(self.message).await? })
     }
 }
 
@@ -587,7 +588,7 @@ impl IntoFuture for StopRequest {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.hub.system().send(self.message).await.map_err(|_| HubStopped)? })
+        Box::pin(async move { self.hub.ask(self.message).await? })
     }
 }
 
@@ -613,7 +614,7 @@ impl IntoFuture for DrainRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let drained = self.hub.system().send(self.message).await;
+            let drained = self.hub.ask(self.message).await;
             drained.unwrap_or(Err(DrainError::HubStopped))
         })
     }
@@ -678,7 +679,7 @@ impl IntoFuture for MigrateRequest {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let message = self.message.map_err(|child| MigrateError::NotFound { child })?;
-            self.hub.system().send(message).await.map_err(|_| MigrateError::HubStopped)?
+            self.hub.ask(message).await.map_err(|_| MigrateError::HubStopped)?
         })
     }
 }

@@ -194,6 +194,22 @@ async fn a_child_answers_on_its_own_node() {
     hub.stop().await;
 }
 
+#[actix::test]
+async fn a_request_is_carried_out_though_its_future_was_dropped_before_its_turn_came() {
+    let hub = node("a", &MemoryNetwork::new(), None).await;
+    // The hub is busy until it is dropped.
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let busy = Look(Box::new(move |_: &system::Running| {
+        let _ = wait.recv();
+    }));
+    hub.system().do_send(busy);
+    let start = hub.start_children([spec("c")]).into_future();
+    assert!(futures_util::FutureExt::now_or_never(start).is_none());
+    drop(go_on);
+    until("it was started", async || hub.lookup("c").await.is_some()).await;
+    hub.stop().await;
+}
+
 /// Tells this hub that another process with its key was there first.
 async fn is_second(hub: &Hub) {
     let address = "/memory/77".to_owned();

@@ -102,6 +102,13 @@ pub enum NotHandled {
     HubStopped,
 }
 
+impl NotHandled {
+    /// Whether no other node could be given the message, whatever has become of its child.
+    pub(crate) fn is_unsendable(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Encode(_))
+    }
+}
+
 /// Why nothing is known of a message that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

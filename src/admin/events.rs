@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(50);
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// All types of events.
-pub(crate) const EVENT_TYPES: [&str; 34] = [
+pub(crate) const EVENT_TYPES: &[&str] = &[
     "founded",
     "waiting_for_seeds",
     "join_delayed",
@@ -68,6 +68,7 @@ pub(crate) const EVENT_TYPES: [&str; 34] = [
     "handover_failed",
     "taken_over",
     "recovered",
+    "message_dropped",
     "divergence_merged",
     "divergence_yielded",
     "state_parked",
@@ -343,6 +344,13 @@ impl EventRecord {
                 fields.insert("with_state", json!(with_state));
                 let state = if *with_state { "with its state" } else { "from nothing" };
                 ("recovered", format!("{id} was started on {here} {state}: its owner went down"))
+            }
+            HubEvent::MessageDropped { child: id, message, reason } => {
+                child = Some(id.clone());
+                level = "error";
+                fields.insert("message", json!(message));
+                fields.insert("reason", json!(reason));
+                ("message_dropped", format!("a {message} to {id} could not go along: {reason}"))
             }
             HubEvent::DivergenceMerged { child: id, from } => {
                 child = Some(id.clone());

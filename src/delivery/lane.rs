@@ -485,7 +485,7 @@ impl<P: Payload> Lane<P> {
                     if let Some(held) = self.held.remove(self.cursor)
                         && let Some(payload) = held.payload
                     {
-                        let why = SendFailure::NotHandled(NotHandled::Encode(reason));
+                        let why = SendFailure::NotHandled(reason);
                         self.outcomes.push((payload, Err(why)));
                     }
                     continue;

@@ -31,7 +31,10 @@ use crate::{
 /// A message as a lane holds it.
 pub(crate) trait Payload: Send + 'static {
     /// Its name and CBOR. Asked for again when it is sent again; cheap after the first time.
-    fn body(&mut self) -> Result<Body, String>;
+    ///
+    /// # Errors
+    /// It cannot be sent, now or ever.
+    fn body(&mut self) -> Result<Body, NotHandled>;
 
     /// Until when its caller waits; `None` if nobody does. May change while it is on its way.
     fn deadline(&self) -> Option<Instant>;

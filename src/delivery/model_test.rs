@@ -36,7 +36,7 @@ type Shared = Arc<Mutex<Option<Instant>>>;
 struct Call(u64, Shared);
 
 impl Payload for Call {
-    fn body(&mut self) -> Result<Body, String> {
+    fn body(&mut self) -> Result<Body, NotHandled> {
         Ok(Body {
             name: "call".into(),
             bytes: Bytes::copy_from_slice(&self.0.to_le_bytes()),

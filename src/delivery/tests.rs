@@ -27,7 +27,7 @@ const LEFT: Gone = Gone { left: true, answered: true };
 struct Call(u8, Arc<Mutex<Option<Instant>>>);
 
 impl Payload for Call {
-    fn body(&mut self) -> Result<Body, String> {
+    fn body(&mut self) -> Result<Body, NotHandled> {
         Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&[self.0]), trace: None })
     }
 

@@ -555,6 +555,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     // The cells are new.
     let _ = shared.system.set(system.clone());
     let _ = shared.doors.system.set(system.clone().recipient());
+    let _ = shared.doors.unsendable.set(system.clone().recipient());
     let _ = shared.doors.reports.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
     if let Ok(mut kept) = shared.arbiters.lock() {

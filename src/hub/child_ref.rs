@@ -128,7 +128,10 @@ impl<A: HotSwap> ChildRef<A> {
     /// Sends a message and does not wait for its reply, nor for room.
     ///
     /// `Ok` means that it was taken in behind everything sent before, not that it was handled: it
-    /// is lost if the child's node goes down first, or if no node knows of such a child.
+    /// is lost if the child's node goes down first, or if no node knows of such a child. While the
+    /// child is on this node its messages are not encoded; one that is larger than
+    /// `Settings::message_limit`, or cannot be encoded, is lost if the child moves before it comes to
+    /// it, as [`HubEvent::MessageDropped`](crate::HubEvent::MessageDropped) tells.
     ///
     /// # Errors
     /// [`HubSendError::NotHandled`]: the queue is full ([`NotHandled::Busy`]), or the message

@@ -68,6 +68,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[rtype(result = "()")]
 pub(crate) struct Seek(pub(crate) ChildId);
 
+/// A message that was taken in while its child was here cannot be given to the child's next node, and
+/// nobody waits for its reply.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Unsendable {
+    pub(crate) child: ChildId,
+    pub(crate) message: String,
+    pub(crate) reason: NotHandled,
+}
+
 /// What paths by a third member have to tell.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -165,8 +175,24 @@ impl DoorCell {
                         system.do_send(Seek(self.child.clone()));
                     }
                 }
-                Signal::Settled { payload, outcome } => payload.settle(outcome),
+                Signal::Settled { payload, outcome } => {
+                    if let Err(SendFailure::NotHandled(reason)) = &outcome
+                        && reason.is_unsendable()
+                        && let Some(message) = payload.untold()
+                    {
+                        self.tell_unsendable(message.to_owned(), reason.clone());
+                    }
+                    payload.settle(outcome);
+                }
             }
+        }
+    }
+
+    fn tell_unsendable(&self, message: String, reason: NotHandled) {
+        if let Some(doors) = self.doors.upgrade()
+            && let Some(unsendable) = doors.unsendable.get()
+        {
+            unsendable.do_send(Unsendable { child: self.child.clone(), message, reason });
         }
     }
 
@@ -435,6 +461,7 @@ pub(crate) struct Doors {
     pub(crate) network: OnceLock<Arc<dyn Network>>,
     /// Who asks where children are.
     pub(crate) system: OnceLock<Recipient<Seek>>,
+    pub(crate) unsendable: OnceLock<Recipient<Unsendable>>,
     /// Who is told what paths by a third member have to tell.
     pub(crate) reports: OnceLock<Recipient<PathReport>>,
     sweeping: Mutex<Vec<Arc<DoorCell>>>,
@@ -473,6 +500,7 @@ impl Doors {
             next_lane: AtomicU64::new(1),
             network: OnceLock::new(),
             system: OnceLock::new(),
+            unsendable: OnceLock::new(),
             reports: OnceLock::new(),
             sweeping: Mutex::default(),
             sweep_wanted: tokio::sync::Notify::new(),

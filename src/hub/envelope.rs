@@ -189,7 +189,9 @@ pub(crate) struct Traced {
 
 trait Call: Send {
     fn encode(&mut self) -> Result<Bytes, NotHandled>;
-    fn body(&mut self) -> Result<Body, String>;
+    fn body(&mut self) -> Result<Body, NotHandled>;
+    /// Its name, if nobody waits for its reply.
+    fn untold(&self) -> Option<&str>;
     fn deadline(&self) -> Option<Instant>;
     fn settle(&mut self, outcome: Result<Bytes, SendFailure>);
     /// While replies are not `valid` the caller is not told; the answer says how to.
@@ -262,6 +264,11 @@ impl Envelope {
         self.0.run(child, actor, ctx, valid)
     }
 
+    /// The message's name, if there is no caller to be told what becomes of it.
+    pub(crate) fn untold(&self) -> Option<&str> {
+        self.0.untold()
+    }
+
     /// The message has its reply, or will have none.
     pub(crate) fn settle(mut self, outcome: Result<Bytes, SendFailure>) {
         self.0.settle(outcome);
@@ -269,7 +276,7 @@ impl Envelope {
 }
 
 impl Payload for Envelope {
-    fn body(&mut self) -> Result<Body, String> {
+    fn body(&mut self) -> Result<Body, NotHandled> {
         self.0.body()
     }
 
@@ -309,14 +316,19 @@ where
         Ok(bytes)
     }
 
-    fn body(&mut self) -> Result<Body, String> {
+    fn body(&mut self) -> Result<Body, NotHandled> {
         if let Some(slot) = &self.slot
             && !slot.advance(SENT)
         {
-            return Err("its caller has gone".to_owned());
+            // It was answered that its time is over, or that its hub has stopped.
+            return Err(NotHandled::Timeout);
         }
-        let bytes = self.encode().map_err(|reason| reason.to_string())?;
+        let bytes = self.encode()?;
         Ok(Body { name: self.name.clone(), bytes, trace: self.traced.context })
+    }
+
+    fn untold(&self) -> Option<&str> {
+        self.slot.is_none().then_some(&self.name)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -15,7 +15,7 @@ use super::{
     Hub,
     builder::HubBuilder,
     data_plane::state_taken,
-    doors::{PathReport, Seek},
+    doors::{PathReport, Seek, Unsendable},
     expected::Expected,
     fair::{Bill, Fair, Hold},
     observe::Open,
@@ -552,6 +552,19 @@ impl Handler<Seek> for HubSystem {
 
     fn handle(&mut self, Seek(child): Seek, ctx: &mut Context<Self>) {
         self.take([Event::Seek { child }], ctx);
+    }
+}
+
+impl Handler<Unsendable> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, lost: Unsendable, _: &mut Context<Self>) {
+        let Unsendable { child, message, reason } = lost;
+        if let Some(recorder) = self.hub.shared().recorder.get() {
+            recorder.refused(&reason);
+        }
+        let reason = reason.to_string();
+        self.hub.shared().emit(HubEvent::MessageDropped { child, message, reason });
     }
 }
 

@@ -61,6 +61,8 @@ macro_rules! names {
 }
 names!(Add Slow Panic Block Unknown Quit);
 
+mod limits;
+
 impl Handler<Add> for Counter {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {

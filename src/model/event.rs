@@ -284,6 +284,17 @@ pub enum HubEvent {
         /// Whether a copy of its state was at hand; if not, it began from its arguments.
         with_state: bool,
     },
+    /// A message without a caller that waits was taken in while its child was on this node, and is lost:
+    /// it is larger than `Settings::message_limit`, or cannot be encoded, and the child moved before it
+    /// was handled. Of a `send` the caller is told.
+    MessageDropped {
+        /// The child.
+        child: ChildId,
+        /// The message's name.
+        message: String,
+        /// Why it could not go along.
+        reason: String,
+    },
     /// Two live owners of a child met; this node's actor goes on and was given the other's state.
     DivergenceMerged {
         /// The child.
@@ -321,6 +332,7 @@ impl HubEvent {
             | Self::ChildGivenUp { reason, .. }
             | Self::ChildCannotMove { reason, .. }
             | Self::HandoverFailed { reason, .. }
+            | Self::MessageDropped { reason, .. }
             | Self::StateParked { reason, .. } => *reason = brief(std::mem::take(reason)),
             _ => {}
         }

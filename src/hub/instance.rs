@@ -198,9 +198,11 @@ enum Stage<S> {
         state: Option<S>,
         parcel: Option<Parcel>,
     },
-    /// The context is about to go on.
+    /// The context is about to go on; if another freeze was ordered meanwhile, only for as long as
+    /// the actor takes its state back.
     Released {
         state: Option<S>,
+        then: Option<FreezeOrder>,
     },
 }
 
@@ -370,18 +372,28 @@ impl<A: HotSwap> Seat<A> {
 
     /// The time for started handlers is over.
     fn retention_over(self: &Rc<Self>, freeze: u64, grace: bool) {
-        let order = match &*self.stage.borrow() {
-            Stage::Closing(order) if self.freezes.get() == freeze => *order,
+        if self.freezes.get() != freeze {
+            return;
+        }
+        let (order, is_closing) = match &mut *self.stage.borrow_mut() {
+            Stage::Closing(order) => (*order, true),
+            // The actor still takes its state back, and then goes on.
+            Stage::Released { then, .. } => match then.take() {
+                Some(order) => (order, false),
+                None => return,
+            },
             _ => return,
         };
-        if order.forced && !grace {
+        if is_closing && order.forced && !grace {
             self.cell.cut_off();
             self.cell.actor.wake();
             self.after(FORCED_GRACE, freeze, true);
             return;
         }
         self.closing.set(false);
-        self.stage.replace(Stage::Aborted);
+        if is_closing {
+            self.stage.replace(Stage::Aborted);
+        }
         let unresolved = self.cell.with(|door| door.unresolved());
         self.frozen(order, Err(FreezeFailure::Retention { unresolved }));
     }
@@ -605,12 +617,20 @@ impl<A: HotSwap> Instance for Seat<A> {
         {
             return self.send_diverged(order.epoch, to, life);
         }
-        if !self.running.get() || !matches!(*self.stage.borrow(), Stage::Running | Stage::Aborted) {
+        let stage = match &mut *self.stage.borrow_mut() {
+            _ if !self.running.get() => None,
+            Stage::Running | Stage::Aborted => Some(Stage::Closing(order)),
+            Stage::Released { state, then: None } => {
+                Some(Stage::Released { state: state.take(), then: Some(order) })
+            }
+            _ => None,
+        };
+        let Some(stage) = stage else {
             return self.frozen(order, Err(FreezeFailure::Gone));
-        }
+        };
         self.cell.with(|door| door.close());
-        self.stage.replace(Stage::Closing(order));
-        self.closing.set(true);
+        self.closing.set(matches!(stage, Stage::Closing(_)));
+        self.stage.replace(stage);
         self.freezes.set(self.freezes.get() + 1);
         self.after(order.retention, self.freezes.get(), false);
         self.cell.actor.wake();
@@ -623,8 +643,8 @@ impl<A: HotSwap> Instance for Seat<A> {
         }
         self.closing.set(false);
         let stage = self.stage.replace(Stage::Running);
-        if let Stage::Held { state, .. } | Stage::Released { state } = stage {
-            self.stage.replace(Stage::Released { state });
+        if let Stage::Held { state, .. } | Stage::Released { state, .. } = stage {
+            self.stage.replace(Stage::Released { state, then: None });
         }
         self.cell.set_here(true);
         self.cell.with(|door| door.reopen(epoch));
@@ -806,10 +826,17 @@ impl<A: HotSwap> ActorFuture<A> for Hold<A> {
             }
             return Poll::Pending;
         }
-        if let Stage::Released { state: Some(state) } = seat.stage.replace(Stage::Running) {
-            seat.in_user.set(true);
-            actor.resume_after_abort(state);
-            seat.in_user.set(false);
+        if let Stage::Released { state, then } = seat.stage.replace(Stage::Running) {
+            if let Some(state) = state {
+                seat.in_user.set(true);
+                actor.resume_after_abort(state);
+                seat.in_user.set(false);
+            }
+            if let Some(order) = then {
+                seat.stage.replace(Stage::Closing(order));
+                seat.closing.set(true);
+                seat.cell.actor.wake();
+            }
         }
         Poll::Ready(())
     }

@@ -10,9 +10,11 @@ use super::{
     observe::{Look, Observe, Unanswered},
     requests::Scope,
     system::{self, HubSystem},
+    worker::{Order, Orders},
     *,
 };
 use crate::{
+    engine::io::ChildOrder,
     error::{HubSendError, MaybeHandled, NotHandled},
     model::{
         child::RestartRule,
@@ -515,6 +517,9 @@ impl HotSwap for Probe {
     }
     fn prepare_handover_state(&mut self) -> String {
         assert!(!self.id.contains("panics"), "as its id says");
+        if self.id.contains("tells") {
+            self.log("prepared");
+        }
         // Moved out, so that an abort must bring it back.
         std::mem::take(&mut self.text)
     }
@@ -600,6 +605,40 @@ async fn a_state_that_cannot_go_leaves_the_actor_as_it_was() {
     assert!(error.to_string().contains("2003"), "{error}");
     assert_eq!(probe.send(Write(String::new())).await, Ok(text));
     assert!(log_of("too large").contains(&"resumed"));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[actix::test]
+async fn a_freeze_that_follows_a_thaw_at_once_takes_the_state_that_the_actor_took_back() {
+    let (a, b, probe) = probes("tells").await;
+    assert_eq!(probe.send(Write("x".into())).await, Ok("x".into()));
+    let child = probe.id().clone();
+    let epoch = a.lookup("tells").await.expect("it is known").epoch;
+    let before = log_of("tells").iter().filter(|what| **what == "prepared").count();
+    let prepared = |count: usize| {
+        until("its state is prepared", move || async move {
+            log_of("tells").iter().filter(|what| **what == "prepared").count() == before + count
+        })
+    };
+    let orders = |orders: Vec<ChildOrder>| {
+        let orders = orders.into_iter().map(|order| Order { order, parcel: None }).collect();
+        let [worker] = a.shared().workers() else { panic!("it has one") };
+        worker.do_send(Orders(orders));
+    };
+    let freeze = || {
+        let (child, retention) = (child.clone(), Duration::from_secs(10));
+        ChildOrder::Freeze { child, epoch, retention, forced: false, with_state: true }
+    };
+    let thaw = || ChildOrder::Thaw { child: child.clone(), epoch };
+    orders(vec![freeze()]);
+    prepared(1).await;
+    orders(vec![thaw(), freeze()]);
+    prepared(2).await;
+    // One that is thawed before it took place does not.
+    orders(vec![thaw(), freeze(), thaw()]);
+    assert_eq!(probe.send(Write("y".into())).await, Ok("xy".into()));
+    prepared(2).await;
     a.stop().await;
     b.stop().await;
 }

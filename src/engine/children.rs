@@ -28,7 +28,7 @@ use crate::model::{
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::{Claim, Copy, Held, PeerMessage, RollWord},
-    report::{StartFailed, StartOutcome, StopOutcome},
+    report::{MigrateOutcome, StartFailed, StartOutcome, StopOutcome},
     words::brief,
 };
 
@@ -738,6 +738,10 @@ impl Children {
         if !removed && !elsewhere {
             let epoch = asked.max(core.next_term(child));
             core.write(child, Entry::Removed { epoch });
+        }
+        if let Some(wanted) = instance.wanted.filter(|_| !elsewhere) {
+            let (waiters, outcome) = (wanted.waiters, MigrateOutcome::NotFound);
+            core.news.push_back(News::Migrated { waiters, child: child.clone(), outcome });
         }
         let node = core.me.node;
         for (home, epoch) in instance.halts {

@@ -52,8 +52,8 @@ enum Pending {
         child: ChildId,
         to: NodeId,
         forced: bool,
-        /// The owner that was asked, and whether it ran the child by then.
-        asked: Option<(NodeRun, bool)>,
+        /// The owner that was asked.
+        asked: Option<Placed>,
         /// The number of the last question before it: only answers to later ones count.
         since: u64,
     },
@@ -253,15 +253,15 @@ impl Homes {
                     self.find(core, &child);
                     return;
                 };
-                if *asked != Some(owner) || again && to(owner.0.node) {
+                if *asked != Some(owner) || again && to(owner.run.node) {
                     self.send_migration(core, id, owner);
                 }
             }
         }
     }
 
-    /// Asks this owner to move the child; the flag says whether it runs it.
-    fn send_migration(&mut self, core: &mut Core, id: RequestId, owner: (NodeRun, bool)) {
+    /// Asks this owner to move the child.
+    fn send_migration(&mut self, core: &mut Core, id: RequestId, owner: Placed) {
         let Some(Asked { pending: Pending::Migrate { child, to, forced, asked, .. }, wait }) =
             self.asked.get_mut(&id)
         else {
@@ -275,7 +275,7 @@ impl Homes {
             forced: *forced,
             wait: *wait,
         };
-        core.send(owner.0.node, PeerMessage::Home(word));
+        core.send(owner.run.node, PeerMessage::Home(word));
     }
 
     /// Messages of this node wait for a child that nobody here has heard of.
@@ -323,7 +323,10 @@ impl Homes {
             };
             match route {
                 _ if placed(core, &child).is_some() => {}
-                Some(route) => self.send_migration(core, id, (route.owner, true)),
+                Some(route) => {
+                    let owner = Placed { run: route.owner, is_running: true, born: Epoch::ZERO };
+                    self.send_migration(core, id, owner);
+                }
                 None if question > *since => {
                     self.migrated(core, id, &child, MigrateOutcome::NotFound);
                 }
@@ -958,15 +961,21 @@ fn answer_stop(core: &mut Core, (run, request): Asker, child: ChildId, outcome: 
     core.answer(run, child, Answer::Stopped { request, outcome });
 }
 
-/// The owner of a child, and whether it runs the child or is still to start it: it takes
-/// migrations only then.
-fn placed(core: &Core, child: &ChildId) -> Option<(NodeRun, bool)> {
+/// Who owns a child, for who asks it to move the child. It forgets what it was asked when the child
+/// ends, so each life of the child is asked for anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Placed {
+    run: NodeRun,
+    /// Whether it runs the child or is still to start it: it takes migrations only then.
+    is_running: bool,
+    born: Epoch,
+}
+
+fn placed(core: &Core, child: &ChildId) -> Option<Placed> {
     let best = core.registry.best(child)?;
-    match best.entry {
-        Entry::Owned(_) => Some((best.owner, true)),
-        Entry::Moved { .. } => Some((best.owner, false)),
-        Entry::Removed { .. } => None,
-    }
+    let born = best.entry.ownership()?.born;
+    let is_running = matches!(best.entry, Entry::Owned(_));
+    Some(Placed { run: best.owner, is_running, born })
 }
 
 /// Bytes that are kept of a node's question where a child is.

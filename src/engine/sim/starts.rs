@@ -96,3 +96,36 @@ fn children_that_are_said_to_be_stopped_stay_so_whichever_node_crashes_at_that_m
         world.check_end(false);
     }
 }
+
+#[test]
+fn a_migration_of_a_child_that_is_stopped_and_started_anew_meanwhile_is_answered() {
+    for seed in seeds(60) {
+        let mut world = cluster(seed, 3, 8);
+        world.start_ms = (0, 200);
+        let mut asked = Vec::new();
+        for n in 0..8 {
+            let child = world.children[n].clone();
+            world.acked.remove(&child);
+            let (asker, other) = (world.dice.below(3) as usize, world.dice.below(3) as usize);
+            let stop = Request::Stop { children: vec![child.clone()], timeout: 30 * SECOND };
+            world.request(other, stop);
+            world.start(other, n..n + 1);
+            let wait = world.dice.ms(0, 150);
+            world.run_for(wait);
+            let to = world.nodes[world.dice.below(3) as usize].me.id;
+            let timeout = 30 * SECOND;
+            let migrate = Request::Migrate { child: child.clone(), to, forced: false, timeout };
+            asked.push((asker, world.request(asker, migrate)));
+            let wait = world.dice.ms(0, 20);
+            world.run_for(wait);
+            let stop = Request::Stop { children: vec![child], timeout: 30 * SECOND };
+            world.request(other, stop);
+            world.start(other, n..n + 1);
+        }
+        world.run_for(4 * SECOND);
+        for (asker, id) in asked {
+            let reply = world.nodes[asker].replies.get(&id);
+            assert!(reply.is_some(), "seed {seed}: n{asker} waits for {id:?}");
+        }
+    }
+}

@@ -688,7 +688,7 @@ impl<A: HotSwap> Instance for Seat<A> {
         }
         match self.stage.replace(Stage::Aborted) {
             // It was about to go on, and does not.
-            Stage::Released { state } => {
+            Stage::Released { state, .. } => {
                 self.stage.replace(Stage::Held { state, parcel: None });
             }
             Stage::Held { state, parcel } => {

@@ -79,6 +79,7 @@ fn a_drain_that_fails_keeps_what_is_out_and_goes_on_when_it_is_asked_again() {
         let here: Vec<&ChildId> = world.nodes[1].runtime.actors.keys().collect();
         assert_eq!(here, [&child], "seed {seed}");
         world.check_drained(1, true);
+        world.until_quiet();
         world.check_end(true);
         world.stuck.clear();
         let id = world.drain_node(1, 5 * SECOND);

@@ -4,6 +4,22 @@ use super::*;
 use crate::model::report::ChildLeft;
 
 impl World {
+    /// Until no move has been tried for a moment: one that fails gives its child another epoch.
+    pub(super) fn until_quiet(&mut self) {
+        let tries = |world: &Self| -> usize {
+            world.nodes.iter().flat_map(|node| node.attempts.values()).map(Vec::len).sum()
+        };
+        for _ in 0..100 {
+            let before = tries(self);
+            self.run_for(Duration::from_millis(150));
+            let moves = |index: &usize| self.nodes[*index].engine.moves().next().is_some();
+            if tries(self) == before && !self.alive().iter().any(moves) {
+                return;
+            }
+        }
+        panic!("seed {}: moves are tried on and on", self.seed);
+    }
+
     fn leave(&mut self, index: usize, timeout: Duration) -> RequestId {
         self.request(index, Request::Leave { timeout })
     }
@@ -60,6 +76,7 @@ fn what_is_out_stays_out_when_a_leave_ends_at_its_deadline() {
             let here: Vec<&ChildId> = world.nodes[leaver].runtime.actors.keys().collect();
             assert_eq!(here, [&child], "seed {seed}");
         }
+        world.until_quiet();
         world.check_end(true);
         // Only what was left is lost with it.
         world.crash(leaver);
@@ -124,6 +141,7 @@ fn a_node_that_is_told_to_stay_takes_children_again() {
             assert_eq!(world.state_of(index, leaver), MemberState::Alive, "seed {seed}");
         }
         assert!(world.nodes[leaver].runtime.actors.len() > 1, "seed {seed}: they come back");
+        world.until_quiet();
         world.check_end(true);
         // Who does not leave stays, too.
         let stay = world.request((leaver + 1) % 3, Request::Stay);
@@ -231,6 +249,7 @@ fn a_node_that_leaves_is_one_that_leaves_when_it_comes_back_in_a_later_life() {
             assert_eq!(world.state_of(index, leaver), MemberState::Leaving, "seed {seed}");
         }
         assert_eq!(world.runner(&child), Some(leaver), "seed {seed}");
+        world.until_quiet();
         world.check_end(true);
         // A new run begins as any other.
         world.acked.remove(&child);

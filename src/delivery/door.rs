@@ -100,6 +100,9 @@ pub(crate) struct Door<P> {
     hearsay: Option<NodeRun>,
     /// The owner that a refusal named did not have the child.
     doubt: bool,
+    /// The life of the child on this node that the registry said was over: a start that takes longer than
+    /// its node waits for opens the door of nobody.
+    over: Option<Epoch>,
     ready: BTreeSet<(Side, NodeRun)>,
     signals: VecDeque<Signal<P>>,
 }
@@ -117,6 +120,7 @@ impl<P: Payload> Door<P> {
             said: None,
             hearsay: None,
             doubt: false,
+            over: None,
             ready: BTreeSet::new(),
             signals: VecDeque::new(),
         }
@@ -294,11 +298,16 @@ impl<P: Payload> Door<P> {
         self.gate.has_work()
     }
 
-    /// The child runs here at this epoch, with what `marks` say in its state.
-    pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) {
+    /// The child runs here at this epoch, with what `marks` say in its state. `false`: the life of that
+    /// epoch is over, and nobody is let in.
+    pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) -> bool {
+        if self.over.is_some_and(|over| epoch <= over) {
+            return false;
+        }
         self.gate.open(epoch, marks);
         self.heed(marks);
         self.here(epoch);
+        true
     }
 
     /// A successor is built here.
@@ -359,13 +368,18 @@ impl<P: Payload> Door<P> {
 
     /// The child was stopped for good: what is queued is refused.
     pub(crate) fn vacate(&mut self, reason: &NotHandled) {
-        for item in self.gate.vacate() {
+        let queue = self.gate.vacate();
+        self.refuse(queue, reason);
+        self.finish();
+    }
+
+    fn refuse(&mut self, queue: impl IntoIterator<Item = Queued<P>>, reason: &NotHandled) {
+        for item in queue {
             if let Queued::Local { payload, .. } = item {
                 let outcome = Err(SendFailure::NotHandled(reason.clone()));
                 self.signals.push_back(Signal::Settled { payload, outcome });
             }
         }
-        self.finish();
     }
 
     /// The child is this node's, has no actor, and is started again: what comes is kept.
@@ -376,12 +390,8 @@ impl<P: Payload> Door<P> {
 
     /// The child is this node's and was given up: what is queued, and what comes, is refused.
     pub(crate) fn give_up(&mut self, epoch: Epoch) {
-        for item in self.gate.give_up(epoch) {
-            if let Queued::Local { payload, .. } = item {
-                let outcome = Err(SendFailure::NotHandled(NotHandled::GivenUp));
-                self.signals.push_back(Signal::Settled { payload, outcome });
-            }
-        }
+        let queue = self.gate.give_up(epoch);
+        self.refuse(queue, &NotHandled::GivenUp);
         self.here(epoch);
     }
 
@@ -408,7 +418,14 @@ impl<P: Payload> Door<P> {
         match route {
             Some(route) => self.learn(route),
             None => {
+                let mine = self.said.filter(|said| said.owner == self.me);
+                self.over = self.over.max(mine.map(|said| said.epoch));
                 (self.route, self.said) = (None, None);
+                if self.gate.state() == GateState::Absent {
+                    // What came while the child was about to be here, or to end.
+                    let queue = std::mem::take(&mut self.gate.queue);
+                    self.refuse(queue, &NotHandled::Stopped);
+                }
                 if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
                 }

@@ -722,9 +722,9 @@ impl Model {
         self.registry = Route { owner: run_of(self.owner), epoch: self.epoch };
         let door = &mut self.doors[self.owner];
         match from {
-            From::State(marks) => door.open(self.epoch, &marks),
+            From::State(marks) => assert!(door.open(self.epoch, &marks)),
             From::Held => door.reopen(self.epoch),
-            From::Nothing => door.open(self.epoch, &[]),
+            From::Nothing => assert!(door.open(self.epoch, &[])),
         }
         self.settle();
     }

@@ -711,3 +711,39 @@ fn what_was_on_its_way_elsewhere_is_refused_when_the_child_is_given_up_here() {
     owner.give_up(epoch(2));
     assert_eq!(wants(&mut owner), ["1: not: GivenUp"]);
 }
+
+#[test]
+fn a_start_that_ends_after_its_child_was_removed_opens_the_door_of_nobody() {
+    let mut door = door(1);
+    door.route(owned_by(1, 3));
+    door.enter(call(1), true, How::Send).expect("it waits for the start");
+    // The start took too long: the child is removed while it still goes on.
+    door.route(None);
+    assert_eq!(wants(&mut door), ["1: not: Stopped"]);
+    assert!(!door.open(epoch(3), &[]));
+    door.enter(call(2), false, How::Try).expect("its home is asked");
+    assert_eq!(wants(&mut door), ["seek"]);
+    assert_eq!(handle(&mut door, Instant::now()), None);
+    door.vacate(&NotHandled::Stopped);
+    door.sought(false);
+    assert_eq!(wants(&mut door), ["2: not: NoSuchChild"]);
+    // The next life of the child has a door.
+    door.route(owned_by(1, 4));
+    door.enter(call(3), true, How::Send).expect("it waits for the start");
+    assert!(door.open(epoch(4), &[]));
+    assert_eq!(handle(&mut door, Instant::now()), Some(3));
+}
+
+#[test]
+fn what_comes_while_a_child_ends_is_not_for_the_next_one_of_its_id() {
+    let mut door = door(1);
+    door.route(owned_by(1, 3));
+    assert!(door.open(epoch(3), &[]));
+    door.vacate(&NotHandled::Stopped);
+    door.enter(call(1), false, How::Try).expect("the registry still has the child");
+    door.route(None);
+    assert_eq!(wants(&mut door), ["1: not: Stopped"]);
+    door.route(owned_by(1, 4));
+    assert!(door.open(epoch(4), &[]));
+    assert_eq!(handle(&mut door, Instant::now()), None);
+}

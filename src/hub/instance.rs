@@ -293,8 +293,8 @@ impl<A: HotSwap> Seat<A> {
     /// `started()` has returned.
     fn opened(&self, maker: &Maker, epoch: Epoch, opening: Opening) {
         let marks = maker.parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
-        self.cell.set_here(true);
-        self.cell.with(|door| door.open(self.epoch.get(), marks));
+        let is_open = self.cell.with(|door| door.open(self.epoch.get(), marks));
+        self.cell.set_here(is_open);
         self.answer(epoch, opening, Ok(()));
         let verify = self.bench.hub.settings().verify_encoding;
         if A::PREPARE_ONLY_READS && verify && maker.parcel.is_none() {

@@ -64,6 +64,7 @@ macro_rules! names {
 names!(Add Slow Panic Block Unknown Quit);
 
 mod limits;
+mod lives;
 
 impl Handler<Add> for Counter {
     type Result = u64;

@@ -5,7 +5,7 @@
 //! for each child and answers everybody who asked for it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -140,8 +140,9 @@ pub(crate) struct Homes {
     /// Numbers of requests that the engine makes itself, from the top downwards.
     own_requests: u64,
     orders: BTreeMap<ChildId, Ordered>,
-    /// What came before this view was settled, or while another order for the child is under way.
-    waiting: Vec<Waiting>,
+    /// What came before this view was settled, or while another order for the child is under way; by
+    /// child, in the order in which it came.
+    waiting: BTreeMap<ChildId, VecDeque<Waiting>>,
     /// Who asked meanwhile where a child is, and the number of the question.
     finds: BTreeMap<ChildId, BTreeMap<NodeId, u64>>,
     /// What is kept of others in `orders`, `waiting` and `finds`.
@@ -158,7 +159,7 @@ impl Default for Homes {
             seeking: false,
             own_requests: 0,
             orders: BTreeMap::new(),
-            waiting: Vec::new(),
+            waiting: BTreeMap::new(),
             finds: BTreeMap::new(),
             quota: Quota::new(KEPT),
         }
@@ -345,13 +346,16 @@ impl Homes {
     pub(crate) fn reset(&mut self, core: &mut Core) {
         let Self { waiting, finds, orders, quota, .. } = self;
         let is_mine = |child: &ChildId| core.home(child) == Some(core.me.node);
-        waiting.retain(|waiting| {
-            let run = waiting.asker.0;
-            let keep = is_mine(waiting.what.child()) && core.is_live(run);
-            if !keep {
-                quota.give(run.node, waiting.bytes);
-            }
-            keep
+        waiting.retain(|child, waiting| {
+            let is_mine = is_mine(child);
+            waiting.retain(|Waiting { asker: (run, _), bytes, .. }| {
+                let keep = is_mine && core.is_live(*run);
+                if !keep {
+                    quota.give(run.node, *bytes);
+                }
+                keep
+            });
+            !waiting.is_empty()
         });
         finds.retain(|child, askers| {
             let is_mine = is_mine(child);
@@ -376,7 +380,7 @@ impl Homes {
 
     /// The view is settled: this node serves what it is the home of.
     pub(crate) fn serve(&mut self, core: &mut Core) {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in std::mem::take(&mut self.waiting).into_values().flatten() {
             self.admit(core, waiting);
         }
         for (child, askers) in std::mem::take(&mut self.finds) {
@@ -553,7 +557,7 @@ impl Homes {
     fn admit(&mut self, core: &mut Core, waiting: Waiting) {
         let child = waiting.what.child().clone();
         if !core.settled {
-            self.waiting.push(waiting);
+            self.waiting.entry(child).or_default().push_back(waiting);
             return;
         }
         let Waiting { asker, bytes, wait, .. } = waiting;
@@ -563,7 +567,7 @@ impl Homes {
         }
         if let Some(ordered) = self.orders.get_mut(&child) {
             if !ordered.is_for(&waiting.what) {
-                self.waiting.push(waiting);
+                self.waiting.entry(child).or_default().push_back(waiting);
             } else if let Some(before) = ordered.waiters.insert(asker, bytes) {
                 // It asked again.
                 self.quota.give(asker.0.node, before);
@@ -752,20 +756,29 @@ impl Homes {
 
     /// Takes in what waited for this child's order to end.
     fn next_for(&mut self, core: &mut Core, child: &ChildId) {
-        if self.waiting.iter().any(|waiting| waiting.what.child() == child) {
-            let (next, rest) = std::mem::take(&mut self.waiting)
-                .into_iter()
-                .partition(|waiting| waiting.what.child() == child);
-            self.waiting = rest;
-            let next: Vec<Waiting> = next;
-            for waiting in next {
-                self.admit(core, waiting);
-            }
+        // Those behind one that has to wait stay behind it.
+        while core.settled
+            && let Some(next) = self.next_waiting(child)
+        {
+            self.admit(core, next);
         }
         for (from, question) in self.finds.remove(child).unwrap_or_default() {
             self.quota.give(from, find_bytes(core, from, child));
             self.look_up(core, from, child.clone(), question);
         }
+    }
+
+    /// The first that waits for a child, if nothing is ordered or the same is.
+    fn next_waiting(&mut self, child: &ChildId) -> Option<Waiting> {
+        let waiting = self.waiting.get_mut(child)?;
+        let fits = |next: &Waiting| {
+            self.orders.get(child).is_none_or(|ordered| ordered.is_for(&next.what))
+        };
+        let next = if waiting.front().is_some_and(fits) { waiting.pop_front() } else { None };
+        if waiting.is_empty() {
+            self.waiting.remove(child);
+        }
+        next
     }
 
     /// The registry changed: a stop follows its child, a migration too.
@@ -981,4 +994,212 @@ fn placed(core: &Core, child: &ChildId) -> Option<Placed> {
 /// Bytes that are kept of a node's question where a child is.
 fn find_bytes(core: &Core, from: NodeId, child: &ChildId) -> usize {
     if from == core.me.node { 0 } else { EACH + child.as_str().len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        engine::{
+            distribution::ConsistentHashing,
+            io::{EngineConfig, KindInfo},
+            membership::founding::Founding,
+            partition::Divergence,
+            redundancy::Singularity,
+        },
+        model::{
+            access::AccessList,
+            id::{Incarnation, KindName, NodeName},
+            member::{MemberState, View},
+            settings::Settings,
+        },
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn kind() -> KindName {
+        KindName::new("set").expect("a valid name")
+    }
+
+    fn member(n: u8) -> Member {
+        Member {
+            id: NodeId::from_key([n; 32]),
+            incarnation: Incarnation { started: 100, nonce: u64::from(n) },
+            name: NodeName::new(format!("node-{n}")).expect("a plain word"),
+            addresses: Vec::new(),
+            weight: 1,
+            state: MemberState::Alive,
+            revision: 0,
+        }
+    }
+
+    fn child(n: usize) -> ChildId {
+        ChildId::new(format!("c{n}")).expect("a valid id")
+    }
+
+    fn spec(n: usize) -> Arc<ChildSpec> {
+        Arc::new(ChildSpec::from_parts(child(n), kind(), Bytes::new()))
+    }
+
+    /// A node that is alone, and so the home of all children.
+    struct Bench {
+        core: Core,
+        homes: Homes,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let info = KindInfo { state_version: 1, oldest_state_version: 1 };
+            let config = EngineConfig {
+                node: member(1).id,
+                incarnation: member(1).incarnation,
+                name: member(1).name,
+                addresses: Vec::new(),
+                settings: Settings::default(),
+                kinds: [(kind(), info)].into(),
+                founding: Founding::Found,
+                access: AccessList::open(),
+                seed: 1,
+                distribution: Arc::new(ConsistentHashing),
+                redundancy: Arc::new(Singularity),
+                partition: Arc::new(Divergence),
+            };
+            let mut core = Core::new(config, Instant::now());
+            core.adopt(View { members: [(member(1).id, member(1))].into() });
+            core.settled = true;
+            Self { core, homes: Homes::default() }
+        }
+
+        fn receive(&mut self, request: u64, what: What) {
+            let asker = (self.core.me, RequestId(request));
+            self.homes.receive(&mut self.core, asker, 30 * SECOND, what);
+        }
+
+        /// What was ordered since this was asked last.
+        fn orders(&mut self) -> Vec<(&'static str, ChildId, Epoch)> {
+            let orders = std::mem::take(&mut self.core.loopback).into_iter();
+            let order = |word| match word {
+                PeerMessage::Home(HomeWord::Run { spec, epoch, .. }) => {
+                    Some(("run", spec.id().clone(), epoch))
+                }
+                PeerMessage::Home(HomeWord::Halt { child, epoch }) => Some(("halt", child, epoch)),
+                _ => None,
+            };
+            orders.filter_map(order).collect()
+        }
+
+        /// The owner writes, and says that it has started a child.
+        fn ran(&mut self, n: usize, epoch: Epoch) {
+            let ownership = Ownership {
+                epoch,
+                born: epoch,
+                copied: epoch,
+                role: Role::Active,
+                pinned: None,
+                origin: Origin::of(self.core.me, RequestId(1)),
+                taken: TakenIn::default(),
+                failure: None,
+                spec: spec(n),
+            };
+            self.core.write(&child(n), Entry::Owned(ownership));
+            let outcome = StartOutcome::Started { node: self.core.me.node, epoch };
+            self.homes.ran(&mut self.core, &child(n), epoch, outcome);
+        }
+
+        fn halted(&mut self, n: usize, epoch: Epoch) {
+            self.core.write(&child(n), Entry::Removed { epoch });
+            let outcome = StopOutcome::Stopped { node: self.core.me.node };
+            self.homes.halted(&mut self.core, &child(n), epoch, outcome);
+        }
+
+        /// What was answered to which request.
+        fn answers(&mut self) -> Vec<u64> {
+            let (now, me) = (self.core.now, self.core.me);
+            let mut answers = std::mem::take(&mut self.core.answers);
+            let words = answers.release(now, me, |to| self.core.safe(to, 0));
+            self.core.answers = answers;
+            let requests = words.into_iter().map(|(_, word)| match word {
+                HomeWord::Started { request, .. } | HomeWord::Stopped { request, .. } => request.0,
+                word => panic!("{word:?}"),
+            });
+            requests.collect()
+        }
+    }
+
+    #[test]
+    fn starts_and_stops_of_a_child_take_turns_and_those_of_one_kind_go_together() {
+        let mut bench = Bench::new();
+        bench.receive(1, What::Start(spec(0)));
+        bench.receive(2, What::Stop(child(0)));
+        bench.receive(3, What::Stop(child(0)));
+        let [("run", _, first)] = bench.orders()[..] else { panic!("one start") };
+        bench.ran(0, first);
+        assert_eq!(bench.answers(), [1]);
+        let [("halt", _, second)] = bench.orders()[..] else { panic!("one stop") };
+        bench.receive(4, What::Start(spec(0)));
+        bench.receive(5, What::Start(spec(0)));
+        bench.receive(6, What::Stop(child(0)));
+        bench.receive(7, What::Start(spec(0)));
+        bench.halted(0, second);
+        assert_eq!(bench.answers(), [2, 3, 6], "a stop goes with the one that is under way");
+        let [("run", _, third)] = bench.orders()[..] else { panic!("one start") };
+        assert!(first < second && second < third);
+        bench.ran(0, third);
+        assert_eq!(bench.answers(), [4, 5, 7]);
+        assert_eq!(bench.orders(), []);
+        assert!(bench.homes.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_one_child_does_not_wait_for_another() {
+        let mut bench = Bench::new();
+        for n in 0..2 {
+            bench.receive(1, What::Start(spec(n)));
+            bench.receive(2, What::Stop(child(n)));
+        }
+        let orders = bench.orders();
+        assert_eq!(orders.len(), 2);
+        bench.ran(1, orders[1].2);
+        assert!(matches!(&bench.orders()[..], [("halt", id, _)] if *id == child(1)));
+        assert_eq!(bench.homes.waiting.len(), 1);
+    }
+
+    #[test]
+    fn what_waits_is_kept_while_the_view_is_not_settled() {
+        let mut bench = Bench::new();
+        bench.receive(1, What::Start(spec(0)));
+        bench.receive(2, What::Stop(child(0)));
+        let epoch = bench.orders()[0].2;
+        bench.core.settled = false;
+        bench.ran(0, epoch);
+        assert_eq!(bench.orders(), []);
+        bench.core.settled = true;
+        bench.homes.serve(&mut bench.core);
+        let [("halt", _, epoch), ..] = bench.orders()[..] else { panic!("it is ordered") };
+        bench.halted(0, epoch);
+        assert_eq!(bench.answers(), [1, 2]);
+    }
+
+    #[test]
+    fn a_request_is_answered_when_each_of_its_children_has_an_outcome() {
+        let mut bench = Bench::new();
+        let me = bench.core.me;
+        let specs = vec![spec(0), spec(1)];
+        let on_failure = OnFailure::Continue;
+        let request = Request::Start { specs, on_failure, timeout: SECOND };
+        bench.homes.request(&mut bench.core, RequestId(7), request);
+        for n in [0, 1] {
+            let outcome = StartOutcome::Failed { reason: StartFailed::NoNode };
+            let outcomes = vec![ChildOutcome { child: child(n), outcome }];
+            bench.core.effects.clear();
+            let word = HomeWord::Started { request: RequestId(7), outcomes };
+            bench.homes.handle(&mut bench.core, me, word);
+            let replies = bench.core.effects.iter().filter(|e| matches!(e, Effect::Reply { .. }));
+            assert_eq!(replies.count(), n);
+        }
+    }
 }

@@ -1033,6 +1033,7 @@ mod tests {
             addresses: Vec::new(),
             weight: 1,
             state: MemberState::Alive,
+            draining: false,
             revision: 0,
         }
     }

@@ -52,6 +52,7 @@ pub trait AutoKind: HotSwap {
 /// | `args = Type` | what a fresh start gets | `()` |
 /// | `make = path` | `fn(Args, &ChildContext<Self>) -> Result<Self, StartFailure>`: makes the actor | `Default` |
 /// | `keep = [field, ..]` | fields that are not in the state: they stay as the actor was made | they are as `Deserialize` has them |
+/// | `blocking = true` | the state is a clone, encoded and decoded on a blocking thread; needs `Clone + Send` | it is encoded in place, on the arbiter |
 /// | `merge = path` | `fn(&mut Self, Self)`: takes in the state of an owner that gave way | it is parked |
 ///
 /// ## `version` and `upgrade`
@@ -135,6 +136,26 @@ pub trait AutoKind: HotSwap {
 /// # Ok::<(), ChildSpecError>(())
 /// ```
 ///
+/// ## `blocking`
+/// While a large state is encoded or decoded, the other children of its arbiter wait. `blocking = true`
+/// has it done on another thread, of a clone of the actor; see
+/// [`KindBuilder::encode_on_blocking_thread`](crate::KindBuilder::encode_on_blocking_thread).
+///
+/// ```
+/// # use actix::prelude::*;
+/// # use actix_hub::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Archive {
+///     pages: Vec<String>,
+/// }
+/// # impl Actor for Archive {
+/// #     type Context = Context<Self>;
+/// # }
+///
+/// hot_swap!(Archive, kind = "archive", messages = [], blocking = true);
+/// ```
+///
 /// ## `merge`
 /// After a split the state of the actor that gives way is parked; `merge` says how the one that goes
 /// on takes it in instead.
@@ -172,76 +193,83 @@ macro_rules! hot_swap {
         $(, $($options:tt)*)?
     ) => {
         $crate::__hot_swap! {
-            @read {[$actor] [$kind] [$($message),*]} [] [] [] [] [] [] [] ; $($($options)*)?
+            @read {[$actor] [$kind] [$($message),*]} [] [] [] [] [] [] [] [] ; $($($options)*)?
         }
     };
 }
 
 /// Reads the options of [`hot_swap!`] one by one, each into a place of its own, then writes the impls.
-/// The places: version, oldest, upgrade, merge, args, make, keep.
+/// The places: version, oldest, upgrade, merge, args, make, keep, blocking.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __hot_swap {
-    (@read $fixed:tt [] $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+    (@read $fixed:tt [] $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
         version = $version:expr $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed [$version] $oldest $upgrade $merge $args $make $keep ; $($($rest)*)?
+            @read $fixed [$version] $oldest $upgrade $merge $args $make $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt [] $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+    (@read $fixed:tt $version:tt [] $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
         oldest = $oldest:expr $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version [$oldest] $upgrade $merge $args $make $keep ; $($($rest)*)?
+            @read $fixed $version [$oldest] $upgrade $merge $args $make $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt [] $merge:tt $args:tt $make:tt $keep:tt ;
+    (@read $fixed:tt $version:tt $oldest:tt [] $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
         upgrade = $upgrade:expr $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version $oldest [$upgrade] $merge $args $make $keep ; $($($rest)*)?
+            @read $fixed $version $oldest [$upgrade] $merge $args $make $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt [] $args:tt $make:tt $keep:tt ;
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt [] $args:tt $make:tt $keep:tt $blocking:tt ;
         merge = $merge:expr $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version $oldest $upgrade [$merge] $args $make $keep ; $($($rest)*)?
+            @read $fixed $version $oldest $upgrade [$merge] $args $make $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [] $make:tt $keep:tt ;
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [] $make:tt $keep:tt $blocking:tt ;
         args = $args:ty $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version $oldest $upgrade $merge [$args] $make $keep ; $($($rest)*)?
+            @read $fixed $version $oldest $upgrade $merge [$args] $make $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt [] $keep:tt ;
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt [] $keep:tt $blocking:tt ;
         make = $make:expr $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version $oldest $upgrade $merge $args [$make] $keep ; $($($rest)*)?
+            @read $fixed $version $oldest $upgrade $merge $args [$make] $keep $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt [] ;
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt [] $blocking:tt ;
         keep = [$($keep:ident),* $(,)?] $(, $($rest:tt)*)?) => {
         $crate::__hot_swap! {
-            @read $fixed $version $oldest $upgrade $merge $args $make [$($keep)*] ; $($($rest)*)?
+            @read $fixed $version $oldest $upgrade $merge $args $make [$($keep)*] $blocking ; $($($rest)*)?
         }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt ;
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt [] ;
+        blocking = true $(, $($rest:tt)*)?) => {
+        $crate::__hot_swap! {
+            @read $fixed $version $oldest $upgrade $merge $args $make $keep [true] ;
+            $($($rest)*)?
+        }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
         $option:ident $($rest:tt)*) => {
         ::core::compile_error! { ::core::concat!(
             "`", ::core::stringify!($option), "` is no option of `hot_swap!`, is given twice, or has ",
-            "not its shape; the options are version, oldest, upgrade, merge, args, make and keep",
+            "not its shape; the options are version, oldest, upgrade, merge, args, make, keep and blocking (which is `true`)",
         ) }
     };
-    (@read $fixed:tt [] $oldest:tt [$upgrade:expr] $merge:tt $args:tt $make:tt $keep:tt ;) => {
+    (@read $fixed:tt [] $oldest:tt [$upgrade:expr] $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;) => {
         ::core::compile_error! { "`upgrade` reads older versions: say `version = 2`, or higher" }
     };
-    (@read $fixed:tt $version:tt [$oldest:expr] [] $merge:tt $args:tt $make:tt $keep:tt ;) => {
+    (@read $fixed:tt $version:tt [$oldest:expr] [] $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;) => {
         ::core::compile_error! { "`oldest` is for `upgrade`: say how older versions are read" }
     };
-    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [$args:ty] [] $keep:tt ;) => {
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt [$args:ty] [] $keep:tt $blocking:tt ;) => {
         ::core::compile_error! { "`args` go to `make`: say how the actor is made of them" }
     };
     (@read {[$actor:ty] [$kind:expr] [$($message:ty),*]} [$($version:expr)?] $oldest:tt $upgrade:tt
-        [$($merge:expr)?] $args:tt $make:tt [$($keep:ident)*] ;) => {
+        [$($merge:expr)?] $args:tt $make:tt [$($keep:ident)*] $blocking:tt ;) => {
         impl $crate::HotSwap for $actor {
             const KIND: &'static str = $kind;
             $(const STATE_VERSION: u32 = $version;)?
@@ -257,7 +285,7 @@ macro_rules! __hot_swap {
             }
 
             fn prepare_handover_state(&mut self) -> $crate::Snapshot<Self> {
-                $crate::Snapshot::of(self)
+                $crate::__hot_swap!(@prepare $blocking self)
             }
 
             fn alter_handover_state(&mut self, state: $crate::Snapshot<Self>) {
@@ -290,10 +318,17 @@ macro_rules! __hot_swap {
 
         impl $crate::AutoKind for $actor {
             fn register(kind: $crate::KindBuilder<Self>) -> $crate::KindBuilder<Self> {
-                kind$(.message::<$message>())*
+                let kind = kind$(.message::<$message>())*;
+                $crate::__hot_swap!(@register $blocking kind)
             }
         }
     };
+    (@prepare [] $actor:ident) => { $crate::Snapshot::of($actor) };
+    (@prepare [true] $actor:ident) => {
+        $crate::Snapshot::from(::core::clone::Clone::clone($actor))
+    };
+    (@register [] $kind:ident) => { $kind };
+    (@register [true] $kind:ident) => { $kind.encode_on_blocking_thread() };
     (@args []) => { () };
     (@args [$args:ty]) => { $args };
     (@make [] $args:ident $child:ident) => {{

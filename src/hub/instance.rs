@@ -126,6 +126,15 @@ pub(crate) trait Instance {
 const MOST_PEEKS: usize = 16;
 
 fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
+    make_with(bench, maker, || maker.parcel.as_ref().map(read_state::<A>).transpose())
+}
+
+/// Makes an actor; `state` is asked for when that was done.
+fn make_with<A: HotSwap>(
+    bench: &Bench,
+    maker: &Maker,
+    state: impl FnOnce() -> Result<Option<A::State>, BuildFailure>,
+) -> Result<A, BuildFailure> {
     let child = ChildContext::<A>::new(bench.hub.clone(), maker.spec.clone(), maker.epoch);
     let made = guarded(|| {
         let args = codec::decode(&maker.spec.args).map_err(|reason| {
@@ -133,8 +142,8 @@ fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
         })?;
         let mut actor = A::from_args(args, &child)
             .map_err(|failure| BuildFailure::passing(failure.reason()))?;
-        if let Some(parcel) = &maker.parcel {
-            actor.alter_handover_state(read_state::<A>(parcel)?);
+        if let Some(state) = state()? {
+            actor.alter_handover_state(state);
         }
         Ok(actor)
     });
@@ -142,6 +151,19 @@ fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
         Err(BuildFailure::passing(format!("it panicked while it was made: {panic}")))
     });
     made.map_err(|failure| BuildFailure { reason: brief(failure.reason), ..failure })
+}
+
+/// Makes an actor, on a blocking thread as far as its kind says so.
+async fn make_later<A: HotSwap>(
+    kind: &Kind<A>,
+    bench: &Bench,
+    maker: &Maker,
+) -> Result<A, BuildFailure> {
+    let (Some(blocking), Some(parcel)) = (kind.blocking, &maker.parcel) else {
+        return make::<A>(bench, maker);
+    };
+    let state = blocking.decode(parcel.clone()).await;
+    make_with(bench, maker, || state.map(Some))
 }
 
 struct Ready<A: HotSwap> {
@@ -161,6 +183,16 @@ pub(crate) fn build<A: HotSwap>(
     Ok(Box::new(Ready { actor, kind, bench: bench.clone(), maker }))
 }
 
+/// The same with a state that is decoded on a blocking thread.
+pub(crate) async fn build_later<A: HotSwap>(
+    kind: Kind<A>,
+    bench: Bench,
+    maker: Maker,
+) -> Result<Box<dyn Built>, BuildFailure> {
+    let actor = make_later::<A>(&kind, &bench, &maker).await?;
+    Ok(Box::new(Ready { actor, kind, bench, maker }))
+}
+
 impl<A: HotSwap> Built for Ready<A> {
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance> {
         let Self { actor, kind, bench, maker } = *self;
@@ -175,6 +207,7 @@ impl<A: HotSwap> Built for Ready<A> {
             closing: Cell::new(false),
             epoch: Cell::new(epoch),
             freezes: Cell::new(0),
+            next_freeze: Cell::new(None),
             ending: Cell::new(None),
             merges: RefCell::default(),
             peeks: RefCell::default(),
@@ -193,16 +226,19 @@ enum Stage<S> {
     Closing(FreezeOrder),
     /// The freeze failed and the door is still closed.
     Aborted,
+    /// The context is held and the state is on a blocking thread.
+    Encoding {
+        /// The freeze was taken back meanwhile: the context goes on when the state is back.
+        thawed: bool,
+    },
     /// The context is held.
     Held {
         state: Option<S>,
         parcel: Option<Parcel>,
     },
-    /// The context is about to go on; if another freeze was ordered meanwhile, only for as long as
-    /// the actor takes its state back.
+    /// The context is about to go on.
     Released {
         state: Option<S>,
-        then: Option<FreezeOrder>,
     },
 }
 
@@ -219,6 +255,8 @@ struct Seat<A: HotSwap> {
     closing: Cell<bool>,
     epoch: Cell<Epoch>,
     freezes: Cell<u64>,
+    /// Came before the context went on after the last one.
+    next_freeze: Cell<Option<FreezeOrder>>,
     ending: Cell<Option<Ending>>,
     merges: RefCell<VecDeque<(Epoch, Parcel)>>,
     peeks: RefCell<Vec<oneshot::Sender<Result<Peeked, StateUnknown>>>>,
@@ -238,7 +276,7 @@ impl<A: HotSwap> Seat<A> {
         let exit = loop {
             let made = match actor.take() {
                 Some(actor) => Ok(actor),
-                None => make::<A>(&self.bench, &maker),
+                None => make_later::<A>(&self.kind, &self.bench, &maker).await,
             };
             tries -= 1;
             let exit = match made {
@@ -375,25 +413,18 @@ impl<A: HotSwap> Seat<A> {
         if self.freezes.get() != freeze {
             return;
         }
-        let (order, is_closing) = match &mut *self.stage.borrow_mut() {
-            Stage::Closing(order) => (*order, true),
-            // The actor still takes its state back, and then goes on.
-            Stage::Released { then, .. } => match then.take() {
-                Some(order) => (order, false),
-                None => return,
-            },
+        let order = match &*self.stage.borrow() {
+            Stage::Closing(order) => *order,
             _ => return,
         };
-        if is_closing && order.forced && !grace {
+        if order.forced && !grace {
             self.cell.cut_off();
             self.cell.actor.wake();
             self.after(FORCED_GRACE, freeze, true);
             return;
         }
         self.closing.set(false);
-        if is_closing {
-            self.stage.replace(Stage::Aborted);
-        }
+        self.stage.replace(Stage::Aborted);
         let unresolved = self.cell.with(|door| door.unresolved());
         self.frozen(order, Err(FreezeFailure::Retention { unresolved }));
     }
@@ -411,33 +442,60 @@ impl<A: HotSwap> Seat<A> {
     /// All started handlers are resolved: takes the state and holds the context.
     fn take_state(self: &Rc<Self>, order: FreezeOrder, actor: &mut A, ctx: &mut Context<A>) {
         self.closing.set(false);
-        let mut state = None;
-        let mut parcel = None;
-        let mut outcome = Ok(0);
-        if order.with_state {
-            match self.prepare(actor) {
-                Err(message) => {
-                    self.stage.replace(Stage::Aborted);
-                    return self.frozen(order, Err(FreezeFailure::Panicked { message }));
-                }
-                Ok(prepared) => {
-                    let rules = Rules::of_states(self.bench.hub.settings());
-                    outcome = encode_state::<A>(&prepared, rules).map(|bytes| {
-                        let size = bytes.len() as u64;
-                        parcel = Some(Parcel {
-                            state_version: A::STATE_VERSION,
-                            lanes: self.cell.with(|door| door.marks()),
-                            bytes,
-                        });
-                        size
-                    });
-                    state = Some(prepared);
-                }
-            }
+        if !order.with_state {
+            self.stage.replace(Stage::Held { state: None, parcel: None });
+            ctx.wait(Hold { seat: self.clone() });
+            return self.frozen(order, Ok(0));
         }
-        self.stage.replace(Stage::Held { state, parcel });
+        let state = match self.prepare(actor) {
+            Ok(state) => state,
+            Err(message) => {
+                self.stage.replace(Stage::Aborted);
+                return self.frozen(order, Err(FreezeFailure::Panicked { message }));
+            }
+        };
+        let rules = Rules::of_states(self.bench.hub.settings());
+        let Some(blocking) = self.kind.blocking else {
+            let encoded = encode_state::<A>(&state, rules);
+            ctx.wait(Hold { seat: self.clone() });
+            return self.hold(order, Some(state), encoded);
+        };
+        self.stage.replace(Stage::Encoding { thawed: false });
         ctx.wait(Hold { seat: self.clone() });
+        let seat = self.clone();
+        actix_rt::spawn(async move {
+            let (state, encoded) = blocking.encode(state, rules).await;
+            let thawed = matches!(*seat.stage.borrow(), Stage::Encoding { thawed: true });
+            if thawed {
+                // Nobody waits for the bytes any more, and the actor may miss its state.
+                seat.stage.replace(Stage::Released { state });
+                seat.cell.actor.wake();
+            } else {
+                seat.hold(order, state, encoded);
+            }
+        });
+    }
+
+    /// The state was encoded, or could not be. The context is held either way.
+    fn hold(
+        &self,
+        order: FreezeOrder,
+        state: Option<A::State>,
+        encoded: Result<Bytes, FreezeFailure>,
+    ) {
+        let mut parcel = None;
+        let outcome = encoded.map(|bytes| {
+            let size = bytes.len() as u64;
+            let lanes = self.cell.with(|door| door.marks());
+            parcel = Some(Parcel { state_version: A::STATE_VERSION, lanes, bytes });
+            size
+        });
+        self.stage.replace(Stage::Held { state, parcel });
         self.frozen(order, outcome);
+        if let Some(tell) = self.at_rest.take() {
+            // It was wanted at rest while its state was on its way back.
+            let _ = tell.send(Ok(()));
+        }
     }
 
     fn prepare(&self, actor: &mut A) -> Result<A::State, String> {
@@ -617,20 +675,18 @@ impl<A: HotSwap> Instance for Seat<A> {
         {
             return self.send_diverged(order.epoch, to, life);
         }
-        let stage = match &mut *self.stage.borrow_mut() {
-            _ if !self.running.get() => None,
-            Stage::Running | Stage::Aborted => Some(Stage::Closing(order)),
-            Stage::Released { state, then: None } => {
-                Some(Stage::Released { state: state.take(), then: Some(order) })
-            }
-            _ => None,
-        };
-        let Some(stage) = stage else {
+        if matches!(*self.stage.borrow(), Stage::Released { .. } | Stage::Encoding { thawed: true })
+        {
+            // It goes on in a moment, and is frozen then.
+            self.next_freeze.set(Some(order));
+            return;
+        }
+        if !self.running.get() || !matches!(*self.stage.borrow(), Stage::Running | Stage::Aborted) {
             return self.frozen(order, Err(FreezeFailure::Gone));
-        };
+        }
         self.cell.with(|door| door.close());
-        self.closing.set(matches!(stage, Stage::Closing(_)));
-        self.stage.replace(stage);
+        self.stage.replace(Stage::Closing(order));
+        self.closing.set(true);
         self.freezes.set(self.freezes.get() + 1);
         self.after(order.retention, self.freezes.get(), false);
         self.cell.actor.wake();
@@ -642,10 +698,13 @@ impl<A: HotSwap> Instance for Seat<A> {
             return;
         }
         self.closing.set(false);
-        let stage = self.stage.replace(Stage::Running);
-        if let Stage::Held { state, .. } | Stage::Released { state, .. } = stage {
-            self.stage.replace(Stage::Released { state, then: None });
-        }
+        self.next_freeze.set(None);
+        let next = match self.stage.replace(Stage::Running) {
+            Stage::Held { state, .. } | Stage::Released { state } => Stage::Released { state },
+            Stage::Encoding { .. } => Stage::Encoding { thawed: true },
+            Stage::Running | Stage::Closing(_) | Stage::Aborted => Stage::Running,
+        };
+        self.stage.replace(next);
         self.cell.set_here(true);
         self.cell.with(|door| door.reopen(epoch));
         self.cell.actor.wake();
@@ -688,8 +747,13 @@ impl<A: HotSwap> Instance for Seat<A> {
         }
         match self.stage.replace(Stage::Aborted) {
             // It was about to go on, and does not.
-            Stage::Released { state, .. } => {
+            Stage::Released { state } => {
                 self.stage.replace(Stage::Held { state, parcel: None });
+            }
+            Stage::Encoding { .. } => {
+                self.at_rest.set(Some(tell));
+                self.stage.replace(Stage::Encoding { thawed: false });
+                return;
             }
             Stage::Held { state, parcel } => {
                 self.stage.replace(Stage::Held { state, parcel });
@@ -819,24 +883,22 @@ impl<A: HotSwap> ActorFuture<A> for Hold<A> {
             ctx.terminate();
             return Poll::Ready(());
         }
-        if matches!(*seat.stage.borrow(), Stage::Held { .. }) {
-            if let Some(tell) = seat.surrender.take() {
+        if matches!(*seat.stage.borrow(), Stage::Held { .. } | Stage::Encoding { .. }) {
+            if matches!(*seat.stage.borrow(), Stage::Held { .. })
+                && let Some(tell) = seat.surrender.take()
+            {
                 // Whoever asked may not wait any more.
                 let _ = tell.send(seat.give_up_state(actor));
             }
             return Poll::Pending;
         }
-        if let Stage::Released { state, then } = seat.stage.replace(Stage::Running) {
-            if let Some(state) = state {
-                seat.in_user.set(true);
-                actor.resume_after_abort(state);
-                seat.in_user.set(false);
-            }
-            if let Some(order) = then {
-                seat.stage.replace(Stage::Closing(order));
-                seat.closing.set(true);
-                seat.cell.actor.wake();
-            }
+        if let Stage::Released { state: Some(state) } = seat.stage.replace(Stage::Running) {
+            seat.in_user.set(true);
+            actor.resume_after_abort(state);
+            seat.in_user.set(false);
+        }
+        if let Some(order) = seat.next_freeze.take() {
+            seat.clone().freeze(order);
         }
         Poll::Ready(())
     }

@@ -13,6 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
+    blocking::BlockingCodec,
     codec::{self, Rules},
     hot_swap::{HotSwap, HubMessage},
     instance::{Built, Maker},
@@ -31,11 +32,28 @@ use crate::{
 /// Registers the messages of one kind; see `HubBuilder::child_kind`.
 pub struct KindBuilder<A: HotSwap> {
     messages: Vec<(TypeId, &'static str, Deliver<A>)>,
+    blocking: Option<BlockingCodec<A>>,
 }
 
 impl<A: HotSwap> KindBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self { messages: Vec::new() }
+        Self { messages: Vec::new(), blocking: None }
+    }
+
+    /// Encodes and decodes states of this kind on a blocking thread, so that the other children of its
+    /// arbiter go on meanwhile; bench `neighbours` measures what that is worth.
+    ///
+    /// For states of some MiB and more: a thread costs a small state more than its encoding does. The
+    /// child itself is held either way, and all deadlines count on. A panic of the state's `Serialize`
+    /// or `Deserialize` is a move that failed. The state of an owner that gives way after a split is
+    /// encoded there too, and decoded on the arbiter of the one that goes on.
+    #[must_use]
+    pub fn encode_on_blocking_thread(mut self) -> Self
+    where
+        A::State: Send,
+    {
+        self.blocking = Some(BlockingCodec::new());
+        self
     }
 
     /// Lets children of this kind be sent this message, from every node.
@@ -61,7 +79,8 @@ impl<A: HotSwap> KindBuilder<A> {
             }
             by_type.insert(id, Arc::from(message));
         }
-        Ok(Kind { entry: Arc::new(KindEntry { name, by_type }), by_name: Arc::new(by_name) })
+        let entry = Arc::new(KindEntry { name, by_type });
+        Ok(Kind { entry, by_name: Arc::new(by_name), blocking: self.blocking })
     }
 }
 
@@ -148,12 +167,15 @@ where
 /// A kind with its actor's type.
 pub(crate) struct Kind<A: HotSwap> {
     pub(crate) entry: Arc<KindEntry>,
+    /// For states that are not encoded on the arbiter.
+    pub(crate) blocking: Option<BlockingCodec<A>>,
     by_name: Arc<BTreeMap<&'static str, Deliver<A>>>,
 }
 
 impl<A: HotSwap> Clone for Kind<A> {
     fn clone(&self) -> Self {
-        Self { entry: self.entry.clone(), by_name: self.by_name.clone() }
+        let (entry, by_name) = (self.entry.clone(), self.by_name.clone());
+        Self { entry, by_name, blocking: self.blocking }
     }
 }
 
@@ -178,11 +200,16 @@ impl<A: HotSwap> Kind<A> {
     }
 }
 
+/// A successor that is being built.
+pub(crate) type Building = LocalBoxFuture<'static, Result<Box<dyn Built>, BuildFailure>>;
+
 /// A kind without its actor's type.
 pub(crate) trait AnyKind: Send + Sync {
     fn entry(&self) -> &Arc<KindEntry>;
     fn info(&self) -> KindInfo;
     fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, BuildFailure>;
+    /// The same for a state that is decoded on a blocking thread; `None`: it is not.
+    fn build_later(&self, bench: &Bench, maker: &Maker) -> Option<Building>;
 }
 
 struct Typed<A: HotSwap> {
@@ -202,6 +229,12 @@ impl<A: HotSwap> AnyKind for Typed<A> {
 
     fn build(&self, bench: &Bench, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {
         super::instance::build::<A>(self.kind.clone(), bench, maker)
+    }
+
+    fn build_later(&self, bench: &Bench, maker: &Maker) -> Option<Building> {
+        let (kind, bench, maker) = (self.kind.clone(), bench.clone(), maker.clone());
+        let decodes = kind.blocking.is_some() && maker.parcel.is_some();
+        decodes.then(|| -> Building { Box::pin(super::instance::build_later(kind, bench, maker)) })
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 
 mod asking;
 pub(crate) mod auto_kind;
+mod blocking;
 pub(crate) mod builder;
 pub(crate) mod child_ref;
 pub(crate) mod clock;

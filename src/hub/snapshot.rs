@@ -35,6 +35,13 @@ impl<T: Serialize + DeserializeOwned> Snapshot<T> {
     }
 }
 
+/// A value that is encoded when the snapshot is: for states that are encoded on a blocking thread.
+impl<T> From<T> for Snapshot<T> {
+    fn from(value: T) -> Self {
+        Self(Form::Value(value))
+    }
+}
+
 impl<T: DeserializeOwned> Snapshot<T> {
     /// The value. `None` if it could not be encoded, or what was encoded does not read back; a
     /// snapshot that came from another node has been read already and has its value.

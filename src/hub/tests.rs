@@ -24,6 +24,7 @@ use crate::{
     net::memory::MemoryNetwork,
 };
 
+mod blocking;
 mod encoding;
 mod flood;
 mod suspend;

@@ -2,9 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     Hub,
     instance::{Built, Ending, FreezeOrder, Instance, Maker, Opening, Purpose},
+    kind::Building,
     parcel::Parcel,
     system::{HubSystem, Outcome},
 };
@@ -22,9 +22,9 @@ use crate::{
     engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
     error::NotHandled,
     model::{
-        child::{ChildSpec, Epoch, Route},
+        child::{Epoch, Route},
         id::{ChildId, NodeRun},
-        message::BulkHeader,
+        message::{BulkHeader, LaneMark},
         observe::StateUnknown,
         settings::Migration,
     },
@@ -43,11 +43,13 @@ pub(crate) struct Bench {
 struct Slot {
     instance: Option<Rc<dyn Instance>>,
     built: BTreeMap<Epoch, Box<dyn Built>>,
+    /// Successors whose states are on a blocking thread.
+    building: BTreeSet<Epoch>,
 }
 
 impl Slot {
     fn is_empty(&self) -> bool {
-        self.instance.is_none() && self.built.is_empty()
+        self.instance.is_none() && self.built.is_empty() && self.building.is_empty()
     }
 }
 
@@ -63,6 +65,43 @@ impl Bench {
                 slots.remove(child);
             }
         }
+    }
+
+    /// A successor was built, or could not be.
+    fn built(
+        &self,
+        child: ChildId,
+        epoch: Epoch,
+        marks: &[LaneMark],
+        built: Result<Box<dyn Built>, BuildFailure>,
+    ) {
+        let outcome = built.map(|built| {
+            self.hub.shared().doors.cell(&child).with(|door| door.expect(epoch, marks));
+            let mut slots = self.slots.borrow_mut();
+            slots.entry(child.clone()).or_default().built.insert(epoch, built);
+        });
+        self.reports.tell(ChildReport::Built { child, epoch, outcome });
+    }
+
+    /// A successor is built once its state is decoded, unless it is discarded before.
+    fn build_later(&self, child: ChildId, maker: &Maker, building: Building) {
+        let epoch = maker.epoch;
+        let marks = maker.parcel.as_ref().map(|parcel| parcel.lanes.clone()).unwrap_or_default();
+        self.slots.borrow_mut().entry(child.clone()).or_default().building.insert(epoch);
+        let bench = self.clone();
+        actix_rt::spawn(async move {
+            let built = building.await;
+            let mut slots = bench.slots.borrow_mut();
+            let Some(slot) = slots.get_mut(&child) else { return };
+            let wanted = slot.building.remove(&epoch);
+            if slot.is_empty() {
+                slots.remove(&child);
+            }
+            drop(slots);
+            if wanted {
+                bench.built(child, epoch, &marks, built);
+            }
+        });
     }
 
     /// Sends a state; a failure is told to the engine.
@@ -149,7 +188,7 @@ impl Worker {
         match order {
             ChildOrder::Start { spec, epoch } => {
                 let child = spec.id().clone();
-                match self.build(spec, epoch, None) {
+                match self.build(Maker { spec, epoch, parcel: None }) {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
                     Err(failure) => {
                         let outcome = Err(failure.reason);
@@ -200,18 +239,18 @@ impl Worker {
             }
             ChildOrder::Build { spec, epoch, with_state, .. } => {
                 let child = spec.id().clone();
-                let marks = parcel.as_ref().map(|parcel| parcel.lanes.clone()).unwrap_or_default();
-                let built = if with_state && parcel.is_none() {
-                    Err(BuildFailure::passing("the state is gone"))
-                } else {
-                    self.build(spec, epoch, parcel)
-                };
-                let outcome = built.map(|built| {
-                    doors.cell(&child).with(|door| door.expect(epoch, &marks));
-                    let mut slots = self.bench.slots.borrow_mut();
-                    slots.entry(child.clone()).or_default().built.insert(epoch, built);
-                });
-                self.tell(ChildReport::Built { child, epoch, outcome });
+                if with_state && parcel.is_none() {
+                    let gone = Err(BuildFailure::passing("the state is gone"));
+                    return self.bench.built(child, epoch, &[], gone);
+                }
+                let maker = Maker { spec, epoch, parcel };
+                let kind = self.bench.hub.shared().kinds.get(maker.spec.kind().as_str());
+                if let Some(later) = kind.and_then(|kind| kind.build_later(&self.bench, &maker)) {
+                    return self.bench.build_later(child, &maker, later);
+                }
+                let lanes = maker.parcel.as_ref().map(|parcel| parcel.lanes.clone());
+                let built = self.build(maker);
+                self.bench.built(child, epoch, &lanes.unwrap_or_default(), built);
             }
             ChildOrder::Discard { child, epoch } => {
                 let mut slots = self.bench.slots.borrow_mut();
@@ -219,6 +258,7 @@ impl Worker {
                     return;
                 };
                 let built = slot.built.remove(&epoch);
+                slot.building.remove(&epoch);
                 if slot.is_empty() {
                     slots.remove(&child);
                 }
@@ -289,16 +329,12 @@ impl Worker {
         }
     }
 
-    fn build(
-        &self,
-        spec: Arc<ChildSpec>,
-        epoch: Epoch,
-        parcel: Option<Parcel>,
-    ) -> Result<Box<dyn Built>, BuildFailure> {
-        let Some(kind) = self.bench.hub.shared().kinds.get(spec.kind().as_str()) else {
-            return Err(BuildFailure::passing(format!("kind {} is not registered", spec.kind())));
+    fn build(&self, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {
+        let kind = maker.spec.kind();
+        let Some(kind) = self.bench.hub.shared().kinds.get(kind.as_str()) else {
+            return Err(BuildFailure::passing(format!("kind {kind} is not registered")));
         };
-        kind.build(&self.bench, Maker { spec, epoch, parcel })
+        kind.build(&self.bench, maker)
     }
 
     /// Its start took too long and may still go on: it must not open the door any more.
@@ -407,6 +443,7 @@ impl Handler<Halt> for Worker {
         let slots = self.bench.slots.clone();
         for slot in slots.borrow_mut().values_mut() {
             slot.built.clear();
+            slot.building.clear();
             if let Some(instance) = &slot.instance {
                 instance.end(Ending::Quiet);
             }

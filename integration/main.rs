@@ -8,6 +8,7 @@ mod draining;
 mod ends;
 mod layers;
 mod moves;
+mod parked;
 mod processes;
 mod restarts;
 mod same_key;

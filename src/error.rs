@@ -2,6 +2,7 @@
 
 use crate::model::{
     id::{ChildId, InvalidId, KindName, NodeId},
+    parked::{ApplyFailed, ParkedKey},
     report::{ChildLeft, StartFailed, late, named},
     settings::InvalidSetting,
 };
@@ -401,4 +402,59 @@ pub enum LeaveError {
     /// The hub has stopped.
     #[error("the hub has stopped")]
     HubStopped,
+}
+
+/// Why a parked state was not given to its child.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// This node does not hold it. Ask a node that does.
+    #[error("this node does not hold the parked state {key}{}", but_maybe(*holder))]
+    NotHeld {
+        /// Its name.
+        key: ParkedKey,
+        /// A node that holds it, if one is known.
+        holder: Option<NodeId>,
+    },
+    /// The child goes on as before, and the state is parked as before, unless it is
+    /// [`ApplyFailed::Gone`].
+    #[error("the parked state {key} was not applied: {reason}")]
+    Failed {
+        /// Its name.
+        key: ParkedKey,
+        /// Why.
+        #[source]
+        reason: ApplyFailed,
+    },
+    /// Nothing was heard of it in time, or the child's node went away. If it is still parked after a
+    /// while the child has not got it.
+    #[error("no outcome for the parked state {key}: the child may have it")]
+    NoAnswer {
+        /// Its name.
+        key: ParkedKey,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why a parked state was not discarded. It is parked as before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscardError {
+    /// This node does not hold it. Ask a node that does.
+    #[error("this node does not hold the parked state {key}{}", but_maybe(*holder))]
+    NotHeld {
+        /// Its name.
+        key: ParkedKey,
+        /// A node that holds it, if one is known.
+        holder: Option<NodeId>,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+fn but_maybe(holder: Option<NodeId>) -> String {
+    holder.map(|node| format!(", node {node} does")).unwrap_or_default()
 }

@@ -83,8 +83,8 @@ pub use crate::{
         redundancy::{Redundancy, Singularity},
     },
     error::{
-        AskNodeError, DrainError, HubSendError, LeaveError, MaybeHandled, MigrateError, NotHandled,
-        StartChildError, StartHubError, StopChildError,
+        ApplyError, AskNodeError, DiscardError, DrainError, HubSendError, LeaveError, MaybeHandled,
+        MigrateError, NotHandled, StartChildError, StartHubError, StopChildError,
     },
     hub::{
         DrainRequest, Hub, MigrateRequest, ShutdownRequest, StartRequest, StartedChild,
@@ -99,9 +99,11 @@ pub use crate::{
         },
         kind::KindBuilder,
         left_state::{LeftState, LeftStateError},
+        parked::ParkedState,
+        parked_requests::ApplyRequest,
         requests::{
-            ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo,
-            ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
+            ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, Scope,
+            SeedInfo, StartChildren, Stay, StopChildren, Undrain,
         },
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
@@ -116,6 +118,7 @@ pub use crate::{
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
         member::{Member, MemberState, NodePath, NodeState, View, ViewId},
+        parked::{ApplyFailed, InvalidParkedKey, ParkedKey},
         report::{ChildLeft, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
         secret::{InvalidSecret, Secret},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},

@@ -72,6 +72,9 @@ pub(crate) const EVENT_TYPES: &[&str] = &[
     "divergence_merged",
     "divergence_yielded",
     "state_parked",
+    "parked_state_applied",
+    "parked_state_discarded",
+    "parked_state_dropped",
 ];
 
 /// An event as it is kept.
@@ -364,11 +367,35 @@ impl EventRecord {
                 fields.insert("to", json!(to.to_string()));
                 ("divergence_yielded", format!("{id} gave way to the one on {}", name(to)))
             }
-            HubEvent::StateParked { child: id, reason } => {
+            HubEvent::StateParked { child: id, key, reason } => {
+                child = Some(id.clone());
+                level = "error";
+                fields.insert("key", json!(key.to_string()));
+                fields.insert("reason", json!(reason));
+                ("state_parked", format!("a state of {id} is parked on {here}: {reason}"))
+            }
+            HubEvent::ParkedStateDiscarded { child: id, key } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("key", json!(key.to_string()));
+                ("parked_state_discarded", format!("a parked state of {id} was discarded"))
+            }
+            HubEvent::ParkedStateApplied { child: id, key, replaced } => {
+                child = Some(id.clone());
+                level = "warn";
+                fields.insert("key", json!(key.to_string()));
+                fields.insert("replaced", json!(replaced));
+                let how = match replaced {
+                    true => "put in the place of its own, which is parked now",
+                    false => "merged into it",
+                };
+                ("parked_state_applied", format!("a parked state of {id} was {how}"))
+            }
+            HubEvent::ParkedStateDropped { child: id, reason } => {
                 child = Some(id.clone());
                 level = "error";
                 fields.insert("reason", json!(reason));
-                ("state_parked", format!("a state of {id} is kept: {reason}"))
+                ("parked_state_dropped", format!("a parked state of {id} is lost: {reason}"))
             }
         };
         Self { number, at: unix_now(), kind, child, level, text, fields }

@@ -18,6 +18,7 @@ use crate::model::{
     id::{ChildId, KindName, NodeId, NodeRun, RequestId},
     member::{Member, MemberState, View, ViewId},
     message::PeerMessage,
+    parked::ParkedKey,
     report::{MigrateOutcome, StartOutcome, StopOutcome},
 };
 
@@ -74,6 +75,8 @@ pub(crate) enum News {
     Migrated { waiters: Vec<(NodeId, RequestId)>, child: ChildId, outcome: MigrateOutcome },
     /// Nothing is left of a child on this node, or the owner here changed: look again.
     Look { child: ChildId },
+    /// A state is about to be parked here.
+    Parks { key: ParkedKey },
 }
 
 /// What the machines of one engine share.

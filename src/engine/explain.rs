@@ -16,6 +16,7 @@ use crate::model::{
     child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     id::{ChildId, KindName, NodeId, NodeRun, Origin},
     member::{Member, MemberState, NodePath, NodeState},
+    parked::ParkedKey,
 };
 
 /// Which rule a child's place comes from.
@@ -73,6 +74,11 @@ pub(crate) struct Seen {
 }
 
 impl Engine {
+    /// The other nodes that hold a parked state, as far as this one knows; the lowest first.
+    pub(crate) fn parked_holders(&self, key: &ParkedKey) -> Vec<NodeId> {
+        self.parked.holders(key).collect()
+    }
+
     /// The nodes that are in, and those that are heard and are not, by id.
     pub(crate) fn nodes(&self) -> Vec<Seen> {
         let members = self.core.view.members.values().map(|member| self.seen(member));

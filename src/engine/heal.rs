@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     children::{Children, Instance, Phase},
-    core::{Core, Timer},
+    core::{Core, News, Timer},
     divergence::{self, Doing, Life, Seen, Step, Winner, rank},
     handover::{SourceInput, SourceStage, TargetInput},
     io::ChildOrder,
@@ -17,6 +17,7 @@ use crate::model::{
     event::HubEvent,
     id::{ChildId, NodeRun},
     message::{HandoverWord, PeerMessage},
+    parked::ParkedKey,
 };
 
 /// How often a yielding owner offers its state until it is taken.
@@ -269,6 +270,8 @@ impl Children {
         outcome: Result<(), String>,
     ) {
         let Some(from) = self.merges.end(child, epoch) else { return };
+        let kind = self.instances.get(child).map(|instance| instance.ownership.spec.kind().clone());
+        let key = ParkedKey { child: child.clone(), run: from, epoch };
         if let Some(instance) = self.instances.get_mut(child) {
             let theirs = core.registry.entries_of(child).find(|(run, _)| *run == from);
             let with = theirs.and_then(|(_, entry)| entry.ownership()).map(|own| own.taken.clone());
@@ -281,9 +284,9 @@ impl Children {
         }
         let from = from.node;
         let parked = outcome.err();
-        if let Some(reason) = parked.clone() {
-            core.order(ChildOrder::Park { child: child.clone(), epoch });
-            core.emit(HubEvent::StateParked { child: child.clone(), reason });
+        if let (Some(reason), Some(kind)) = (parked.clone(), kind) {
+            core.news.push_back(News::Parks { key: key.clone() });
+            core.order(ChildOrder::Park { key, kind, reason });
         } else {
             core.emit(HubEvent::DivergenceMerged { child: child.clone(), from });
         }

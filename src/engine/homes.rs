@@ -188,7 +188,12 @@ impl Homes {
                 let since = self.questions;
                 (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
             }
-            Request::Leave { .. } | Request::Stay | Request::Drain { .. } | Request::Undrain => {
+            Request::Leave { .. }
+            | Request::Stay
+            | Request::Drain { .. }
+            | Request::Undrain
+            | Request::ApplyParked { .. }
+            | Request::DiscardParked { .. } => {
                 return;
             }
         };
@@ -961,7 +966,7 @@ impl Homes {
                     }
                 }
             }
-            News::Look { .. } => {}
+            News::Look { .. } | News::Parks { .. } => {}
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::model::{
     member::{Hello, Member, MemberState},
     message::{BulkHeader, PeerMessage},
     observe::ObserveWord,
+    parked::{ApplyFailed, ParkedInfo, ParkedKey, ParkedUse},
     report::{ChildLeft, MigrateOutcome, StartReport, StopReport, late, named},
     settings::{OnFailure, Settings},
 };
@@ -163,6 +164,30 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Answers [`ChildOrder::Park`]: the bytes are held. Also told of the state
+    /// that a child had before [`ChildOrder::Apply`] replaced it.
+    Parked {
+        /// What is known of the state.
+        info: ParkedInfo,
+        /// Bytes.
+        size: u64,
+    },
+    /// Answers the two as well: there are no bytes.
+    NotParked {
+        /// The state's name.
+        key: ParkedKey,
+        /// Why.
+        reason: String,
+    },
+    /// A parked state of [`ParkedOrder::Send`] was not delivered.
+    ParkedNotSent {
+        /// The state's name.
+        key: ParkedKey,
+        /// To whom it was sent.
+        to: NodeRun,
+        /// What it was for.
+        purpose: ParkedUse,
+    },
     /// Somebody on this node asks for something.
     Request {
         /// Echoed in [`Effect::Reply`].
@@ -220,6 +245,20 @@ pub enum Request {
         /// How long to wait.
         timeout: Duration,
     },
+    /// Give a parked state to its child.
+    ApplyParked {
+        /// Its name.
+        key: ParkedKey,
+        /// Whether the child's own state is parked in exchange; else the two are merged.
+        replace: bool,
+        /// How long to wait.
+        timeout: Duration,
+    },
+    /// Keep a parked state nowhere any more.
+    DiscardParked {
+        /// Its name.
+        key: ParkedKey,
+    },
     /// Hand every child over and go.
     Leave {
         /// How long the requester waits.
@@ -245,6 +284,10 @@ pub enum Reply {
     Stopped(StopReport),
     /// To `Migrate`.
     Migrated(MigrateOutcome),
+    /// To `ApplyParked`.
+    Applied(ApplyOutcome),
+    /// To `DiscardParked`. If it was not held here: a node that holds it, if one is known.
+    Discarded(Result<(), Option<NodeId>>),
     /// To `Leave`.
     Left(Result<(), LeaveFailed>),
     /// To `Stay`: whether it stays. `false`: everything is handed over, and it goes.
@@ -253,6 +296,22 @@ pub enum Reply {
     Drained(Result<(), LeaveFailed>),
     /// To `Undrain`.
     Undrained,
+}
+
+/// What became of a parked state that was to be given to its child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// The child has it; nobody keeps it any more.
+    Applied,
+    /// This node does not hold it.
+    NotHeld {
+        /// A node that does, if one is known.
+        holder: Option<NodeId>,
+    },
+    /// The child goes on as before.
+    Failed(ApplyFailed),
+    /// Nothing was heard of it: the child may have it, or get it still.
+    NoAnswer,
 }
 
 /// Why a node did not leave, or is not drained. If it had begun to, it takes no children and goes on
@@ -366,6 +425,13 @@ pub enum ChildReport {
         epoch: Epoch,
         /// Why it could not.
         outcome: Result<(), String>,
+    },
+    /// Answers [`ChildOrder::Apply`].
+    Applied {
+        /// From the order.
+        key: ParkedKey,
+        /// Why it could not; the child goes on with the state that it had.
+        outcome: Result<(), ApplyFailed>,
     },
 }
 
@@ -505,6 +571,8 @@ pub enum Effect {
     },
     /// Do something to a child on this node.
     Child(ChildOrder),
+    /// Do something with the bytes of a parked state.
+    Parked(ParkedOrder),
     /// Messages for this child go there from now on.
     Route {
         /// The child.
@@ -581,6 +649,40 @@ pub enum Way {
     Straight,
     /// By a member that has links to both.
     By(NodeId),
+}
+
+/// Something to be done with the bytes of a parked state. Of those that arrived each is kept or
+/// refused, or given to its child with [`ChildOrder::Apply`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParkedOrder {
+    /// Hold the bytes that arrived from there.
+    Keep {
+        /// The state's name.
+        key: ParkedKey,
+        /// Who sent them.
+        from: NodeRun,
+    },
+    /// Drop the bytes that arrived from there.
+    Refuse {
+        /// The state's name.
+        key: ParkedKey,
+        /// Who sent them.
+        from: NodeRun,
+    },
+    /// Hold it no more.
+    Forget {
+        /// The state's name.
+        key: ParkedKey,
+    },
+    /// Send it. Silent on success, [`Event::ParkedNotSent`] otherwise.
+    Send {
+        /// The state's name.
+        key: ParkedKey,
+        /// To whom.
+        to: NodeRun,
+        /// What for.
+        purpose: ParkedUse,
+    },
 }
 
 /// Something to be done to a child on this node.
@@ -705,11 +807,28 @@ pub enum ChildOrder {
         /// The epoch under which the state arrived.
         epoch: Epoch,
     },
-    /// Keep a state that arrived where it can be fetched.
+    /// Keep a state that arrived under the epoch of its name where it can be fetched. Answered with
+    /// [`Event::Parked`] or [`Event::NotParked`].
     Park {
-        /// The child.
-        child: ChildId,
-        /// The epoch under which the state arrived.
-        epoch: Epoch,
+        /// The state's name.
+        key: ParkedKey,
+        /// The child's kind.
+        kind: KindName,
+        /// Why it was not merged.
+        reason: String,
+    },
+    /// Give a parked state to the running child, between two handlers. Answered with
+    /// [`ChildReport::Applied`].
+    Apply {
+        /// The state's name.
+        key: ParkedKey,
+        /// The child's kind.
+        kind: KindName,
+        /// Who sent its bytes; this node, if they are those that it holds.
+        from: NodeRun,
+        /// The child's own state is replaced, and parked under this name. `None`: they are merged.
+        exchange: Option<ParkedKey>,
+        /// How long the child may take to come to it.
+        wait: Duration,
     },
 }

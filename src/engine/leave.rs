@@ -15,6 +15,7 @@ use super::{
     io::{Effect, LeaveFailed, Reply},
     left::Left,
     membership::Membership,
+    parked::{Around, Parked},
 };
 use crate::model::{event::HubEvent, id::RequestId, member::MemberState};
 
@@ -116,7 +117,7 @@ impl Leave {
     }
 
     /// Goes on when nothing is left here and everybody knows.
-    pub(crate) fn go_on(&mut self, core: &mut Core, children: &Children) {
+    pub(crate) fn go_on(&mut self, core: &mut Core, children: &Children, parked: &Parked) {
         if self.stage != Some(Stage::Handing) || self.requests.is_empty() {
             return;
         }
@@ -126,7 +127,7 @@ impl Leave {
             tell(core, &why);
             return self.fail(core, &why);
         }
-        if !children.is_empty() {
+        if !children.is_empty() || parked.at_risk(&Around::of(core)) > 0 {
             return;
         }
         let version = core.registry.version();

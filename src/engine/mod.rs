@@ -5,12 +5,13 @@
 //! what a newcomer is told before that, `probation`; starts and stops, `homes`; when what became of them
 //! may be told, `answers`; the children of this
 //! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
-//! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; how a node goes,
-//! `leave`; how it is emptied and stays, `drain`.
+//! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; states that nobody
+//! merges, `parked` and `applies`; how a node goes, `leave`; how it is emptied and stays, `drain`.
 
 use std::{collections::BTreeSet, time::Instant};
 
 mod answers;
+mod applies;
 mod backoff;
 #[cfg(test)]
 mod chance;
@@ -34,6 +35,7 @@ pub(crate) mod membership;
 mod merges;
 mod moves;
 mod outcomes;
+mod parked;
 pub mod partition;
 mod passed_over;
 mod probation;
@@ -53,6 +55,7 @@ mod turns;
 mod wants;
 
 use self::{
+    applies::{Applies, Apply},
     children::Children,
     core::{Core, Fault, News, Timer},
     drain::Drain,
@@ -63,6 +66,7 @@ use self::{
     local_links::LocalLinks,
     membership::{MemberOutput, Membership},
     moves::Offer,
+    parked::{Around, Parked},
     probation::Probation,
     registry::Registry,
     relay::{Detours, Reached},
@@ -78,6 +82,7 @@ use crate::model::{
     member::{Member, MemberState, View},
     message::{BulkHeader, HandoverWord, HomeWord, PeerMessage, RollWord, SyncWord},
     observe::ObserveWord,
+    parked::{ApplyFailed, ParkedInfo, ParkedUse, ParkedWord},
 };
 
 /// One node's decisions.
@@ -100,6 +105,8 @@ pub struct Engine {
     homes: Homes,
     children: Children,
     rolls: Rolls,
+    parked: Parked,
+    applies: Applies,
     leave: Leave,
     rescan: Rescan,
     drain: Drain,
@@ -127,6 +134,8 @@ impl Engine {
         let membership = Membership::new(&config, now);
         let detours = Detours::new(config.settings.heartbeat);
         let sync = Sync::new(config.settings.digest, config.seed);
+        let room = config.settings.move_bytes.max(config.settings.state_limit) as u64;
+        let parked = Parked::new(room, config.settings.forget_after);
         let mut engine = Self {
             access: config.access.clone(),
             core: Core::new(config, now),
@@ -136,6 +145,8 @@ impl Engine {
             homes: Homes::default(),
             children: Children::default(),
             rolls: Rolls::default(),
+            parked,
+            applies: Applies::default(),
             leave: Leave::default(),
             rescan: Rescan::default(),
             drain: Drain::default(),
@@ -197,7 +208,32 @@ impl Engine {
                 self.membership.heard(now, from);
                 self.word(from, message);
             }
+            Event::Bulk { from, header: BulkHeader::Parked { info, purpose }, size } => {
+                self.parked_came(from, info, &purpose, size);
+            }
             Event::Bulk { from, header, size: _ } => self.bulk(from, &header),
+            Event::NoRoom { from, header: BulkHeader::Parked { info, purpose } } => {
+                let word = match purpose {
+                    ParkedUse::Keep => ParkedWord::NoRoom { key: info.key },
+                    ParkedUse::Apply { request, .. } => {
+                        let reason = "its node had no room for the state".to_owned();
+                        let outcome = Err(ApplyFailed::Failed { reason });
+                        ParkedWord::Applied { request, outcome }
+                    }
+                };
+                self.core.send(from.node, PeerMessage::Parked(word));
+            }
+            Event::Parked { info, size } => {
+                self.parked.parked(&Around::of(&self.core), info, size);
+            }
+            Event::NotParked { key, reason } => self.parked.not_parked(&key, reason),
+            Event::ParkedNotSent { key, to, purpose: ParkedUse::Keep } => {
+                self.parked.not_sent(&Around::of(&self.core), &key, to);
+            }
+            Event::ParkedNotSent { purpose: ParkedUse::Apply { request, .. }, .. } => {
+                // Its answer may be what was lost.
+                self.applies.no_answer(&mut self.core, request);
+            }
             // The state of an owner that gave way is offered again.
             Event::NoRoom { header: BulkHeader::Diverged { .. }, .. } => {}
             Event::NoRoom { from, header: BulkHeader::State { child, epoch, .. } } => {
@@ -315,7 +351,8 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let at_once = self.rescan.is_under_way().then_some(self.core.now);
         let own = [self.core.next_timer(), self.detours.deadline(), at_once];
-        let deadlines = own.into_iter().chain([self.membership.deadline(), self.sync.deadline()]);
+        let others = [self.membership.deadline(), self.sync.deadline(), self.parked.deadline()];
+        let deadlines = own.into_iter().chain(others);
         deadlines.into_iter().flatten().min()
     }
 
@@ -363,6 +400,7 @@ impl Engine {
                 Timer::PassedOver(child) => self.children.try_passed_over(core, &child),
                 Timer::Restart(child) => self.children.start_again(core, &child),
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
+                Timer::Request(id) if self.applies.no_answer(core, id) => {}
                 Timer::Request(id) => {
                     let waits_for = self.waits_for();
                     self.homes.expired(&mut self.core, id, waits_for);
@@ -370,7 +408,7 @@ impl Engine {
                 Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
                 Timer::Seek => self.homes.seek_again(core),
                 Timer::Leave(id) => {
-                    let waits_for = self.waits_for();
+                    let waits_for = self.waits_for().or_else(|| self.keeps());
                     self.leave.expired(&mut self.core, &self.children, id, waits_for);
                 }
                 Timer::Drain(id) => {
@@ -509,6 +547,10 @@ impl Engine {
             PeerMessage::Roll(RollWord::Again { child, term }) => {
                 self.rolls.again(core, from, child, term);
             }
+            PeerMessage::Parked(ParkedWord::Applied { request, outcome }) => {
+                self.applies.answered(core, from, request, outcome);
+            }
+            PeerMessage::Parked(word) => self.parked.word(&Around::of(core), from, word),
             // Whoever looks at the cluster is answered by the hub.
             PeerMessage::Observe(word) => {
                 core.effects.push_back(Effect::Observed { from, way, word });
@@ -561,6 +603,51 @@ impl Engine {
             BulkHeader::Diverged { child, epoch, life, .. } => {
                 self.children.diverged(core, from, child, *epoch, *life);
             }
+            // Told apart by whoever calls.
+            BulkHeader::Parked { .. } => {}
+        }
+    }
+
+    /// A parked state arrived.
+    fn parked_came(&mut self, from: NodeRun, info: ParkedInfo, purpose: &ParkedUse, size: u64) {
+        let core = &mut self.core;
+        match purpose {
+            ParkedUse::Keep if core.is_live(from) => {
+                self.parked.arrived(&Around::of(core), from, info, size);
+            }
+            ParkedUse::Apply { request, replace, wait } if core.is_live(from) => {
+                let apply = Apply { request: *request, replace: *replace, wait: *wait };
+                let (parked, children) = (&self.parked, &mut self.children);
+                self.applies.came(core, parked, children, from, &info, apply);
+            }
+            _ => {
+                let order = io::ParkedOrder::Refuse { key: info.key, from };
+                core.effects.push_back(Effect::Parked(order));
+            }
+        }
+    }
+
+    /// Carries out what the machine of parked states wants.
+    fn look_at_parked(&mut self) {
+        self.parked.go_on(&Around::of(&self.core));
+        let core = &mut self.core;
+        while let Some(output) = self.parked.next_output() {
+            match output {
+                parked::Output::Send { to, word } => core.send(to, PeerMessage::Parked(word)),
+                parked::Output::Order(order) => core.effects.push_back(Effect::Parked(order)),
+                parked::Output::Emit(event) => core.emit(event),
+                parked::Output::TooMany { node } => core.fault(node, Fault::Quota, || {
+                    format!("it says that it holds more than {} parked states", parked::MOST_PARKED)
+                }),
+            }
+        }
+    }
+
+    /// What this node alone keeps, so that it does not leave.
+    fn keeps(&self) -> Option<String> {
+        match self.parked.at_risk(&Around::of(&self.core)) {
+            0 => None,
+            states => Some(format!("has {states} parked states on this node alone")),
         }
     }
 
@@ -599,6 +686,9 @@ impl Engine {
             ChildReport::Merged { child, epoch, outcome } => {
                 self.children.merged(core, &child, epoch, outcome);
             }
+            ChildReport::Applied { key, outcome } => {
+                self.applies.applied(core, &mut self.parked, &key, outcome);
+            }
         }
     }
 
@@ -615,6 +705,18 @@ impl Engine {
                 self.drain.request(id, timeout, core, members, children);
             }
             Request::Undrain => self.drain.undo(id, core, &mut self.membership),
+            Request::ApplyParked { key, replace, timeout } => {
+                let apply = Apply { request: id, replace, wait: timeout };
+                let (parked, children) = (&self.parked, &mut self.children);
+                self.applies.request(core, parked, children, &key, apply);
+            }
+            Request::DiscardParked { key } => {
+                let is_held = self.parked.discard(&Around::of(core), &key);
+                let elsewhere = || self.parked.holders(&key).next();
+                let outcome = if is_held { Ok(()) } else { Err(elsewhere()) };
+                let reply = io::Reply::Discarded(outcome);
+                core.effects.push_back(Effect::Reply { request: id, reply });
+            }
             request => self.homes.request(core, id, request),
         }
     }
@@ -677,8 +779,9 @@ impl Engine {
                 break;
             }
         }
+        self.look_at_parked();
         self.drain.go_on(&mut self.core, &self.children);
-        self.leave.go_on(&mut self.core, &self.children);
+        self.leave.go_on(&mut self.core, &self.children, &self.parked);
     }
 
     fn proven_order(&mut self) -> Option<(NodeRun, PeerMessage)> {
@@ -701,6 +804,7 @@ impl Engine {
                 self.settle.reached(core, run);
                 self.homes.reached(core, run);
                 self.children.reached(core, run);
+                self.parked.reached(run);
             }
         }
     }
@@ -767,6 +871,8 @@ impl Engine {
         let view = self.membership.view().clone();
         if view.id() == self.core.view_id {
             self.core.adopt(view);
+            // Somebody may be heard again.
+            self.parked.viewed(&Around::of(&self.core));
             return;
         }
         if self.membership.is_waiting() {
@@ -806,6 +912,8 @@ impl Engine {
         for node in changed {
             self.children.peer_changed(&mut self.core, node);
         }
+        self.parked.viewed(&Around::of(&self.core));
+        self.applies.viewed(&mut self.core);
         self.homes.reset(&mut self.core);
         self.settle.adopted(&mut self.core, self.membership.patience());
         let members: Vec<NodeRun> = self.core.view.members.values().map(Member::run).collect();
@@ -830,6 +938,7 @@ impl Engine {
         for run in self.core.view.members.values().map(Member::run) {
             self.membership.is_not_mute(run);
         }
+        self.parked.settled(&Around::of(&self.core));
         self.homes.serve(&mut self.core);
         self.rolls.scan(&self.core);
         self.core.settle_promises();
@@ -851,10 +960,10 @@ impl Engine {
     }
 
     fn tell(&mut self, news: News) {
-        if let News::Look { child } = news {
-            self.look(&child);
-        } else {
-            self.homes.news(&mut self.core, news);
+        match news {
+            News::Look { child } => self.look(&child),
+            News::Parks { key } => self.parked.awaits(key),
+            news => self.homes.news(&mut self.core, news),
         }
     }
 

@@ -33,6 +33,7 @@ use crate::model::{
     member::{Hello, Member, MemberState, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
     observe::{Answer, ObserveWord, Question},
+    parked::{ParkedInfo, ParkedKey},
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
 };
@@ -42,6 +43,7 @@ mod divergence;
 mod draining;
 mod leaving;
 mod many;
+mod parked;
 mod restarts;
 mod roll_call;
 mod starts;
@@ -79,7 +81,9 @@ struct Runtime {
     built: BTreeMap<(ChildId, Epoch), State>,
     /// Who sent a state, and the state.
     bytes: BTreeMap<(ChildId, Epoch), (NodeRun, State)>,
-    parked: Vec<State>,
+    /// Parked states, and those that arrived and are not disposed of.
+    parked: BTreeMap<ParkedKey, (ParkedInfo, State)>,
+    parked_came: BTreeMap<(ParkedKey, NodeRun), (ParkedInfo, State)>,
 }
 
 struct Node {
@@ -179,6 +183,8 @@ struct World {
     calm: bool,
     /// Refuse some builds and freezes.
     faulty: bool,
+    /// The kind does not merge: states of owners that give way are parked.
+    unmerged: bool,
     /// Refuse all starts.
     refuse_starts: bool,
     /// Nodes on which actors cannot be made or started.
@@ -248,6 +254,7 @@ impl World {
             requests: 0,
             calm: true,
             faulty: false,
+            unmerged: false,
             refuse_starts: false,
             cannot: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -541,6 +548,14 @@ impl World {
                     return;
                 }
                 let key = (header.child().clone(), header.epoch());
+                if let BulkHeader::Parked { info, .. } = &header {
+                    let came = &mut self.nodes[index].runtime.parked_came;
+                    came.insert((info.key.clone(), from), (info.clone(), state));
+                    let event = Event::Bulk { from, header, size: 8 };
+                    self.nodes[index].engine.handle(self.now, event);
+                    self.drain(index);
+                    return;
+                }
                 let bytes = &mut self.nodes[index].runtime.bytes;
                 // One of another node stands at the same epoch: this one is sent again.
                 if bytes.get(&key).is_some_and(|(sender, _)| *sender != from) {
@@ -616,6 +631,7 @@ impl World {
                 node.fenced = fenced;
             }
             Effect::Child(order) => self.child(index, order),
+            Effect::Parked(order) => self.parked(index, order),
             Effect::Route { child, route } => {
                 let routes = &mut self.nodes[index].routes;
                 match route {
@@ -713,7 +729,12 @@ impl World {
             _ => {
                 let (child, epoch) = (header.child().clone(), header.epoch());
                 let reason = "no link".to_owned();
-                let event = Event::BulkFailed { child, epoch, reason };
+                let event = match header {
+                    BulkHeader::Parked { info, purpose } => {
+                        Event::ParkedNotSent { key: info.key, to, purpose }
+                    }
+                    _ => Event::BulkFailed { child, epoch, reason },
+                };
                 self.push(Duration::from_millis(1), index, Input::Event(event));
             }
         }
@@ -854,6 +875,9 @@ impl World {
             ChildOrder::Merge { child, epoch } => {
                 let other = runtime.bytes.get(&(child.clone(), epoch)).cloned();
                 let outcome = match (runtime.actors.get_mut(&child), other) {
+                    (Some(_), Some(_)) if self.unmerged => {
+                        Err("its kind does not merge".to_owned())
+                    }
                     (Some(actor), Some((from, other))) => {
                         actor.state.extend(other);
                         let key = (index, child.clone(), from, epoch);
@@ -864,10 +888,16 @@ impl World {
                 };
                 self.report(index, ChildReport::Merged { child, epoch, outcome });
             }
-            ChildOrder::Park { child, epoch } => {
-                if let Some((_, state)) = runtime.bytes.remove(&(child, epoch)) {
-                    runtime.parked.push(state);
-                }
+            ChildOrder::Apply { key, from, exchange, .. } => {
+                self.apply(index, key, from, exchange);
+            }
+            ChildOrder::Park { key, kind, reason } => {
+                let arrived = runtime.bytes.remove(&(key.child.clone(), key.epoch));
+                let event = match arrived {
+                    Some((_, state)) => parked::hold(runtime, key, kind, reason, state),
+                    None => Event::NotParked { key, reason: "it is gone".to_owned() },
+                };
+                self.push(Duration::ZERO, index, Input::Event(event));
             }
         }
     }

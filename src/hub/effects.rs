@@ -1,6 +1,9 @@
 //! Carries out what the engine wants.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -11,8 +14,8 @@ use super::{
     worker::{Order, Orders},
 };
 use crate::{
-    engine::io::{ChildOrder, Effect, Event},
-    model::id::ChildId,
+    engine::io::{ChildOrder, Effect, Event, ParkedOrder},
+    model::{id::ChildId, message::BulkHeader},
     net::Announcement,
 };
 
@@ -48,6 +51,7 @@ impl HubSystem {
                         let _ = asker.send(reply);
                     }
                 }
+                Effect::Parked(order) => self.parked(order, ctx),
                 Effect::Route { child, route } => shared.doors.route(&child, route),
                 Effect::Sought { child, found } => shared.doors.sought(&child, found),
                 Effect::Gone { run, left } => {
@@ -87,6 +91,39 @@ impl HubSystem {
         }
     }
 
+    /// Does something with the bytes of a parked state.
+    fn parked(&mut self, order: ParkedOrder, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        match order {
+            ParkedOrder::Keep { key, from } => {
+                if let Some((info, bytes)) = running.parked.take_arrived(key, from) {
+                    running.parked.hold(info, bytes);
+                }
+            }
+            ParkedOrder::Refuse { key, from } => drop(running.parked.take_arrived(key, from)),
+            ParkedOrder::Forget { key } => running.parked.forget(&key),
+            ParkedOrder::Send { key, to, purpose } => {
+                let system = ctx.address();
+                let not_sent =
+                    Event::ParkedNotSent { key: key.clone(), to, purpose: purpose.clone() };
+                let Some((info, bytes)) = running.parked.find(&key) else {
+                    system.do_send(Outcome(vec![not_sent]));
+                    return;
+                };
+                let header = BulkHeader::Parked { info: info.clone(), purpose };
+                let done = Box::new(move |outcome: Result<(), String>| {
+                    if let Err(reason) = outcome {
+                        tracing::debug!(%key, peer = %to, reason, "a parked state was not sent");
+                        system.do_send(Outcome(vec![not_sent]));
+                    }
+                });
+                self.hub.shared().doors.send_bulk(to, header, bytes.clone(), done);
+            }
+        }
+    }
+
     fn network_effect(&self, effect: Effect) {
         let Some(network) = self.hub.shared().doors.network.get() else {
             return;
@@ -109,7 +146,6 @@ impl HubSystem {
 
     /// Puts the state that arrived beside the order that needs it. `None` if the order ends here.
     fn order(&mut self, order: ChildOrder) -> Option<Order> {
-        let limit = self.hub.settings().move_bytes;
         let running = self.running.as_mut()?;
         let mut parcel: Option<Parcel> = None;
         match &order {
@@ -124,8 +160,22 @@ impl HubSystem {
                 let key = (child.clone(), *epoch);
                 parcel = running.bulks.get(&key).map(|arrived| arrived.parcel.clone());
             }
-            ChildOrder::Park { child, epoch } => {
-                running.park(child.clone(), *epoch, limit);
+            ChildOrder::Apply { key, from, .. } => {
+                let state = match *from == running.engine.me() {
+                    true => {
+                        running.parked.find(key).map(|(info, bytes)| (info.clone(), bytes.clone()))
+                    }
+                    false => running.parked.take_arrived(key.clone(), *from),
+                };
+                parcel = state.map(|(info, bytes)| Parcel {
+                    state_version: info.state_version,
+                    lanes: Vec::new(),
+                    bytes,
+                });
+            }
+            ChildOrder::Park { key, kind, reason } => {
+                let event = running.park(key.clone(), kind.clone(), reason.clone());
+                running.engine.handle(Instant::now(), event);
                 return None;
             }
             _ => {}
@@ -154,7 +204,7 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         | ChildOrder::End { child }
         | ChildOrder::Stop { child, .. }
         | ChildOrder::SendDiverged { child, .. }
-        | ChildOrder::Merge { child, .. }
-        | ChildOrder::Park { child, .. } => child,
+        | ChildOrder::Merge { child, .. } => child,
+        ChildOrder::Park { key, .. } | ChildOrder::Apply { key, .. } => &key.child,
     }
 }

@@ -135,9 +135,10 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
     /// Takes in the state of an owner that lived on the other side of a split and gave way. Called
     /// once for each such state; a panic parks it.
     ///
-    /// Unless implemented the state is parked: it stays as it is on this node, where
+    /// Unless implemented the state is parked: it stays as it is on this node and a second one, where
     /// [`Hub::parked_states`](crate::Hub::parked_states) fetches it, and
     /// [`HubEvent::StateParked`](crate::HubEvent::StateParked) tells of it.
+    /// [`Hub::apply_parked`](crate::Hub::apply_parked) gives it to this method again.
     fn merge_diverged_state(&mut self, other: Self::State) -> MergeOutcome {
         drop(other);
         MergeOutcome::Parked

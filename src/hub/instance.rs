@@ -8,7 +8,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -27,6 +27,7 @@ use super::{
     hot_swap::{ChildContext, HotSwap, MergeOutcome},
     kind::{Delivered, Kind},
     parcel::Parcel,
+    parked_requests::ParkParcel,
     state::{encode_state, guarded, panic_message, read_state},
     trace::handling_from,
     worker::{Bench, Peeked},
@@ -40,9 +41,10 @@ use crate::{
     model::{
         child::{ChildSpec, Epoch},
         frame::ReplyFailure,
-        id::NodeRun,
+        id::{KindName, NodeRun},
         message::BulkHeader,
         observe::{MOST_SHOWN, StateUnknown},
+        parked::{ApplyFailed, ParkedKey},
         words::brief,
     },
 };
@@ -98,6 +100,18 @@ pub(crate) struct FreezeOrder {
     pub(crate) purpose: Purpose,
 }
 
+/// A parked state that an actor is to take in.
+#[derive(Clone, Debug)]
+pub(crate) struct ApplyOrder {
+    pub(crate) key: ParkedKey,
+    pub(crate) kind: KindName,
+    pub(crate) parcel: Parcel,
+    /// The actor's own is replaced, and parked under this name.
+    pub(crate) exchange: Option<ParkedKey>,
+    /// Nobody waits for it any longer.
+    pub(crate) until: Option<Instant>,
+}
+
 /// How an actor is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -114,6 +128,8 @@ pub(crate) trait Instance {
     fn parcel(&self) -> Option<Parcel>;
     fn end(&self, ending: Ending);
     fn merge(&self, epoch: Epoch, parcel: Parcel);
+    /// Takes a parked state in, between two handlers; each order is answered, also if it ends.
+    fn apply(&self, order: ApplyOrder);
     /// Tells the state, between two messages; not while the actor is held. Dropped if it ends.
     fn peek(&self, tell: oneshot::Sender<Result<Peeked, StateUnknown>>);
     /// Brings the actor to rest for good, whatever is under way: see [`Rest`](super::worker::Rest).
@@ -210,6 +226,7 @@ impl<A: HotSwap> Built for Ready<A> {
             next_freeze: Cell::new(None),
             ending: Cell::new(None),
             merges: RefCell::default(),
+            applies: RefCell::default(),
             peeks: RefCell::default(),
             untried: Cell::new(false),
             at_rest: Cell::new(None),
@@ -259,6 +276,8 @@ struct Seat<A: HotSwap> {
     next_freeze: Cell<Option<FreezeOrder>>,
     ending: Cell<Option<Ending>>,
     merges: RefCell<VecDeque<(Epoch, Parcel)>>,
+    /// As many as the engine lets a node's children take in at a time, at most.
+    applies: RefCell<VecDeque<ApplyOrder>>,
     peeks: RefCell<Vec<oneshot::Sender<Result<Peeked, StateUnknown>>>>,
     /// Its state is tried as soon as the actor is at rest.
     untried: Cell<bool>,
@@ -356,6 +375,9 @@ impl<A: HotSwap> Seat<A> {
         self.bench.forget(&child, &instance);
         // What was not merged is offered again, to whoever owns the child then.
         self.merges.take();
+        for order in self.applies.take() {
+            self.applied(order.key, Err(ApplyFailed::NotRunning));
+        }
         match self.ending.get() {
             Some(Ending::Quiet) => {}
             Some(Ending::Stop(epoch)) => {
@@ -573,6 +595,111 @@ impl<A: HotSwap> Seat<A> {
         self.bench.reports.tell(ChildReport::Merged { child, epoch, outcome });
     }
 
+    /// Takes in the parked states that wait, those that replace the actor's own only when none of its
+    /// handlers is under way.
+    fn take_in_parked(&self, actor: &mut A, at_rest: bool) {
+        let waiting = self.applies.take();
+        let now = Instant::now();
+        for order in waiting {
+            if order.until.is_some_and(|until| until <= now) {
+                let reason = "the child did not come to it in time".to_owned();
+                self.applied(order.key, Err(ApplyFailed::Failed { reason }));
+            } else if order.exchange.is_none() {
+                let outcome = self.merge_parked(&order.parcel, actor);
+                self.applied(order.key, outcome);
+            } else if at_rest {
+                self.replace_by(order, actor);
+            } else {
+                self.applies.borrow_mut().push_back(order);
+            }
+        }
+    }
+
+    fn applied(&self, key: ParkedKey, outcome: Result<(), ApplyFailed>) {
+        self.bench.reports.tell(ChildReport::Applied { key, outcome });
+    }
+
+    /// Runs code of the user.
+    fn in_user<T>(&self, act: impl FnOnce() -> T) -> Result<T, ApplyFailed> {
+        self.in_user.set(true);
+        let outcome = guarded(act);
+        self.in_user.set(false);
+        outcome.map_err(|panic| ApplyFailed::Failed { reason: format!("it panicked: {panic}") })
+    }
+
+    fn merge_parked(&self, parcel: &Parcel, actor: &mut A) -> Result<(), ApplyFailed> {
+        let failed = |failure: BuildFailure| ApplyFailed::Failed { reason: brief(failure.reason) };
+        let state = self.in_user(|| read_state::<A>(parcel))?.map_err(failed)?;
+        match self.in_user(|| actor.merge_diverged_state(state))? {
+            MergeOutcome::Merged => Ok(()),
+            MergeOutcome::Parked => Err(ApplyFailed::NotMerged),
+        }
+    }
+
+    /// Puts a parked state in the place of the actor's own, which is parked in exchange.
+    fn replace_by(&self, order: ApplyOrder, actor: &mut A) {
+        let ApplyOrder { key, kind, parcel, exchange, .. } = order;
+        let Some(exchange) = exchange else { return };
+        let prepared = self.prepare_exchange(&parcel, actor);
+        let (state, own, bytes) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failed) => return self.applied(key, Err(failed)),
+        };
+        let park = |reason: &str| {
+            let parcel = Parcel { state_version: A::STATE_VERSION, lanes: Vec::new(), bytes };
+            let reason = reason.to_owned();
+            self.bench.reports.park(ParkParcel {
+                key: exchange,
+                kind,
+                reason,
+                parcel: Some(parcel),
+            });
+        };
+        match self.in_user(|| actor.alter_handover_state(state)) {
+            Ok(()) => {
+                park("another parked state was put in its place");
+                self.applied(key, Ok(()));
+            }
+            Err(failed) => {
+                self.applied(key, Err(failed));
+                // Nobody knows what it has now. It gets back what it had, and that is parked should it
+                // not take it: then it has panicked, like in a handler.
+                self.in_user.set(true);
+                if let Err(panic) =
+                    catch_unwind(AssertUnwindSafe(|| actor.alter_handover_state(own)))
+                {
+                    park("the child did not take it back");
+                    resume_unwind(panic);
+                }
+                self.in_user.set(false);
+            }
+        }
+    }
+
+    /// The state that is to come, and the actor's own with its bytes. On failure the actor goes on.
+    fn prepare_exchange(
+        &self,
+        parcel: &Parcel,
+        actor: &mut A,
+    ) -> Result<(A::State, A::State, Bytes), ApplyFailed> {
+        let failed = |failure: BuildFailure| ApplyFailed::Failed { reason: brief(failure.reason) };
+        let state = self.in_user(|| read_state::<A>(parcel))?.map_err(failed)?;
+        let own = self.in_user(|| actor.prepare_handover_state())?;
+        let rules = Rules::of_states(self.bench.hub.settings());
+        let own_failed = |failure: FreezeFailure| ApplyFailed::Failed {
+            reason: brief(format!("the child's own state cannot be parked: {failure}")),
+        };
+        match encode_state::<A>(&own, rules).map_err(own_failed) {
+            Ok(bytes) => Ok((state, own, bytes)),
+            Err(error) => {
+                self.in_user.set(true);
+                actor.resume_after_abort(own);
+                self.in_user.set(false);
+                Err(error)
+            }
+        }
+    }
+
     /// Handles one message. `Some` if its handler is done.
     fn handle(
         self: &Rc<Self>,
@@ -654,7 +781,8 @@ impl<A: HotSwap> Seat<A> {
         actix_rt::spawn(async move {
             let (ticket, outcome) = resolution.await;
             seat.cell.with(|door| door.resolved(ticket, outcome));
-            if seat.closing.get() || !seat.peeks.borrow().is_empty() {
+            let waits = !seat.peeks.borrow().is_empty() || !seat.applies.borrow().is_empty();
+            if seat.closing.get() || waits {
                 seat.cell.actor.wake();
             }
         });
@@ -726,6 +854,11 @@ impl<A: HotSwap> Instance for Seat<A> {
 
     fn merge(&self, epoch: Epoch, parcel: Parcel) {
         self.merges.borrow_mut().push_back((epoch, parcel));
+        self.cell.actor.wake();
+    }
+
+    fn apply(&self, order: ApplyOrder) {
+        self.applies.borrow_mut().push_back(order);
         self.cell.actor.wake();
     }
 
@@ -822,6 +955,7 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
         if at_rest && seat.untried.replace(false) {
             seat.try_state(actor);
         }
+        seat.take_in_parked(actor, at_rest);
         if at_rest && !seat.peeks.borrow().is_empty() {
             let shown = seat.show(actor);
             for tell in seat.peeks.take() {

@@ -39,6 +39,8 @@ pub(crate) mod kind;
 pub(crate) mod left_state;
 pub(crate) mod observe;
 mod parcel;
+pub(crate) mod parked;
+pub(crate) mod parked_requests;
 mod paths;
 mod peer_lanes;
 mod peers;
@@ -70,10 +72,12 @@ use self::{
     hot_swap::HotSwap,
     kind::Kinds,
     observe::{Observe, Unanswered},
+    parked::ParkedState,
+    parked_requests::{ApplyRequest, DiscardParked, Parked},
     recorder::Recorder,
     requests::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Lookup, Migrate,
-        NodeInfo, Nodes, Parked, ParkedState, Scope, StartChildren, Stay, StopChildren, Undrain,
+        NodeInfo, Nodes, Scope, StartChildren, Stay, StopChildren, Undrain,
     },
     shutdown::ShutdownReport,
     system::{Depart, HubSystem},
@@ -81,12 +85,16 @@ use self::{
     worker::Worker,
 };
 use crate::{
-    error::{AskNodeError, DrainError, LeaveError, MigrateError, StartChildError, StopChildError},
+    error::{
+        AskNodeError, DiscardError, DrainError, LeaveError, MigrateError, StartChildError,
+        StopChildError,
+    },
     model::{
         child::{ChildSpec, Epoch},
         event::HubEvent,
         id::{ChildId, HubName, NodeId, NodeName},
         observe::{Answer, Question},
+        parked::ParkedKey,
         report::{StartOutcome, StartReport, StopOutcome, StopReport},
         settings::{OnFailure, Settings},
     },
@@ -531,9 +539,29 @@ impl Hub {
         EventStream::new(events.as_ref().map(broadcast::Sender::subscribe))
     }
 
-    /// States of owners that gave way after a split and were not merged; the newest 1,024.
+    /// The states that are parked on this node, the oldest first: see [`ParkedState`]. Other nodes may
+    /// hold others.
     pub async fn parked_states(&self) -> Vec<ParkedState> {
         self.system().send(Parked).await.unwrap_or_default()
+    }
+
+    /// Gives a parked state of this node to its child, wherever that runs: merges the two, or with
+    /// [`replace`](ApplyRequest::replace) puts it in the place of the child's own. Then nobody keeps it
+    /// any more. Dropping the future does not take it back.
+    pub fn apply_parked(&self, key: &ParkedKey) -> ApplyRequest {
+        ApplyRequest::new(self.clone(), key.clone())
+    }
+
+    /// Discards a parked state of this node: no node keeps it any more.
+    ///
+    /// A node that cannot be reached now is told so when it can, if that is within
+    /// `Settings::forget_after`.
+    ///
+    /// # Errors
+    /// [`DiscardError::NotHeld`]: this node does not hold it.
+    pub async fn discard_parked(&self, key: &ParkedKey) -> Result<(), DiscardError> {
+        let message = DiscardParked(key.clone());
+        self.system().send(message).await.map_err(|_| DiscardError::HubStopped)?
     }
 }
 

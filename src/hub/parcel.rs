@@ -50,6 +50,7 @@ impl Parcel {
     pub(crate) fn unpack(header: &BulkHeader, mut body: Bytes) -> Result<Self, WireError> {
         let (state_version, lanes) = match header {
             BulkHeader::Diverged { state_version, .. } => (*state_version, Vec::new()),
+            BulkHeader::Parked { info, .. } => (info.state_version, Vec::new()),
             BulkHeader::State { state_version, lanes, marks, .. } => {
                 let mut lanes = lanes.clone();
                 let length = usize::try_from(*marks).unwrap_or(usize::MAX);

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
 
 use crate::{
     error::{DrainError, LeaveError, MigrateError},
@@ -187,19 +186,6 @@ pub struct ChildInfo {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The state of an owner that gave way after a split and was not merged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParkedState {
-    /// The child.
-    pub child: ChildId,
-    /// The epoch at which its owner lived.
-    pub epoch: Epoch,
-    /// The version of the state.
-    pub state_version: u32,
-    /// Its CBOR.
-    pub state: Bytes,
-}
-
 /// A node is admitted from now on, or no more.
 #[derive(Message)]
 #[rtype(result = "Result<(), HubStopped>")]
@@ -219,7 +205,3 @@ pub(crate) struct Children(pub(crate) Scope);
 #[derive(Message)]
 #[rtype(result = "Option<ChildInfo>")]
 pub(crate) struct Lookup(pub(crate) ChildId);
-
-#[derive(Message)]
-#[rtype(result = "Vec<ParkedState>")]
-pub(crate) struct Parked;

@@ -2,7 +2,7 @@
 //! engine wants is carried out in `effects`.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -14,17 +14,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Hub,
     builder::HubBuilder,
+    clock::unix_now,
     data_plane::state_taken,
     doors::{PathReport, Seek, Unsendable},
     expected::Expected,
     fair::{Bill, Fair, Hold},
     observe::Open,
     parcel::Parcel,
+    parked::{ParkedState, ParkedStore, shown},
     reach::Reach,
     requests::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
-        NodeInfo, Nodes, Parked, ParkedState, Scope, SeedInfo, StartChildren, Stay, StopChildren,
-        Undrain,
+        NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
 };
 use crate::{
@@ -37,10 +38,12 @@ use crate::{
     model::{
         child::{Epoch, Ownership},
         event::HubEvent,
-        id::{ChildId, NodeId, NodeRun, RequestId},
+        id::{ChildId, KindName, NodeId, NodeRun, RequestId},
         member::NodePath,
         message::{BulkHeader, PeerMessage},
+        parked::{ParkedInfo, ParkedKey},
         report::{MigrateOutcome, StartReport, StopReport},
+        words::brief,
     },
     net::{NetEvent, Place},
     wire,
@@ -48,8 +51,6 @@ use crate::{
 
 /// How long bytes that arrived may wait for the engine to want them.
 const BULK_AGE: Duration = Duration::from_secs(300);
-/// States of owners that gave way that are kept.
-const PARKED: usize = 1_024;
 
 /// The actor of a hub. Made with [`HubSystem::builder`]; its address is `Hub::system`.
 ///
@@ -80,7 +81,7 @@ pub(crate) struct Running {
     /// States that arrived and that the engine has not disposed of.
     pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
     pub(crate) bulk_bytes: usize,
-    pub(crate) parked: VecDeque<ParkedState>,
+    pub(crate) parked: ParkedStore,
     /// So many nodes have to be in before this one is ready.
     pub(crate) expected: Expected,
     /// The hub stops, as another process with its key was there first.
@@ -113,7 +114,11 @@ impl HubSystem {
     }
 
     /// Puts events into the engine and carries out what it wants.
-    fn take(&mut self, events: impl IntoIterator<Item = Event>, ctx: &mut Context<Self>) {
+    pub(crate) fn take(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        ctx: &mut Context<Self>,
+    ) {
         self.take_from(events, Vec::new(), ctx);
     }
 
@@ -284,13 +289,18 @@ impl HubSystem {
             return Kept::Taken;
         };
         let now = Instant::now();
-        if running.bulk_bytes + bytes.len() > limit {
+        let waiting = |running: &Running| running.bulk_bytes + running.parked.arrived_bytes();
+        if waiting(running) + bytes.len() > limit {
             running.drop_bulks(|arrived| now.saturating_duration_since(arrived.at) > BULK_AGE);
         }
-        if running.bulk_bytes + bytes.len() > limit {
+        if waiting(running) + bytes.len() > limit {
             let child = header.child();
             tracing::warn!(%child, bytes = bytes.len(), limit, "no room for a state");
             return Kept::NoRoom;
+        }
+        if let BulkHeader::Parked { info, .. } = header {
+            running.parked.came(from, info.clone(), bytes);
+            return Kept::Yes;
         }
         let parcel = match Parcel::unpack(header, bytes) {
             Ok(parcel) => parcel,
@@ -310,7 +320,7 @@ impl HubSystem {
     }
 
     /// Asks the engine for somebody; the answer comes when it has one.
-    fn ask(&mut self, request: Request, ctx: &mut Context<Self>) -> SystemReply {
+    pub(crate) fn ask(&mut self, request: Request, ctx: &mut Context<Self>) -> SystemReply {
         if self.hub.shared().ends.is_shutting_down() {
             return Box::pin(async { Err(HubStopped) });
         }
@@ -349,19 +359,36 @@ impl Running {
         });
     }
 
-    /// Keeps a state where it can be fetched; the oldest goes when there are too many.
-    pub(crate) fn park(&mut self, child: ChildId, epoch: Epoch, limit: usize) {
-        let Some(parcel) = self.take_bulk(&(child.clone(), epoch)) else {
-            return;
-        };
-        let state_version = parcel.state_version;
-        self.parked.push_back(ParkedState { child, epoch, state_version, state: parcel.bytes });
-        let bytes = |parked: &VecDeque<ParkedState>| -> usize {
-            parked.iter().map(|parked| parked.state.len()).sum()
-        };
-        while self.parked.len() > 1 && (self.parked.len() > PARKED || bytes(&self.parked) > limit) {
-            self.parked.pop_front();
+    /// Parks a state that arrived; what the engine is told of it.
+    pub(crate) fn park(&mut self, key: ParkedKey, kind: KindName, reason: String) -> Event {
+        match self.take_bulk(&(key.child.clone(), key.epoch)) {
+            Some(parcel) => self.hold_parked(key, kind, reason, parcel),
+            None => Event::NotParked { key, reason: "the state is gone".to_owned() },
         }
+    }
+
+    /// Parks a state; what the engine is told of it.
+    pub(crate) fn hold_parked(
+        &mut self,
+        key: ParkedKey,
+        kind: KindName,
+        reason: String,
+        Parcel { state_version, bytes, .. }: Parcel,
+    ) -> Event {
+        let (at, size) = (unix_now(), bytes.len() as u64);
+        let info = ParkedInfo { key, kind, state_version, at, reason: brief(reason) };
+        self.parked.hold(info.clone(), bytes);
+        Event::Parked { info, size }
+    }
+
+    /// The parked states of this node, the oldest first.
+    pub(crate) fn parked_states(&self) -> Vec<ParkedState> {
+        let states = self.parked.iter();
+        let mut states: Vec<ParkedState> = states
+            .map(|(info, bytes)| shown(info, bytes, self.engine.parked_holders(&info.key)))
+            .collect();
+        states.sort_by_key(|state| state.parked_at);
+        states
     }
 
     fn nodes(&self) -> Vec<NodeInfo> {
@@ -458,7 +485,7 @@ impl Handler<Begin> for HubSystem {
             timer: None,
             bulks: BTreeMap::new(),
             bulk_bytes: 0,
-            parked: VecDeque::new(),
+            parked: ParkedStore::default(),
             expected,
             gives_way: false,
         });
@@ -807,13 +834,5 @@ impl Handler<Lookup> for HubSystem {
     fn handle(&mut self, Lookup(child): Lookup, _: &mut Context<Self>) -> Self::Result {
         let (owner, ownership) = self.running.as_ref()?.engine.registry().owner(&child)?;
         Some(child_info(&child, owner, ownership))
-    }
-}
-
-impl Handler<Parked> for HubSystem {
-    type Result = Vec<ParkedState>;
-
-    fn handle(&mut self, _: Parked, _: &mut Context<Self>) -> Self::Result {
-        self.running.as_ref().map(|r| r.parked.iter().cloned().collect()).unwrap_or_default()
     }
 }

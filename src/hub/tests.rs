@@ -861,9 +861,11 @@ async fn after_a_split_a_state_is_merged_once_if_its_kind_says_how_and_parked_if
     })
     .await;
     let goes_on = a.child::<Counter>("c").send(Add(0)).await.expect("it answers");
+    until("it is parked on both nodes", || async { parked().await.len() == 2 }).await;
     let parked = parked().await;
-    assert_eq!(parked.len(), 1, "{parked:?}");
-    assert_eq!(parked[0].child.as_str(), "c");
+    assert_eq!(parked[0].key, parked[1].key, "it is the same one");
+    assert_eq!(parked[0].copies.len(), 1, "{parked:?}");
+    assert_eq!(parked[0].child().as_str(), "c");
     let state: crate::Snapshot<Counter> =
         super::codec::decode(&parked[0].state).expect("it is a state");
     let kept = state.into_value().expect("it reads back").value;

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Hub,
-    instance::{Built, Ending, FreezeOrder, Instance, Maker, Opening, Purpose},
+    instance::{ApplyOrder, Built, Ending, FreezeOrder, Instance, Maker, Opening, Purpose},
     kind::Building,
     parcel::Parcel,
+    parked_requests::ParkParcel,
     system::{HubSystem, Outcome},
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
         id::{ChildId, NodeRun},
         message::{BulkHeader, LaneMark},
         observe::StateUnknown,
+        parked::ApplyFailed,
         settings::Migration,
     },
 };
@@ -128,6 +130,11 @@ struct Pending {
 }
 
 impl Reports {
+    /// A state of a child of this arbiter is to be parked. What is told afterwards comes afterwards.
+    pub(crate) fn park(&self, message: ParkParcel) {
+        self.0.system.do_send(message);
+    }
+
     pub(crate) fn tell(&self, report: ChildReport) {
         self.0.events.borrow_mut().push(Event::Child(report));
         if self.0.scheduled.replace(true) {
@@ -253,19 +260,7 @@ impl Worker {
                 self.bench.built(child, epoch, &lanes.unwrap_or_default(), built);
             }
             ChildOrder::Discard { child, epoch } => {
-                let mut slots = self.bench.slots.borrow_mut();
-                let Some(slot) = slots.get_mut(&child) else {
-                    return;
-                };
-                let built = slot.built.remove(&epoch);
-                slot.building.remove(&epoch);
-                if slot.is_empty() {
-                    slots.remove(&child);
-                }
-                drop(slots);
-                if built.is_some() {
-                    doors.cell(&child).with(|door| door.unexpect());
-                }
+                self.take_built(&child, epoch);
             }
             ChildOrder::Open { child, built, epoch } => {
                 let ready = self
@@ -326,7 +321,37 @@ impl Worker {
             },
             // The system keeps the bytes.
             ChildOrder::Park { .. } => {}
+            ChildOrder::Apply { key, kind, exchange, wait, .. } => {
+                match (self.instance(&key.child), parcel) {
+                    (Some(instance), Some(parcel)) => {
+                        let until = Instant::now().checked_add(wait);
+                        instance.apply(ApplyOrder { key, kind, parcel, exchange, until });
+                    }
+                    (instance, _) => {
+                        let failed = match instance {
+                            Some(_) => ApplyFailed::Gone,
+                            None => ApplyFailed::NotRunning,
+                        };
+                        self.tell(ChildReport::Applied { key, outcome: Err(failed) });
+                    }
+                }
+            }
         }
+    }
+
+    /// Takes a successor that was built and is not wanted.
+    fn take_built(&self, child: &ChildId, epoch: Epoch) -> Option<Box<dyn Built>> {
+        let mut slots = self.bench.slots.borrow_mut();
+        let slot = slots.get_mut(child)?;
+        let built = slot.built.remove(&epoch);
+        slot.building.remove(&epoch);
+        if slot.is_empty() {
+            slots.remove(child);
+        }
+        drop(slots);
+        let built = built?;
+        self.bench.hub.shared().doors.cell(child).with(|door| door.unexpect());
+        Some(built)
     }
 
     fn build(&self, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {

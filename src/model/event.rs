@@ -8,6 +8,7 @@ use super::{
     address::SeedOutcome,
     child::Epoch,
     id::{ChildId, KindName, NodeId, NodeName},
+    parked::ParkedKey,
     report::ChildLeft,
     words::brief,
 };
@@ -314,7 +315,33 @@ pub enum HubEvent {
     StateParked {
         /// The child.
         child: ChildId,
+        /// The state's name.
+        key: ParkedKey,
         /// Why it was not merged.
+        reason: String,
+    },
+    /// A parked state was given to its child, which runs on this node; nobody keeps it any more.
+    ParkedStateApplied {
+        /// The child.
+        child: ChildId,
+        /// The state's name.
+        key: ParkedKey,
+        /// Whether it took the place of the child's own, which is parked now; else they were merged.
+        replaced: bool,
+    },
+    /// A parked state was discarded on this node; no other one keeps it either.
+    ParkedStateDiscarded {
+        /// The child.
+        child: ChildId,
+        /// The state's name.
+        key: ParkedKey,
+    },
+    /// A parked state is lost: there was no room for it on this node, and no other one is known to
+    /// hold it. Fetch or apply parked states in time.
+    ParkedStateDropped {
+        /// The child.
+        child: ChildId,
+        /// Why.
         reason: String,
     },
 }
@@ -333,6 +360,7 @@ impl HubEvent {
             | Self::ChildCannotMove { reason, .. }
             | Self::HandoverFailed { reason, .. }
             | Self::MessageDropped { reason, .. }
+            | Self::ParkedStateDropped { reason, .. }
             | Self::StateParked { reason, .. } => *reason = brief(std::mem::take(reason)),
             _ => {}
         }

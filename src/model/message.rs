@@ -12,6 +12,7 @@ use super::{
     id::{ChildId, Incarnation, KindName, LaneId, Life, NodeId, NodeRun, Origin, RequestId},
     member::{Member, ViewId},
     observe::ObserveWord,
+    parked::{ParkedInfo, ParkedUse, ParkedWord},
     report::{MigrateOutcome, StartOutcome, StopOutcome},
     tags::{LifeSet, NodeSet},
 };
@@ -31,6 +32,8 @@ pub enum PeerMessage {
     Roll(RollWord),
     /// Somebody looks at the cluster.
     Observe(ObserveWord),
+    /// Who holds which parked states.
+    Parked(ParkedWord),
     /// A word for a node to which the sender has no link, passed on by nodes between them.
     Relay {
         /// Who says it.
@@ -557,6 +560,13 @@ pub enum BulkHeader {
         /// When the winner's life began: no other one may take the state in.
         life: Epoch,
     },
+    /// A parked state: a copy to be kept, or one to be given to its child.
+    Parked {
+        /// What is known of it.
+        info: ParkedInfo,
+        /// What it is for.
+        purpose: ParkedUse,
+    },
 }
 
 impl BulkHeader {
@@ -565,6 +575,7 @@ impl BulkHeader {
     pub fn child(&self) -> &ChildId {
         match self {
             Self::State { child, .. } | Self::Diverged { child, .. } => child,
+            Self::Parked { info, .. } => &info.key.child,
         }
     }
 
@@ -573,6 +584,7 @@ impl BulkHeader {
     pub fn epoch(&self) -> Epoch {
         match self {
             Self::State { epoch, .. } | Self::Diverged { epoch, .. } => *epoch,
+            Self::Parked { info, .. } => info.key.epoch,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod id;
 pub mod member;
 pub mod message;
 pub mod observe;
+pub mod parked;
 pub(crate) mod quota;
 pub mod report;
 pub mod secret;

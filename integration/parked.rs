@@ -1,0 +1,305 @@
+//! States that nobody merges: parked on two nodes, fetched, given to their child by hand, discarded.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use actix::prelude::*;
+use actix_hub::{prelude::*, *};
+use serde::{Deserialize, Serialize};
+
+use crate::support::{event, eventually, members, run, settings, stop, together};
+
+/// A basket with this in it cannot be restored.
+const POISON: u64 = 666;
+
+/// A set of numbers that is merged only while it is told to.
+#[derive(Default)]
+struct Basket {
+    numbers: BTreeSet<u64>,
+    merges: bool,
+}
+
+impl Actor for Basket {
+    type Context = Context<Self>;
+}
+
+impl HotSwap for Basket {
+    const KIND: &'static str = "basket";
+    type Args = ();
+    type State = BTreeSet<u64>;
+
+    fn from_args((): (), _: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        Ok(Self::default())
+    }
+
+    fn prepare_handover_state(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.numbers)
+    }
+
+    fn resume_after_abort(&mut self, state: BTreeSet<u64>) {
+        self.numbers = state;
+    }
+
+    fn alter_handover_state(&mut self, state: BTreeSet<u64>) {
+        assert!(!state.contains(&POISON), "it panics on purpose");
+        self.numbers = state;
+    }
+
+    fn merge_diverged_state(&mut self, other: BTreeSet<u64>) -> MergeOutcome {
+        if !self.merges {
+            return MergeOutcome::Parked;
+        }
+        self.numbers.extend(other);
+        MergeOutcome::Merged
+    }
+}
+
+/// Puts a number in, and tells all that are there. After a while, if one is given.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Vec<u64>")]
+struct Put {
+    number: Option<u64>,
+    after: Option<Duration>,
+}
+
+impl HubMessage for Put {
+    const NAME: &'static str = "basket.put";
+}
+
+impl Handler<Put> for Basket {
+    type Result = ResponseActFuture<Self, Vec<u64>>;
+
+    fn handle(&mut self, put: Put, _: &mut Self::Context) -> Self::Result {
+        let pause = async move {
+            if let Some(after) = put.after {
+                tokio::time::sleep(after).await;
+            }
+        };
+        Box::pin(pause.into_actor(self).map(move |(), basket, _| {
+            basket.numbers.extend(put.number);
+            basket.numbers.iter().copied().collect()
+        }))
+    }
+}
+
+/// Whether other states are merged from now on.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Merge(bool);
+
+impl HubMessage for Merge {
+    const NAME: &'static str = "basket.merge";
+}
+
+impl Handler<Merge> for Basket {
+    type Result = ();
+
+    fn handle(&mut self, Merge(merges): Merge, _: &mut Self::Context) {
+        self.merges = merges;
+    }
+}
+
+async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
+    let mut builder = HubSystem::builder("test")
+        .node_name(name)
+        .settings(settings())
+        .child_kind::<Basket>(|kind| kind.message::<Put>().message::<Merge>())
+        .memory(network);
+    if let Some(seed) = seed {
+        builder = builder.seed(&seed.addresses()[0]);
+    }
+    builder.start().await.expect("the hub starts")
+}
+
+async fn put(hub: &Hub, child: &str, number: Option<u64>) -> BTreeSet<u64> {
+    let message = Put { number, after: None };
+    let patience = Duration::from_secs(20);
+    let sent = hub.child::<Basket>(child).send(message).timeout(patience).await;
+    sent.expect("it answers").into_iter().collect()
+}
+
+/// Both sides of a split have put numbers into each of these, and have met again: the owner that gave
+/// way has its state parked on both nodes. The hubs, and the child's parked state in order.
+async fn healed(network: &MemoryNetwork, children: &[&str]) -> ([Hub; 2], Vec<ParkedKey>) {
+    let a = node("a", network, None).await;
+    let b = node("b", network, Some(&a)).await;
+    together(&[a.clone(), b.clone()]).await;
+    for child in children {
+        let spec = ChildSpec::new::<Basket>(*child, ()).expect("a valid spec");
+        a.start_child(spec).await.expect("it starts");
+    }
+    network.cut(a.node_id(), b.node_id());
+    for (hub, first) in [(&a, 1_000), (&b, 2_000)] {
+        eventually("the nodes lose each other", || async { members(hub).await == 1 }).await;
+        for child in children {
+            for number in first..first + 50 {
+                put(hub, child, Some(number)).await;
+            }
+        }
+    }
+    network.heal_all();
+    let mut keys = Vec::new();
+    for child in children {
+        let of_child = |hub: &Hub| {
+            let (hub, child) = (hub.clone(), (*child).to_owned());
+            async move {
+                let mut states = hub.parked_states().await;
+                states.retain(|state| state.child().as_str() == child && state.copies.len() == 1);
+                states
+            }
+        };
+        eventually("its state is parked on both nodes", || async {
+            of_child(&a).await.len() == 1 && of_child(&b).await.len() == 1
+        })
+        .await;
+        let (at_a, at_b) = (of_child(&a).await.remove(0), of_child(&b).await.remove(0));
+        assert_eq!((&at_a.key, &at_a.state), (&at_b.key, &at_b.state));
+        assert_eq!((at_a.parked_at, &at_a.kind), (at_b.parked_at, &at_b.kind));
+        assert_eq!((at_a.copies, at_b.copies), (vec![b.node_id()], vec![a.node_id()]));
+        assert!(at_b.reason.contains("not merged"), "{}", at_b.reason);
+        keys.push(at_a.key);
+    }
+    ([a, b], keys)
+}
+
+/// Where the child runs, and where it does not.
+async fn sides<'a>(hubs: &'a [Hub; 2], child: &str) -> (&'a Hub, &'a Hub) {
+    let owner = hubs[0].lookup(child).await.expect("it is there").node;
+    match owner == hubs[0].node_id() {
+        true => (&hubs[0], &hubs[1]),
+        false => (&hubs[1], &hubs[0]),
+    }
+}
+
+/// The numbers in a parked state of this node.
+async fn parked(hub: &Hub, key: &ParkedKey) -> Option<BTreeSet<u64>> {
+    let states = hub.parked_states().await;
+    let state = states.into_iter().find(|state| state.key == *key)?;
+    Some(ciborium::from_reader(&state.state[..]).expect("it is a basket"))
+}
+
+#[test]
+fn what_the_losing_side_of_a_split_did_outlives_a_node_and_comes_back_by_hand() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let (hubs, keys) = healed(&network, &["c"]).await;
+        let (winner, loser) = sides(&hubs, "c").await;
+        let lost = parked(loser, &keys[0]).await.expect("it is parked");
+        assert_eq!(lost.len(), 50);
+        assert!(lost.is_disjoint(&put(winner, "c", None).await));
+        // The one with the actor, and with the first copy, goes.
+        network.kill(winner.node_id());
+        eventually("it is missed", || async { members(loser).await == 1 }).await;
+        assert_eq!(parked(loser, &keys[0]).await.as_ref(), Some(&lost));
+        assert!(put(loser, "c", Some(7)).await.len() == 1, "it began anew");
+        let mut events = loser.events();
+        loser.apply_parked(&keys[0]).replace().await.expect("it is applied");
+        event(&mut events, |event| match event {
+            HubEvent::ParkedStateApplied { key, replaced: true, .. } => {
+                (key == keys[0]).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+        assert_eq!(put(loser, "c", None).await, lost);
+        let left = loser.parked_states().await;
+        assert_eq!(left.len(), 1, "what it had instead: {left:?}");
+        assert_eq!(parked(loser, &left[0].key).await, Some([7].into()));
+        loser.discard_parked(&left[0].key).await.expect("it is discarded");
+        assert!(loser.parked_states().await.is_empty());
+        stop(hubs.into()).await;
+    });
+}
+
+#[test]
+fn a_parked_state_is_merged_or_put_in_place_from_either_holder_and_then_gone() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let (hubs, keys) = healed(&network, &["c0", "c1", "c2"]).await;
+        for (n, (child, key)) in ["c0", "c1", "c2"].into_iter().zip(&keys).enumerate() {
+            let (winner, loser) = sides(&hubs, child).await;
+            // From where it runs, and from where it does not.
+            let at = if n == 0 { winner } else { loser };
+            let other = if n == 0 { loser } else { winner };
+            let (own, lost) =
+                (put(at, child, None).await, parked(at, key).await.expect("it is parked"));
+            let refused = at.apply_parked(key).await;
+            assert_eq!(
+                refused,
+                Err(ApplyError::Failed { key: key.clone(), reason: ApplyFailed::NotMerged })
+            );
+            assert_eq!(put(at, child, None).await, own, "nothing has changed");
+            if n == 2 {
+                // A handler is under way, and is waited for.
+                let message = Put { number: Some(9), after: Some(Duration::from_millis(300)) };
+                let reply = at.child::<Basket>(child).send(message);
+                let started = put(at, child, None);
+                let (reply, applied) = futures_util::join!(reply, async {
+                    started.await;
+                    at.apply_parked(key).replace().await
+                });
+                applied.expect("it is applied");
+                assert!(reply.expect("it answers").contains(&9));
+                assert_eq!(put(at, child, None).await, lost);
+                eventually("what it had is parked here, too", || async {
+                    let states = at.parked_states().await;
+                    states.iter().any(|state| state.child().as_str() == child)
+                })
+                .await;
+                let states = at.parked_states().await;
+                let exchanged = states.iter().find(|state| state.child().as_str() == child);
+                let had = parked(at, &exchanged.expect("it is parked").key).await;
+                let expected: BTreeSet<u64> = own.into_iter().chain([9]).collect();
+                assert_eq!(had, Some(expected), "with what the handler did");
+            } else {
+                at.child::<Basket>(child).send(Merge(true)).await.expect("it answers");
+                at.apply_parked(key).await.expect("it is merged");
+                let both: BTreeSet<u64> = own.union(&lost).copied().collect();
+                assert_eq!(put(at, child, None).await, both);
+            }
+            let gone = ApplyError::Failed { key: key.clone(), reason: ApplyFailed::Gone };
+            assert_eq!(at.apply_parked(key).replace().await, Err(gone), "not twice");
+            eventually("it is gone from the other node", || async {
+                parked(other, key).await.is_none()
+            })
+            .await;
+        }
+        stop(hubs.into()).await;
+    });
+}
+
+#[test]
+fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let a = node("a", &network, None).await;
+        let b = node("b", &network, Some(&a)).await;
+        together(&[a.clone(), b.clone()]).await;
+        let spec = ChildSpec::new::<Basket>("c", ()).expect("a valid spec");
+        a.start_child(spec).await.expect("it starts");
+        network.cut(a.node_id(), b.node_id());
+        let owner = a.lookup("c").await.expect("it is there").node;
+        for hub in [&a, &b] {
+            eventually("the nodes lose each other", || async { members(hub).await == 1 }).await;
+            // The one that begins anew gives way.
+            let number = if hub.node_id() == owner { 1 } else { POISON };
+            put(hub, "c", Some(number)).await;
+        }
+        network.heal_all();
+        eventually("its state is parked", || async { !a.parked_states().await.is_empty() }).await;
+        let key = a.parked_states().await.remove(0).key;
+        assert_eq!(parked(&a, &key).await, Some([POISON].into()));
+        let failed = a.apply_parked(&key).replace().await;
+        let Err(ApplyError::Failed { reason: ApplyFailed::Failed { reason }, .. }) = failed else {
+            panic!("{failed:?}");
+        };
+        assert!(reason.contains("it panics on purpose"), "{reason}");
+        assert_eq!(put(&a, "c", None).await, [1].into());
+        assert_eq!(a.parked_states().await.len(), 1, "it is parked as before, and nothing else");
+        // Nobody has to keep it.
+        a.discard_parked(&key).await.expect("it is discarded");
+        eventually("it is gone everywhere", || async { b.parked_states().await.is_empty() }).await;
+        let error = b.discard_parked(&key).await.expect_err("it is gone");
+        assert_eq!(error, DiscardError::NotHeld { key, holder: None });
+        stop(vec![a, b]).await;
+    });
+}

@@ -215,6 +215,9 @@ pub enum TargetInput {
     Committed,
     /// The source's entry is above this attempt's epoch, or the child was removed.
     Aborted,
+    /// The same, while the source is gone and the child has a live owner of another life: nobody else
+    /// may have the state that came.
+    BegunAnew,
     /// The deadline for the state passed.
     Expired,
     /// The source went down or left.
@@ -242,6 +245,8 @@ pub enum TargetStep {
     WarnFailed(String),
     /// Drop everything.
     Drop,
+    /// Drop the successor, and park the state that it was made of.
+    Park,
     /// Start the successor.
     Open,
     /// Write one's own entry: it runs.
@@ -271,7 +276,8 @@ pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetSt
         // Ready was said: only the source's entry may decide now.
         (T::Ready, I::Leaving) => (stage, TargetStep::WarnFailed("the node is leaving".to_owned())),
         (T::Accepted | T::Building | T::Ready, I::Aborted) => (stage, TargetStep::Drop),
-        (T::Accepted | T::Building, I::SourceGone) => (stage, TargetStep::Drop),
+        (T::Accepted | T::Building, I::SourceGone | I::BegunAnew) => (stage, TargetStep::Drop),
+        (T::Ready, I::BegunAnew) => (stage, TargetStep::Park),
         // A Ready copy of a source that is gone is what the roll call asks for; an opening one
         // is committed.
         _ => (stage, TargetStep::Nothing),
@@ -397,6 +403,19 @@ mod tests {
         for stage in stages() {
             let committed = source(stage, &SourceInput::Ready).1 == SourceStep::Commit;
             assert_eq!(committed, stage == SourceStage::Sent);
+        }
+    }
+
+    #[test]
+    fn only_a_successor_that_stands_is_parked_when_its_source_is_gone_and_another_began_anew() {
+        use TargetStage as T;
+        for (stage, expected) in [
+            (T::Accepted, TargetStep::Drop),
+            (T::Building, TargetStep::Drop),
+            (T::Ready, TargetStep::Park),
+            (T::Opening, TargetStep::Nothing),
+        ] {
+            assert_eq!(target(stage, &TargetInput::BegunAnew), (stage, expected));
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     children::{Children, Instance, Phase},
     core::{Core, News, Timer},
     divergence::{self, Doing, Life, Seen, Step, Winner, rank},
-    handover::{SourceInput, SourceStage, TargetInput},
+    handover::{SourceInput, SourceStage, TargetInput, TargetStage},
     io::ChildOrder,
     registry::Best,
 };
@@ -56,6 +56,25 @@ impl Children {
             // The source's entry may have been dropped as a higher one of another log stands.
             _ if core.registry.highest_epoch(child) > attempt => TargetInput::Aborted,
             _ => return,
+        };
+        let other_life = core
+            .registry
+            .owner(child)
+            .filter(|(_, theirs)| theirs.born != target.ownership.born)
+            .map(|(owner, _)| owner);
+        let input = match other_life {
+            Some(owner) if input == TargetInput::Aborted && target.stage == TargetStage::Ready => {
+                // Who has just come back may hear of the owner before it hears that the source is
+                // gone; and then a roll call may still want what stands here.
+                if !core.settled || !core.is_live(from) && !core.is_live(owner) {
+                    return;
+                }
+                match core.is_live(from) {
+                    true => TargetInput::Aborted,
+                    false => TargetInput::BegunAnew,
+                }
+            }
+            _ => input,
         };
         self.target_step(core, child, &input);
     }

@@ -164,7 +164,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Answers [`ChildOrder::Park`]: the bytes are held. Also told of the state
+    /// Answers [`ChildOrder::Park`] and [`ChildOrder::ParkBuilt`]: the bytes are held. Also told of the state
     /// that a child had before [`ChildOrder::Apply`] replaced it.
     Parked {
         /// What is known of the state.
@@ -815,6 +815,18 @@ pub enum ChildOrder {
         /// The child's kind.
         kind: KindName,
         /// Why it was not merged.
+        reason: String,
+    },
+    /// Keep the state of which a successor was built, and drop that. Answered with [`Event::Parked`] or
+    /// [`Event::NotParked`].
+    ParkBuilt {
+        /// The state's name.
+        key: ParkedKey,
+        /// The child's kind.
+        kind: KindName,
+        /// The attempt it was built for.
+        built: Epoch,
+        /// Why it is not wanted as it is.
         reason: String,
     },
     /// Give a parked state to the running child, between two handlers. Answered with

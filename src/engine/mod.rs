@@ -943,6 +943,7 @@ impl Engine {
         self.rolls.scan(&self.core);
         self.core.settle_promises();
         self.children.call_unmet(&mut self.core);
+        self.core.touched.extend(self.children.targets.keys().cloned());
         self.rescan.begin(&mut self.children);
         self.rescan.go_on(&mut self.core, &mut self.children);
     }

@@ -16,6 +16,7 @@ use crate::model::{
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::ViewId,
     message::{HandoverWord, PeerMessage, RefuseReason},
+    parked::ParkedKey,
     report::MigrateOutcome,
     settings::{HotSwapOptions, Migration},
     words::brief,
@@ -29,6 +30,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const DOUBLINGS: u32 = 8;
 /// How often a committed source asks after a successor that it does not see.
 const QUERY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a successor that stands ready is parked.
+const BEGUN_ANEW: &str = "its owner went down while it moved here, and another node began it anew";
 
 /// What a node offers: see [`HandoverWord::Offer`].
 #[derive(Debug)]
@@ -790,6 +794,18 @@ impl Children {
             TargetStep::Drop => {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 self.targets.remove(child);
+            }
+            TargetStep::Park => {
+                let Some(target) = self.targets.remove(child) else { return };
+                if !target.with_state {
+                    core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
+                    return;
+                }
+                let key = ParkedKey { child: child.clone(), run: from, epoch: target.state };
+                let kind = target.ownership.spec.kind().clone();
+                let reason = BEGUN_ANEW.to_owned();
+                core.news.push_back(News::Parks { key: key.clone() });
+                core.order(ChildOrder::ParkBuilt { key, kind, built: attempt, reason });
             }
             TargetStep::Open => {
                 core.order(ChildOrder::Open { child: child.clone(), built: attempt, epoch })

@@ -888,6 +888,15 @@ impl World {
                 };
                 self.report(index, ChildReport::Merged { child, epoch, outcome });
             }
+            ChildOrder::ParkBuilt { key, kind, built, reason } => {
+                let state = runtime.built.remove(&(key.child.clone(), built));
+                runtime.bytes.remove(&(key.child.clone(), built));
+                let event = match state {
+                    Some(state) => parked::hold(runtime, key, kind, reason, state),
+                    None => Event::NotParked { key, reason: "it is gone".to_owned() },
+                };
+                self.push(Duration::ZERO, index, Input::Event(event));
+            }
             ChildOrder::Apply { key, from, exchange, .. } => {
                 self.apply(index, key, from, exchange);
             }

@@ -205,6 +205,8 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         | ChildOrder::Stop { child, .. }
         | ChildOrder::SendDiverged { child, .. }
         | ChildOrder::Merge { child, .. } => child,
-        ChildOrder::Park { key, .. } | ChildOrder::Apply { key, .. } => &key.child,
+        ChildOrder::Park { key, .. }
+        | ChildOrder::ParkBuilt { key, .. }
+        | ChildOrder::Apply { key, .. } => &key.child,
     }
 }

@@ -73,6 +73,8 @@ pub(crate) enum Opening {
 
 /// A successor that is built and does not run.
 pub(crate) trait Built {
+    /// The state that it was made of, if it was.
+    fn parcel(self: Box<Self>) -> Option<Parcel>;
     /// Runs it; its door opens when `started()` has returned.
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance>;
 }
@@ -210,6 +212,10 @@ pub(crate) async fn build_later<A: HotSwap>(
 }
 
 impl<A: HotSwap> Built for Ready<A> {
+    fn parcel(self: Box<Self>) -> Option<Parcel> {
+        self.maker.parcel
+    }
+
     fn open(self: Box<Self>, epoch: Epoch, opening: Opening) -> Rc<dyn Instance> {
         let Self { actor, kind, bench, maker } = *self;
         let seat = Rc::new(Seat::<A> {

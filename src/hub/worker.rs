@@ -321,6 +321,10 @@ impl Worker {
             },
             // The system keeps the bytes.
             ChildOrder::Park { .. } => {}
+            ChildOrder::ParkBuilt { key, kind, built, reason } => {
+                let parcel = self.take_built(&key.child, built).and_then(|built| built.parcel());
+                self.bench.reports.park(ParkParcel { key, kind, reason, parcel });
+            }
             ChildOrder::Apply { key, kind, exchange, wait, .. } => {
                 match (self.instance(&key.child), parcel) {
                     (Some(instance), Some(parcel)) => {

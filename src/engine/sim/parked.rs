@@ -1,9 +1,15 @@
 //! Parked states: their copies outlive crashes, what is discarded anywhere is gone everywhere, and a
 //! node that leaves hands them over.
 
-use super::{divergence::split, *};
+use super::{
+    divergence::{sent, split},
+    *,
+};
 use crate::{
-    engine::io::{ApplyOutcome, ParkedOrder},
+    engine::{
+        handover::TargetStage,
+        io::{ApplyOutcome, ParkedOrder},
+    },
     model::parked::ApplyFailed,
 };
 
@@ -303,6 +309,43 @@ fn copies_survive_random_crashes_cuts_and_joins_as_long_as_one_holder_does() {
         world.check_end(false);
         assert_eq!(world.check_parked(), keys.len(), "seed {seed}");
     }
+}
+
+/// A move whose successor stands ready at the target, and is not committed.
+fn ready(seed: u64) -> Option<(World, ChildId, usize, usize)> {
+    let (mut world, child, source, target) = sent(seed, 5 * SECOND);
+    for _ in 0..20_000 {
+        world.run_for(Duration::from_micros(100));
+        let targets = &world.nodes[target].engine.children.targets;
+        let stage = targets.get(&child).map(|target| target.stage);
+        if stage == Some(TargetStage::Ready) {
+            let old = world.nodes[source].runtime.actors.get(&child);
+            let is_held = old.is_some_and(|actor| actor.gate == Gate::Closed);
+            return is_held.then_some((world, child, source, target));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_ready_copy_is_parked_when_its_source_died_and_another_began_anew() {
+    let (mut hit, mut parked) = (0, 0);
+    for seed in seeds(20) {
+        let Some((mut world, child, source, target)) = ready(seed) else { continue };
+        if world.acked.get(&child).is_none_or(BTreeSet::is_empty) {
+            continue;
+        }
+        hit += 1;
+        world.calm = false;
+        // It hears nothing of what happens, and the others give it up.
+        world.crash(source);
+        world.nodes[target].paused_until = Some(world.now + 8 * SECOND);
+        world.run_for(40 * SECOND);
+        world.check_end(false);
+        parked += world.check_parked();
+        world.check_kept();
+    }
+    assert!(hit > 0 && parked > 0, "{hit} {parked}");
 }
 
 /// Node 0 holds a parked state of the only child, with an update in it that its actor does not have.

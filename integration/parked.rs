@@ -303,3 +303,145 @@ fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
         stop(vec![a, b]).await;
     });
 }
+
+/// By the admin endpoint of a node that holds the state, and of one that does not.
+mod through_the_endpoint {
+    use std::net::SocketAddr;
+
+    use actix_http::Request;
+    use actix_hub::admin::{self, AdminOptions};
+    use actix_web::{
+        App, Error,
+        body::{MessageBody, to_bytes},
+        dev::{Service, ServiceResponse},
+        http::{Method, StatusCode, header},
+        test as web,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn call<S, B>(
+        app: &S,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value)
+    where
+        S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+        B: MessageBody,
+    {
+        let local: SocketAddr = "127.0.0.1:4321".parse().expect("an address");
+        let mut request = web::TestRequest::with_uri(&format!("/hub{path}"))
+            .method(method)
+            .peer_addr(local)
+            .insert_header((header::HOST, "localhost:8080"))
+            .insert_header(("X-Actix-Hub", "1"));
+        if let Some(body) = body {
+            request = request.set_json(body);
+        }
+        let response = web::call_service(app, request.to_request()).await;
+        let status = response.status();
+        let body = to_bytes(response.into_body()).await.unwrap_or_default();
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    #[test]
+    fn any_node_lists_shows_applies_and_discards_parked_states() {
+        run(async {
+            let network = MemoryNetwork::new();
+            let ([a, b], keys) = healed(&network, &["c/0", "c1"]).await;
+            let c = node("c", &network, Some(&a)).await;
+            let hubs = [a.clone(), b.clone(), c.clone()];
+            together(&hubs).await;
+            assert!(c.parked_states().await.is_empty(), "it holds none");
+            let options = AdminOptions::default().states(true);
+            let app = web::init_service(App::new().service(admin::scope(c.clone(), options))).await;
+            let [path, other] = [&keys[0], &keys[1]].map(|key| {
+                let key = key.to_string();
+                format!("/parked/{}", key.replace('/', "%2F"))
+            });
+            // Each once, with both holders; one page after the other.
+            let mut listed = Vec::new();
+            let mut cursor = String::new();
+            loop {
+                let page = format!("/parked?limit=1&cursor={cursor}");
+                let (status, page) = call(&app, Method::GET, &page, None).await;
+                assert_eq!(status, StatusCode::OK, "{page}");
+                assert_eq!((&page["total"], &page["unreachable"]), (&json!(2), &json!([])));
+                listed.extend(page["items"].as_array().expect("items").clone());
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = next.to_owned();
+            }
+            let mut names: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            let mut told: Vec<&str> =
+                listed.iter().map(|item| item["key"].as_str().expect("a key")).collect();
+            names.sort();
+            told.sort_unstable();
+            assert_eq!(told, names);
+            for item in &listed {
+                assert_eq!(item["holders"].as_array().map(Vec::len), Some(2), "{item}");
+                assert_eq!(item["kind"], "basket");
+            }
+            let (_, page) = call(&app, Method::GET, "/parked?child=c1", None).await;
+            assert_eq!(page["total"], 1);
+            let (status, shown) = call(&app, Method::GET, &format!("{path}/state"), None).await;
+            assert_eq!(status, StatusCode::OK, "{shown}");
+            assert_eq!(shown["json"].as_array().map(Vec::len), Some(50), "{shown}");
+            // What would be done is not done.
+            let apply = format!("{path}/apply");
+            let dry = format!("{apply}?dry_run=true");
+            let (status, would) =
+                call(&app, Method::POST, &dry, Some(json!({ "replace": true }))).await;
+            assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+            let dry = format!("{path}?dry_run=true");
+            let (status, would) = call(&app, Method::DELETE, &dry, None).await;
+            assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+            let (status, problem) = call(&app, Method::POST, &apply, Some(json!({}))).await;
+            assert_eq!(status, StatusCode::CONFLICT, "it does not merge: {problem}");
+            let before = put(&c, "c/0", None).await;
+            let body = Some(json!({ "replace": true }));
+            let (status, done) = call(&app, Method::POST, &apply, body).await;
+            assert_eq!((status, &done["outcome"]), (StatusCode::OK, &json!("applied")), "{done}");
+            assert!(put(&c, "c/0", None).await.is_disjoint(&before));
+            let (status, done) = call(&app, Method::DELETE, &other, None).await;
+            assert_eq!((status, &done["outcome"]), (StatusCode::OK, &json!("discarded")), "{done}");
+            for gone in [&path, &other, &"/parked/nothing".to_owned()] {
+                eventually("it is known to be gone", || async {
+                    call(&app, Method::DELETE, gone, None).await.0 == StatusCode::NOT_FOUND
+                })
+                .await;
+            }
+            // What the child had is the only one now.
+            eventually("its own is parked", || async {
+                let (_, page) = call(&app, Method::GET, "/parked", None).await;
+                page["total"] == 1 && page["items"][0]["child"] == "c/0"
+            })
+            .await;
+            stop(hubs.into()).await;
+        });
+    }
+
+    #[test]
+    fn parked_states_are_counted_and_shown_only_if_allowed() {
+        run(async {
+            let network = MemoryNetwork::new();
+            let ([a, b], keys) = healed(&network, &["c"]).await;
+            let options = AdminOptions::default();
+            let app = web::init_service(App::new().service(admin::scope(a.clone(), options))).await;
+            let path = format!("/parked/{}/state", keys[0]);
+            let (status, _) = call(&app, Method::GET, &path, None).await;
+            assert_eq!(status, StatusCode::FORBIDDEN);
+            let metrics = web::TestRequest::with_uri("/hub/metrics")
+                .peer_addr("127.0.0.1:4321".parse().expect("an address"))
+                .insert_header((header::HOST, "localhost:8080"));
+            let response = web::call_service(&app, metrics.to_request()).await;
+            let body = to_bytes(response.into_body()).await.expect("a body");
+            let text = String::from_utf8_lossy(&body);
+            let size = a.parked_states().await[0].state.len();
+            assert!(text.contains("\nactix_hub_parked_states 1\n"), "{text}");
+            assert!(text.contains(&format!("\nactix_hub_parked_bytes {size}\n")), "{text}");
+            stop(vec![a, b]).await;
+        });
+    }
+}

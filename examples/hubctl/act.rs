@@ -11,7 +11,7 @@ use crate::{
     problem::Failure,
     reply::Done,
     screen::Screen,
-    show::{children_of, find_node},
+    show::{children_of, find_node, find_parked},
     text::{encode, escape, known},
 };
 
@@ -64,6 +64,32 @@ pub(crate) fn migrate(
         let to = find_node(client, node)?.map_or_else(|| node.to_owned(), |who| who.id.0);
         let body = json!({ "to": to, "forced": forced }).to_string();
         Ok(Action::Post { path: format!("children/{}/migrate", encode(child)), body: Some(body) })
+    })
+}
+
+pub(crate) fn apply(
+    client: &Client,
+    screen: Screen,
+    key: &str,
+    replace: bool,
+    sure: Sure,
+) -> Result<(), Failure> {
+    carry_out(client, screen, sure, &escape(key), || {
+        let body = json!({ "replace": replace }).to_string();
+        let path = format!("parked/{}/apply", encode(&find_parked(client, key)?));
+        Ok(Action::Post { path, body: Some(body) })
+    })
+}
+
+pub(crate) fn discard(
+    client: &Client,
+    screen: Screen,
+    key: &str,
+    sure: Sure,
+) -> Result<(), Failure> {
+    carry_out(client, screen, sure, &escape(key), || {
+        let key = find_parked(client, key)?;
+        Ok(Action::Delete { path: format!("parked/{}", encode(&key)) })
     })
 }
 
@@ -153,6 +179,8 @@ fn told(done: &Done, name: &str) -> String {
             let children = children_of(done.children);
             format!("leaving: {node} hands {children} over; hubctl watch shows how far it is")
         }
+        (Some("applied"), Some(text)) => format!("applied: {text}"),
+        (Some("discarded"), _) => format!("discarded: {name}"),
         (Some(other), _) => format!("{}: {name}", escape(other)),
         (None, Some(text)) => text.to_string(),
         (None, None) => "the endpoint does not say what would be done".to_owned(),
@@ -179,6 +207,10 @@ mod tests {
             "leaving: a …12345678 hands 1 child over; hubctl watch shows how far it is"
         );
         assert_eq!(told_of(r#"{"outcome":"stopped"}"#), "stopped: room/lobby, it was on ?");
+        let text = "It was merged.";
+        let done = format!(r#"{{"outcome":"applied","text":"{text}"}}"#);
+        assert_eq!(told_of(&done), "applied: It was merged.");
+        assert_eq!(told_of(r#"{"outcome":"discarded"}"#), "discarded: room/lobby");
         assert_eq!(told_of("{\"outcome\":\"\\u001b\"}"), "\\u{1b}: room/lobby");
     }
 

@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::{
     client::{Client, certificates},
-    options::{Command, Endpoint, Options, Token},
+    options::{Command, Endpoint, Options, Parked, Token},
     paint::Tone,
     problem::Failure,
     screen::Screen,
@@ -69,6 +69,14 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
         Command::Start { what, sure } => act::start(&client, screen, what, sure),
         Command::Stop { id, sure } => act::stop(&client, screen, &id, sure),
         Command::Handovers(filter) => show::handovers(&client, screen, filter),
+        Command::Parked(Parked::List { child, limit, all }) => {
+            show::parked(&client, screen, child, limit, all)
+        }
+        Command::Parked(Parked::Show { key }) => show::parked_state(&client, screen, &key),
+        Command::Parked(Parked::Apply { key, replace, sure }) => {
+            act::apply(&client, screen, &key, replace, sure)
+        }
+        Command::Parked(Parked::Discard { key, sure }) => act::discard(&client, screen, &key, sure),
         Command::Migrate { child, node, forced, sure } => {
             act::migrate(&client, screen, &child, &node, forced, sure)
         }

@@ -136,6 +136,9 @@ pub(crate) enum Command {
     },
     /// Lists handovers: running ones first, then the newest first
     Handovers(HandoversFilter),
+    /// Lists states that nobody merged after a split, shows one, gives it to its child, discards it
+    #[command(subcommand)]
+    Parked(Parked),
     /// Moves a child with its state to another node
     Migrate {
         /// Its id
@@ -174,6 +177,44 @@ pub(crate) enum Command {
         after_help = "Example: hubctl completions bash > ~/.local/share/bash-completion/completions/hubctl"
     )]
     Completions { shell: Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Parked {
+    /// Lists parked states, the newest first
+    List {
+        /// Of this child
+        #[arg(long, value_parser = child)]
+        child: Option<String>,
+        /// How many at most; with --all: how many in one reply [default: 100, with --all 1000]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: Option<u32>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows a parked state, if the endpoint allows it
+    Show {
+        /// Its key, or its child, if that has one only
+        key: String,
+    },
+    /// Gives a parked state to its child, which merges it
+    Apply {
+        /// Its key, or its child, if that has one only
+        key: String,
+        /// Puts it in the place of the child's own state, which is parked instead
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Discards a parked state on all nodes
+    Discard {
+        /// Its key, or its child, if that has one only
+        key: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -374,6 +415,19 @@ mod tests {
         assert_eq!(what.tags, ["x", "y"]);
         assert_eq!(what.metadata, [("k".to_owned(), "v=w".to_owned())]);
         assert!(sure.dry_run && !sure.yes);
+    }
+
+    #[test]
+    fn a_parked_state_is_named_by_its_key() {
+        let line = "parked apply 1.0~7~12D3~c --replace -y";
+        let Ok(Command::Parked(Parked::Apply { key, replace: true, sure })) =
+            read(line).map(|options| options.command)
+        else {
+            panic!("an action was described")
+        };
+        assert!(key == "1.0~7~12D3~c" && sure.yes);
+        assert_eq!(refused("parked discard"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(refused("parked"), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
     }
 
     #[test]

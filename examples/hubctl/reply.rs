@@ -14,7 +14,7 @@ pub(crate) struct Page<T> {
     /// How many the filters match.
     pub(crate) total: Option<u64>,
     pub(crate) next_cursor: Option<String>,
-    /// Nodes that did not answer, whose handovers are unknown.
+    /// Nodes that did not answer: what they alone know is not in the list.
     #[serde(default)]
     pub(crate) unreachable: Vec<Unreachable>,
 }
@@ -199,6 +199,18 @@ pub(crate) struct Handover {
     pub(crate) took_ms: Option<f64>,
     #[serde(default)]
     pub(crate) phases: Vec<Phase>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ParkedState {
+    pub(crate) key: Text,
+    pub(crate) child: Option<Text>,
+    pub(crate) node: Option<Who>,
+    pub(crate) bytes: Option<u64>,
+    pub(crate) parked_at: Option<Text>,
+    pub(crate) reason: Option<Text>,
+    #[serde(default)]
+    pub(crate) holders: Vec<Who>,
 }
 
 #[derive(Debug, Deserialize)]

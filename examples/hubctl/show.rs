@@ -7,7 +7,9 @@ use crate::{
     options::{ChildrenFilter, HandoversFilter},
     paint::{Paint, Tone},
     problem::Failure,
-    reply::{Child, Event, Handover, Instance, Node, Page, Settings, State, Unheard, Who},
+    reply::{
+        Child, Event, Handover, Instance, Node, Page, ParkedState, Settings, State, Unheard, Who,
+    },
     screen::Screen,
     table::{Cell, Column, Table},
     text::{
@@ -197,7 +199,7 @@ pub(crate) fn handovers(
     pages(client, "handovers", &parameters, |mut page: Page<Handover>| {
         handovers.append(&mut page.items);
         (total, more) = (page.total, page.next_cursor.is_some());
-        unknown = unreachable(&page).or(unknown.take());
+        unknown = unreachable(&page, "handovers").or(unknown.take());
         Ok(all)
     })?;
     if handovers.is_empty() {
@@ -216,10 +218,87 @@ pub(crate) fn handovers(
     Ok(())
 }
 
-/// A word of warning when some nodes did not tell their handovers.
-pub(crate) fn unreachable(page: &Page<Handover>) -> Option<String> {
+/// A word of warning when some nodes did not tell what they have of these.
+pub(crate) fn unreachable<T>(page: &Page<T>, what: &str) -> Option<String> {
     let nodes: Vec<_> = page.unreachable.iter().map(ToString::to_string).collect();
-    (!nodes.is_empty()).then(|| format!("unknown, no answer: handovers of {}", nodes.join(", ")))
+    (!nodes.is_empty()).then(|| format!("unknown, no answer: {what} of {}", nodes.join(", ")))
+}
+
+pub(crate) fn parked(
+    client: &Client,
+    screen: Screen,
+    child: Option<String>,
+    limit: Option<u32>,
+    all: bool,
+) -> Result<(), Failure> {
+    let limit = limit.or(all.then_some(1_000));
+    let parameters = [("child", child), ("limit", limit.map(|limit| limit.to_string()))];
+    if screen.json {
+        return pages_as_json(client, screen, "parked", &parameters, all);
+    }
+    let mut table = Table::new([
+        Column::text("CHILD").cut_to(16),
+        Column::node("OF NODE"),
+        Column::text("PARKED (UTC)").goes(1),
+        Column::number("BYTES"),
+        Column::text("HELD BY").cut_to(20),
+        Column::text("WHY").cut_to(20).goes(2),
+        Column::text("KEY").goes(3),
+    ]);
+    let (mut shown, mut total, mut more, mut unknown) = (0, None, false, None);
+    pages(client, "parked", &parameters, |page: Page<ParkedState>| {
+        shown += page.items.len();
+        (total, more) = (page.total, page.next_cursor.is_some());
+        unknown = unreachable(&page, "parked states").or(unknown.take());
+        for state in &page.items {
+            let holders: Vec<_> = state.holders.iter().map(ToString::to_string).collect();
+            table.row([
+                known(state.child.as_ref()).into(),
+                known(state.node.as_ref()).into(),
+                known(state.parked_at.as_ref().map(date)).into(),
+                known(state.bytes.map(bytes)).into(),
+                holders.join(", ").into(),
+                known(state.reason.as_ref()).into(),
+                state.key.to_string().into(),
+            ]);
+        }
+        Ok(all)
+    })?;
+    if shown == 0 {
+        screen.note(Tone::Faint, "no state is parked");
+    } else {
+        screen.print_table(&table)?;
+    }
+    if more && !all {
+        let note = format!("{shown} of {} parked states are shown; --all shows all", known(total));
+        screen.note(Tone::Faint, &note);
+    }
+    if let Some(note) = unknown {
+        screen.note(Tone::Warn, &note);
+    }
+    Ok(())
+}
+
+pub(crate) fn parked_state(client: &Client, screen: Screen, key: &str) -> Result<(), Failure> {
+    let key = find_parked(client, key)?;
+    state_at(client, screen, &format!("parked/{}/state", encode(&key)))
+}
+
+/// The key of the only parked state of the child that is called so; else the text itself.
+pub(crate) fn find_parked(client: &Client, called: &str) -> Result<String, Failure> {
+    let parameters = [("child", Some(called.to_owned())), ("limit", Some("1000".to_owned()))];
+    let page: Page<ParkedState> = client.get(&query("parked", &parameters))?.read()?;
+    match &page.items[..] {
+        [] => Ok(called.to_owned()),
+        [one] => Ok(one.key.0.clone()),
+        many => {
+            let keys: Vec<_> = many.iter().map(|state| state.key.to_string()).collect();
+            let (called, all) = (escape(called), keys.join("\n  "));
+            Err(Failure::Usage(format!(
+                "several states of {called} are parked; name one by its key:\n  {all}"
+            )))
+        }
+    }
 }
 
 pub(crate) fn handover_table(handovers: &[Handover]) -> Table {
@@ -263,7 +342,11 @@ pub(crate) fn handover_table(handovers: &[Handover]) -> Table {
 }
 
 pub(crate) fn state(client: &Client, screen: Screen, id: &str) -> Result<(), Failure> {
-    let reply = client.get(&format!("children/{}/state", encode(id)))?;
+    state_at(client, screen, &format!("children/{}/state", encode(id)))
+}
+
+fn state_at(client: &Client, screen: Screen, path: &str) -> Result<(), Failure> {
+    let reply = client.get(path)?;
     if screen.json {
         return Ok(screen.print_json(&reply)?);
     }

@@ -200,7 +200,7 @@ impl<'a> View<'a> {
                     self.note(Tone::Faint, "nodes and handovers are told again".to_owned());
                 }
                 let mut line = summary.line();
-                if let Some(unknown) = unreachable(&summary.running) {
+                if let Some(unknown) = unreachable(&summary.running, "handovers") {
                     line.push_str(&format!("; {unknown}"));
                 }
                 for trouble in troubles(&summary.nodes.items) {
@@ -251,7 +251,7 @@ impl<'a> View<'a> {
                 let old = format!("these numbers are {} s old", at.elapsed().as_secs());
                 lines.push(line(Tone::Warn, &old));
             }
-            if let Some(unknown) = unreachable(&summary.running) {
+            if let Some(unknown) = unreachable(&summary.running, "handovers") {
                 lines.push(line(Tone::Warn, &unknown));
             }
             for trouble in self.silent.iter().chain(&self.lost) {

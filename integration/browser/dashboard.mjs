@@ -218,7 +218,7 @@ try {
   await page.locator("svg.ring circle.node").nth(2).waitFor();
   await shot("dark");
   await page.setViewportSize({ width: 375, height: 740 });
-  for (const [hash, heading] of [["overview", "Nodes"], ["children", "Children"], ["handovers", "Handovers"], ["settings", "Settings"]]) {
+  for (const [hash, heading] of [["overview", "Nodes"], ["children", "Children"], ["handovers", "Handovers"], ["parked", "Parked states"], ["settings", "Settings"]]) {
     await go(hash, heading);
     await page.locator("main table, main svg").first().waitFor();
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

@@ -75,7 +75,7 @@ def sent():
 try:
     time.sleep(0.5)
     for width in (30, 40, 80, 120, 200):
-        for args in (["nodes"], ["children"], ["children", "--all", "--limit", "7"], ["handovers"], ["settings"], ["child", "room/x"]):
+        for args in (["nodes"], ["children"], ["children", "--all", "--limit", "7"], ["handovers"], ["parked", "list"], ["settings"], ["child", "room/x"]):
             out, code = terminal(width, *args)
             check(code == 0, args, out)
             check("\x1b[1m" in out, "colours on a terminal", args)
@@ -108,6 +108,12 @@ try:
     told = plain("state", "room/x").stdout
     check("version 2" in told and "said" in told, told)
     plain("state", "secret", code=1), check("not one value" in plain("state", "odd").stdout, "no CBOR")
+    check("parked states of" in plain("parked", "list").stderr, "who did not tell")
+    check("version 2" in plain("parked", "show", "room/x").stdout and sent()[-1]["path"] == "/parked/1.0~7~n~room%2Fx/state", sent()[-1])
+    check("name one by its key" in plain("parked", "discard", "twice", "--yes", code=2).stderr, "which one?")
+    check("applied: It was put in place." in plain("parked", "apply", "1.0~7~n~twice", "--replace", "--yes").stdout, "applied")
+    check(sent()[-1]["path"] == "/parked/1.0~7~n~twice/apply" and json.loads(sent()[-1]["body"]) == {"replace": True}, sent()[-1])
+    check("discarded: room/x" in plain("parked", "discard", "room/x", "--yes").stdout, "discarded")
     plain("start", "x", "--kind", "k", "--restart", "transient", "--yes")
     check(json.loads(sent()[-1]["body"])["restart"] == "transient", sent()[-1])
 

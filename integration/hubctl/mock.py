@@ -53,6 +53,14 @@ def child(i, **more):
 CHILDREN = [child(i, state=("running", "moving", "waiting", "failed", "orphaned")[i % 5]) for i in range(25)] + [child(0, id="漢字/" + "x" * 90, kind="kind-with-a-long-name")]
 
 
+def parked(epoch, name, **more):
+    return {"key": f"{epoch}~7~n~{name}", "child": name, "kind": "room", "node": N["b"], "epoch": epoch, "state_version": 1, "bytes": 1234, "parked_at": AT,
+            "reason": "it was not merged by its kind \x1b[2J and then some more words", "holders": [N["a"], N["b"]], **more}
+
+
+PARKED = [parked("1.0", "room/x"), parked("1.0", "twice"), parked("2.0", "twice", holders=[N["a"]]), parked("1.0", "漢字/" + "x" * 90)]
+
+
 def event(n, level="info", text=None):
     return {"id": f"e-{n}", "at": AT, "type": "child_started", "node": N["a"], "child": "room/lobby", "level": level,
             "text": text or f"event {n}: room/lobby started on a", "fields": {}}
@@ -105,6 +113,9 @@ class Handler(BaseHTTPRequestHandler):
                 return self.listed(found, query)
             if parts == ["handovers"]:
                 return self.listed([h for h in HANDOVERS if query.get("status", [h["status"]])[0] == h["status"]], query, unreachable=[N["b"]["id"], N["c"]])
+            if parts == ["parked"]:
+                found = [p for p in PARKED if query.get("child", [p["child"]])[0] == p["child"]]
+                return self.listed(found, query, unreachable=[N["c"]])
             if parts == ["settings"]:
                 return self.answer(200, json.dumps({"hub": "chat", "node": N["a"], "version": "0.1.0", "strategies": {"distribution": "ConsistentHashing"}, "settings": [{"name": "heartbeat", "value": "2 s", "default": "1 s", "changed": True}],
                                          "kinds": [{"name": "room", "messages": ["room.say", "room.read", "room.a_long_name_of_a_message"], "state_version": 1, "oldest_state_version": 1}]}, indent=2))
@@ -127,6 +138,11 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-1] == "migrate":
             if "stuck" in parts[1]: return self.problem(409, "Conflict", "room/stuck stays on a:\n\x1b[31mb is full")
             return self.answer(200, {"dry_run": True, "text": "would move \x1b[31mfrom a to b", "from": N["a"], "to": N["b"]} if dry else {"outcome": "moved", "child": parts[1], "node": N["b"], "epoch": "1.6"})
+        if parts[-1] == "apply":
+            text = "It was put in place." if json.loads(body)["replace"] else "It was merged."
+            return self.answer(200, {"dry_run": True, "key": parts[1], "child": "x", "text": "would apply \x1b[31m"} if dry else {"outcome": "applied", "key": parts[1], "child": "x", "text": text})
+        if self.command == "DELETE" and parts[0] == "parked":
+            return self.answer(200, {"dry_run": True, "key": parts[1], "child": "x", "text": "would discard"} if dry else {"outcome": "discarded", "key": parts[1], "child": "x", "text": "It is gone."})
         if parts[-1] == "leave":
             return self.answer(200 if dry else 202, {"dry_run": True, "text": "would hand 12 children over", "children": 12} if dry else {"outcome": "leaving", "node": parts[1], "children": 12})
         if self.command == "DELETE":

@@ -14,7 +14,7 @@ use super::{
     problem::{Problem, Reading},
 };
 use crate::{
-    engine::Engine,
+    hub::system::Running,
     model::{
         address::SeedOutcome,
         child::Role,
@@ -44,6 +44,8 @@ struct Snapshot {
     registry_version: u64,
     handovers_running: i64,
     handover_oldest: Duration,
+    parked_states: usize,
+    parked_bytes: usize,
     peers: Vec<Peer>,
 }
 
@@ -58,7 +60,8 @@ struct Peer {
     lag: u64,
 }
 
-fn snapshot(engine: &Engine) -> Snapshot {
+fn snapshot(running: &Running) -> Snapshot {
+    let engine = &running.engine;
     let me = engine.me();
     let states = [MemberState::Alive, MemberState::Suspect, MemberState::Leaving];
     let mut members: BTreeMap<&'static str, i64> =
@@ -103,6 +106,8 @@ fn snapshot(engine: &Engine) -> Snapshot {
             .map(|(_, moving)| moving.started.elapsed())
             .max()
             .unwrap_or_default(),
+        parked_states: running.parked.len(),
+        parked_bytes: running.parked.bytes(),
         peers: others
             .map(|member| {
                 let path = engine.path_to(member.run());
@@ -212,6 +217,15 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         Unit::Seconds,
         oldest,
     );
+    gauge(
+        made,
+        "parked_states",
+        "States that nobody merged and that this node holds, copies of others' included",
+        i64::try_from(snapshot.parked_states).unwrap_or(i64::MAX),
+    );
+    let parked = Gauge::<i64>::default();
+    parked.set(i64::try_from(snapshot.parked_bytes).unwrap_or(i64::MAX));
+    made.register_with_unit("parked", "Bytes of the parked states here", Unit::Bytes, parked);
     let waiting = desk.hub.shared().doors.waiting();
     let queued = gauges(made, "queued_messages", "Messages that wait");
     queued.get_or_create(&vec![("at", "gate".to_owned())]).set(waiting.at_gates);
@@ -293,7 +307,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     ),
 )]
 pub(crate) async fn metrics(desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
-    let snapshot = desk.look(|running| snapshot(&running.engine)).await?;
+    let snapshot = desk.look(snapshot).await?;
     let network = desk.hub.shared().doors.network.get();
     let traffic = network.map(|network| network.traffic()).unwrap_or_default();
     let mut text = String::new();

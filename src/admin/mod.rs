@@ -36,6 +36,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod page;
+mod parked;
 mod problem;
 mod settings;
 mod state;
@@ -182,8 +183,18 @@ impl Desk {
 
     /// Asks a node.
     async fn ask(&self, node: NodeId, question: Question) -> Result<Answer, Unanswered> {
+        self.ask_within(node, question, PATIENCE).await
+    }
+
+    /// Asks a node for something that takes longer.
+    async fn ask_within(
+        &self,
+        node: NodeId,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Answer, Unanswered> {
         let asked = self.hub.system().send(Observe { node, question });
-        match tokio::time::timeout(PATIENCE, asked).await {
+        match tokio::time::timeout(patience, asked).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Unanswered::NotAsked),
             Err(_) => Err(Unanswered::Silent),
@@ -244,6 +255,10 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(read!(resource("/nodes/{node}"), nodes::one))
         .service(resource("/nodes/{node}/leave").post(nodes::leave))
         .service(read!(resource("/handovers"), handovers::list))
+        .service(read!(resource("/parked"), parked::list))
+        .service(resource("/parked/{key}").delete(parked::discard))
+        .service(read!(resource("/parked/{key}/state"), parked::state))
+        .service(resource("/parked/{key}/apply").post(parked::apply))
         .service(read!(resource("/children"), children::list).post(actions::start))
         .service(read!(resource("/children/{child}"), children::one).delete(actions::stop))
         .service(read!(resource("/children/{child}/why"), why::why))

@@ -10,7 +10,8 @@ use utoipa::{
 };
 
 use super::{
-    access, actions, children, events, handovers, health, metrics, nodes, settings, state, why,
+    access, actions, children, events, handovers, health, metrics, nodes, parked, settings, state,
+    why,
 };
 
 #[derive(OpenApi)]
@@ -35,6 +36,10 @@ use super::{
         nodes::list,
         nodes::one,
         nodes::leave,
+        parked::list,
+        parked::state,
+        parked::apply,
+        parked::discard,
         settings::settings,
         state::state,
         why::why,
@@ -104,6 +109,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names.len(), 17);
+        assert_eq!(names.len(), 21);
     }
 }

@@ -197,7 +197,8 @@ impl ResponseError for Problem {
 pub(crate) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
     let allowed = match path.rsplit('/').next().unwrap_or_default() {
-        "leave" | "migrate" => "POST",
+        "leave" | "migrate" | "apply" => "POST",
+        "{key}" => "DELETE",
         "children" => "GET, HEAD, POST",
         "{child}" => "GET, HEAD, DELETE",
         // It has no end.

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     hub::observe::Unanswered,
-    model::observe::{Answer, Question, StateUnknown},
+    model::{
+        id::ChildId,
+        observe::{Answer, Question, StateReport, StateUnknown},
+    },
 };
 
 /// The state of a child, as a handover would carry it.
@@ -77,17 +80,22 @@ pub(crate) async fn state(
             return Err(Problem::timeout(format!("{child} on {name} did not answer in time")));
         }
     };
+    Ok(respond(&request, &child, report))
+}
+
+/// A state as CBOR if that is accepted first, else in diagnostic notation and JSON.
+pub(crate) fn respond(request: &HttpRequest, child: &ChildId, report: StateReport) -> HttpResponse {
     let accepted = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accepted.is_some_and(|accept| accept.trim_start().starts_with("application/cbor")) {
-        return Ok(HttpResponse::Ok().content_type("application/cbor").body(report.state));
+        return HttpResponse::Ok().content_type("application/cbor").body(report.state);
     }
     let value = diagnostic::value(&report.state);
-    Ok(HttpResponse::Ok().json(StateView {
+    HttpResponse::Ok().json(StateView {
         child: child.to_string(),
         epoch: report.epoch.to_string(),
         state_version: report.state_version,
         bytes: report.state.len(),
         diagnostic: value.as_ref().map(diagnostic::notation),
         json: value.as_ref().and_then(diagnostic::json),
-    }))
+    })
 }

@@ -15,14 +15,17 @@ use crate::{
         children::{Move, Phase},
         io::Way,
     },
+    error::ApplyError,
     model::{
         id::{ChildId, NodeId, NodeRun},
         member::{Member, NodePath},
         observe::{
             Answer, ChildPhase, HandoverReport, HandoverStatus, HandoversReport, LinkReport,
-            MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, Question, RuntimeReport,
-            StateReport, StateUnknown,
+            MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, ParkedReport, Question,
+            RuntimeReport, StateReport, StateUnknown,
         },
+        parked::{ApplyAnswer, ParkedInfo},
+        words::cut,
     },
 };
 
@@ -32,6 +35,9 @@ const MOST_OPEN: usize = 4_096;
 const MOST_LONG: usize = 16;
 /// The largest state that is shown by way of a third node, in bytes.
 const MOST_RELAYED: usize = 64 << 10;
+
+/// Bytes of the reason of a parked state in a list.
+const SHOWN_REASON: usize = 256;
 
 /// Asks a node, this one or another. It may never answer: whoever asks sets the deadline.
 #[derive(Message)]
@@ -116,7 +122,7 @@ impl Handler<Observe> for HubSystem {
         if running.questions.len() >= MOST_OPEN {
             return not_asked();
         }
-        let is_long = matches!(question, Question::State { .. });
+        let is_long = matches!(question, Question::State { .. } | Question::ParkedState { .. });
         if is_long && running.questions.values().filter(|open| open.is_long).count() >= MOST_LONG {
             return Box::pin(ready(Ok(Answer::State(Err(StateUnknown::Busy)))));
         }
@@ -233,6 +239,47 @@ impl HubSystem {
                 Answer::Handovers(HandoversReport { running, ended, count })
             }
             Question::State { child } => return self.state(running, child),
+            Question::Parked => {
+                let reports = running.parked.iter().map(|(info, state)| {
+                    let reason = cut(info.reason.clone(), SHOWN_REASON);
+                    let bytes = state.len() as u64;
+                    ParkedReport { info: ParkedInfo { reason, ..info.clone() }, bytes }
+                });
+                Answer::Parked(reports.collect())
+            }
+            Question::ParkedState { key } => {
+                let found = running.parked.find(&key);
+                Answer::State(found.ok_or(StateUnknown::NotHere).and_then(|(info, state)| {
+                    let (size, limit) = (state.len() as u64, MOST_SHOWN as u64);
+                    if size > limit {
+                        return Err(StateUnknown::TooLarge { size, limit });
+                    }
+                    let (epoch, state_version) = (key.epoch, info.state_version);
+                    Ok(StateReport { epoch, state_version, state: state.clone() })
+                }))
+            }
+            Question::ApplyParked { key, replace, wait } => {
+                let mut request = self.hub.apply_parked(&key).timeout(wait);
+                if replace {
+                    request = request.replace();
+                }
+                return Box::pin(async move {
+                    Answer::Applied(match request.await {
+                        Ok(()) => ApplyAnswer::Applied,
+                        Err(ApplyError::NotHeld { .. }) => ApplyAnswer::NotHeld,
+                        Err(ApplyError::Failed { reason, .. }) => ApplyAnswer::Failed(reason),
+                        Err(ApplyError::NoAnswer { .. } | ApplyError::HubStopped) => {
+                            ApplyAnswer::NoAnswer
+                        }
+                    })
+                });
+            }
+            Question::DiscardParked { key } => {
+                let hub = self.hub.clone();
+                return Box::pin(async move {
+                    Answer::Discarded(hub.discard_parked(&key).await.is_ok())
+                });
+            }
             Question::History { child, limit } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_EVENTS);
                 let recorder = shared.recorder.get();

@@ -73,7 +73,7 @@ pub(crate) struct ParkedStore {
 
 impl ParkedStore {
     /// Bytes that are held.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "admin"))]
     pub(crate) fn bytes(&self) -> usize {
         self.held_bytes
     }
@@ -84,7 +84,7 @@ impl ParkedStore {
     }
 
     /// How many are held.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "admin"))]
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }

@@ -9,6 +9,7 @@ use super::{
     child::Epoch,
     event::HandoverPhases,
     id::{ChildId, KindName, NodeId},
+    parked::{ApplyAnswer, ParkedInfo, ParkedKey},
 };
 
 /// The most children or handovers of which one answer tells.
@@ -60,6 +61,27 @@ pub enum Question {
         /// The child.
         child: ChildId,
     },
+    /// Which parked states does it hold?
+    Parked,
+    /// What is in this parked state of it?
+    ParkedState {
+        /// Its name.
+        key: ParkedKey,
+    },
+    /// Will it please give this parked state of it to its child?
+    ApplyParked {
+        /// Its name.
+        key: ParkedKey,
+        /// Whether the child's own state is replaced, and parked in exchange; else they are merged.
+        replace: bool,
+        /// How long the child may take.
+        wait: Duration,
+    },
+    /// Will it please discard this parked state of it?
+    DiscardParked {
+        /// Its name.
+        key: ParkedKey,
+    },
     /// Will it please leave?
     Leave,
     /// Will it please be drained, or take children again?
@@ -85,8 +107,14 @@ pub enum Answer {
     Children(Vec<RuntimeReport>),
     /// To `Handovers`.
     Handovers(HandoversReport),
-    /// To `State`.
+    /// To `State` and `ParkedState`.
     State(Result<StateReport, StateUnknown>),
+    /// To `Parked`: by their names.
+    Parked(Vec<ParkedReport>),
+    /// To `ApplyParked`.
+    Applied(ApplyAnswer),
+    /// To `DiscardParked`: whether it held it.
+    Discarded(bool),
     /// To `Leave`: it begins, or no node would take its children.
     Leave {
         /// How many children it has.
@@ -241,6 +269,15 @@ pub enum HandoverStatus {
         /// Why.
         reason: String,
     },
+}
+
+/// A parked state, as a node that holds it knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedReport {
+    /// What is known of it. The reason has 256 bytes at most.
+    pub info: ParkedInfo,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// The state of a child, as a handover would carry it.

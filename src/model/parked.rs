@@ -153,6 +153,19 @@ pub enum ApplyFailed {
     },
 }
 
+/// What became of a parked state that another node was asked to apply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ApplyAnswer {
+    /// The child has it; nobody keeps it any more.
+    Applied,
+    /// That node does not hold it.
+    NotHeld,
+    /// The child goes on as before.
+    Failed(ApplyFailed),
+    /// Nothing was heard of it: the child may have it, or get it still.
+    NoAnswer,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

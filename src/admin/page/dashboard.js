@@ -691,6 +691,47 @@ function handovers() {
   });
 }
 
+// ---- parked states -----------------------------------------------------------------------------
+
+function applyDialog(item) {
+  const replace = make("input", { type: "checkbox" });
+  confirmAction(`Apply a state of ${item.child}`, [
+    make("label", { class: "inline" }, replace, "put it in the place of the child's own state, which is parked instead"),
+  ], (dry) => act("POST", `parked/${encodeURIComponent(item.key)}/apply`, { replace: replace.checked }, dry));
+}
+
+function discardDialog(item) {
+  confirmAction(`Discard a state of ${item.child}`, [], (dry) => act("DELETE", `parked/${encodeURIComponent(item.key)}`, null, dry));
+}
+
+const showParked = (item) => prepare(`A state of ${item.child}`, async () => {
+  const told = await ask(`parked/${encodeURIComponent(item.key)}/state`);
+  confirmAction(`A state of ${item.child}`, [
+    make("p", { class: "quiet" }, `${number(told.bytes)} bytes of CBOR, version ${told.state_version}, of epoch ${told.epoch}`),
+    make("pre", { tabindex: "0" }, told.diagnostic ?? "It is not one value of CBOR."),
+  ], null);
+  document.getElementById("dialog-text").textContent = "";
+});
+
+function parked() {
+  return paged({
+    title: "Parked states", path: "parked", size: 50, pause: 2000,
+    fields: [["child", "Child id", make("input", { type: "search" })]],
+    show: (page) => make("div", {},
+      page.unreachable.length ? make("p", { class: "warn" }, `Not known: what ${page.unreachable.map((node) => node.name).join(", ")} alone may hold.`) : "",
+      page.items.length ? table("What nobody merged after a split, the latest first",
+        [["child"], ["of node"], ["epoch"], ["parked"], ["bytes", "number"], ["held by"], ["why"], [""]],
+        page.items.map((item) => [
+          childLink(item.child), item.node.name, item.epoch, new Date(item.parked_at).toLocaleString("en-GB"), number(item.bytes),
+          item.holders.length > 1 ? item.holders.map((node) => node.name).join(", ") : make("span", { class: "warn" }, `${item.holders.map((node) => node.name).join(", ")} alone`), item.reason,
+          make("div", { class: "row" },
+            session.states ? button("Show …", () => showParked(item), { "data-key": `show ${item.key}`, "aria-label": `Show the state of ${item.child} …` }) : "",
+            session.act ? button("Apply …", () => applyDialog(item), { "data-key": `apply ${item.key}`, "aria-label": `Apply the state of ${item.child} …` }) : "",
+            session.act ? button("Discard …", () => discardDialog(item), { "data-key": `discard ${item.key}`, "aria-label": `Discard the state of ${item.child} …` }) : ""),
+        ])) : make("p", { class: "quiet" }, "None.")),
+  });
+}
+
 // ---- events ------------------------------------------------------------------------------------
 
 function log(events) {
@@ -822,7 +863,7 @@ function settings() {
 
 // ---- going about -------------------------------------------------------------------------------
 
-const views = { overview, children, child, handovers, events, settings };
+const views = { overview, children, child, handovers, parked, events, settings };
 
 function show() {
   const [, name = "overview", rest] = location.hash.match(/^#\/([a-z]+)(?:\/(.*))?$/) ?? [];

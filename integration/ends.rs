@@ -127,7 +127,7 @@ fn a_leave_that_fails_names_what_is_left_and_a_second_one_goes_on() {
         let error = hubs[1].leave().await.expect_err("a handler runs on");
         let LeaveError::Timeout { children: 1, left, .. } = &error else { panic!("{error}") };
         assert_eq!(left[0].child.as_str(), "c1");
-        assert!(left[0].reason.contains("handler"), "{}", left[0].reason);
+        assert!(left[0].reason.contains("one has run for "), "{}", left[0].reason);
         assert!(error.to_string().contains("c1 ("), "{error}");
         let told = event(&mut events, |event| match event {
             HubEvent::LeaveFailed { left, .. } => Some(left),

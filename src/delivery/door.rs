@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -163,6 +163,11 @@ impl<P: Payload> Door<P> {
     /// Handlers that have started and are not resolved.
     pub(crate) fn unresolved(&self) -> usize {
         self.gate.unresolved()
+    }
+
+    /// How long the handler has run that was started first of them.
+    pub(crate) fn longest(&self, now: Instant) -> Option<Duration> {
+        self.gate.longest(now)
     }
 
     /// Messages that wait for the actor, and for an owner elsewhere.

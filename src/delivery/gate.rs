@@ -171,7 +171,8 @@ pub(crate) struct Gate<P> {
     lanes: BTreeMap<(NodeRun, LaneId), LaneIn>,
     /// The number of the path by which the lanes of each run come.
     paths: BTreeMap<NodeRun, u64>,
-    started: BTreeMap<Ticket, Started>,
+    /// Handlers that have started and are not resolved, each with when it started.
+    started: BTreeMap<Ticket, (Instant, Started)>,
     tickets: u64,
     /// Runs for which there is something to write.
     news: BTreeSet<NodeRun>,
@@ -197,6 +198,12 @@ impl<P: Payload> Gate<P> {
 
     pub(crate) fn state(&self) -> GateState {
         self.state
+    }
+
+    /// How long the handler has run that was started first of those that are not resolved.
+    pub(crate) fn longest(&self, now: Instant) -> Option<Duration> {
+        let (_, (since, _)) = self.started.first_key_value()?;
+        Some(now.saturating_duration_since(*since))
     }
 
     /// Handlers that were started here.
@@ -417,7 +424,7 @@ impl<P: Payload> Gate<P> {
     }
 
     fn fail_started(&mut self, why: &ReplyFailure) {
-        for started in std::mem::take(&mut self.started).into_values() {
+        for (_, started) in std::mem::take(&mut self.started).into_values() {
             if let Started::Remote { run, lane, number, wants_reply: true } = started {
                 self.answer(run, lane, number, Err(why.clone()));
             }
@@ -468,7 +475,7 @@ impl<P: Payload> Gate<P> {
             };
             self.tickets += 1;
             let ticket = Ticket(self.tickets);
-            self.started.insert(ticket, started);
+            self.started.insert(ticket, (now, started));
             return Some((ticket, item));
         }
         None
@@ -480,7 +487,7 @@ impl<P: Payload> Gate<P> {
         ticket: Ticket,
         outcome: Option<Result<Bytes, ReplyFailure>>,
     ) {
-        let Some(started) = self.started.remove(&ticket) else { return };
+        let Some((_, started)) = self.started.remove(&ticket) else { return };
         if let Started::Remote { run, lane, number, wants_reply: true } = started {
             self.answer(run, lane, number, outcome.unwrap_or(Err(ReplyFailure::Dropped)));
         }

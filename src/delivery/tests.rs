@@ -747,3 +747,48 @@ fn what_comes_while_a_child_ends_is_not_for_the_next_one_of_its_id() {
     assert!(door.open(epoch(4), &[]));
     assert_eq!(handle(&mut door, Instant::now()), None);
 }
+
+#[test]
+fn a_node_that_leaves_waits_for_what_was_sent_before_and_not_for_what_comes_later() {
+    let now = Instant::now();
+    let (mut caller, mut owner) = (door(1), door(2));
+    owner.open(epoch(1), &[]);
+    caller.route(owned_by(2, 1));
+    for (end, other) in [(&mut caller, 2), (&mut owner, 1)] {
+        link(end, other);
+    }
+    caller.enter(call(1), true, How::Send).expect("it is sent");
+    caller.enter(call(2), false, How::Send).expect("it is sent");
+    let next = caller.next_call();
+    assert!(caller.is_calling_below(next));
+    caller.enter(call(3), true, How::Send).expect("it is sent");
+    for expected in [1, 2] {
+        // That it is accepted is not enough for one that waits for its reply.
+        assert!(caller.is_calling_below(next), "{expected}");
+        carry(&mut caller, now, (1, 2), &mut owner);
+        assert_eq!(handle(&mut owner, now), Some(expected));
+        carry(&mut owner, now, (2, 1), &mut caller);
+    }
+    assert!(!caller.is_calling_below(next) && caller.is_calling());
+    assert_eq!(wants(&mut caller), ["1: ok"]);
+}
+
+#[test]
+fn the_handler_that_has_run_longest_is_the_first_that_is_not_resolved() {
+    let (mut door, now) = (door(1), Instant::now());
+    let at = |seconds| now + Duration::from_secs(seconds);
+    door.open(epoch(1), &[]);
+    for number in 0..3 {
+        door.enter(call(number), true, How::Send).expect("it is let in");
+    }
+    assert_eq!(door.longest(now), None);
+    let tickets: Vec<_> =
+        (0..3).map(|n| door.next_task(at(n)).expect("one is there").ticket).collect();
+    assert_eq!(door.longest(at(10)), Some(Duration::from_secs(10)));
+    door.resolved(tickets[1], None);
+    assert_eq!(door.longest(at(10)), Some(Duration::from_secs(10)));
+    door.resolved(tickets[0], None);
+    assert_eq!(door.longest(at(10)), Some(Duration::from_secs(8)));
+    door.cut_off();
+    assert_eq!(door.longest(at(10)), None);
+}

@@ -460,10 +460,15 @@ impl BuildFailure {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FreezeFailure {
     /// A started handler was not resolved within `retention`.
-    #[error("{unresolved} started handlers were not resolved within retention")]
+    #[error(
+        "{unresolved} started handlers were not resolved within retention, one has run for {:.1} s",
+        longest.as_secs_f64()
+    )]
     Retention {
         /// How many.
         unresolved: usize,
+        /// How long the one has run that was started first.
+        longest: Duration,
     },
     /// `prepare_handover_state` panicked.
     #[error("prepare_handover_state panicked: {message}")]

@@ -742,7 +742,7 @@ impl World {
 
     fn child(&mut self, index: usize, order: ChildOrder) {
         let fault = self.faulty && self.dice.one_in(6);
-        let retention = FreezeFailure::Retention { unresolved: 1 };
+        let retention = FreezeFailure::Retention { unresolved: 1, longest: SECOND };
         let stuck =
             matches!(&order, ChildOrder::Freeze { child, .. } if self.stuck.contains(child));
         let unfreezable = self.unfreezable.clone().or(stuck.then_some(retention));
@@ -772,7 +772,7 @@ impl World {
                         if let Some(failure) = unfreezable {
                             Err(failure)
                         } else if fault {
-                            Err(FreezeFailure::Retention { unresolved: 1 })
+                            Err(FreezeFailure::Retention { unresolved: 1, longest: SECOND })
                         } else {
                             Ok(8)
                         }
@@ -1791,7 +1791,7 @@ fn a_node_that_cannot_leave_tells_why_and_stays() {
 #[test]
 fn a_move_that_fails_is_tried_again_a_few_times_or_when_the_view_changes() {
     let too_large = FreezeFailure::TooLarge { size: 9, limit: 8 };
-    let retention = FreezeFailure::Retention { unresolved: 1 };
+    let retention = FreezeFailure::Retention { unresolved: 1, longest: SECOND };
     for (failure, tries) in [(too_large, 1), (retention, 3)] {
         for seed in seeds(10) {
             let mut world = cluster(seed, 2, 12);

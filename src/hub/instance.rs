@@ -453,8 +453,10 @@ impl<A: HotSwap> Seat<A> {
         }
         self.closing.set(false);
         self.stage.replace(Stage::Aborted);
-        let unresolved = self.cell.with(|door| door.unresolved());
-        self.frozen(order, Err(FreezeFailure::Retention { unresolved }));
+        let (unresolved, longest) =
+            self.cell.with(|door| (door.unresolved(), door.longest(Instant::now())));
+        let longest = longest.unwrap_or_default();
+        self.frozen(order, Err(FreezeFailure::Retention { unresolved, longest }));
     }
 
     fn after(self: &Rc<Self>, time: Duration, freeze: u64, grace: bool) {

@@ -394,7 +394,7 @@ impl Hub {
     /// back with [`stay`](Self::stay).
     ///
     /// It ends when each message that this node had sent to another has its reply, and each answer of
-    /// this node was heard: within `Settings::leave_timeout`, and five seconds more. What is sent after
+    /// this node was heard: within `Settings::leave_timeout`, and ten seconds more. What is sent after
     /// that is refused as [`NotHandled::HubStopped`](crate::NotHandled::HubStopped).
     ///
     /// Dropping the future does not take it back, and does not keep the hub from ending: call it again

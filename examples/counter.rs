@@ -1,5 +1,9 @@
 //! Thirty lines of counter on two nodes of one process.
 //!
+//! The second node joins, and the counter goes there with its value if it belongs there. That is a move:
+//! moves carry the state. A counter that panics, or stops itself, is started again and counts from zero, as
+//! the default `RestartRule::Permanent` says; so does one whose node crashed.
+//!
 //! `cargo run --example counter`
 
 use actix::prelude::*;

@@ -113,7 +113,8 @@ pub use crate::{
     model::{
         address::{Endpoint, SeedOutcome},
         child::{
-            ChildFailure, ChildSpec, Epoch, RestartIntensity, RestartPauses, RestartRule, Role,
+            ChildFailure, ChildOrigin, ChildSpec, Epoch, RestartIntensity, RestartPauses,
+            RestartRule, Role,
         },
         event::{HandoverPhases, HubEvent},
         id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},

@@ -24,7 +24,7 @@ use super::{
     turns::Turns,
 };
 use crate::model::{
-    child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
+    child::{ChildFailure, ChildOrigin, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::{Claim, Copy, Held, PeerMessage, RollWord},
@@ -52,6 +52,17 @@ pub(crate) enum Begin {
     Restart,
     /// Nothing was left of it anywhere.
     Recovered,
+}
+
+impl Begin {
+    /// The same, as the actor is told.
+    fn origin(self) -> ChildOrigin {
+        match self {
+            Self::Ordered(_) | Self::Again(_) => ChildOrigin::Fresh,
+            Self::Restart => ChildOrigin::Restarted,
+            Self::Recovered => ChildOrigin::TakenOver,
+        }
+    }
 }
 
 /// A move under way, at its source.
@@ -399,7 +410,7 @@ impl Children {
         core.write(&child, Entry::Owned(ownership.clone()));
         let phase = Phase::Starting { why, ordered: epoch };
         self.instances.insert(child.clone(), Instance::new(core, ownership, phase));
-        core.order(ChildOrder::Start { spec, epoch });
+        core.order(ChildOrder::Start { spec, epoch, origin: why.origin() });
         core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
     }
 
@@ -593,7 +604,7 @@ impl Children {
         instance.forgive(core);
         instance.phase = Phase::Starting { why: Begin::Again(home), ordered: epoch };
         core.write(&child, Entry::Owned(instance.ownership.clone()));
-        core.order(ChildOrder::Start { spec, epoch });
+        core.order(ChildOrder::Start { spec, epoch, origin: Begin::Again(home).origin() });
         core.timer(core.config.settings.start_timeout, Timer::Start(child, epoch));
     }
 
@@ -648,7 +659,8 @@ impl Children {
         }
         let epoch = instance.ownership.epoch;
         instance.phase = Phase::Starting { why: Begin::Restart, ordered: epoch };
-        core.order(ChildOrder::Start { spec: instance.ownership.spec.clone(), epoch });
+        let (spec, origin) = (instance.ownership.spec.clone(), Begin::Restart.origin());
+        core.order(ChildOrder::Start { spec, epoch, origin });
         core.timer(core.config.settings.start_timeout, Timer::Start(child.clone(), epoch));
     }
 

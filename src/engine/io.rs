@@ -13,7 +13,7 @@ use super::{
 use crate::model::{
     access::AccessList,
     address::SeedOutcome,
-    child::{ChildSpec, Epoch, Route},
+    child::{ChildOrigin, ChildSpec, Epoch, Route},
     event::HubEvent,
     id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
     member::{Hello, Member, MemberState},
@@ -700,6 +700,8 @@ pub enum ChildOrder {
         spec: Arc<ChildSpec>,
         /// At which epoch.
         epoch: Epoch,
+        /// Why, as the actor is told.
+        origin: ChildOrigin,
     },
     /// Close its gate, wait for started handlers, prepare and encode its state, hold it.
     Freeze {

@@ -753,7 +753,7 @@ impl World {
             Some(Instance { phase: Phase::Starting { .. }, .. })
         ));
         match order {
-            ChildOrder::Start { spec, epoch } => {
+            ChildOrder::Start { spec, epoch, .. } => {
                 let child = spec.id().clone();
                 self.starts.entry((index, child.clone())).or_default().push(self.now);
                 if self.refuse_starts || cannot.is_some() || self.kindless.contains(&index) {

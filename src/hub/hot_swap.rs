@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Hub, child_ref::ChildRef, codec};
 use crate::model::{
-    child::{ChildSpec, Epoch, Role},
+    child::{ChildOrigin, ChildSpec, Epoch, Role},
     id::{ChildId, InvalidId, KindName},
 };
 
@@ -81,6 +81,15 @@ pub trait HubMessage:
 ///     }
 /// }
 /// ```
+///
+/// # In which order a move calls what
+///
+/// On the old node [`prepare_handover_state`](Self::prepare_handover_state); on the new one
+/// [`from_args`](Self::from_args), [`alter_handover_state`](Self::alter_handover_state) and `started`;
+/// and only then, on the old one, `stopped`: until the successor runs the old actor is the one that goes
+/// on if the move fails. So what two cannot hold at a time (a lock, a port, a lease) is released in
+/// `prepare_handover_state`, not in `stopped`, and taken again in `started` of the successor, or in
+/// [`resume_after_abort`](Self::resume_after_abort) if the move has failed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a child of a hub",
     label = "implement `HotSwap` for it, or use `hot_swap!`"
@@ -231,12 +240,18 @@ pub struct ChildContext<A: HotSwap> {
     hub: Hub,
     spec: std::sync::Arc<ChildSpec>,
     epoch: Epoch,
+    origin: ChildOrigin,
     actor: PhantomData<fn() -> A>,
 }
 
 impl<A: HotSwap> ChildContext<A> {
-    pub(crate) fn new(hub: Hub, spec: std::sync::Arc<ChildSpec>, epoch: Epoch) -> Self {
-        Self { hub, spec, epoch, actor: PhantomData }
+    pub(crate) fn new(
+        hub: Hub,
+        spec: std::sync::Arc<ChildSpec>,
+        epoch: Epoch,
+        origin: ChildOrigin,
+    ) -> Self {
+        Self { hub, spec, epoch, origin, actor: PhantomData }
     }
 
     /// The child's identity.
@@ -275,11 +290,18 @@ impl<A: HotSwap> ChildContext<A> {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
+
+    /// Why this instance was made: whether its state is gone, comes, or never was. The same in
+    /// [`HotSwap::from_args`], and later through a clone that the actor keeps.
+    #[must_use]
+    pub fn origin(&self) -> ChildOrigin {
+        self.origin
+    }
 }
 
 impl<A: HotSwap> Clone for ChildContext<A> {
     fn clone(&self) -> Self {
-        Self::new(self.hub.clone(), self.spec.clone(), self.epoch)
+        Self::new(self.hub.clone(), self.spec.clone(), self.epoch, self.origin)
     }
 }
 
@@ -288,6 +310,7 @@ impl<A: HotSwap> fmt::Debug for ChildContext<A> {
         f.debug_struct("ChildContext")
             .field("child", self.id())
             .field("epoch", &self.epoch)
+            .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
 }

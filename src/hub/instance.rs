@@ -39,7 +39,7 @@ use crate::{
     },
     engine::io::{BuildFailure, ChildReport, Exit, FreezeFailure},
     model::{
-        child::{ChildSpec, Epoch},
+        child::{ChildOrigin, ChildSpec, Epoch},
         frame::ReplyFailure,
         id::{KindName, NodeRun},
         message::BulkHeader,
@@ -61,6 +61,7 @@ const FORCED_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Maker {
     pub(crate) spec: Arc<ChildSpec>,
     pub(crate) epoch: Epoch,
+    pub(crate) origin: ChildOrigin,
     pub(crate) parcel: Option<Parcel>,
 }
 
@@ -153,7 +154,8 @@ fn make_with<A: HotSwap>(
     maker: &Maker,
     state: impl FnOnce() -> Result<Option<A::State>, BuildFailure>,
 ) -> Result<A, BuildFailure> {
-    let child = ChildContext::<A>::new(bench.hub.clone(), maker.spec.clone(), maker.epoch);
+    let (spec, origin) = (maker.spec.clone(), maker.origin);
+    let child = ChildContext::<A>::new(bench.hub.clone(), spec, maker.epoch, origin);
     let made = guarded(|| {
         let args = codec::decode(&maker.spec.args).map_err(|reason| {
             BuildFailure::passing(format!("its arguments could not be decoded: {reason}"))

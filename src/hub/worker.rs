@@ -23,7 +23,7 @@ use crate::{
     engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
     error::NotHandled,
     model::{
-        child::{Epoch, Route},
+        child::{ChildOrigin, Epoch, Route},
         id::{ChildId, NodeRun},
         message::{BulkHeader, LaneMark},
         observe::StateUnknown,
@@ -193,9 +193,9 @@ impl Worker {
     fn carry_out(&self, Order { order, parcel }: Order) {
         let doors = &self.bench.hub.shared().doors;
         match order {
-            ChildOrder::Start { spec, epoch } => {
+            ChildOrder::Start { spec, epoch, origin } => {
                 let child = spec.id().clone();
-                match self.build(Maker { spec, epoch, parcel: None }) {
+                match self.build(Maker { spec, epoch, origin, parcel: None }) {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
                     Err(failure) => {
                         let outcome = Err(failure.reason);
@@ -244,13 +244,14 @@ impl Worker {
                     }
                 }
             }
-            ChildOrder::Build { spec, epoch, with_state, .. } => {
+            ChildOrder::Build { spec, epoch, from, with_state } => {
+                let origin = ChildOrigin::HandedOver { from: from.node };
                 let child = spec.id().clone();
                 if with_state && parcel.is_none() {
                     let gone = Err(BuildFailure::passing("the state is gone"));
                     return self.bench.built(child, epoch, &[], gone);
                 }
-                let maker = Maker { spec, epoch, parcel };
+                let maker = Maker { spec, epoch, origin, parcel };
                 let kind = self.bench.hub.shared().kinds.get(maker.spec.kind().as_str());
                 if let Some(later) = kind.and_then(|kind| kind.build_later(&self.bench, &maker)) {
                     return self.bench.build_later(child, &maker, later);

@@ -500,6 +500,73 @@ pub struct Route {
     pub epoch: Epoch,
 }
 
+/// Why an instance of a child was made. [`ChildContext::origin`](crate::ChildContext::origin) tells it in
+/// [`HotSwap::from_args`](crate::HotSwap::from_args), and in `started` to an actor that keeps its context.
+///
+/// ```
+/// use actix::prelude::*;
+/// use actix_hub::{ChildOrigin, prelude::*};
+///
+/// struct Cache {
+///     child: ChildContext<Self>,
+///     pages: Vec<String>,
+/// }
+///
+/// impl Actor for Cache {
+///     type Context = Context<Self>;
+///
+///     fn started(&mut self, _: &mut Context<Self>) {
+///         match self.child.origin() {
+///             // Its pages have come along.
+///             ChildOrigin::HandedOver { .. } => {}
+///             // It had pages, and they are gone with a crash.
+///             ChildOrigin::Restarted | ChildOrigin::TakenOver => self.fill(),
+///             // Nobody has asked it for anything yet.
+///             _ => {}
+///         }
+///     }
+/// }
+///
+/// impl Cache {
+///     fn fill(&mut self) {}
+/// }
+///
+/// impl HotSwap for Cache {
+///     const KIND: &'static str = "cache";
+///     type Args = ();
+///     type State = Vec<String>;
+///
+///     fn from_args((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+///         Ok(Self { child: child.clone(), pages: Vec::new() })
+///     }
+///     fn prepare_handover_state(&mut self) -> Vec<String> {
+///         self.pages.clone()
+///     }
+///     fn alter_handover_state(&mut self, pages: Vec<String>) {
+///         self.pages = pages;
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChildOrigin {
+    /// Somebody asked for the start: a new child, or one that had been given up. From its arguments.
+    Fresh,
+    /// It ended on this node, or could not start, and is started again as its
+    /// [`RestartRule`] says. From its arguments: its state is gone.
+    Restarted,
+    /// It was moved here. Its state comes in
+    /// [`alter_handover_state`](crate::HotSwap::alter_handover_state), unless the hub moves children
+    /// without it ([`Migration::ColdSwap`](crate::Migration::ColdSwap), `handover: false`) or it waited
+    /// for its next start and had none.
+    HandedOver {
+        /// The node it comes from.
+        from: NodeId,
+    },
+    /// Its node went down and no copy of its state was left anywhere. From its arguments.
+    TakenOver,
+}
+
 #[cfg(test)]
 mod tests {
     use super::{ChildFailure, Epoch, NodeId, NodeRun, Taken, TakenIn, ToldFailure};

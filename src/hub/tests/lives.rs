@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::model::child::ChildOrigin;
 
 /// Whether the next actor takes longer to start than its node waits.
 static SLOW: AtomicBool = AtomicBool::new(true);
@@ -73,4 +74,95 @@ async fn a_start_that_is_given_up_lets_nobody_in_though_it_ends_in_the_end() {
     hub.start_child(spec()).await.expect("it starts");
     assert_eq!(child.send(Wake).await, Ok(1), "none of those before are for this one");
     hub.stop().await;
+}
+
+/// Says with its first breath why it was made.
+struct Newborn {
+    child: ChildContext<Self>,
+    made: ChildOrigin,
+    started: Option<ChildOrigin>,
+}
+
+impl Actor for Newborn {
+    type Context = Context<Self>;
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.started = Some(self.child.origin());
+    }
+}
+
+impl HotSwap for Newborn {
+    const KIND: &'static str = "newborn";
+    type Args = ();
+    type State = ();
+    fn from_args((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        Ok(Self { child: child.clone(), made: child.origin(), started: None })
+    }
+    fn prepare_handover_state(&mut self) {}
+    fn alter_handover_state(&mut self, (): ()) {}
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "String")]
+struct Why;
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Fall;
+names!(Why Fall);
+
+impl Handler<Why> for Newborn {
+    type Result = String;
+    fn handle(&mut self, _: Why, _: &mut Self::Context) -> String {
+        assert_eq!(self.started, Some(self.made));
+        format!("{:?}", self.made)
+    }
+}
+
+impl Handler<Fall> for Newborn {
+    type Result = ();
+    fn handle(&mut self, _: Fall, _: &mut Self::Context) {
+        panic!("on purpose");
+    }
+}
+
+#[actix::test]
+async fn an_actor_knows_why_it_was_made() {
+    let network = MemoryNetwork::new();
+    let start = |name: &'static str, seed: Option<&Hub>| {
+        let mut builder = HubSystem::builder("test")
+            .node_name(name)
+            .memory(&network)
+            .settings(Settings::local())
+            .child_kind::<Newborn>(|kind| kind.message::<Why>().message::<Fall>());
+        if let Some(seed) = seed {
+            builder = builder.seed(&seed.addresses()[0]);
+        }
+        async move { builder.start().await.expect("the hub starts") }
+    };
+    let a = start("a", None).await;
+    let b = start("b", Some(&a)).await;
+    members(&a, 2).await;
+    members(&b, 2).await;
+    a.start_child(ChildSpec::new::<Newborn>("c", ()).expect("valid")).await.expect("it starts");
+    let child = a.child::<Newborn>("c");
+    assert_eq!(child.send(Why).await.expect("it answers"), format!("{:?}", ChildOrigin::Fresh));
+    child.send(Fall).await.expect_err("it panics");
+    let restarted = child.send(Why).await.expect("it is started again");
+    assert_eq!(restarted, format!("{:?}", ChildOrigin::Restarted));
+    let at = a.lookup("c").await.expect("it is known").node;
+    let to = if at == a.node_id() { b.node_id() } else { a.node_id() };
+    a.migrate("c", to).await.expect("it moves");
+    let moved = child.send(Why).await.expect("it answers");
+    assert_eq!(moved, format!("{:?}", ChildOrigin::HandedOver { from: at }));
+    if to == a.node_id() {
+        a.migrate("c", b.node_id()).await.expect("it moves");
+    }
+    network.kill(b.node_id());
+    until("it runs on the other", || async {
+        a.lookup("c").await.is_some_and(|child| child.node == a.node_id())
+    })
+    .await;
+    let taken = child.send(Why).await.expect("it answers");
+    assert_eq!(taken, format!("{:?}", ChildOrigin::TakenOver));
+    a.stop().await;
+    b.stop().await;
 }

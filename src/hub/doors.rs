@@ -274,9 +274,10 @@ impl DoorCell {
 
     /// Ends what is over time. Tells whether the sweeper must come again.
     fn sweep(self: &Arc<Self>, now: Instant, millis: u64) -> bool {
-        if self.due.load(Ordering::Acquire) > millis {
+        let due = self.due.load(Ordering::Acquire);
+        if due > millis {
             // Its callers may have been answered long before their time is over.
-            return !(self.is_alone() && self.rests());
+            return !((self.is_alone() || due == NEVER) && self.rests());
         }
         self.due.store(NEVER, Ordering::Release);
         let mut inner = lock(&self.inner);

@@ -128,6 +128,13 @@ pub use crate::{
     net::{Admission, memory::MemoryNetwork},
 };
 
+/// For this crate's own benches; not part of the public API, and may change in any way.
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals {
+    pub use crate::engine::step_costs::{StepCost, step_costs};
+}
+
 /// What most programs need, to be imported beside `actix::prelude`.
 pub mod prelude {
     pub use crate::{

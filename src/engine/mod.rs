@@ -50,6 +50,8 @@ mod roll_call;
 mod settle;
 #[cfg(test)]
 mod sim;
+#[cfg(feature = "bench-internals")]
+pub mod step_costs;
 pub(crate) mod sync;
 mod turns;
 mod wants;

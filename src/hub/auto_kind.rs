@@ -138,7 +138,7 @@ pub trait AutoKind: HotSwap {
 ///
 /// ## `blocking`
 /// While a large state is encoded or decoded, the other children of its arbiter wait. `blocking = true`
-/// has it done on another thread, of a clone of the actor; see
+/// has it done on another thread, of a clone of the actor that is kept until the move has ended; see
 /// [`KindBuilder::encode_on_blocking_thread`](crate::KindBuilder::encode_on_blocking_thread).
 ///
 /// ```
@@ -290,10 +290,9 @@ macro_rules! __hot_swap {
 
             fn alter_handover_state(&mut self, state: $crate::Snapshot<Self>) {
                 if let ::core::option::Option::Some(value) = state.into_value() {
-                    #[allow(unused_mut)]
+                    #[allow(unused_mut, unused_variables)]
                     let mut made = ::core::mem::replace(self, value);
                     $(::core::mem::swap(&mut self.$keep, &mut made.$keep);)*
-                    ::core::mem::drop(made);
                 }
             }
 

@@ -16,11 +16,17 @@ use crate::engine::io::{BuildFailure, FreezeFailure};
 /// ends, and the thread never ran.
 type Encoded<S> = (Option<S>, Result<Bytes, FreezeFailure>);
 
+/// What comes back from a blocking thread.
+type Back<T> = LocalBoxFuture<'static, T>;
+
+type Encode<S> = fn(S, Rules) -> Back<Encoded<S>>;
+type Decode<S> = fn(Parcel) -> Back<Result<S, BuildFailure>>;
+
 /// How states of a kind get to a blocking thread and back. There is one only for kinds whose state is
 /// `Send`.
 pub(crate) struct BlockingCodec<A: HotSwap> {
-    encode: fn(A::State, Rules) -> LocalBoxFuture<'static, Encoded<A::State>>,
-    decode: fn(Parcel) -> LocalBoxFuture<'static, Result<A::State, BuildFailure>>,
+    encode: Encode<A::State>,
+    decode: Decode<A::State>,
 }
 
 impl<A: HotSwap> Clone for BlockingCodec<A> {
@@ -52,7 +58,7 @@ impl<A: HotSwap> BlockingCodec<A> {
     }
 }
 
-fn encode<A: HotSwap>(state: A::State, rules: Rules) -> LocalBoxFuture<'static, Encoded<A::State>>
+fn encode<A: HotSwap>(state: A::State, rules: Rules) -> Back<Encoded<A::State>>
 where
     A::State: Send,
 {
@@ -67,7 +73,7 @@ where
     })
 }
 
-fn decode<A: HotSwap>(parcel: Parcel) -> LocalBoxFuture<'static, Result<A::State, BuildFailure>>
+fn decode<A: HotSwap>(parcel: Parcel) -> Back<Result<A::State, BuildFailure>>
 where
     A::State: Send,
 {

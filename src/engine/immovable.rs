@@ -63,7 +63,10 @@ mod tests {
     #[test]
     fn a_freeze_that_came_to_no_state_says_nothing_of_it() {
         let mut known = Immovable::default();
-        let too_slow = Err(FreezeFailure::Retention { unresolved: 1, longest: Duration::from_secs(5) });
+        let too_slow = Err(FreezeFailure::Retention {
+            unresolved: 1,
+            longest: std::time::Duration::from_secs(5),
+        });
         assert_eq!(known.note(&too_slow), None);
         assert_eq!(known.note(&Err(FreezeFailure::Gone)), None);
         assert_eq!(known.reason(), None);

@@ -223,7 +223,7 @@ impl Cluster {
             },
             Effect::Announce { me, .. } => self.nodes[index].me = me,
             Effect::Child(order) => self.order(index, order),
-            Effect::DrainLinks => self.queue.push_back((index, Event::LinksDrained)),
+            Effect::DrainLinks { .. } => self.queue.push_back((index, Event::LinksDrained)),
             Effect::Reply { request, reply } => {
                 self.nodes[index].replies.insert(request, reply);
             }
@@ -235,7 +235,7 @@ impl Cluster {
     fn order(&mut self, index: usize, order: ChildOrder) {
         self.last_order = self.now;
         let report = match order {
-            ChildOrder::Start { spec, epoch } => {
+            ChildOrder::Start { spec, epoch, .. } => {
                 let child = spec.id().clone();
                 ChildReport::Started { child, epoch, outcome: Ok(()) }
             }

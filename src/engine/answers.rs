@@ -26,9 +26,9 @@ use crate::model::{
 
 /// Bytes of outcomes in one word, so that it stays far below the frame limit.
 pub(super) const WORD_BYTES: usize = 256 << 10;
-/// Bytes of answers that are held for one other node. Further ones are dropped: who asked asks again, or
-/// is told by its own deadline.
-const HELD: usize = 64 << 20;
+/// Bytes of answers that are held for one other node: as many as homes keep of what one has asked for.
+/// Further ones are dropped: who asked asks again, or is told by its own deadline.
+const HELD: usize = 128 << 20;
 /// About what is kept with each answer besides its child's id.
 const EACH: usize = 256;
 

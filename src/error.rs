@@ -106,7 +106,7 @@ pub enum NotHandled {
 impl NotHandled {
     /// Whether no other node could be given the message, whatever has become of its child.
     pub(crate) fn is_unsendable(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::Encode(_))
+        matches!(self, Self::TooLarge { .. } | Self::Encode(_) | Self::NotReadBack { .. })
     }
 }
 

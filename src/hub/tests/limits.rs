@@ -57,7 +57,7 @@ impl Handler<Chew> for Eater {
 crate::hot_swap!(Eater, kind = "eater", messages = [Feed, Poison, Chew]);
 
 async fn eaters(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
-    let settings = Settings { message_limit: 1_024, ..Settings::local() };
+    let settings = Settings { message_limit: 1_024, verify_encoding: false, ..Settings::local() };
     let mut builder = HubSystem::builder("test")
         .node_name(name)
         .memory(network)

@@ -8,6 +8,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use actix_hub::bench_internals::{StepCost, step_costs};
 use serde_json::{Value, json};
 use support::Options;
@@ -20,7 +22,7 @@ cargo bench --features bench-internals --bench engine -- [options]
   --json              only the JSON object on the last line";
 
 fn row(at: usize, cost: &StepCost) -> Value {
-    let us = |time: std::time::Duration, count: u64| {
+    let us = |time: Duration, count: u64| {
         (time.as_secs_f64() * 1e7 / count.max(1) as f64).round() / 10.0
     };
     json!({
@@ -48,7 +50,7 @@ fn main() {
     let limit = options.number("--leave-limit", 15);
     let (mut rows, mut is_slow) = (Vec::new(), false);
     for at in sizes {
-        for cost in step_costs(at) {
+        for cost in step_costs(at, Instant::now) {
             is_slow |= cost.step == "leave" && cost.total.as_secs() >= limit;
             let row = row(at, &cost);
             if !options.flag("--json") {

@@ -60,6 +60,8 @@ struct Node {
 }
 
 struct Cluster {
+    /// Tells the time that engines take; theirs is another.
+    clock: fn() -> Instant,
     began: Instant,
     now: Instant,
     nodes: Vec<Node>,
@@ -77,8 +79,8 @@ fn kind() -> KindName {
 
 impl Cluster {
     /// Nodes with these weights, of which the first founds the cluster.
-    fn new(weights: &[u32]) -> Self {
-        let now = Instant::now();
+    fn new(clock: fn() -> Instant, weights: &[u32]) -> Self {
+        let now = clock();
         let cost = StepCost {
             step: "",
             children: 0,
@@ -87,6 +89,7 @@ impl Cluster {
             worst: Duration::ZERO,
         };
         let mut cluster = Self {
+            clock,
             began: now,
             now,
             nodes: Vec::new(),
@@ -189,13 +192,13 @@ impl Cluster {
         if !self.nodes[index].is_alive {
             return;
         }
-        let began = Instant::now();
+        let began = (self.clock)();
         self.nodes[index].engine.handle(self.now, event);
         let mut effects = Vec::new();
         while let Some(effect) = self.nodes[index].engine.next_effect() {
             effects.push(effect);
         }
-        let took = began.elapsed();
+        let took = (self.clock)().saturating_duration_since(began);
         self.cost.events += 1;
         self.cost.total += took;
         self.cost.worst = self.cost.worst.max(took);
@@ -322,7 +325,8 @@ impl Cluster {
     }
 }
 
-/// What the steps of a cluster with so many children cost, in the order in which they were done:
+/// What the steps of a cluster with so many children cost by this clock, in the order in which they were
+/// done:
 ///
 /// - `start`: all of them, on two nodes, in requests of 1,000
 /// - `idle`: a minute without any event, digests included
@@ -335,9 +339,9 @@ impl Cluster {
 /// # Panics
 /// If a step does not end, or not well.
 #[must_use]
-pub fn step_costs(children: usize) -> Vec<StepCost> {
+pub fn step_costs(children: usize, clock: fn() -> Instant) -> Vec<StepCost> {
     let mut costs = Vec::new();
-    let mut cluster = Cluster::new(&[1, 1]);
+    let mut cluster = Cluster::new(clock, &[1, 1]);
     cluster.begin("start", children);
     cluster.start(children);
     costs.push(cluster.cost.clone());
@@ -390,7 +394,7 @@ pub fn step_costs(children: usize) -> Vec<StepCost> {
     assert_eq!(cluster.owned(0) + cluster.owned(1), children - stopped);
     costs.push(cluster.cost.clone());
 
-    let mut cluster = Cluster::new(&[1_000, 1]);
+    let mut cluster = Cluster::new(clock, &[1_000, 1]);
     cluster.start(children);
     cluster.until_quiet();
     cluster.begin("leave", cluster.owned(0));

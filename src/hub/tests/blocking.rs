@@ -23,6 +23,8 @@ struct Stops {
     panics: bool,
     /// How many wait to be encoded, and to be decoded.
     waiting: [usize; 2],
+    /// Actors that were made and not dropped.
+    alive: usize,
 }
 
 const ENCODING: usize = 0;
@@ -88,6 +90,12 @@ struct Archive {
     text: String,
 }
 
+impl Drop for Archive {
+    fn drop(&mut self) {
+        Lock::of(&self.child).set(|stops| stops.alive -= 1);
+    }
+}
+
 impl Actor for Archive {
     type Context = Context<Self>;
 }
@@ -113,6 +121,7 @@ impl HotSwap for Archive {
     type Args = ();
     type State = Pages;
     fn from_args((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        Lock::of(child.id().as_str()).set(|stops| stops.alive += 1);
         Ok(Self { child: child.id().to_string(), text: String::new() })
     }
     fn prepare_handover_state(&mut self) -> Pages {
@@ -250,9 +259,12 @@ async fn a_successor_that_is_given_up_while_its_state_is_decoded_leaves_nothing(
     let error = scene.go().await.expect("it is not cancelled").expect_err("it takes too long");
     assert!(error.to_string().contains("deadline"), "{error}");
     assert_eq!(scene.archive.send(Append("y".into())).await, Ok("xy".into()), "it goes on");
+    let again = scene.go();
+    until("both are decoded", || async { scene.lock.state().waiting[DECODING] == 2 }).await;
     scene.lock.set(|stops| stops.decoding = false);
-    scene.go().await.expect("it is not cancelled").expect("now it moves");
+    again.await.expect("it is not cancelled").expect("now it moves");
     assert_eq!(scene.archive.send(Append("z".into())).await, Ok("xyz".into()));
+    until("one actor is left", || async { scene.lock.state().alive == 1 }).await;
     scene.end().await;
 }
 

@@ -1,7 +1,10 @@
 //! Parked states that are being given to their children: who asked for it here, and which of them are
 //! with children of this node.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     children::{Children, Phase},
@@ -19,6 +22,11 @@ use crate::model::{
 
 /// Parked states that one node applies at a time, and that children of one node take in.
 const MOST_APPLIED: usize = 64;
+/// A child that has not answered so long after nobody waits any more never does: its actor holds its
+/// own context.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+/// The longest that a child is given.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// How a state is applied.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +50,8 @@ struct Given {
     asker: NodeRun,
     request: RequestId,
     replace: bool,
+    /// Until when an answer of the child is awaited.
+    until: Instant,
 }
 
 /// Parked states on their way to their children.
@@ -121,6 +131,9 @@ impl Applies {
         if parked.is_dropped(key) {
             return Err(ApplyFailed::Gone);
         }
+        // A peer may have said how long.
+        let wait = wait.min(LONGEST);
+        self.given.retain(|_, given| given.until > core.now);
         if self.given.contains_key(key) || self.given.len() >= MOST_APPLIED {
             return Err(ApplyFailed::Busy);
         }
@@ -144,31 +157,34 @@ impl Applies {
             core.order(instance.go_on());
             ParkedKey { child: key.child.clone(), run: core.me, epoch }
         });
-        self.given.insert(key.clone(), Given { asker: from, request, replace });
+        let until = core.now + wait + GIVEN_UP;
+        self.given.insert(key.clone(), Given { asker: from, request, replace, until });
         let (key, kind) = (key.clone(), info.kind.clone());
         core.order(ChildOrder::Apply { key, kind, from, exchange, wait });
         Ok(())
     }
 
-    /// A child of this node has taken one in, or could not.
+    /// A child of this node has taken one in, or could not. Who is to be told so, when it was told to
+    /// all that nobody keeps it any more: who asked finds it gone.
     pub(crate) fn applied(
         &mut self,
         core: &mut Core,
         parked: &mut Parked,
         key: &ParkedKey,
-        outcome: Result<(), ApplyFailed>,
-    ) {
-        let Some(Given { asker, request, replace }) = self.given.remove(key) else { return };
+        outcome: &Result<(), ApplyFailed>,
+    ) -> Option<(NodeRun, RequestId)> {
+        let Given { asker, request, replace, .. } = self.given.remove(key)?;
         if outcome.is_ok() {
             parked.dispose(&Around::of(core), key);
             let child = key.child.clone();
             let replaced = replace;
             core.emit(HubEvent::ParkedStateApplied { child, key: key.clone(), replaced });
         }
-        self.answer(core, asker, request, outcome);
+        Some((asker, request))
     }
 
-    fn answer(
+    /// Tells who asked.
+    pub(crate) fn answer(
         &mut self,
         core: &mut Core,
         to: NodeRun,

@@ -689,7 +689,11 @@ impl Engine {
                 self.children.merged(core, &child, epoch, outcome);
             }
             ChildReport::Applied { key, outcome } => {
-                self.applies.applied(core, &mut self.parked, &key, outcome);
+                let asker = self.applies.applied(core, &mut self.parked, &key, &outcome);
+                self.look_at_parked();
+                if let Some((asker, request)) = asker {
+                    self.applies.answer(&mut self.core, asker, request, outcome);
+                }
             }
         }
     }

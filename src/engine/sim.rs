@@ -185,6 +185,8 @@ struct World {
     faulty: bool,
     /// The kind does not merge: states of owners that give way are parked.
     unmerged: bool,
+    /// Children never come to the parked states that they are given.
+    never_applies: bool,
     /// Refuse all starts.
     refuse_starts: bool,
     /// Nodes on which actors cannot be made or started.
@@ -255,6 +257,7 @@ impl World {
             calm: true,
             faulty: false,
             unmerged: false,
+            never_applies: false,
             refuse_starts: false,
             cannot: BTreeMap::new(),
             starts: BTreeMap::new(),

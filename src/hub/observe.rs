@@ -126,9 +126,13 @@ impl Handler<Observe> for HubSystem {
         if is_long && running.questions.values().filter(|open| open.is_long).count() >= MOST_LONG {
             return Box::pin(ready(Ok(Answer::State(Err(StateUnknown::Busy)))));
         }
-        let ways = running.engine.ways_to(node);
+        let mut ways = running.engine.ways_to(node);
         if ways.is_empty() {
             return not_asked();
+        }
+        if question.acts() {
+            // The second time it would be told that it is under way, or done.
+            ways.truncate(1);
         }
         running.next_request += 1;
         let request = running.next_request;

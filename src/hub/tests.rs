@@ -873,3 +873,54 @@ async fn after_a_split_a_state_is_merged_once_if_its_kind_says_how_and_parked_if
     a.stop().await;
     b.stop().await;
 }
+
+#[actix::test]
+async fn the_state_of_a_successor_that_is_not_wanted_is_parked_as_it_came() {
+    use super::{
+        instance::Parcel,
+        worker::{Order, Orders},
+    };
+    use crate::{
+        engine::io::ChildOrder,
+        model::{id::NodeRun, parked::ParkedKey},
+    };
+
+    let network = MemoryNetwork::new();
+    let a = node("a", &network, None).await;
+    let spec = std::sync::Arc::new(ChildSpec::new::<Tally>("t", ()).expect("a valid spec"));
+    let (epoch, run) = (Epoch { term: 1, attempt: 1 }, NodeRun { node: a.node_id(), nonce: 7 });
+    let bytes = super::codec::encode(&crate::Snapshot::of(&Tally::default()), 1_000);
+    let bytes = bytes.expect("it is encoded");
+    let parcel = Parcel { state_version: 1, lanes: Vec::new(), bytes: bytes.clone() };
+    let build = ChildOrder::Build { spec: spec.clone(), epoch, from: run, with_state: true };
+    let key = ParkedKey { child: spec.id().clone(), run, epoch: Epoch { term: 1, attempt: 0 } };
+    let park = || ChildOrder::ParkBuilt {
+        key: key.clone(),
+        kind: spec.kind().clone(),
+        built: epoch,
+        reason: "nobody wants it".to_owned(),
+    };
+    let mut events = a.events();
+    let orders = vec![
+        Order { order: build, parcel: Some(parcel) },
+        Order { order: park(), parcel: None },
+        Order { order: park(), parcel: None },
+    ];
+    a.shared().workers()[0].send(Orders(orders)).await.expect("it runs");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await;
+        match event.expect("it is told").expect("the hub runs") {
+            HubEvent::StateParked { key, .. } => told.push(key.to_string()),
+            // The second time there is nothing.
+            HubEvent::ParkedStateDropped { reason, .. } => told.push(reason),
+            _ => {}
+        }
+    }
+    assert_eq!(told, [key.to_string(), "the state is gone".to_owned()]);
+    let states = a.parked_states().await;
+    assert_eq!(states.len(), 1, "{states:?}");
+    assert_eq!((&states[0].key, &states[0].state), (&key, &bytes));
+    assert_eq!((states[0].reason.as_str(), states[0].copies.len()), ("nobody wants it", 0));
+    a.stop().await;
+}

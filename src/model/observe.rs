@@ -98,6 +98,14 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// Whether it matters how often it is heard.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        matches!(self, Self::ApplyParked { .. } | Self::DiscardParked { .. })
+    }
+}
+
 /// What a node answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {

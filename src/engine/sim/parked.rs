@@ -56,6 +56,10 @@ impl World {
         exchange: Option<ParkedKey>,
     ) {
         let Node { runtime, me, .. } = &mut self.nodes[index];
+        if self.never_applies {
+            runtime.parked_came.remove(&(key, from));
+            return;
+        }
         let other = match from == me.run() {
             true => runtime.parked.get(&key).map(|(_, state)| state.clone()),
             false => runtime.parked_came.remove(&(key.clone(), from)).map(|(_, state)| state),
@@ -410,11 +414,20 @@ fn a_state_that_replaces_another_is_parked_no_more_and_the_other_is() {
         assert_eq!(world.applied(at, id), Some(&not_merged), "seed {seed}");
         assert_eq!(world.holders(&key).len(), 2, "seed {seed}: it is parked as before");
         let id = world.apply_parked(at, &key, true);
+        while world.applied(at, id).is_none() {
+            world.run_for(Duration::from_millis(1));
+        }
+        let is_here = world.nodes[at].runtime.parked.contains_key(&key);
+        assert!(!is_here, "seed {seed}: who asked is told when it is gone");
         world.run_for(5 * SECOND);
         assert_eq!(world.applied(at, id), Some(&ApplyOutcome::Applied), "seed {seed}");
         assert!(world.nodes[owner].runtime.actors[&child].state.contains(&1_000_000));
         assert!(world.holders(&key).is_empty(), "seed {seed}");
         assert_eq!(world.check_parked(), 1, "seed {seed}: what it had is parked");
+        // Whatever the child's state is called from now on, it is called otherwise.
+        let kept: Vec<Epoch> =
+            world.nodes[owner].runtime.parked.keys().map(|key| key.epoch).collect();
+        assert!(kept.iter().all(|epoch| *epoch < world.nodes[owner].runtime.actors[&child].epoch));
         world.check_kept();
         world.check_end(false);
     }
@@ -462,4 +475,24 @@ fn who_asks_an_owner_that_goes_down_is_told_that_nothing_is_known() {
         asked += 1;
     }
     assert!(asked > 0);
+}
+
+#[test]
+fn a_child_that_never_comes_to_a_parked_state_does_not_keep_it_from_being_applied_later() {
+    let (mut world, child, key, owner) = with_one_more(1);
+    world.never_applies = true;
+    let at = world.holders(&key)[0];
+    let id = world.apply_parked(at, &key, false);
+    world.run_for(11 * SECOND);
+    assert_eq!(world.applied(at, id), Some(&ApplyOutcome::NoAnswer));
+    world.never_applies = false;
+    let id = world.apply_parked(at, &key, false);
+    world.run_for(SECOND);
+    let busy = ApplyOutcome::Failed(ApplyFailed::Busy);
+    assert_eq!(world.applied(at, id), Some(&busy), "it may come to it still");
+    world.run_for(61 * SECOND);
+    let id = world.apply_parked(at, &key, false);
+    world.run_for(SECOND);
+    assert_eq!(world.applied(at, id), Some(&ApplyOutcome::Applied));
+    assert!(world.nodes[owner].runtime.actors[&child].state.contains(&1_000_000));
 }

@@ -852,6 +852,10 @@ impl Doors {
         let valid = self.validity.is_open();
         for cell in self.all() {
             cell.with(|door| door.suspend(!valid));
+            if valid {
+                // It may have something else to do than messages.
+                cell.actor.wake();
+            }
         }
         self.validity.told();
     }

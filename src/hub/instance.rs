@@ -965,7 +965,10 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
         if at_rest && seat.untried.replace(false) {
             seat.try_state(actor);
         }
-        seat.take_in_parked(actor, at_rest);
+        // Whether this node still counts is not known: like a message it waits.
+        if seat.bench.hub.shared().doors.validity.holds() {
+            seat.take_in_parked(actor, at_rest);
+        }
         if at_rest && !seat.peeks.borrow().is_empty() {
             let shown = seat.show(actor);
             for tell in seat.peeks.take() {

@@ -889,7 +889,7 @@ async fn the_state_of_a_successor_that_is_not_wanted_is_parked_as_it_came() {
     let a = node("a", &network, None).await;
     let spec = std::sync::Arc::new(ChildSpec::new::<Tally>("t", ()).expect("a valid spec"));
     let (epoch, run) = (Epoch { term: 1, attempt: 1 }, NodeRun { node: a.node_id(), nonce: 7 });
-    let bytes = super::codec::encode(&crate::Snapshot::of(&Tally::default()), 1_000);
+    let bytes = super::codec::encode(&crate::Snapshot::of(&Tally { value: 5 }), 1_000);
     let bytes = bytes.expect("it is encoded");
     let parcel = Parcel { state_version: 1, lanes: Vec::new(), bytes: bytes.clone() };
     let build = ChildOrder::Build { spec: spec.clone(), epoch, from: run, with_state: true };
@@ -922,5 +922,22 @@ async fn the_state_of_a_successor_that_is_not_wanted_is_parked_as_it_came() {
     assert_eq!(states.len(), 1, "{states:?}");
     assert_eq!((&states[0].key, &states[0].state), (&key, &bytes));
     assert_eq!((states[0].reason.as_str(), states[0].copies.len()), ("nobody wants it", 0));
+    // While it is not known whether this node still counts, it is given to nobody.
+    let spec = ChildSpec::new::<Tally>("t", ()).expect("a valid spec");
+    a.start_child(spec).await.expect("it starts");
+    let tally = a.child::<Tally>("t");
+    assert_eq!(tally.send(Add(1)).await, Ok(1));
+    a.shared().doors.set_valid(false);
+    let applied = actix_rt::spawn(a.apply_parked(&key).into_future());
+    tokio::task::yield_now().await;
+    let question = Question::State { child: key.child.clone() };
+    let observe = Observe { node: a.node_id(), question };
+    let told = a.system().send(observe).await.expect("it runs");
+    let Ok(Answer::State(Ok(report))) = told else { panic!("{told:?}") };
+    let own: crate::Snapshot<Tally> = super::codec::decode(&report.state).expect("it is one");
+    assert_eq!(own.into_value().expect("it reads back").value, 1, "it waits");
+    a.shared().doors.set_valid(true);
+    applied.await.expect("it ends").expect("it is merged");
+    assert_eq!(tally.send(Add(0)).await, Ok(6));
     a.stop().await;
 }

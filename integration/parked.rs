@@ -355,6 +355,8 @@ mod through_the_endpoint {
             let hubs = [a.clone(), b.clone(), c.clone()];
             together(&hubs).await;
             assert!(c.parked_states().await.is_empty(), "it holds none");
+            eventually("it has heard of the child", || async { c.lookup("c/0").await.is_some() })
+                .await;
             let options = AdminOptions::default().states(true);
             let app = web::init_service(App::new().service(admin::scope(c.clone(), options))).await;
             let [path, other] = [&keys[0], &keys[1]].map(|key| {
@@ -400,9 +402,18 @@ mod through_the_endpoint {
             let (status, problem) = call(&app, Method::POST, &apply, Some(json!({}))).await;
             assert_eq!(status, StatusCode::CONFLICT, "it does not merge: {problem}");
             let before = put(&c, "c/0", None).await;
-            let body = Some(json!({ "replace": true }));
-            let (status, done) = call(&app, Method::POST, &apply, body).await;
-            assert_eq!((status, &done["outcome"]), (StatusCode::OK, &json!("applied")), "{done}");
+            // The child may be on its way to the node that has just come in.
+            eventually("it is applied", || async {
+                let body = Some(json!({ "replace": true }));
+                let (status, done) = call(&app, Method::POST, &apply, body).await;
+                let outcome = (status, done["outcome"].as_str());
+                assert!(matches!(
+                    outcome,
+                    (StatusCode::OK, Some("applied")) | (StatusCode::CONFLICT, None)
+                ));
+                status == StatusCode::OK
+            })
+            .await;
             assert!(put(&c, "c/0", None).await.is_disjoint(&before));
             let (status, done) = call(&app, Method::DELETE, &other, None).await;
             assert_eq!((status, &done["outcome"]), (StatusCode::OK, &json!("discarded")), "{done}");

@@ -208,7 +208,13 @@ async fn holders(desk: &Desk, key: &ParkedKey) -> Result<Vec<NodeId>, Problem> {
         })
         .await?;
     let here = is_here.then(|| desk.hub.node_id());
-    let holders: Vec<NodeId> = here.into_iter().chain(others).collect();
+    let mut holders: Vec<NodeId> = here.into_iter().chain(others).collect();
+    if holders.is_empty() {
+        // Who has just come in may not have heard of it yet.
+        let (rows, _) = all(desk).await?;
+        let row = rows.into_iter().find(|row| row.report.info.key == *key);
+        holders = row.map(|row| row.holders).unwrap_or_default();
+    }
     if holders.is_empty() { Err(no_such_state(key)) } else { Ok(holders) }
 }
 

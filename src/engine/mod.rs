@@ -649,6 +649,7 @@ impl Engine {
     fn keeps(&self) -> Option<String> {
         match self.parked.at_risk(&Around::of(&self.core)) {
             0 => None,
+            1 => Some("has a parked state on this node alone".to_owned()),
             states => Some(format!("has {states} parked states on this node alone")),
         }
     }

@@ -254,7 +254,7 @@ fn a_node_whose_parked_states_nobody_takes_says_so_and_stays() {
     else {
         panic!("{:?}", world.nodes[0].replies);
     };
-    assert!(reason.contains("1 parked state"), "{reason}");
+    assert!(reason.contains("a parked state on this node alone"), "{reason}");
 }
 
 #[test]

@@ -877,7 +877,7 @@ async fn after_a_split_a_state_is_merged_once_if_its_kind_says_how_and_parked_if
 #[actix::test]
 async fn the_state_of_a_successor_that_is_not_wanted_is_parked_as_it_came() {
     use super::{
-        instance::Parcel,
+        parcel::Parcel,
         worker::{Order, Orders},
     };
     use crate::{

@@ -304,6 +304,19 @@ fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
     });
 }
 
+#[test]
+fn a_parked_state_that_ends_with_the_last_node_is_named() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let ([a, b], _) = healed(&network, &["c0"]).await;
+        b.stop().await;
+        eventually("it is alone", || async { members(&a).await == 1 }).await;
+        let report = a.shutdown().await.expect("it ends");
+        let parked = report.lost.iter().filter(|lost| lost.reason.contains("parked"));
+        assert_eq!(parked.map(|lost| lost.child.as_str()).collect::<Vec<_>>(), ["c0"]);
+    });
+}
+
 /// By the admin endpoint of a node that holds the state, and of one that does not.
 mod through_the_endpoint {
     use std::net::SocketAddr;

@@ -1,6 +1,10 @@
 //! Metrics in the text format of OpenMetrics.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::AtomicU64,
+    time::{Duration, Instant},
+};
 
 use actix_web::{HttpResponse, http::header, web};
 use prometheus_client::{
@@ -60,7 +64,7 @@ struct Peer {
     lag: u64,
 }
 
-fn snapshot(running: &Running) -> Snapshot {
+fn snapshot(running: &Running, now: Instant) -> Snapshot {
     let engine = &running.engine;
     let me = engine.me();
     let states = [MemberState::Alive, MemberState::Suspect, MemberState::Leaving];
@@ -103,7 +107,7 @@ fn snapshot(running: &Running) -> Snapshot {
         handovers_running: engine.moves().count() as i64,
         handover_oldest: engine
             .moves()
-            .map(|(_, moving)| moving.started.elapsed())
+            .map(|(_, moving)| now.saturating_duration_since(moving.started))
             .max()
             .unwrap_or_default(),
         parked_states: running.parked.len(),
@@ -307,7 +311,9 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     ),
 )]
 pub(crate) async fn metrics(desk: web::Data<Desk>) -> Result<HttpResponse, Problem> {
-    let snapshot = desk.look(snapshot).await?;
+    // The engine's own clock, which goes on while the machine is suspended.
+    let now = desk.hub.shared().doors.uptime.now();
+    let snapshot = desk.look(move |running| snapshot(running, now)).await?;
     let network = desk.hub.shared().doors.network.get();
     let traffic = network.map(|network| network.traffic()).unwrap_or_default();
     let mut text = String::new();

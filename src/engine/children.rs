@@ -871,7 +871,9 @@ impl Children {
         if core.registry.highest_epoch(&child) >= ownership.epoch {
             return;
         }
-        let can = core.promises.is_given(home, &child, term)
+        // A node that is about to say Bye would answer for it and forget it.
+        let can = !core.closing
+            && core.promises.is_given(home, &child, term)
             && match holds {
                 Copy::Live | Copy::Frozen => self.take_instance(core, ownership),
                 Copy::Ready => self.take_target(core, ownership),

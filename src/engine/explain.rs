@@ -10,6 +10,7 @@ use std::{
 use super::{
     Engine,
     children::{Instance, Move, Phase},
+    parked::Around,
 };
 use crate::model::{
     address::SeedOutcome,
@@ -74,6 +75,11 @@ pub(crate) struct Seen {
 }
 
 impl Engine {
+    /// Parked states that end with this node if it ends now.
+    pub(crate) fn last_parked(&self) -> Vec<ParkedKey> {
+        self.parked.last(&Around::of(&self.core))
+    }
+
     /// The other nodes that hold a parked state, as far as this one knows; the lowest first.
     pub(crate) fn parked_holders(&self, key: &ParkedKey) -> Vec<NodeId> {
         self.parked.holders(key).collect()

@@ -115,6 +115,11 @@ impl What {
         }
     }
 
+    /// Whether both are starts, or both stops.
+    fn is_like(&self, other: &Self) -> bool {
+        matches!(self, Self::Start(_)) == matches!(other, Self::Start(_))
+    }
+
     fn bytes(&self) -> usize {
         let spec = match self {
             Self::Start(spec) => spec.size(),
@@ -456,6 +461,8 @@ impl Homes {
                         let what = What::Start(spec.clone());
                         self.admit(core, Waiting { asker, wait, bytes, what });
                     }
+                    // It may have been answered at once, and what waited behind it goes on.
+                    self.next_for(core, child);
                 }
             }
             Order::Halt { .. } => self.halt(core, child),
@@ -535,8 +542,10 @@ impl Homes {
         let ordered = self.orders.get(what.child());
         let same =
             |ordered: &Ordered| ordered.is_for(&what) && ordered.waiters.contains_key(&asker);
-        if ordered.is_some_and(same) {
-            // It asks again, and is answered when the order has ended.
+        let queue = self.waiting.get(what.child()).into_iter().flatten();
+        let mut waits = queue.filter(|waiting| waiting.asker == asker);
+        if ordered.is_some_and(same) || waits.any(|waiting| waiting.what.is_like(&what)) {
+            // It asks again, and is answered when its turn has come.
             return;
         }
         let (node, me) = (asker.0.node, core.me.node);
@@ -872,13 +881,13 @@ impl Homes {
     fn reply(&mut self, core: &mut Core, id: RequestId, waits_for: Option<String>) {
         let Some(Asked { pending, wait }) = self.asked.remove(&id) else { return };
         let reply = match pending {
-            Pending::Start { specs, mut outcomes, on_failure, .. } => {
+            Pending::Start { specs, outcomes, on_failure, .. } => {
                 let timeout = StartOutcome::Failed { reason: StartFailed::Timeout { waits_for } };
                 let outcomes = specs
                     .iter()
                     .map(|spec| {
                         let child = spec.id().clone();
-                        let outcome = outcomes.take(&child).unwrap_or_else(|| timeout.clone());
+                        let outcome = outcomes.get(&child).unwrap_or(&timeout).clone();
                         (child, outcome)
                     })
                     .collect();
@@ -889,7 +898,7 @@ impl Homes {
                 }
                 Reply::Started(report)
             }
-            Pending::Stop { children, mut outcomes, rollback, .. } => match rollback {
+            Pending::Stop { children, outcomes, rollback, .. } => match rollback {
                 Some((start, report)) => {
                     core.effects
                         .push_back(Effect::Reply { request: start, reply: Reply::Started(report) });
@@ -899,7 +908,8 @@ impl Homes {
                     let outcomes = children
                         .into_iter()
                         .map(|child| {
-                            let outcome = outcomes.take(&child).unwrap_or(StopOutcome::Timeout);
+                            let outcome =
+                                outcomes.get(&child).unwrap_or(&StopOutcome::Timeout).clone();
                             (child, outcome)
                         })
                         .collect();
@@ -1158,6 +1168,25 @@ mod tests {
         assert_eq!(bench.answers(), [4, 5, 7]);
         assert_eq!(bench.orders(), []);
         assert!(bench.homes.waiting.is_empty());
+    }
+
+    #[test]
+    fn who_asks_again_while_it_waits_is_kept_once() {
+        let mut bench = Bench::new();
+        bench.core.settled = false;
+        for _ in 0..3 {
+            bench.receive(1, What::Stop(child(0)));
+            bench.receive(2, What::Start(spec(0)));
+        }
+        assert_eq!(bench.homes.waiting[&child(0)].len(), 2);
+        bench.core.settled = true;
+        bench.homes.serve(&mut bench.core);
+        let [("run", _, epoch), ..] = bench.orders()[..] else { panic!("nothing to stop") };
+        bench.ran(0, epoch);
+        let mut answers = bench.answers();
+        answers.sort_unstable();
+        assert_eq!(answers, [1, 2]);
+        assert_eq!(bench.orders(), [], "a stop that was answered is not carried out again");
     }
 
     #[test]

@@ -344,8 +344,8 @@ impl Engine {
     }
 
     /// The hub lets this peer wait, as it says too much: that its words come late is not its fault.
-    pub(crate) fn held(&mut self, now: Instant, peer: NodeId) {
-        self.membership.held(now, peer);
+    pub(crate) fn held(&mut self, peer: NodeId) {
+        self.membership.held(self.core.now, peer);
     }
 
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
@@ -803,7 +803,14 @@ impl Engine {
         for (to, by) in self.detours.look(now, members, &core.view, me.node) {
             core.effects.push_back(Effect::Path { to, by });
         }
-        core.reachable = self.detours.runs().chain(self.reached.linked()).collect();
+        let now_reachable = self.detours.runs().chain(self.reached.linked()).collect();
+        let before = std::mem::replace(&mut core.reachable, now_reachable);
+        // States may find a way again while words have gone the same way all along.
+        let again: Vec<NodeRun> = core.reachable.difference(&before).copied().collect();
+        for run in again.into_iter().filter(|run| !changed.iter().any(|(other, _)| other == run)) {
+            self.children.reached(core, run);
+            self.parked.reached(run);
+        }
         for (run, way) in changed {
             self.children.link_lost(core, run);
             if way.is_some() {

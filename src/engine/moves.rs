@@ -82,8 +82,9 @@ impl Children {
     /// Queues a child for a move if it belongs elsewhere.
     pub(crate) fn enqueue(&mut self, core: &Core, child: &ChildId) {
         let Some(instance) = self.instances.get(child) else { return };
-        // Who was given up goes where somebody sends it; else it is started here first.
-        let given_up = instance.ownership.is_given_up();
+        // Who was given up goes where somebody sends it; else it is started here first, unless this
+        // node is to be empty.
+        let given_up = instance.ownership.is_given_up() && !core.emptying;
         if !instance.may_move() || given_up || instance.rest.is_some() {
             return;
         }

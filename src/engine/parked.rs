@@ -206,10 +206,23 @@ impl Parked {
         if staying.keys().all(|run| *run == around.me) {
             return 0;
         }
+        self.alone(&staying).count() + self.awaited.len()
+    }
+
+    /// Parked states that end with this node if it ends now.
+    pub(crate) fn last(&self, around: &Around<'_>) -> Vec<ParkedKey> {
+        self.alone(&around.staying()).cloned().collect()
+    }
+
+    /// Parked states that no other of these nodes has.
+    fn alone<'a>(
+        &'a self,
+        staying: &'a BTreeMap<NodeRun, MemberState>,
+    ) -> impl Iterator<Item = &'a ParkedKey> {
         let is_safe = |key: &&ParkedKey| {
             self.elsewhere.iter().any(|(run, keys)| staying.contains_key(run) && keys.contains(key))
         };
-        self.held.keys().filter(|key| !is_safe(key)).count() + self.awaited.len()
+        self.held.keys().filter(move |key| !is_safe(key))
     }
 
     /// A state of a child of this node is about to be parked.

@@ -1,9 +1,6 @@
 //! Carries out what the engine wants.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use actix::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
@@ -175,7 +172,7 @@ impl HubSystem {
             }
             ChildOrder::Park { key, kind, reason } => {
                 let event = running.park(key.clone(), kind.clone(), reason.clone());
-                running.engine.handle(Instant::now(), event);
+                running.engine.handle(self.hub.shared().doors.uptime.now(), event);
                 return None;
             }
             _ => {}

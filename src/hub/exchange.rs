@@ -225,7 +225,7 @@ impl<C: Writes> Exchange<C> {
                 self.again(cell);
             }
             if buffer.len() >= target || more && buffer.len() == before {
-                return self.has_ready();
+                return self.has_ready() || *lock(&self.last) == Barrier::Wanted;
             }
         }
         let mut last = lock(&self.last);
@@ -336,6 +336,23 @@ mod tests {
             exchange.say(DataFrame::LastHeard).expect("there is room");
         }
         exchange.say(DataFrame::LastHeard).expect_err("it does not read");
+    }
+
+    #[test]
+    fn what_is_said_last_is_still_to_come_when_the_answers_have_filled_the_buffer() {
+        let exchange = exchange(Side::Answers, Way::Link);
+        exchange.again(cell(3, 0));
+        assert!(exchange.want_last());
+        let mut writes = 0;
+        let mut buffer = BytesMut::new();
+        let mut more = true;
+        while more {
+            let target = buffer.len() + 1;
+            more = exchange.write(Instant::now(), &mut buffer, target);
+            writes += 1;
+            assert!(writes < 100, "it ends");
+        }
+        assert_eq!(frames(&buffer).last(), Some(&DataFrame::Last));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::model::{
     child::Epoch,
     id::{ChildId, HubName, Incarnation, KindName, NodeName},
+    parked::ParkedKey,
 };
 
 /// What stands in each file, so that another one is not taken for it.
@@ -67,7 +68,7 @@ pub struct LeftState {
     pub child: ChildId,
     /// Its kind.
     pub kind: KindName,
-    /// CBOR of the kind's arguments.
+    /// CBOR of the kind's arguments. Empty if the state was parked: its child has others.
     pub args: Bytes,
     /// The epoch at which its owner lived.
     pub epoch: Epoch,
@@ -204,8 +205,17 @@ impl LeftState {
 
     /// Writes it into a folder, whole or not at all; gives the path. `life` is that of the node: no
     /// other run of any node writes to the same file.
-    pub(crate) fn write(self, folder: &Path, life: Incarnation) -> Result<PathBuf, String> {
-        let name = file_name(&self.child, life);
+    /// `parked`: its name, if it was parked; its child may have another state.
+    pub(crate) fn write(
+        self,
+        folder: &Path,
+        life: Incarnation,
+        parked: Option<&ParkedKey>,
+    ) -> Result<PathBuf, String> {
+        let name = match parked {
+            Some(key) => format!("parked-{}", file_name(&self.child, &key.to_string(), life)),
+            None => file_name(&self.child, self.child.as_str(), life),
+        };
         let bytes = self.encode()?;
         let (path, part) = (folder.join(&name), folder.join(format!(".{name}.part")));
         let written = (|| {
@@ -248,12 +258,12 @@ fn private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Safe for file systems, whatever the id is: what can be shown of it, a hash of all of it, and the
+/// Safe for file systems, whatever the id is: what can be shown of it, a hash of the whole name, and the
 /// run of the node.
-fn file_name(child: &ChildId, life: Incarnation) -> String {
+fn file_name(child: &ChildId, name: &str, life: Incarnation) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let shown: String = child.as_str().chars().take(SHOWN).map(plain).collect();
-    let hash = xxh3_128(child.as_str().as_bytes());
+    let hash = xxh3_128(name.as_bytes());
     format!("{shown}-{hash:032x}-{}-{:016x}.{EXTENSION}", life.started, life.nonce)
 }
 
@@ -301,7 +311,7 @@ mod tests {
         let ids =
             ["a", "A", "../../etc/passwd", "room/lobby", "room_lobby", ".x", "a b\\c:*?", &long];
         for id in ids {
-            let path = state(id).write(&folder.0, LIFE).expect("it is written");
+            let path = state(id).write(&folder.0, LIFE, None).expect("it is written");
             assert_eq!(path.parent(), Some(&*folder.0), "{id}");
             let name = path.file_name().and_then(|name| name.to_str()).expect("it is text");
             assert!(name.len() < 255 && !name.starts_with('.'), "{name}");
@@ -314,8 +324,8 @@ mod tests {
         let files = LeftState::files(&folder.0).expect("the folder is read");
         assert_eq!(files.len(), ids.len(), "each has a file, and nothing else is left: {files:?}");
         // Another run writes beside it, the same one in its place.
-        state("a").write(&folder.0, LIFE).expect("it is written");
-        state("a").write(&folder.0, Incarnation { nonce: 8, ..LIFE }).expect("it is written");
+        state("a").write(&folder.0, LIFE, None).expect("it is written");
+        state("a").write(&folder.0, Incarnation { nonce: 8, ..LIFE }, None).expect("it is written");
         assert_eq!(LeftState::files(&folder.0).expect("read").len(), ids.len() + 1);
     }
 
@@ -342,12 +352,12 @@ mod tests {
     fn what_cannot_be_written_leaves_nothing_behind() {
         let folder = Folder::new("not-left");
         // A folder stands where the file should be.
-        let path = folder.0.join(file_name(&ChildId::new("a").expect("valid"), LIFE));
+        let path = folder.0.join(file_name(&ChildId::new("a").expect("valid"), "a", LIFE));
         fs::create_dir(&path).expect("it is made");
         fs::write(path.join("x"), "y").expect("it is written");
-        assert!(state("a").write(&folder.0, LIFE).is_err());
+        assert!(state("a").write(&folder.0, LIFE, None).is_err());
         let left: Vec<_> = fs::read_dir(&folder.0).expect("it is read").collect();
         assert_eq!(left.len(), 1, "{left:?}");
-        assert!(state("a").write(&folder.0.join("missing"), LIFE).is_err());
+        assert!(state("a").write(&folder.0.join("missing"), LIFE, None).is_err());
     }
 }

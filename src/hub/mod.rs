@@ -561,7 +561,7 @@ impl Hub {
     /// [`DiscardError::NotHeld`]: this node does not hold it.
     pub async fn discard_parked(&self, key: &ParkedKey) -> Result<(), DiscardError> {
         let message = DiscardParked(key.clone());
-        self.system().send(message).await.map_err(|_| DiscardError::HubStopped)?
+        self.ask(message).await.map_err(|_| DiscardError::HubStopped)?
     }
 }
 

@@ -142,8 +142,8 @@ impl IntoFuture for ApplyRequest {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            self.hub.system().send(self.message).await.map_err(|_| ApplyError::HubStopped)?
-        })
+        Box::pin(
+            async move { self.hub.ask(self.message).await.map_err(|_| ApplyError::HubStopped)? },
+        )
     }
 }

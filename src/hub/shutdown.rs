@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,7 +18,7 @@ use super::{
     ends::Patience,
     left_state::{LeftState, sync_folder},
     requests::HubStopped,
-    system::{HubSystem, SystemReply},
+    system::{HubSystem, Running, SystemReply},
     worker::{Rest, Surrender},
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     model::{
         child::{ChildSpec, Epoch},
         id::{ChildId, Incarnation},
+        parked::{ParkedInfo, ParkedKey},
         report::{ChildLeft, MOST_LEFT},
         settings::Migration,
     },
@@ -46,9 +48,10 @@ const AT_ONCE: usize = 8;
 pub struct ShutdownReport {
     /// How many children other nodes have taken over.
     pub handed_over: u64,
-    /// Children that nobody took, and whose states are in files now; by id.
+    /// Children that nobody took, and whose states are in files now, by id; then parked states that no
+    /// other node has.
     pub written: Vec<WrittenState>,
-    /// Children whose states ended with this node, each with the reason; by id.
+    /// Children whose states ended with this node, each with the reason, by id; then parked states.
     pub lost: Vec<ChildLeft>,
     /// Whether the deadline passed, so that what was left was forced.
     pub forced: bool,
@@ -91,6 +94,10 @@ impl Leftover {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seized {
     left: Vec<Leftover>,
+    /// Parked states that no other node has.
+    parked: Vec<(ParkedInfo, Bytes)>,
+    /// Nobody else was in.
+    is_alone: bool,
     /// Children that others own, and have not said that they run.
     committed: u64,
     life: Option<Incarnation>,
@@ -127,12 +134,16 @@ impl Handler<Seize> for HubSystem {
 
     fn handle(&mut self, _: Seize, _: &mut Context<Self>) -> Self::Result {
         // From here on nobody tells a child to go on or to move.
-        let engine = self.running.take()?.engine;
+        let Running { engine, parked, .. } = self.running.take()?;
+        let last = engine.last_parked();
+        let last = last.iter().filter_map(|key| parked.find(key));
+        let last = last.map(|(info, bytes)| (info.clone(), bytes.clone())).collect();
+        let is_alone = engine.view().members.len() <= 1;
         let (left, committed) = engine.leftover();
         let left = left.into_iter();
         let left = left.map(|(spec, epoch, reason)| Leftover { spec, epoch, reason }).collect();
         let life = engine.view().member(engine.me().node).map(|member| member.incarnation);
-        Some(Seized { left, committed, life })
+        Some(Seized { left, parked: last, is_alone, committed, life })
     }
 }
 
@@ -161,7 +172,7 @@ pub(crate) async fn shut_down(
         ..ShutdownReport::default()
     };
     let mut patience = Patience::LONG;
-    if !has_left && !seized.left.is_empty() {
+    if !has_left && !(seized.left.is_empty() && seized.parked.is_empty()) {
         let all_rest = force(shared, seized, until, &mut report).await;
         if !all_rest {
             // They do not end either, and the deadline has passed.
@@ -186,11 +197,16 @@ async fn force(
     };
     // Handlers may end by themselves while there is time.
     let retention = retention.min(until.saturating_duration_since(Instant::now()));
-    let rests = seized.left.iter().map(|left| rest(shared, left, retention));
-    let rests = join_all(rests).await;
+    let rests = join_all(seized.left.iter().map(|left| rest(shared, left, retention)));
+    // With nobody else in, the children are still this node's, and what they answer counts.
+    let rests = match seized.is_alone {
+        true => while_valid(shared, rests).await,
+        false => rests.await,
+    };
     let all_rest = rests.iter().all(Result::is_ok);
     let Some(folder) = &shared.leave_dir else {
         report.lost = seized.left.iter().map(|left| left.lost(None)).collect();
+        report.lost.extend(seized.parked.iter().map(|(info, _)| parked_is_lost(info, None)));
         return all_rest;
     };
     let life = seized.life.unwrap_or(Incarnation { started: unix_now(), nonce: 0 });
@@ -214,11 +230,78 @@ async fn force(
             Err(why) => report.lost.push(left.lost(Some(why))),
         }
     }
+    for (info, state) in seized.parked {
+        match timeout_at(stop_at, keep_parked(shared, &info, state, folder, life)).await {
+            Ok(Ok(path)) => {
+                let (child, reason) = (info.key.child, PARKED.to_owned());
+                report.written.push(WrittenState { child, path, reason });
+            }
+            Ok(Err(why)) => report.lost.push(parked_is_lost(&info, Some(why))),
+            Err(_) => {
+                let why = "it was not written in time".to_owned();
+                report.lost.push(parked_is_lost(&info, Some(why)));
+            }
+        }
+    }
     let folder = folder.clone();
     let synced = tokio::task::spawn_blocking(move || sync_folder(&folder));
     // One that hangs is left behind.
     let _ = timeout_at(stop_at, synced).await;
     all_rest
+}
+
+/// Lets handlers answer meanwhile, as the engine would.
+async fn while_valid<T>(shared: &Shared, act: impl Future<Output = T>) -> T {
+    let mut act = std::pin::pin!(act);
+    loop {
+        shared.doors.renew_validity();
+        match timeout(shared.doors.validity.beat(), &mut act).await {
+            Ok(done) => return done,
+            Err(_) => continue,
+        }
+    }
+}
+
+/// Why a parked state is among what is left.
+const PARKED: &str = "it was parked here alone";
+
+fn parked_is_lost(info: &ParkedInfo, why: Option<String>) -> ChildLeft {
+    let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+    ChildLeft { child: info.key.child.clone(), reason: format!("a parked state: {PARKED}{why}") }
+}
+
+/// Writes a parked state.
+async fn keep_parked(
+    shared: &Shared,
+    info: &ParkedInfo,
+    state: Bytes,
+    folder: &Path,
+    life: Incarnation,
+) -> Result<PathBuf, String> {
+    let left_state = LeftState {
+        hub: shared.name.clone(),
+        node: shared.node_name.clone(),
+        child: info.key.child.clone(),
+        kind: info.kind.clone(),
+        args: Bytes::new(),
+        epoch: info.key.epoch,
+        state_version: info.state_version,
+        state,
+        written: unix_now(),
+    };
+    write(left_state, folder, life, Some(info.key.clone())).await
+}
+
+async fn write(
+    state: LeftState,
+    folder: &Path,
+    life: Incarnation,
+    parked: Option<ParkedKey>,
+) -> Result<PathBuf, String> {
+    let folder = folder.to_owned();
+    let write = move || state.write(&folder, life, parked.as_ref());
+    let written = tokio::task::spawn_blocking(write).await;
+    written.unwrap_or_else(|error| Err(format!("its state was not written: {error}")))
 }
 
 /// Waits for a child's started handlers, and then cuts them off.
@@ -258,9 +341,7 @@ async fn keep(
         state,
         written: unix_now(),
     };
-    let folder = folder.to_owned();
-    let written = tokio::task::spawn_blocking(move || left_state.write(&folder, life)).await;
-    written.unwrap_or_else(|error| Err(format!("its state was not written: {error}")))
+    write(left_state, folder, life, None).await
 }
 
 fn tell(shared: &Shared, report: &ShutdownReport) {

@@ -169,7 +169,7 @@ impl HubSystem {
             }
         }
         for peer in holds.keys() {
-            running.engine.held(now, *peer);
+            running.engine.held(*peer);
         }
         for (peer, place) in places {
             place.pace(holds.get(peer).map(|hold| hold.wait));

@@ -173,3 +173,16 @@ fn the_last_node_that_takes_children_is_not_drained() {
         world.check_end(true);
     }
 }
+
+#[test]
+fn a_child_that_was_given_up_runs_elsewhere_when_its_node_is_drained() {
+    for seed in seeds(10) {
+        let (mut world, child, at) = World::given_up(seed);
+        let id = world.drain_node(at, 10 * SECOND);
+        world.run_for(5 * SECOND);
+        assert_eq!(world.nodes[at].replies[&id], Reply::Drained(Ok(())), "seed {seed}");
+        let runner = world.runner(&child).expect("another node runs it");
+        assert_ne!(runner, at, "seed {seed}");
+        assert!(!world.is_given_up(&child), "seed {seed}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Nodes that are to be emptied and cannot be, or only partly.
 
 use super::*;
-use crate::model::report::ChildLeft;
+use crate::model::{child::Ownership, message::Copy, report::ChildLeft};
 
 impl World {
     /// Until no move has been tried for a moment: one that fails gives its child another epoch.
@@ -260,5 +260,24 @@ fn a_node_that_leaves_is_one_that_leaves_when_it_comes_back_in_a_later_life() {
         world.run_for(10 * SECOND);
         assert_eq!(world.state_of(0, leaver), MemberState::Alive, "seed {seed}");
         world.check_end(true);
+    }
+}
+
+#[test]
+fn a_node_that_says_goodbye_takes_over_nothing_that_a_roll_call_gives_it() {
+    for is_closing in [false, true] {
+        let mut world = cluster(1, 2, 1);
+        let gone = world.children[0].clone();
+        let home = world.nodes[0].me.run();
+        let engine = &mut world.nodes[1].engine;
+        let (_, owned) = engine.registry().owner(&gone).expect("it has an owner");
+        let child = ChildId::new("orphan").expect("an id");
+        let spec = Arc::new(ChildSpec::from_parts(child.clone(), kind(), Bytes::new()));
+        let epoch = Epoch { term: 7, attempt: 0 };
+        let ownership = Ownership { epoch, born: epoch, copied: epoch, spec, ..owned.clone() };
+        engine.core.promises.give(home, &child, 7).expect("there is room");
+        engine.core.closing = is_closing;
+        engine.children.take(&mut engine.core, home, ownership, Copy::Nothing);
+        assert_eq!(engine.children.instances.contains_key(&child), !is_closing);
     }
 }

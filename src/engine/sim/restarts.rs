@@ -32,7 +32,7 @@ impl World {
         owned.map(|(_, ownership)| ownership.failure.clone()).collect()
     }
 
-    fn is_given_up(&self, child: &ChildId) -> bool {
+    pub(super) fn is_given_up(&self, child: &ChildId) -> bool {
         let failures = self.failures(child);
         let given_up =
             |failure: &Option<ChildFailure>| failure.as_ref().is_some_and(|f| f.is_given_up());
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// One child that runs and ends too often, and its node.
-    fn given_up(seed: u64) -> (Self, ChildId, usize) {
+    pub(super) fn given_up(seed: u64) -> (Self, ChildId, usize) {
         let mut world = World::new(seed, 3);
         world.run_for(3 * SECOND);
         world.start_with(0, "c", few());

@@ -726,6 +726,131 @@ fn a_node_is_asked_to_leave_from_another_and_the_last_one_stays() {
     });
 }
 
+/// A node, as `/nodes/{node}` tells it.
+async fn node_of<S, B>(app: &S, name: &str) -> Value
+where
+    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let (status, node) = call(app, get(&format!("/nodes/{name}"))).await;
+    assert_eq!(status, StatusCode::OK, "{node}");
+    node
+}
+
+#[test]
+fn a_node_is_drained_from_another_and_takes_children_again() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        for n in 0..6 {
+            start(&hubs[0], &format!("c{n}")).await;
+        }
+        hubs[0].migrate("c0", hubs[1].node_id()).await.expect("it moves");
+        let app = client!(hubs[0], options());
+        let node = node_of(&app, "n1").await;
+        assert_eq!((&node["draining"], &node["left"]), (&json!(false), &Value::Null), "{node}");
+        // Asked what it would do it does nothing.
+        let (status, would) = call(&app, post("/nodes/n1/drain?dry_run=true")).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+        assert_eq!(would["children"], node["children"]);
+        let (status, would) = call(&app, post("/nodes/n1/undrain?dry_run=true")).await;
+        assert_eq!(status, StatusCode::OK, "{would}");
+        assert_eq!(would["text"], "n1 is not drained; nothing would be done.");
+        assert_eq!(node_of(&app, "n1").await["draining"], json!(false));
+        let (status, none) = call(&app, post("/nodes/n1/undrain")).await;
+        assert_eq!((status, &none["outcome"]), (StatusCode::OK, &json!("unchanged")), "{none}");
+
+        let (status, begins) = call(&app, post("/nodes/n1/drain")).await;
+        assert_eq!((status, &begins["outcome"]), (StatusCode::ACCEPTED, &json!("draining")));
+        eventually("it is drained", async || {
+            let node = node_of(&app, "n1").await;
+            let empty = json!({ "children": 0, "first": [] });
+            node["draining"] == json!(true) && node["left"] == empty && node["children"] == 0
+        })
+        .await;
+        assert_eq!(node_of(&app, "n1").await["state"], "alive");
+        let (_, why) = call(&app, get("/children/c0/why")).await;
+        let candidates = why["candidates"].as_array().expect("candidates");
+        let drained = candidates.iter().find(|one| one["name"] == "n1").expect("it is in");
+        assert_eq!(drained["takes_children"], json!(false), "{why}");
+        assert_eq!(drained["reason"], "it is drained", "{why}");
+        let to = json!({ "to": "n1" });
+        let (status, problem) = call(&app, post("/children/c0/migrate").set_json(&to)).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        assert_eq!(problem["detail"], "n1 cannot take c0: it is drained");
+        let metrics = test::call_service(&app, get("/metrics").to_request()).await;
+        let metrics = to_bytes(metrics.into_body()).await.unwrap_or_default();
+        let metrics = std::str::from_utf8(&metrics).expect("text");
+        assert!(metrics.contains("actix_hub_draining_nodes 1\n"), "{metrics}");
+        // Who is left has everything.
+        for path in ["/nodes/n0/drain", "/nodes/n0/drain?dry_run=true"] {
+            let (status, problem) = call(&app, post(path)).await;
+            assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        }
+
+        let (status, would) = call(&app, post("/nodes/n1/undrain?dry_run=true")).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+        assert_eq!(node_of(&app, "n1").await["draining"], json!(true));
+        let (status, resumed) = call(&app, post("/nodes/n1/undrain")).await;
+        assert_eq!((status, &resumed["outcome"]), (StatusCode::ACCEPTED, &json!("resumed")));
+        eventually("it takes children", async || {
+            let node = node_of(&app, "n1").await;
+            node["draining"] == json!(false) && node["left"].is_null()
+        })
+        .await;
+        let (status, moved) = call(&app, post("/children/c0/migrate").set_json(&to)).await;
+        assert_eq!(status, StatusCode::OK, "{moved}");
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_node_that_leaves_tells_what_is_left_on_it_and_is_told_to_stay() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        let child = start(&hubs[0], "c").await;
+        hubs[0].migrate("c", hubs[1].node_id()).await.expect("it moves");
+        let trap = Some(Trap::PanicInPrepare);
+        child.send(SetTrap { trap }).await.expect("it answers");
+        let app = client!(hubs[0], options());
+        let (status, none) = call(&app, post("/nodes/n1/stay")).await;
+        assert_eq!((status, &none["outcome"]), (StatusCode::OK, &json!("unchanged")), "{none}");
+        for action in ["leave", "drain"] {
+            let (status, begins) = call(&app, post(&format!("/nodes/n1/{action}"))).await;
+            assert_eq!(status, StatusCode::ACCEPTED, "{begins}");
+        }
+        eventually("it tells why it is not empty", async || {
+            let node = node_of(&app, "n1").await;
+            let reason = node["left"]["first"][0]["reason"].as_str().unwrap_or_default();
+            node["state"] == "leaving"
+                && node["draining"] == json!(true)
+                && node["left"]["children"] == 1
+                && node["left"]["first"][0]["child"] == "c"
+                && reason.contains("prepare panics on purpose")
+        })
+        .await;
+        let (_, why) = call(&app, get("/children/c/why")).await;
+        let candidates = why["candidates"].as_array().expect("candidates");
+        assert!(candidates.iter().any(|one| one["reason"] == "it leaves"), "{why}");
+        let (status, would) = call(&app, post("/nodes/n1/stay?dry_run=true")).await;
+        assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
+        assert_eq!(node_of(&app, "n1").await["state"], "leaving");
+        let (status, stays) = call(&app, post("/nodes/n1/stay")).await;
+        assert_eq!((status, &stays["outcome"]), (StatusCode::OK, &json!("resumed")), "{stays}");
+        assert_eq!(stays["text"], "n1 stays; it is drained, and takes no children.");
+        eventually("it stays, drained", async || {
+            let node = node_of(&app, "n1").await;
+            node["state"] == "alive" && node["draining"] == json!(true)
+        })
+        .await;
+        child.send(SetTrap { trap: None }).await.expect("it answers");
+        let (status, again) = call(&app, post("/nodes/n1/drain")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{again}");
+        eventually("it is empty", async || node_of(&app, "n1").await["left"]["children"] == 0)
+            .await;
+        stop(hubs).await;
+    });
+}
+
 #[test]
 fn health_follows_the_hub() {
     run(async {

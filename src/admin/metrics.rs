@@ -41,6 +41,7 @@ struct Snapshot {
     seeds: Vec<(String, bool)>,
     joining: usize,
     members: BTreeMap<&'static str, i64>,
+    draining: usize,
     children: BTreeMap<(String, &'static str), i64>,
     /// Those without an actor: that wait for their next start, and that were given up.
     failed: [(&'static str, i64); 2],
@@ -100,6 +101,7 @@ fn snapshot(running: &Running, now: Instant) -> Snapshot {
         seeds: engine.seeds().map(|(seed, outcome)| (seed.clone(), is_up(outcome))).collect(),
         joining: engine.joiner_count(),
         members,
+        draining: engine.view().members.values().filter(|member| member.draining).count(),
         children,
         failed: [("waiting", waiting), ("given_up", given_up)],
         registry_children: engine.registry().len() as i64,
@@ -193,6 +195,8 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
     for (state, count) in snapshot.members {
         members.get_or_create(&vec![("state", state.to_owned())]).set(count);
     }
+    let draining = i64::try_from(snapshot.draining).unwrap_or(i64::MAX);
+    gauge(made, "draining_nodes", "Members that are drained: they take no children", draining);
     let children = gauges(made, "children", "Children of this node");
     for ((kind, role), count) in snapshot.children {
         children.get_or_create(&vec![("kind", kind), ("role", role.to_owned())]).set(count);

@@ -33,6 +33,7 @@ mod health;
 mod journal;
 mod lists;
 mod metrics;
+mod node_actions;
 mod nodes;
 mod openapi;
 mod page;
@@ -253,7 +254,10 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(read!(resource("/settings"), settings::settings))
         .service(read!(resource("/nodes"), nodes::list))
         .service(read!(resource("/nodes/{node}"), nodes::one))
-        .service(resource("/nodes/{node}/leave").post(nodes::leave))
+        .service(resource("/nodes/{node}/leave").post(node_actions::leave))
+        .service(resource("/nodes/{node}/stay").post(node_actions::stay))
+        .service(resource("/nodes/{node}/drain").post(node_actions::drain))
+        .service(resource("/nodes/{node}/undrain").post(node_actions::undrain))
         .service(read!(resource("/handovers"), handovers::list))
         .service(read!(resource("/parked"), parked::list))
         .service(resource("/parked/{key}").delete(parked::discard))

@@ -1,4 +1,4 @@
-//! The nodes: who is in, how each is, and the way out.
+//! The nodes: who is in, and how each is.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,15 +10,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Desk,
     lists::{self, Page},
-    problem::{Acting, Problem, Reading},
+    problem::{Problem, Reading},
 };
 use crate::{
     engine::explain::Seen,
-    hub::observe::{Unanswered, can_leave},
     model::{
         id::{self, NodeId},
-        member::{self, Member, NodePath as Way},
-        observe::{Answer, LinkReport, NodeReport, Question},
+        member::{self, NodePath as Way},
+        observe::{Answer, LeftReport, LinkReport, NodeReport, Question},
+        report::{ChildLeft, MOST_LEFT},
     },
 };
 
@@ -68,6 +68,10 @@ pub(crate) struct NodeView {
     is_self: bool,
     /// How it is seen.
     state: NodeState,
+    /// Whether it is drained: it hands its children over, takes none, and stays in.
+    draining: bool,
+    /// What it still has to hand over; null: it neither leaves nor is drained, or did not say.
+    left: Option<Left>,
     /// Multiaddrs at which it can be reached.
     addresses: Vec<String>,
     /// Which life of it.
@@ -114,6 +118,33 @@ pub(crate) struct LinkTo {
     to: NodeName,
     #[serde(flatten)]
     link: Link,
+}
+
+/// What a node still has to hand over.
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = NodeLeft)]
+pub(crate) struct Left {
+    /// How many children. At 0 nothing is on it that would be lost.
+    children: u64,
+    /// The first 16 of them.
+    first: Vec<WhyLeft>,
+}
+
+/// A child that is still on its node.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct WhyLeft {
+    child: String,
+    /// Why it is there, in words.
+    reason: String,
+}
+
+impl Left {
+    fn of(report: LeftReport) -> Self {
+        let first = report.first.into_iter().take(MOST_LEFT);
+        let why =
+            |ChildLeft { child, reason }: ChildLeft| WhyLeft { child: child.to_string(), reason };
+        Self { children: report.children, first: first.map(why).collect() }
+    }
 }
 
 /// What a node has to do.
@@ -237,6 +268,8 @@ async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView 
         name: member.name.to_string(),
         is_self: path == Way::Itself,
         state: NodeState::of(state),
+        draining: member.draining,
+        left: report.as_ref().and_then(|report| report.left.clone()).map(Left::of),
         addresses: member.addresses,
         incarnation: format!("{:x}-{:x}", member.incarnation.started, member.incarnation.nonce),
         started_at: time_of(member.incarnation.started),
@@ -337,7 +370,7 @@ pub(crate) async fn list(
 /// The path of one node.
 #[derive(Deserialize)]
 pub(crate) struct NodePath {
-    node: String,
+    pub(crate) node: String,
 }
 
 /// A node by its id, or by its name if only one has it.
@@ -391,90 +424,8 @@ pub(crate) struct DryRun {
     pub(crate) dry_run: bool,
 }
 
-/// What became of a node that was asked to leave.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct LeaveView {
-    /// Present, and true, if nothing was done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-    /// `leaving`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "leaving")]
-    outcome: Option<&'static str>,
-    node: NodeName,
-    /// How many children it has to hand over.
-    children: u64,
-    /// What happens, in words.
-    text: String,
-}
-
 /// Nothing was asked of that node.
 pub(crate) fn not_asked(node: &NodeName) -> Problem {
     let why = "no link leads to it, or too many questions are open";
     Problem::unavailable(format!("{} was not asked: {why}", node.name))
-}
-
-/// Asks a node to hand its children over and go. It begins; `GET /nodes` shows how far it is.
-#[utoipa::path(
-    post, path = "/nodes/{node}/leave", operation_id = "leave_node", tag = "nodes",
-    params(
-        ("node" = String, Path, description = "Its id, or its name if only one has it"),
-        DryRun,
-        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
-    ),
-    responses(
-        (status = 200, body = LeaveView, description = "A dry run"),
-        (status = 202, body = LeaveView),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        Acting,
-    ),
-)]
-pub(crate) async fn leave(
-    desk: web::Data<Desk>,
-    path: web::Path<NodePath>,
-    query: web::Query<DryRun>,
-) -> Result<HttpResponse, Problem> {
-    let node = find(&desk, &path.node).await?;
-    let name = NodeName::of(&desk, node);
-    let counted = |children: u64| match children {
-        1 => "1 child".to_owned(),
-        children => format!("{children} children"),
-    };
-    let is_member = desk.look(move |running| running.engine.view().member(node).is_some()).await?;
-    if !is_member {
-        return Err(Problem::conflict(format!("{} is not in the cluster", name.name)));
-    }
-    let nobody = |children: u64| {
-        Problem::conflict(format!(
-            "{} has {} and no other node takes any; stop it instead, or start another node first",
-            name.name,
-            counted(children)
-        ))
-    };
-    if query.dry_run {
-        let (children, could) = desk
-            .look(move |running| {
-                let run = running.engine.view().member(node).map(Member::run);
-                run.map_or((0, true), |run| can_leave(running, run))
-            })
-            .await?;
-        if !could {
-            return Err(nobody(children));
-        }
-        let text = format!("{} would hand {} over and leave.", name.name, counted(children));
-        let view = LeaveView { dry_run: true, outcome: None, node: name, children, text };
-        return Ok(HttpResponse::Ok().json(view));
-    }
-    match desk.ask(node, Question::Leave).await {
-        Ok(Answer::Leave { children, begins: true }) => {
-            let text = format!("{} hands {} over and leaves.", name.name, counted(children));
-            let outcome = Some("leaving");
-            let view = LeaveView { dry_run: false, outcome, node: name, children, text };
-            Ok(HttpResponse::Accepted().json(view))
-        }
-        Ok(Answer::Leave { children, begins: false }) => Err(nobody(children)),
-        Err(Unanswered::NotAsked) => Err(not_asked(&name)),
-        _ => Err(Problem::timeout(format!("{} did not answer; it may leave", name.name))),
-    }
 }

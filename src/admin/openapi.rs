@@ -10,8 +10,8 @@ use utoipa::{
 };
 
 use super::{
-    access, actions, children, events, handovers, health, metrics, nodes, parked, settings, state,
-    why,
+    access, actions, children, events, handovers, health, metrics, node_actions, nodes, parked,
+    settings, state, why,
 };
 
 #[derive(OpenApi)]
@@ -35,7 +35,10 @@ use super::{
         metrics::metrics,
         nodes::list,
         nodes::one,
-        nodes::leave,
+        node_actions::leave,
+        node_actions::stay,
+        node_actions::drain,
+        node_actions::undrain,
         parked::list,
         parked::state,
         parked::apply,
@@ -109,6 +112,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 24);
     }
 }

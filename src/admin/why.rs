@@ -17,6 +17,7 @@ use crate::{
     model::{
         child::ChildFailure,
         id::{ChildId, NodeId, NodeName as Name},
+        member::{Member, MemberState},
     },
 };
 
@@ -84,13 +85,10 @@ pub(crate) async fn whole(desk: &Desk, child: &ChildId) -> Result<Whole, Problem
                     .map(|member| Candidate {
                         id: member.id,
                         name: member.name.clone(),
-                        why_not: if !member.takes_children() {
-                            Some("it hands its children over, or its weight is 0")
-                        } else if !engine.takes(ownership.spec.kind(), member.id) {
-                            Some("it has not registered the kind")
-                        } else {
-                            None
-                        },
+                        why_not: takes_none(member).or_else(|| {
+                            let takes = engine.takes(ownership.spec.kind(), member.id);
+                            (!takes).then_some("it has not registered the kind")
+                        }),
                     })
                     .collect(),
             })
@@ -116,8 +114,8 @@ pub(crate) fn why_view(
     } else {
         match why.rule {
             Rule::Pinned => format!(
-                "It was sent to {} on purpose and stays there until it is sent elsewhere or the \
-                 node goes.",
+                "It was sent to {} on purpose and stays there until it is sent elsewhere, or the \
+                 node is drained or goes.",
                 owner.name
             ),
             Rule::Distribution => {
@@ -166,6 +164,16 @@ pub(crate) fn why_view(
                 takes_children: why_not.is_none(),
             })
             .collect(),
+    }
+}
+
+/// Why a node takes no children at all.
+fn takes_none(member: &Member) -> Option<&'static str> {
+    match (member.state, member.draining, member.weight) {
+        (MemberState::Leaving, ..) => Some("it leaves"),
+        (_, true, _) => Some("it is drained"),
+        (_, _, 0) => Some("its weight is 0"),
+        (MemberState::Alive | MemberState::Suspect, false, _) => None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Engine,
     children::{Instance, Move, Phase},
+    left::Left,
     parked::Around,
 };
 use crate::model::{
@@ -259,6 +260,12 @@ impl Engine {
             }
         }
         (left, committed)
+    }
+
+    /// What this node still has to hand over; `None`: it neither leaves nor is drained.
+    pub(crate) fn left(&self) -> Option<Left> {
+        let is_emptying = self.core.view.member(self.core.me.node).is_some_and(Member::is_emptying);
+        is_emptying.then(|| self.children.left(&self.core, self.waits_for().as_deref()))
     }
 
     /// How long a word takes to this member and back.

@@ -20,9 +20,9 @@ use crate::{
         id::{ChildId, NodeId, NodeRun},
         member::{Member, NodePath},
         observe::{
-            Answer, ChildPhase, HandoverReport, HandoverStatus, HandoversReport, LinkReport,
-            MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, ParkedReport, Question,
-            RuntimeReport, StateReport, StateUnknown,
+            Answer, ChildPhase, HandoverReport, HandoverStatus, HandoversReport, LeftReport,
+            LinkReport, MOST_ASKED, MOST_EVENTS, MOST_SHOWN, NodeReport, ObserveWord, ParkedReport,
+            Question, RuntimeReport, StateReport, StateUnknown,
         },
         parked::{ApplyAnswer, ParkedInfo},
         words::cut,
@@ -231,6 +231,10 @@ impl HubSystem {
                     handled,
                     handovers: running.engine.moves().count() as u64,
                     links: if links { self.links(running) } else { Vec::new() },
+                    left: running.engine.left().map(|left| LeftReport {
+                        children: left.children as u64,
+                        first: left.first,
+                    }),
                 })
             }
             Question::Children { ids } => {
@@ -296,6 +300,10 @@ impl HubSystem {
                     self.drain_or_not(on);
                 }
                 Answer::Drain { children, begins }
+            }
+            Question::Stay => {
+                let hub = self.hub.clone();
+                return Box::pin(async move { Answer::Stay(hub.stay().await.is_ok()) });
             }
             Question::Leave => {
                 let (children, begins) = can_leave(running, running.engine.me());

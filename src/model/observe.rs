@@ -10,6 +10,7 @@ use super::{
     event::HandoverPhases,
     id::{ChildId, KindName, NodeId},
     parked::{ApplyAnswer, ParkedInfo, ParkedKey},
+    report::ChildLeft,
 };
 
 /// The most children or handovers of which one answer tells.
@@ -89,6 +90,8 @@ pub enum Question {
         /// Whether it shall be drained.
         on: bool,
     },
+    /// Will it please not leave?
+    Stay,
     /// What has it seen of this child?
     History {
         /// The child.
@@ -137,6 +140,8 @@ pub enum Answer {
         /// Whether it does what it was asked for.
         begins: bool,
     },
+    /// To `Stay`: whether it stays. If not, everything is handed over, and it goes.
+    Stay(bool),
     /// To `History`: the latest first; `None`: it does not record any.
     History(Option<Vec<EventReport>>),
 }
@@ -173,6 +178,17 @@ pub struct NodeReport {
     pub handovers: u64,
     /// Its links to the other members, if they were asked for.
     pub links: Vec<LinkReport>,
+    /// What it still has to hand over, if it leaves or is drained.
+    pub left: Option<LeftReport>,
+}
+
+/// What a node that hands its children over still has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftReport {
+    /// How many children.
+    pub children: u64,
+    /// The first [`MOST_LEFT`](super::report::MOST_LEFT) of them, each with the reason.
+    pub first: Vec<ChildLeft>,
 }
 
 /// A link, as one end of it sees it.

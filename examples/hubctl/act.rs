@@ -93,15 +93,17 @@ pub(crate) fn discard(
     })
 }
 
-pub(crate) fn leave(
+/// `action`: the last part of its path, such as `leave`.
+pub(crate) fn on_node(
     client: &Client,
     screen: Screen,
+    action: &str,
     node: &str,
     sure: Sure,
 ) -> Result<(), Failure> {
     carry_out(client, screen, sure, &escape(node), || {
         let id = find_node(client, node)?.map_or_else(|| node.to_owned(), |who| who.id.0);
-        Ok(Action::Post { path: format!("nodes/{}/leave", encode(&id)), body: None })
+        Ok(Action::Post { path: format!("nodes/{}/{action}", encode(&id)), body: None })
     })
 }
 
@@ -174,11 +176,12 @@ fn told(done: &Done, name: &str) -> String {
         (Some("stopped"), _) => format!("stopped: {name}, it was on {node}"),
         (Some("moved"), _) => format!("moved: {name} is on {node} now{epoch}"),
         (Some("already_there"), _) => format!("already there: {name} is on {node}{epoch}"),
-        (Some("leaving"), _) => {
+        (Some(outcome @ ("leaving" | "draining")), _) => {
             let node = done.node().unwrap_or_else(|| name.to_owned());
             let children = children_of(done.children);
-            format!("leaving: {node} hands {children} over; hubctl watch shows how far it is")
+            format!("{outcome}: {node} hands {children} over; hubctl watch shows how far it is")
         }
+        (Some(outcome @ ("resumed" | "unchanged")), Some(text)) => format!("{outcome}: {text}"),
         (Some("applied"), Some(text)) => format!("applied: {text}"),
         (Some("discarded"), _) => format!("discarded: {name}"),
         (Some(other), _) => format!("{}: {name}", escape(other)),
@@ -206,6 +209,12 @@ mod tests {
             told_of(&format!(r#"{{"outcome":"leaving",{node},"children":1}}"#)),
             "leaving: a …12345678 hands 1 child over; hubctl watch shows how far it is"
         );
+        assert_eq!(
+            told_of(&format!(r#"{{"outcome":"draining",{node},"children":2}}"#)),
+            "draining: a …12345678 hands 2 children over; hubctl watch shows how far it is"
+        );
+        let done = r#"{"outcome":"resumed","text":"a takes children again."}"#;
+        assert_eq!(told_of(done), "resumed: a takes children again.");
         assert_eq!(told_of(r#"{"outcome":"stopped"}"#), "stopped: room/lobby, it was on ?");
         let text = "It was merged.";
         let done = format!(r#"{{"outcome":"applied","text":"{text}"}}"#);

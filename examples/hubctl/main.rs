@@ -80,7 +80,10 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
         Command::Migrate { child, node, forced, sure } => {
             act::migrate(&client, screen, &child, &node, forced, sure)
         }
-        Command::Leave { node, sure } => act::leave(&client, screen, &node, sure),
+        Command::Leave { node, sure } => act::on_node(&client, screen, "leave", &node, sure),
+        Command::Stay { node, sure } => act::on_node(&client, screen, "stay", &node, sure),
+        Command::Drain { node, sure } => act::on_node(&client, screen, "drain", &node, sure),
+        Command::Undrain { node, sure } => act::on_node(&client, screen, "undrain", &node, sure),
         Command::Events { replay, follow } => follow::events(&client, screen, replay, follow),
         Command::Settings => show::settings(&client, screen),
         Command::Watch => watch::watch(&client, screen),

@@ -18,6 +18,7 @@ Examples:
   hubctl children --node a --tag eu
   hubctl start room/lobby --kind room --args '{\"limit\": 10}' --tag eu
   hubctl migrate room/lobby b --dry-run
+  hubctl drain b
   hubctl --json children --all | jq -r '.items[].id'
   hubctl watch";
 
@@ -154,6 +155,27 @@ pub(crate) enum Command {
     },
     /// Lets a node hand its children over and go
     Leave {
+        /// Its name, its id, or the end of its id
+        node: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Takes a leave back that is under way, or has failed
+    Stay {
+        /// Its name, its id, or the end of its id
+        node: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Empties a node that stays in, for maintenance: it hands its children over and takes none
+    Drain {
+        /// Its name, its id, or the end of its id
+        node: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Lets a drained node take children again
+    Undrain {
         /// Its name, its id, or the end of its id
         node: String,
         #[command(flatten)]

@@ -18,8 +18,8 @@ impl Tone {
     pub(crate) fn of(word: &str) -> Self {
         match word {
             "alive" | "up" | "running" | "done" | "active" => Self::Good,
-            "moving" | "leaving" | "starting" | "stopping" | "yielding" => Self::Busy,
-            "suspect" | "warn" | "waiting" => Self::Warn,
+            "moving" | "leaving" | "draining" | "starting" | "stopping" | "yielding" => Self::Busy,
+            "suspect" | "drained" | "warn" | "waiting" => Self::Warn,
             "orphaned" | "failed" | "down" | "error" => Self::Bad,
             "self" | "info" => Self::Faint,
             _ => Self::Plain,

@@ -70,6 +70,9 @@ pub(crate) struct Node {
     pub(crate) who: Who,
     pub(crate) is_self: Option<bool>,
     pub(crate) state: Option<Text>,
+    pub(crate) draining: Option<bool>,
+    /// What it still has to hand over, if it leaves or is drained.
+    pub(crate) left: Option<Left>,
     pub(crate) addresses: Option<Vec<Text>>,
     pub(crate) uptime_seconds: Option<f64>,
     pub(crate) version: Option<Text>,
@@ -84,6 +87,20 @@ pub(crate) struct Node {
     pub(crate) missing: Vec<Unheard>,
     /// What the node that answers waits for.
     pub(crate) waits_for: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Left {
+    pub(crate) children: Option<u64>,
+    #[serde(default)]
+    pub(crate) first: Vec<WhyLeft>,
+}
+
+/// A child that is still on its node.
+#[derive(Debug, Deserialize)]
+pub(crate) struct WhyLeft {
+    pub(crate) child: Text,
+    pub(crate) reason: Option<Text>,
 }
 
 /// One node does not hear another.

@@ -32,8 +32,34 @@ pub(crate) fn nodes(client: &Client, screen: Screen) -> Result<(), Failure> {
     Ok(())
 }
 
+/// So many of the children that are left on a node are named.
+const NAMED: usize = 3;
+
+/// What is left on a node that hands its children over, with the reasons of the first.
+fn left_on(node: &Node) -> Option<String> {
+    let left = node.left.as_ref().filter(|left| left.children != Some(0))?;
+    let first = left.first.iter().take(NAMED);
+    let mut named: Vec<_> =
+        first.map(|one| format!("{} ({})", one.child, known(one.reason.as_ref()))).collect();
+    if let more @ 1.. = left.children.unwrap_or(0).saturating_sub(named.len() as u64) {
+        named.push(format!("{more} more"));
+    }
+    Some(format!("{} left on {}: {}", children_of(left.children), node.who, named.join(", ")))
+}
+
+/// The state of a node in a word: a member that is heard may be drained.
+fn state_of(node: &Node) -> String {
+    let is_alive = node.state.as_ref().is_some_and(|state| state.0 == "alive");
+    let is_empty = node.left.as_ref().is_some_and(|left| left.children == Some(0));
+    match (node.draining, is_alive, is_empty) {
+        (Some(true), true, true) => "drained".to_owned(),
+        (Some(true), true, false) => "draining".to_owned(),
+        _ => known(node.state.as_ref()),
+    }
+}
+
 /// What is not as it should be: what the node that answers waits for, who is not in, who suspects
-/// whom, whose messages go by way of others.
+/// whom, whose messages go by way of others, which children are left on nodes that are emptied.
 pub(crate) fn troubles(nodes: &[Node]) -> Vec<String> {
     let mut troubles = Vec::new();
     for node in nodes {
@@ -55,6 +81,7 @@ pub(crate) fn troubles(nodes: &[Node]) -> Vec<String> {
         if let Some(by) = node.link.as_ref().and_then(|link| link.by.as_ref()) {
             troubles.push(format!("messages for {who} go by way of {by}"));
         }
+        troubles.extend(left_on(node));
     }
     troubles
 }
@@ -97,7 +124,7 @@ pub(crate) fn node_table(nodes: &[Node]) -> Table {
         let addresses = node.addresses.as_ref().map(|addresses| join(addresses, " "));
         table.row([
             node.who.to_string().into(),
-            Cell::state(known(node.state.as_ref())),
+            Cell::state(state_of(node)),
             Cell::state(known(link.and_then(|link| link.state.as_ref()))),
             known(node.children).into(),
             node.share.map_or(UNKNOWN.into(), |share| format!("{:.0} %", share * 100.0)).into(),

@@ -88,7 +88,7 @@ try:
     check("?" in plain("nodes").stdout.splitlines()[3], "unknown load")
     told = plain("nodes").stdout
     for words in ("d …dFFFFFFF is not in: b …b3fPq8Ty does not hear d …dFFFFFFF", "b …b3fPq8Ty is suspected by a …aXk7Kq9Z",
-                  "messages for b …b3fPq8Ty go by way of a-node", "joining"):
+                  "messages for b …b3fPq8Ty go by way of a-node", "joining", "drained", "5 children left on a-node", "room/2 (prepare panics \\u{1b}[2J), 2 more"):
         check(words in told, f"{words!r} is told of the nodes: {told}")
     check("\x1b[" in subprocess.run([HUBCTL, "nodes", "--color", "always"], env=ENV, capture_output=True, text=True).stdout, "always")
 
@@ -133,7 +133,7 @@ try:
                 time.sleep(0.1)
             url = ["--url", f"https://127.0.0.1:{port}/some/hub"]
             check("certificate" in plain(*url, "nodes", code=1).stderr, "nobody vouches for it")
-            check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 9, "a private authority")
+            check(len(plain(*url, "--ca-file", at("ca.pem"), "nodes").stdout.splitlines()) == 10, "a private authority")
             plain(*url, "--ca-file", at("key"), "nodes", code=2), plain(*url, "--ca-file", at("none"), "nodes", code=2)
         finally:
             mock.terminate()
@@ -143,7 +143,7 @@ try:
     del ENV["HUBCTL_CA_FILE"]
 
     before = len(sent())
-    for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["leave", "a"]):
+    for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["leave", "a"], ["stay", "a"], ["drain", "a"], ["undrain", "a"]):
         plain(*args, code=2)
     check(len(sent()) == before, "nothing is sent if nobody can be asked")
     plain("stop", "a/../b é%", "--yes")
@@ -158,6 +158,13 @@ try:
         out, ended = terminal(80, "leave", "a", types=types)
         check(ended == code and "would hand 12 children over" in out, types, ended, out)
         check(sent()[-1]["query"] == last, types, sent()[-1])
+
+    for action, words in (("stay", "resumed: It takes"), ("drain", "draining: a …aXk7Kq9Z hands 12 children over"), ("undrain", "resumed: It takes")):
+        check(words in plain(action, "aXk7Kq9Z", "--yes").stdout, action)
+        last = sent()[-1]
+        check((last["method"], last["path"], last["action"]) == ("POST", f"/nodes/12D3KooW{'a' * 36}aXk7Kq9Z/{action}", "1"), last)
+        check("would" in plain(action, "a", "--dry-run").stdout, action)
+        check(sent()[-1]["query"] == "dry_run=true", sent()[-1])
 
     opened = lambda: [one["last_id"] for one in sent() if one["path"] == "/events"]
     check(len(plain("events", "--replay", "3", "--json").stdout.splitlines()) == 3, "replay")

@@ -25,8 +25,8 @@ def node(key, **more):
             "link": {"state": "up", "rtt_ms": 0.42}, **more}
 
 
-NODES = [node("b", state="suspect", load=None, link={"state": "down", "by": N["c"], "rtt_ms": None}, suspected_by=[N["a"], N["c"]]), node("a", link={"state": "self", "rtt_ms": None}),
-         node("c", state="leaving", uptime_seconds=None, version=None, children=0), node("b2", state="no\x1b[31mvel"),
+NODES = [node("b", state="suspect", load=None, link={"state": "down", "by": N["c"], "rtt_ms": None}, suspected_by=[N["a"], N["c"]]), node("a", link={"state": "self", "rtt_ms": None}, draining=True, left={"children": 0, "first": []}),
+         node("c", state="leaving", uptime_seconds=None, version=None, children=5, left={"children": 5, "first": [{"child": f"room/{i}", "reason": "prepare panics \x1b[2J"} for i in range(4)]}), node("b2", state="no\x1b[31mvel"),
          node("d", state="joining", children=0, load=None, missing=[{"node": N["b"], "unheard": N["d"]}, {"node": N["d"], "unheard": N["c"]}])]
 
 
@@ -143,6 +143,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"dry_run": True, "key": parts[1], "child": "x", "text": "would apply \x1b[31m"} if dry else {"outcome": "applied", "key": parts[1], "child": "x", "text": text})
         if self.command == "DELETE" and parts[0] == "parked":
             return self.answer(200, {"dry_run": True, "key": parts[1], "child": "x", "text": "would discard"} if dry else {"outcome": "discarded", "key": parts[1], "child": "x", "text": "It is gone."})
+        if parts[-1] in ("stay", "undrain"):
+            return self.answer(200, {"dry_run": True, "text": "would take children"} if dry else {"outcome": "resumed", "node": N["a"], "children": 12, "text": "It takes children again."})
+        if parts[-1] == "drain":
+            return self.answer(200 if dry else 202, {"dry_run": True, "text": "would be emptied"} if dry else {"outcome": "draining", "node": N["a"], "children": 12})
         if parts[-1] == "leave":
             return self.answer(200 if dry else 202, {"dry_run": True, "text": "would hand 12 children over", "children": 12} if dry else {"outcome": "leaving", "node": parts[1], "children": 12})
         if self.command == "DELETE":

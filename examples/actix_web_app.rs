@@ -2,7 +2,7 @@
 //! children of a hub, and whichever node is asked, the one that has the link answers.
 //!
 //! `cargo run --example actix_web_app` shows it with two nodes in this process and ends.
-//! `cargo run --example actix_web_app -- --serve` keeps serving until Ctrl-C.
+//! `cargo run --example actix_web_app -- --serve` keeps serving until Ctrl-C or SIGTERM.
 
 use std::{error::Error, net::SocketAddr};
 
@@ -94,6 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: actix_web_app [--serve]".into()),
     };
 
+    let interrupted = interrupted()?;
     let a = start_hub("a", &[]).await?;
     let mut events = a.events();
     let b = start_hub("b", &a.addresses()).await?;
@@ -118,7 +119,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     if stay {
         println!("Serving; try curl http://{address_a}/docs. Ctrl-C ends.");
-        tokio::signal::ctrl_c().await?;
+        interrupted.await;
+        // First nobody asks any more, then what runs here goes to who is left. The last one just ends.
+        for (name, server, hub) in [("b", server_b, b), ("a", server_a, a)] {
+            server.stop(true).await;
+            println!("{name} has ended: {}", hub.shutdown().await?);
+        }
+        return Ok(());
     }
     server_b.stop(true).await;
     b.leave().await?;
@@ -127,15 +134,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("GET http://{address_a}/docs: asked of a, answered there: {answer}");
     answers.push(answer);
     server_a.stop(true).await;
-    a.stop().await;
+    println!("a has ended: {}", a.shutdown().await?);
 
-    // With `--serve` others may have visited it in between.
     let expected = ["visit 1 of docs", "visit 2 of docs", "visit 3 of docs", "visit 4 of docs"];
-    if !stay && answers != expected {
+    if answers != expected {
         return Err(format!("expected {expected:?}, got {answers:?}").into());
     }
     println!("One link, one count, whoever was asked.");
     Ok(())
+}
+
+/// Ends at Ctrl-C or SIGTERM. From the call on neither kills the process, not even a second one.
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// The name of the node on which the link runs, as `hub` knows it.

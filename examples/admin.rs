@@ -21,6 +21,7 @@ use actix_hub::{
 };
 use actix_web::{App, HttpServer, dev::ServerHandle};
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 /// Runs a small cluster in one process and serves the admin endpoint of each node.
@@ -142,6 +143,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         .states(options.states)
         .actions_per_minute(options.actions);
 
+    let interrupted = interrupted()?;
     let network = MemoryNetwork::new();
     let mut hubs: Vec<Hub> = Vec::new();
     let mut servers = Vec::new();
@@ -175,7 +177,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     if options.fault == Some(Fault::Seed) {
         println!("no children started: the nodes wait for a seed; Ctrl-C ends all");
-        return end(hubs, servers).await;
+        return end(hubs, servers, interrupted).await;
     }
     while hubs[0].nodes().await.iter().filter(|node| node.is_member()).count() < hubs.len() {
         actix_rt::time::sleep(Duration::from_millis(50)).await;
@@ -197,7 +199,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if let Some(fault) = options.fault {
         hubs.extend(break_it(fault, &hubs, &network).await?);
     }
-    end(hubs, servers).await
+    end(hubs, servers, interrupted).await
 }
 
 fn node(name: &str, fault: Option<Fault>, network: &MemoryNetwork) -> HubBuilder {
@@ -233,15 +235,41 @@ async fn break_it(
     Ok(Some(late))
 }
 
-async fn end(hubs: Vec<Hub>, servers: Vec<ServerHandle>) -> Result<(), Box<dyn Error>> {
-    actix_rt::signal::ctrl_c().await?;
+/// Waits for Ctrl-C or SIGTERM, and ends all nodes at once: with this process all of them go, so none
+/// has to take children over first.
+async fn end(
+    hubs: Vec<Hub>,
+    servers: Vec<ServerHandle>,
+    interrupted: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error>> {
+    interrupted.await;
     for server in servers {
         server.stop(true).await;
     }
-    for hub in hubs {
-        hub.stop().await;
+    let ends =
+        hubs.into_iter().map(|hub| async move { (hub.node_name().clone(), hub.shutdown().await) });
+    for (name, report) in join_all(ends).await {
+        println!("node {name} has ended: {}", report?);
     }
     Ok(())
+}
+
+/// Ends at Ctrl-C or SIGTERM. From the call on neither kills the process, not even a second one.
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let (mut interrupt, mut terminate) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    Ok(async move {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// Writes to the children in turn, from the nodes in turn, until all nodes are gone.

@@ -18,7 +18,7 @@ use crate::{
 /// How often the picture of the cluster is looked at, and how often this node says that it is there.
 const LOOK: Duration = Duration::from_millis(250);
 const REGISTER: Duration = Duration::from_secs(1);
-/// How long leaving may take before the node ends without it.
+/// How long leaving may take before the node stays, or ends without it.
 const LEAVE: Duration = Duration::from_secs(8);
 
 /// The cluster as the pages show it.
@@ -46,7 +46,8 @@ pub(crate) struct RoomPlace {
 
 /// Runs a node until it is told to leave.
 pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
-    let settings = Settings { leave_timeout: LEAVE, ..Settings::default() };
+    let settings =
+        Settings { leave_timeout: LEAVE, shutdown_deadline: LEAVE, ..Settings::default() };
     let mut builder = HubSystem::builder("chat_room")
         .node_name(&options.name)
         .settings(settings)
@@ -64,6 +65,7 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     if let Some(secret) = options.secret {
         builder = builder.secret(secret);
     }
+    let mut stop = Box::pin(stop_signal(options.until_stdin_closes));
     let hub = builder.start().await.map_err(|error| explain(error, &options))?;
 
     let url = options.url.clone().unwrap_or_else(|| format!("http://{}", options.http));
@@ -86,42 +88,48 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     let name = &options.name;
     println!("[{name}] page on {url}, other nodes join with --seed {}", hub.addresses().join(" "));
 
-    let mut stop = Box::pin(stop_signal(options.until_stdin_closes));
     loop {
         let answer = tokio::select! {
-            () = &mut stop => None,
-            Some(answer) = leave_requests.recv() => Some(answer),
+            () = &mut stop => {
+                end(&hub, name).await;
+                break;
+            }
             () = hub.stopped() => {
                 println!("[{name}] has left as an administrator wished");
                 break;
             }
+            Some(answer) = leave_requests.recv() => answer,
         };
-        match (hub.leave().await, answer) {
-            (Ok(()), answer) => {
-                println!("[{name}] has left; what ran here goes on elsewhere");
-                answer.map(|answer| answer.send(Ok(())));
+        let left = tokio::select! {
+            // The end of the process is more than a wish of a page, and waits for less.
+            () = &mut stop => {
+                let _ = answer.send(Err("this node ends".into()));
+                end(&hub, name).await;
                 break;
             }
-            // Asked by a page: it is told, and the node stays.
-            (Err(problem), Some(answer)) => {
-                println!("[{name}] stays: {problem}");
-                let _ = answer.send(Err(problem.to_string()));
-            }
-            (Err(LeaveError::NoSuccessor { .. }), None) => {
-                println!("[{name}] was the last node, the rooms end with it");
-                hub.stop().await;
-                break;
-            }
-            (Err(problem), None) => {
-                println!("[{name}] ends without having left: {problem}");
-                hub.stop().await;
-                break;
-            }
-        }
+            left = hub.leave() => left,
+        };
+        let Err(problem) = left else {
+            println!("[{name}] has left; what ran here goes on elsewhere");
+            let _ = answer.send(Ok(()));
+            break;
+        };
+        println!("[{name}] stays: {problem}");
+        let _ = answer.send(Err(problem.to_string()));
+        // Without it the node would go on handing its rooms over.
+        let _ = hub.stay().await;
     }
     gateways.bye();
     handle.stop(true).await;
     Ok(())
+}
+
+/// Ends the hub in any case: hands the rooms over if another node takes them.
+async fn end(hub: &Hub, name: &str) {
+    match hub.shutdown().await {
+        Ok(report) => println!("[{name}] has ended: {report}"),
+        Err(problem) => println!("[{name}] has ended before: {problem}"),
+    }
 }
 
 /// Names the option that is to blame, as for any other wrong option.
@@ -243,7 +251,8 @@ async fn report(hub: Hub) {
 }
 
 /// Ends when the process is asked to end: Ctrl-C, SIGTERM, or standard input at its end.
-async fn stop_signal(until_stdin_closes: bool) {
+fn stop_signal(until_stdin_closes: bool) -> impl Future<Output = ()> {
+    let interrupted = interrupted();
     let (closed, stdin_closed) = oneshot::channel();
     if until_stdin_closes {
         // A blocking read, so a thread of its own; it ends with the process.
@@ -254,23 +263,32 @@ async fn stop_signal(until_stdin_closes: bool) {
     } else {
         std::mem::forget(closed);
     }
-    tokio::select! {
-        () = interrupted() => {}
-        _ = stdin_closed => {}
+    async {
+        tokio::select! {
+            () = interrupted => {}
+            _ = stdin_closed => {}
+        }
     }
 }
 
-/// Ends at Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() {
+/// Ends at Ctrl-C or SIGTERM. From the call on neither kills the process, not even a second one that
+/// comes at once: `timeout` signals its child, and then the child's group.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("a signal handler can be set");
-    #[cfg(unix)]
-    let terminated = terminate.recv();
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let handler = |kind| signal(kind).expect("a signal handler can be set");
+        let mut interrupt = handler(SignalKind::interrupt());
+        let mut terminate = handler(SignalKind::terminate());
+        async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+    }
     #[cfg(not(unix))]
-    let terminated = std::future::pending::<Option<()>>();
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
+    async {
+        let _ = tokio::signal::ctrl_c().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The end of an app's hub: leaves, forces what does not go in time, and says what came of all.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -27,7 +28,7 @@ use crate::{
         child::{ChildSpec, Epoch},
         id::{ChildId, Incarnation},
         parked::{ParkedInfo, ParkedKey},
-        report::{ChildLeft, MOST_LEFT},
+        report::{ChildLeft, MOST_LEFT, named},
         settings::Migration,
     },
 };
@@ -39,6 +40,8 @@ const LATE: Duration = Duration::from_millis(250);
 const CUT_OFF: Duration = Duration::from_millis(1_250);
 /// How long states may take to be written after the deadline.
 const WRITING: Duration = Duration::from_secs(3);
+/// Children that a report names in its line.
+const NAMED: usize = 3;
 /// States that are encoded and written at a time.
 const AT_ONCE: usize = 8;
 
@@ -57,6 +60,31 @@ pub struct ShutdownReport {
     pub forced: bool,
     /// How long it took until the hub began to stop.
     pub took: Duration,
+}
+
+/// In one line, for a log; the first three that were lost are named.
+///
+/// ```
+/// # use actix_hub::ShutdownReport;
+/// let text = ShutdownReport::default().to_string();
+/// assert_eq!(text, "0 children handed over in 0.0 s");
+/// ```
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let children = if self.handed_over == 1 { "child" } else { "children" };
+        let took = self.took.as_secs_f64();
+        write!(f, "{} {children} handed over in {took:.1} s", self.handed_over)?;
+        if let written @ 1.. = self.written.len() {
+            write!(f, ", {written} written into files")?;
+        }
+        if let lost @ 1.. = self.lost.len() {
+            write!(f, ", {lost} lost{}", named(lost, &self.lost[..lost.min(NAMED)]))?;
+        }
+        if self.forced {
+            f.write_str("; the deadline passed")?;
+        }
+        Ok(())
+    }
 }
 
 /// A state that was written into a file.
@@ -355,5 +383,39 @@ fn tell(shared: &Shared, report: &ShutdownReport) {
     tracing::warn!(%hub, %node, handed_over, written, lost = count, forced, ?took, "the node ends");
     for ChildLeft { child, reason } in lost.iter().take(MOST_LEFT) {
         tracing::warn!(%hub, %node, %child, reason, "the state of a child ends with its node");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_one_line_that_names_the_first_that_were_lost() {
+        let left = |n: usize| ChildLeft {
+            child: ChildId::new(&format!("c{n}")).expect("an id"),
+            reason: "no other node takes children".into(),
+        };
+        let one = ShutdownReport { handed_over: 1, ..ShutdownReport::default() };
+        assert_eq!(one.to_string(), "1 child handed over in 0.0 s");
+        let report = ShutdownReport {
+            handed_over: 7,
+            written: vec![WrittenState {
+                child: left(0).child,
+                path: "c0".into(),
+                reason: String::new(),
+            }],
+            lost: (1..=5).map(left).collect(),
+            forced: true,
+            took: Duration::from_millis(25_040),
+        };
+        let why = "(no other node takes children)";
+        assert_eq!(
+            report.to_string(),
+            format!(
+                "7 children handed over in 25.0 s, 1 written into files, 5 lost: c1 {why}, c2 {why}, \
+                 c3 {why}, 2 more; the deadline passed"
+            )
+        );
     }
 }

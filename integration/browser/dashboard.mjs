@@ -220,7 +220,7 @@ try {
   await page.setViewportSize({ width: 375, height: 740 });
   for (const [hash, heading] of [["overview", "Nodes"], ["children", "Children"], ["handovers", "Handovers"], ["parked", "Parked states"], ["settings", "Settings"]]) {
     await go(hash, heading);
-    await page.locator("main table, main svg").first().waitFor();
+    await page.locator("main table, main svg, main p.quiet").first().waitFor();
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     check(wide <= 0, `${hash} is ${wide} px too wide for a phone`);
   }
@@ -250,6 +250,55 @@ try {
   await page.getByText("There is no such child.").waitFor();
   check(await page.evaluate(() => document.activeElement !== document.body), "the focus fell off the page");
   await page.setViewportSize({ width: 1280, height: 860 });
+
+  step("a node is drained, and takes children again");
+  await go("overview", "Nodes");
+  const rowB = page.getByRole("row", { name: /^b/ });
+  await rowB.getByRole("button", { name: "Drain b …" }).click();
+  await dialog.getByText(/would hand \d+ children over, take none, and stay in/).waitFor();
+  await dialog.getByRole("button", { name: "Drain b", exact: true }).click();
+  await dialog.getByText("b is drained: nothing is left on it.").waitFor({ timeout: 60_000 });
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await rowB.locator(".state.drained").waitFor();
+  await page.waitForFunction(() => document.activeElement !== document.body);
+  await shot("drained");
+  await page.goto(`${base}#/child/tally%2F01231`);
+  await page.getByText("it is drained").waitFor();
+  await page.getByRole("button", { name: "Migrate …" }).click();
+  await dialog.getByRole("button", { name: "Cancel" }).waitFor();
+  check(!(await dialog.locator("option").allTextContents()).some((text) => text.startsWith("b ")), "a drained node is offered");
+  await dialog.getByRole("button", { name: /Cancel|Close/ }).click();
+  await go("overview", "Nodes");
+  // Its focus stays on the way back while the table is drawn anew.
+  await rowB.getByRole("button", { name: "Let b take children again …" }).focus();
+  await twice("nodes?limit");
+  check(await page.evaluate(() => document.activeElement.getAttribute("aria-label")) === "Let b take children again …", "the focus was lost");
+  await page.keyboard.press("Enter");
+  await dialog.getByText("b would take children again.").waitFor();
+  await dialog.getByRole("button", { name: "Let b take children again" }).click();
+  await dialog.getByText("b takes children again.").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await rowB.locator(".state.alive").waitFor();
+  await rowB.getByRole("button", { name: "Drain b …" }).waitFor();
+
+  step("what is left on a node that leaves is told, and it may stay");
+  await page.route("**/nodes?*", async (route) => {
+    const response = await route.fetch();
+    const told = await response.json();
+    const c = told.items.find((node) => node.name === "c");
+    Object.assign(c, { state: "leaving", left: { children: 9, first: [{ child: "tally/<b>", reason: "its state is too large" }] } });
+    await route.fulfill({ response, json: told });
+  });
+  const rowC = page.getByRole("row", { name: /^c/ });
+  await rowC.getByText("9 left: tally/<b> (its state is too large), 8 more").waitFor();
+  await rowC.getByRole("button", { name: "Let c stay …" }).click();
+  await dialog.getByText("c does not leave; nothing would be done.").waitFor();
+  await dialog.getByRole("button", { name: "Let c stay" }).click();
+  await dialog.getByText("c did not leave; nothing was done.").waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await shot("leaving");
+  await page.unroute("**/nodes?*");
+  await rowC.getByRole("button", { name: "Let c stay …" }).waitFor({ state: "detached" });
 
   step("a node leaves while the page is open");
   await go("overview", "Nodes");

@@ -222,7 +222,8 @@ function tell(title, words) {
 /** Prepares an action; what goes wrong meanwhile is said in its dialog. */
 const prepare = (title, work) => work().catch((error) => tell(title, `${error.title ?? "It could not be prepared"}: ${error.message}`));
 
-function confirmAction(title, fields, request) {
+/** `follow` shows in a box of the dialog what comes after, as long as `isShown` says so. */
+function confirmAction(title, fields, request, follow = null) {
   const [body, text, go, cancel] = ["body", "text", "do", "cancel"].map((part) => document.getElementById(`dialog-${part}`));
   document.getElementById("dialog-title").textContent = title;
   body.replaceChildren(...fields);
@@ -267,6 +268,11 @@ function confirmAction(title, fields, request) {
       const done = await request(false);
       say(done.text);
       notice(done.text);
+      if (follow && me === dialogs) {
+        const box = make("div", { class: "progress" });
+        body.append(box);
+        follow(box, () => me === dialogs && dialog.open, say);
+      }
     } catch (error) {
       // Whoever was not answered does not know.
       const unsure = error instanceof Refused ? "" : "; it may have been done all the same";
@@ -301,7 +307,7 @@ function button(text, action, more = {}) {
 const noRight = () => make("p", { class: "quiet" }, "This client may read, not act.");
 
 const migrateDialog = (child, from) => prepare(`Migrate ${child}`, async () => {
-  const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && !["leaving", "joining"].includes(node.state));
+  const nodes = (await ask("nodes?limit=1000")).items.filter((node) => node.id !== from && !["leaving", "joining"].includes(node.state) && !node.draining);
   if (!nodes.length) return tell(`Migrate ${child}`, "There is no other node.");
   const to = make("select", {}, nodes.map((node) => make("option", { value: node.id }, `${node.name} (${number(node.children)} children)`)));
   const forced = make("input", { type: "checkbox" });
@@ -315,8 +321,73 @@ function stopDialog(child) {
   confirmAction(`Stop ${child}`, [], (dry) => act("DELETE", `children/${encodeURIComponent(child)}`, null, dry));
 }
 
+/** How far a node is that hands its children over, until nothing is left on it, or it has gone. */
+const emptying = (node) => async (box, isShown, say) => {
+  let began = false;
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (!isShown()) return;
+    const now = await ask(`nodes/${encodeURIComponent(node.id)}`).catch((error) => error);
+    if (!isShown()) return;
+    if (now instanceof Error && now.status !== 404) {
+      box.replaceChildren(make("p", { class: "warn" }, `How far it is, is not known: ${now.message}.`));
+      if (now.status === 401) return;
+      continue;
+    }
+    const gone = now instanceof Error;
+    const still = !gone && (now.draining || now.state === "leaving");
+    const end = gone ? `${node.name} has left.`
+      : began && !still ? `${node.name} takes children again.`
+      : still && now.state !== "leaving" && now.left?.children === 0 ? `${node.name} is drained: nothing is left on it.` : "";
+    if (end) {
+      box.replaceChildren();
+      say(end);
+      notice(end);
+      return;
+    }
+    began ||= still;
+    if (still) box.replaceChildren(...leftOn(now));
+  }
+};
+
+/** What is left on a node, and why. */
+function leftOn({ left }) {
+  if (!left) return [make("p", {}, number(null), " children left")];
+  const { children, first } = left;
+  const more = children - first.length;
+  return [
+    make("p", {}, `${number(children)} ${children === 1 ? "child" : "children"} left${first.length ? ":" : ""}`),
+    make("ul", {}, first.map((one) => make("li", {}, `${one.child}: ${one.reason}`)), more > 0 && first.length ? make("li", {}, `${number(more)} more`) : null),
+  ];
+}
+
+const onNode = (node, action, dry) => act("POST", `nodes/${encodeURIComponent(node.id)}/${action}`, null, dry);
+
 function leaveDialog(node) {
-  confirmAction(`Let ${node.name} leave`, [], (dry) => act("POST", `nodes/${encodeURIComponent(node.id)}/leave`, null, dry));
+  confirmAction(`Let ${node.name} leave`, [], (dry) => onNode(node, "leave", dry), emptying(node));
+}
+
+function stayDialog(node) {
+  confirmAction(`Let ${node.name} stay`, [], (dry) => onNode(node, "stay", dry));
+}
+
+function drainDialog(node) {
+  confirmAction(`Drain ${node.name}`, [], (dry) => onNode(node, "drain", dry), emptying(node));
+}
+
+function undrainDialog(node) {
+  confirmAction(`Let ${node.name} take children again`, [], (dry) => onNode(node, "undrain", dry));
+}
+
+/** What may be done with a node. What takes a drain back has the key of the drain, and so its focus. */
+function nodeButtons(node) {
+  const way = (text, dialog, key, label) => button(text, () => dialog(node), { "data-key": `${key} ${node.id}`, "aria-label": label });
+  const leaves = node.state === "leaving";
+  return make("div", { class: "row" },
+    node.draining ? way("Take children again …", undrainDialog, "drain", `Let ${node.name} take children again …`)
+      : leaves ? null : way("Drain …", drainDialog, "drain", `Drain ${node.name} …`),
+    leaves ? way("Stay …", stayDialog, "stay", `Let ${node.name} stay …`) : null,
+    way("Leave …", leaveDialog, "leave", `Let ${node.name} leave …`));
 }
 
 const startDialog = () => prepare("Start a child", async () => {
@@ -356,6 +427,22 @@ const LINKED = 24;
 
 const isMember = (node) => node.state !== "joining";
 
+/** The state in a word: a member that is heard may be drained. */
+function stateOf(node) {
+  if (node.state !== "alive" || !node.draining) return node.state;
+  return node.left?.children === 0 ? "drained" : "draining";
+}
+
+/** So many of the children that are left on a node are named in the table. */
+const LEFT = 2;
+
+function leftWords({ left }) {
+  if (!left?.children) return [];
+  const named = left.first.slice(0, LEFT).map((one) => `${one.child} (${one.reason})`);
+  const more = left.children - named.length;
+  return [`${number(left.children)} left: ${[...named, ...(more > 0 ? [`${number(more)} more`] : [])].join(", ")}`];
+}
+
 /** What is not as it should be with a node, in words. */
 function notesOf(node) {
   const detours = (node.links ?? []).filter((link) => link.by).map((link) => `messages to ${link.to.name} go by ${link.by.name}`);
@@ -364,6 +451,7 @@ function notesOf(node) {
     ...(node.suspected_by.length ? [`suspected by ${node.suspected_by.map((by) => by.name).join(", ")}`] : []),
     ...(node.link.by && !node.is_self ? [`reached by ${node.link.by.name}`] : node.link.state === "down" ? ["no link"] : []),
     ...detours,
+    ...leftWords(node),
   ];
 }
 
@@ -405,13 +493,13 @@ function ring(nodes) {
     share.style.stroke = `var(--c${at % 8})`;
     svg.append(
       make("circle", { class: "track", cx: x, cy: y, r: size }),
-      make("circle", { class: `node ${node.state}`, cx: x, cy: y, r: size * 0.88 }, make("title", {}, `${node.name}: ${node.state}, ${node.children} children`)),
+      make("circle", { class: `node ${stateOf(node)}`, cx: x, cy: y, r: size * 0.88 }, make("title", {}, `${node.name}: ${stateOf(node)}, ${node.children} children`)),
       share,
     );
     if (!named) return;
     svg.append(
       make("text", { x, y: y - 2 }, node.name.length > 9 ? `${node.name.slice(0, 8)}…` : node.name),
-      make("text", { class: "quiet", x, y: y + 13 }, node.state === "alive" ? number(node.children) : node.state),
+      make("text", { class: "quiet", x, y: y + 13 }, stateOf(node) === "alive" ? number(node.children) : stateOf(node)),
     );
   });
   return { svg, places };
@@ -480,7 +568,7 @@ function overview() {
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
       figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
     );
-    const newShape = JSON.stringify([nodes.map((node) => [node.id, node.name, node.state, node.children]),
+    const newShape = JSON.stringify([nodes.map((node) => [node.id, node.name, stateOf(node), node.children]),
       linksOf(nodes).map(({ ends, state, rtt_ms, by }) => [ends, state, by, Math.round((rtt_ms ?? -1) * 10)])]);
     if (newShape !== shape) {
       shape = newShape;
@@ -502,10 +590,10 @@ function overview() {
       [["node"], ["state"], ...(notes ? [["notes"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
         make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
-        state(node.state), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
+        state(stateOf(node)), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
         number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
         long(node.uptime_seconds), node.version ?? number(null),
-        session.act && isMember(node) ? button("Leave …", () => leaveDialog(node), { "data-key": node.id, "aria-label": `Let ${node.name} leave …` }) : "",
+        session.act && isMember(node) ? nodeButtons(node) : "",
       ])));
   });
   return { refresh, stop: every(1000, refresh) };

@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn a_report_is_one_line_that_names_the_first_that_were_lost() {
         let left = |n: usize| ChildLeft {
-            child: ChildId::new(&format!("c{n}")).expect("an id"),
+            child: ChildId::new(format!("c{n}")).expect("an id"),
             reason: "no other node takes children".into(),
         };
         let one = ShutdownReport { handed_over: 1, ..ShutdownReport::default() };

@@ -110,7 +110,6 @@ pub(crate) struct KindEntry {
 }
 
 impl KindEntry {
-    /// The message's name, if it is registered.
     /// The names of its messages, sorted.
     pub(crate) fn message_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.by_type.values().map(ToString::to_string).collect();
@@ -118,6 +117,7 @@ impl KindEntry {
         names
     }
 
+    /// The message's name, if it is registered.
     pub(crate) fn message<M: 'static>(&self) -> Option<&Arc<str>> {
         self.by_type.get(&TypeId::of::<M>())
     }

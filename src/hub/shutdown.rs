@@ -200,7 +200,8 @@ pub(crate) async fn shut_down(
         ..ShutdownReport::default()
     };
     let mut patience = Patience::LONG;
-    if !has_left && !(seized.left.is_empty() && seized.parked.is_empty()) {
+    let is_left = !seized.left.is_empty() || !seized.parked.is_empty();
+    if !has_left && is_left {
         let all_rest = force(shared, seized, until, &mut report).await;
         if !all_rest {
             // They do not end either, and the deadline has passed.

@@ -542,10 +542,15 @@ impl<A: HotSwap> Seat<A> {
         let prepared = self.prepare(actor);
         let state = prepared.map_err(|message| FreezeFailure::Panicked { message })?;
         let encoded = encode_state::<A>(&state, rules);
+        self.resume(state, actor);
+        encoded
+    }
+
+    /// Gives the actor its state back. A panic ends it, like one in a handler.
+    fn resume(&self, state: A::State, actor: &mut A) {
         self.in_user.set(true);
         actor.resume_after_abort(state);
         self.in_user.set(false);
-        encoded
     }
 
     /// Tells the state to who asked for it.
@@ -608,9 +613,11 @@ impl<A: HotSwap> Seat<A> {
     /// Takes in the parked states that wait, those that replace the actor's own only when none of its
     /// handlers is under way.
     fn take_in_parked(&self, actor: &mut A, at_rest: bool) {
-        let waiting = self.applies.take();
         let now = Instant::now();
-        for order in waiting {
+        // One leaves the queue when it is its turn: should the actor panic, the rest is answered there.
+        let waiting = self.applies.borrow().len();
+        for _ in 0..waiting {
+            let Some(order) = self.applies.borrow_mut().pop_front() else { break };
             if order.until.is_some_and(|until| until <= now) {
                 let reason = "the child did not come to it in time".to_owned();
                 self.applied(order.key, Err(ApplyFailed::Failed { reason }));
@@ -653,7 +660,11 @@ impl<A: HotSwap> Seat<A> {
         let prepared = self.prepare_exchange(&parcel, actor);
         let (state, own, bytes) = match prepared {
             Ok(prepared) => prepared,
-            Err(failed) => return self.applied(key, Err(failed)),
+            Err((failed, own)) => {
+                // Before the actor goes on, which it may do by a panic.
+                self.applied(key, Err(failed));
+                return own.into_iter().for_each(|own| self.resume(own, actor));
+            }
         };
         let park = |reason: &str| {
             let parcel = Parcel { state_version: A::STATE_VERSION, lanes: Vec::new(), bytes };
@@ -686,26 +697,25 @@ impl<A: HotSwap> Seat<A> {
         }
     }
 
-    /// The state that is to come, and the actor's own with its bytes. On failure the actor goes on.
+    /// The state that is to come, and the actor's own with its bytes. On failure the actor goes on, with
+    /// its own state if there is one.
+    #[expect(clippy::type_complexity, reason = "three states that are used at once")]
     fn prepare_exchange(
         &self,
         parcel: &Parcel,
         actor: &mut A,
-    ) -> Result<(A::State, A::State, Bytes), ApplyFailed> {
+    ) -> Result<(A::State, A::State, Bytes), (ApplyFailed, Option<A::State>)> {
         let failed = |failure: BuildFailure| ApplyFailed::Failed { reason: brief(failure.reason) };
-        let state = self.in_user(|| read_state::<A>(parcel))?.map_err(failed)?;
-        let own = self.in_user(|| actor.prepare_handover_state())?;
+        let read = self.in_user(|| read_state::<A>(parcel));
+        let state = read.and_then(|read| read.map_err(failed)).map_err(|failed| (failed, None))?;
+        let own =
+            self.in_user(|| actor.prepare_handover_state()).map_err(|failed| (failed, None))?;
         let rules = Rules::of_states(self.bench.hub.settings());
-        let own_failed = |failure: FreezeFailure| ApplyFailed::Failed {
-            reason: brief(format!("the child's own state cannot be parked: {failure}")),
-        };
-        match encode_state::<A>(&own, rules).map_err(own_failed) {
+        match encode_state::<A>(&own, rules) {
             Ok(bytes) => Ok((state, own, bytes)),
-            Err(error) => {
-                self.in_user.set(true);
-                actor.resume_after_abort(own);
-                self.in_user.set(false);
-                Err(error)
+            Err(failure) => {
+                let reason = brief(format!("the child's own state cannot be parked: {failure}"));
+                Err((ApplyFailed::Failed { reason }, Some(own)))
             }
         }
     }
@@ -1040,9 +1050,7 @@ impl<A: HotSwap> ActorFuture<A> for Hold<A> {
             return Poll::Pending;
         }
         if let Stage::Released { state: Some(state) } = seat.stage.replace(Stage::Running) {
-            seat.in_user.set(true);
-            actor.resume_after_abort(state);
-            seat.in_user.set(false);
+            seat.resume(state, actor);
         }
         if let Some(order) = seat.next_freeze.take() {
             seat.clone().freeze(order);

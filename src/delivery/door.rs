@@ -331,9 +331,10 @@ impl<P: Payload> Door<P> {
         }
     }
 
-    /// The successor that was built is dropped.
-    pub(crate) fn unexpect(&mut self) {
-        self.gate.unexpect();
+    /// The successor of this epoch is dropped, if it did not open.
+    pub(crate) fn unexpect(&mut self, epoch: Epoch) {
+        self.gate.unexpect(epoch);
+        self.follow();
         self.finish();
     }
 
@@ -426,10 +427,12 @@ impl<P: Payload> Door<P> {
                 let mine = self.said.filter(|said| said.owner == self.me);
                 self.over = self.over.max(mine.map(|said| said.epoch));
                 (self.route, self.said) = (None, None);
-                if self.gate.state() == GateState::Absent {
+                if !self.gate.is_here() {
                     // What came while the child was about to be here, or to end.
-                    let queue = std::mem::take(&mut self.gate.queue);
-                    self.refuse(queue, &NotHandled::Stopped);
+                    for (payload, _) in self.gate.take_local() {
+                        let outcome = Err(SendFailure::NotHandled(NotHandled::Stopped));
+                        self.signals.push_back(Signal::Settled { payload, outcome });
+                    }
                 }
                 if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
@@ -455,12 +458,15 @@ impl<P: Payload> Door<P> {
             return;
         }
         // What this gate handed over long ago may have been stopped since.
-        let Some(known) = self.route else { return };
+        let Some(known) = self.route else { return self.take_back() };
         let moved = match self.gate.state() {
             GateState::Moved(route) => Some(route),
             _ => None,
         };
         let best = moved.filter(|moved| moved.epoch >= known.epoch).unwrap_or(known);
+        if best.owner != self.me {
+            self.take_back();
+        }
         if best.owner == self.me {
             // Whatever waits for a child that is here waits at its gate.
             if self.lane.target() != Some(best) {
@@ -478,6 +484,22 @@ impl<P: Payload> Door<P> {
             .is_none_or(|target| target.epoch < best.epoch || target.owner == self.me)
         {
             self.lane.adopt(best);
+        }
+    }
+
+    /// Gives the lane what waits at the gate, unless the child is here: it came while the child was
+    /// about to be. A later life of the child here would handle it after what came later.
+    fn take_back(&mut self) {
+        if self.gate.is_here() {
+            return;
+        }
+        let earlier = self.gate.take_local();
+        if earlier.is_empty() {
+            return;
+        }
+        let later = self.lane.pour();
+        for (payload, wants_reply) in earlier.into_iter().chain(later) {
+            self.lane.push(payload, wants_reply);
         }
     }
 

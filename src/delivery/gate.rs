@@ -241,7 +241,7 @@ impl<P: Payload> Gate<P> {
     pub(crate) fn open(&mut self, epoch: Epoch, marks: &[LaneMark]) {
         self.take_marks(marks);
         if !matches!(self.state, GateState::Closed | GateState::Expecting | GateState::Open) {
-            self.void_sessions();
+            self.refuse_all(Refusal::NotHere);
         }
         if self.state != GateState::Open {
             self.since = epoch;
@@ -254,16 +254,17 @@ impl<P: Payload> Gate<P> {
     /// A successor is built: messages of this epoch queue.
     pub(crate) fn expect(&mut self, epoch: Epoch, marks: &[LaneMark]) {
         self.take_marks(marks);
-        self.void_sessions();
+        self.refuse_all(Refusal::NotHere);
         self.state = GateState::Expecting;
         self.epoch = epoch;
         self.since = epoch;
         self.ended = None;
     }
 
-    /// The successor is dropped: what queued for it is refused.
-    pub(crate) fn unexpect(&mut self) {
-        if self.state == GateState::Expecting {
+    /// The successor of this epoch is dropped: what queued for it is refused. A later one is still
+    /// expected.
+    pub(crate) fn unexpect(&mut self, epoch: Epoch) {
+        if self.state == GateState::Expecting && self.epoch == epoch {
             self.refuse_all(Refusal::NotHere);
             self.state = GateState::Absent;
         }
@@ -278,7 +279,7 @@ impl<P: Payload> Gate<P> {
     /// The freeze is given up, or the held copy is the newest after all.
     pub(crate) fn reopen(&mut self, epoch: Epoch) {
         if !self.is_here() {
-            self.void_sessions();
+            self.refuse_all(Refusal::NotHere);
             self.since = epoch;
         }
         self.state = GateState::Open;
@@ -331,15 +332,6 @@ impl<P: Payload> Gate<P> {
         }
     }
 
-    fn void_sessions(&mut self) {
-        for lane in self.lanes.values_mut() {
-            lane.ok = false;
-            lane.queued = 0;
-            lane.queued_bytes = 0;
-        }
-        self.queue.retain(|item| matches!(item, Queued::Local { .. }));
-    }
-
     /// How far each lane's messages are in the state. Meant for a closed gate.
     pub(crate) fn marks(&self) -> Vec<LaneMark> {
         self.lanes
@@ -374,7 +366,7 @@ impl<P: Payload> Gate<P> {
     pub(crate) fn wait(&mut self, epoch: Epoch) {
         self.drop_started();
         if !matches!(self.state, GateState::Open | GateState::Closed | GateState::GivenUp) {
-            self.void_sessions();
+            self.refuse_all(Refusal::NotHere);
             self.since = epoch;
         }
         if self.state != GateState::GivenUp {
@@ -394,7 +386,8 @@ impl<P: Payload> Gate<P> {
         std::mem::take(&mut self.queue).into()
     }
 
-    /// Every session is refused, and the remote messages that wait with it.
+    /// Every session is refused, and the remote messages that wait with it. No session ends without
+    /// a word while its path stands: its lane would wait for ever for who may have its messages.
     fn refuse_all(&mut self, why: Refusal) {
         for ((run, _), lane) in &mut self.lanes {
             if lane.ok {
@@ -402,8 +395,26 @@ impl<P: Payload> Gate<P> {
                 lane.refusal = Some(why);
                 self.news.insert(*run);
             }
+            lane.queued = 0;
+            lane.queued_bytes = 0;
         }
-        self.void_sessions();
+        self.queue.retain(|item| matches!(item, Queued::Local { .. }));
+    }
+
+    /// Takes the messages of this node that wait, in order.
+    pub(crate) fn take_local(&mut self) -> Vec<(P, bool)> {
+        let is_local = |item: &Queued<P>| matches!(item, Queued::Local { .. });
+        if !self.queue.iter().any(is_local) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for item in std::mem::take(&mut self.queue) {
+            match item {
+                Queued::Local { payload, wants_reply } => taken.push((payload, wants_reply)),
+                remote @ Queued::Remote(_) => self.queue.push_back(remote),
+            }
+        }
+        taken
     }
 
     /// The actor ended without being asked: started handlers have no reply, the queue is kept.

@@ -85,6 +85,10 @@ enum Step {
     Commit,
     /// The new owner's actor has started.
     Open,
+    /// The new owner's actor could not start, and the child is the old owner's again.
+    Fail,
+    /// What was built for a move that failed is dropped.
+    Discard,
     /// The registry tells a node where the child is.
     Tells(usize),
     /// A child's home answers a node that has asked.
@@ -126,6 +130,8 @@ fn calm_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Abort),
         3 => Just(Step::Commit),
         3 => Just(Step::Open),
+        2 => Just(Step::Fail),
+        3 => Just(Step::Discard),
         3 => node.clone().prop_map(Step::Tells),
         3 => node.clone().prop_map(Step::Sought),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, s)| Step::Suspend(n, s)),
@@ -220,6 +226,8 @@ struct Model {
     opening: Option<From>,
     /// Who holds the old actor until the new one runs.
     held: Option<usize>,
+    /// Successors that are not wanted any more.
+    unwanted: VecDeque<(usize, Epoch)>,
     /// What the registry says.
     registry: Route,
     /// Who has yet to hear that a node is out, and whether it left.
@@ -271,6 +279,7 @@ impl Model {
             moving: None,
             opening: None,
             held: None,
+            unwanted: VecDeque::new(),
             registry: Route { owner: run_of(0), epoch },
             unheard: BTreeMap::new(),
             started: VecDeque::new(),
@@ -693,7 +702,7 @@ impl Model {
     fn abort(&mut self) {
         if let Some(moving) = self.moving.take() {
             if moving.ready {
-                self.doors[moving.to].unexpect();
+                self.unwanted.push_back((moving.to, moving.epoch));
             }
             self.epoch = self.next_attempt();
             self.registry.epoch = self.epoch;
@@ -727,6 +736,23 @@ impl Model {
             From::Nothing => assert!(door.open(self.epoch, &[])),
         }
         self.settle();
+    }
+
+    fn fail(&mut self) {
+        let (Some(From::State(_)), Some(held)) = (&self.opening, self.held) else { return };
+        self.unwanted.push_back((self.owner, self.epoch));
+        (self.opening, self.held, self.owner) = (None, None, held);
+        self.epoch = self.next_attempt();
+        self.registry = Route { owner: run_of(held), epoch: self.epoch };
+        self.doors[held].reopen(self.epoch);
+        self.settle();
+    }
+
+    fn discard(&mut self) {
+        if let Some((node, epoch)) = self.unwanted.pop_front() {
+            self.doors[node].unexpect(epoch);
+            self.settle();
+        }
     }
 
     fn sought(&mut self, node: usize) {
@@ -938,6 +964,8 @@ impl Model {
             Step::Abort => self.abort(),
             Step::Commit => self.commit(),
             Step::Open => self.open(),
+            Step::Fail => self.fail(),
+            Step::Discard => self.discard(),
             Step::Tells(node) => self.tell_route(node),
             Step::Sought(node) => self.sought(node),
             Step::Redate(back, millis) => self.redate(back, millis),
@@ -959,6 +987,9 @@ impl Model {
     fn come_to_rest(&mut self) {
         self.abort();
         self.open();
+        while !self.unwanted.is_empty() {
+            self.discard();
+        }
         for node in 0..NODES {
             self.doors[node].suspend(false);
             for _ in 0..NODES {

@@ -792,3 +792,55 @@ fn the_handler_that_has_run_longest_is_the_first_that_is_not_resolved() {
     door.cut_off();
     assert_eq!(door.longest(at(10)), None);
 }
+
+#[test]
+fn a_successor_that_cannot_start_leaves_nobody_waiting_at_its_gate() {
+    let now = Instant::now();
+    let (mut caller, mut old, mut new) = (door(1), door(2), door(3));
+    for node in [2, 3] {
+        link(&mut caller, node);
+    }
+    link(&mut old, 1);
+    link(&mut new, 1);
+    new.expect(epoch(1), &[]);
+    new.route(owned_by(3, 1));
+    new.enter(call(7), true, How::Send).expect("it is taken");
+    caller.route(owned_by(3, 1));
+    caller.enter(call(1), true, How::Send).expect("it is taken");
+    carry(&mut caller, now, (1, 3), &mut new);
+    // Another attempt at the same node before the first is dropped.
+    new.expect(epoch(3), &[]);
+    new.unexpect(epoch(1));
+    let mut later = door(4);
+    link(&mut later, 3);
+    link(&mut new, 4);
+    later.route(owned_by(3, 3));
+    later.enter(call(2), true, How::Send).expect("it is taken");
+    carry(&mut later, now, (4, 3), &mut new);
+    old.open(epoch(2), &[]);
+    caller.route(owned_by(2, 2));
+    carry(&mut new, now, (3, 1), &mut caller);
+    carry(&mut caller, now, (1, 2), &mut old);
+    assert_eq!(handle(&mut old, now), Some(1));
+    new.route(owned_by(2, 2));
+    new.enter(call(8), true, How::Send).expect("it is taken");
+    assert_eq!(new.waiting(), (1, 2), "what came first goes first, by the lane");
+    new.open(epoch(3), &[]);
+    assert_eq!(handle(&mut new, now), Some(2), "the later one is still expected");
+    assert_eq!(handle(&mut new, now), Some(7));
+    assert_eq!(handle(&mut new, now), Some(8));
+}
+
+#[test]
+fn what_waits_for_a_successor_is_refused_when_its_child_is_stopped() {
+    let now = Instant::now();
+    let mut new = door(3);
+    new.expect(epoch(1), &[]);
+    new.route(owned_by(3, 1));
+    new.enter(call(7), true, How::Send).expect("it is taken");
+    new.route(None);
+    assert_eq!(wants(&mut new), ["7: not: Stopped"]);
+    new.unexpect(epoch(1));
+    assert!(new.is_idle());
+    assert_eq!(handle(&mut new, now), None);
+}

@@ -66,6 +66,7 @@ names!(Add Slow Panic Block Unknown Quit);
 
 mod limits;
 mod lives;
+mod openings;
 mod parked;
 
 impl Handler<Add> for Counter {

@@ -344,8 +344,12 @@ impl Worker {
         }
     }
 
-    /// Takes a successor that was built and is not wanted.
+    /// Takes a successor that is not wanted, if it was built and not opened. Its door expects it no
+    /// more either way: one that could not start was taken when it was opened.
     fn take_built(&self, child: &ChildId, epoch: Epoch) -> Option<Box<dyn Built>> {
+        if let Some(cell) = self.bench.hub.shared().doors.known(child) {
+            cell.with(|door| door.unexpect(epoch));
+        }
         let mut slots = self.bench.slots.borrow_mut();
         let slot = slots.get_mut(child)?;
         let built = slot.built.remove(&epoch);
@@ -353,10 +357,7 @@ impl Worker {
         if slot.is_empty() {
             slots.remove(child);
         }
-        drop(slots);
-        let built = built?;
-        self.bench.hub.shared().doors.cell(child).with(|door| door.unexpect());
-        Some(built)
+        built
     }
 
     fn build(&self, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {

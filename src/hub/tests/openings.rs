@@ -1,0 +1,118 @@
+//! Successors that cannot start after their move was committed.
+
+use std::sync::{
+    Condvar, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::*;
+
+/// Whether a successor is being started.
+static STARTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether it may go on.
+static GO_ON: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+#[derive(Default, Serialize, Deserialize)]
+struct Trapped {
+    value: u64,
+    armed: bool,
+}
+
+impl Actor for Trapped {
+    type Context = Context<Self>;
+    fn started(&mut self, _: &mut Context<Self>) {
+        if self.armed {
+            STARTING.store(true, Ordering::Release);
+            let waits = GO_ON.0.lock().expect("nobody panics with it");
+            let most = Duration::from_secs(20);
+            drop(GO_ON.1.wait_timeout_while(waits, most, |go_on| !*go_on));
+            panic!("it starts nowhere else");
+        }
+    }
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Arm(bool);
+names!(Arm);
+
+impl Handler<Arm> for Trapped {
+    type Result = ();
+    fn handle(&mut self, Arm(armed): Arm, _: &mut Self::Context) {
+        self.armed = armed;
+    }
+}
+
+impl Handler<Add> for Trapped {
+    type Result = u64;
+    fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
+        self.value += n;
+        self.value
+    }
+}
+
+crate::hot_swap!(Trapped, kind = "trapped", messages = [Add, Arm]);
+
+#[actix::test]
+async fn what_waits_at_a_successor_that_cannot_start_goes_back_with_its_child() {
+    let network = MemoryNetwork::new();
+    let settings = Settings { move_retries: 0, ..Settings::local() };
+    let mut hubs: Vec<Hub> = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut builder = HubSystem::builder("test")
+            .node_name(name)
+            .child::<Trapped>()
+            .settings(settings.clone())
+            .workers(1)
+            .memory(&network);
+        if let Some(seed) = hubs.first() {
+            builder = builder.seed(&seed.addresses()[0]);
+        }
+        hubs.push(builder.start().await.expect("the hub starts"));
+    }
+    for hub in &hubs {
+        members(hub, 3).await;
+    }
+    let spec = ChildSpec::new::<Trapped>("t", ()).expect("a valid spec");
+    let at = hubs[0].start_child(spec).await.expect("it starts").node;
+    hubs.sort_by_key(|hub| hub.node_id() != at);
+    let [source, target, third] = &hubs[..] else { panic!("there are three") };
+    let child = |hub: &Hub| hub.child::<Trapped>("t");
+    child(source).send(Arm(true)).await.expect("it answers");
+
+    let (mover, to) = (source.clone(), target.node_id());
+    let moving = actix_rt::spawn(async move { mover.migrate("t", to).await });
+    until("its successor is being started", || async { STARTING.load(Ordering::Acquire) }).await;
+    let add = |hub: &Hub| {
+        let sent = child(hub).send(Add(1)).timeout(Duration::from_secs(8));
+        actix_rt::spawn(sent)
+    };
+    let sent = [add(third), add(target)];
+    let id = ChildId::new("t").expect("a valid id");
+    let gate =
+        |hub: &Hub| hub.shared().doors.known(&id).map(|cell| cell.with(|door| door.waiting()));
+    until("both wait there", || async { gate(target) == Some((2, 0)) }).await;
+    *GO_ON.0.lock().expect("nobody panics with it") = true;
+    GO_ON.1.notify_all();
+    moving.await.expect("it does not panic").expect_err("the successor does not start");
+    let mut answers = Vec::new();
+    for sent in sent {
+        answers.push(sent.await.expect("it does not panic").expect("its owner answers"));
+    }
+    answers.sort_unstable();
+    assert_eq!(answers, [1, 2], "each was handled once");
+    assert_eq!(child(target).send(Add(1)).await, Ok(3));
+    assert_eq!(child(third).send(Add(1)).await, Ok(4));
+    until("the target keeps nothing", || async {
+        target.shared().doors.known(&id).is_none_or(|cell| cell.with(|door| door.is_idle()))
+    })
+    .await;
+
+    child(third).send(Arm(false)).await.expect("it answers");
+    source.migrate("t", target.node_id()).await.expect("now it moves");
+    assert_eq!(child(source).send(Add(1)).await, Ok(5));
+    for hub in hubs {
+        hub.stop().await;
+    }
+}

@@ -57,6 +57,9 @@ struct Options {
     actions: NonZeroU32,
 }
 
+/// How long the nodes may take to end: they end together, and under a fault they wait in vain.
+const END: Duration = Duration::from_secs(5);
+
 /// What is wrong with the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Fault {
@@ -246,8 +249,7 @@ async fn end(
     for server in servers {
         server.stop(true).await;
     }
-    let ends =
-        hubs.into_iter().map(|hub| async move { (hub.node_name().clone(), hub.shutdown().await) });
+    let ends = hubs.iter().map(async |hub| (hub.node_name(), hub.shutdown().timeout(END).await));
     for (name, report) in join_all(ends).await {
         println!("node {name} has ended: {}", report?);
     }

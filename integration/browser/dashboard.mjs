@@ -262,6 +262,10 @@ try {
   await rowB.locator(".state.drained").waitFor();
   await page.waitForFunction(() => document.activeElement !== document.body);
   await shot("drained");
+  // Thousands of events of its children have come since.
+  await go("events", "Events of this node, the latest first");
+  await page.getByLabel("Contains").fill("b is drained");
+  await page.locator("ol.log li", { hasText: "b is drained: it hands its children over" }).waitFor();
   await page.goto(`${base}#/child/tally%2F01231`);
   await page.getByText("it is drained").waitFor();
   await page.getByRole("button", { name: "Migrate …" }).click();

@@ -854,7 +854,11 @@ const stream = {
     } else if (field("event") === "missed") {
       this.events.unshift({ at: new Date().toISOString(), level: "warn", type: "missed", text: data.count === null ? "Events were missed." : `${data.count} events were missed.` });
     } else return;
-    this.events.length = Math.min(this.events.length, KEPT);
+    if (this.events.length <= KEPT) return;
+    // Those of children go first: a node that is drained tells of thousands, and they would push out
+    // what tells why.
+    const oldest = this.events.findLastIndex((event) => event.child);
+    this.events.splice(oldest, 1);
   },
   async run() {
     if (this.running) return;

@@ -7,8 +7,9 @@ use futures_util::future::LocalBoxFuture;
 use super::{
     codec::Rules,
     hot_swap::HotSwap,
+    panics::guarded,
     parcel::Parcel,
-    state::{encode_state, guarded, read_state},
+    state::{encode_state, read_state},
 };
 use crate::engine::io::{BuildFailure, FreezeFailure};
 

@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -436,12 +435,7 @@ impl<R: HubReply> Unanswered<R> {
         if !self.rules.read_back {
             return None;
         }
-        // Its `Serialize` and `Deserialize` are the user's.
-        let encoded = catch_unwind(AssertUnwindSafe(|| codec::encode_by(value, self.rules)));
-        match encoded {
-            Ok(encoded) => encoded.err().map(|failure| failure.sentence()),
-            Err(_) => Some("its encoding panicked".to_owned()),
-        }
+        codec::encode_by(value, self.rules).err().map(|failure| failure.sentence())
     }
 }
 

@@ -26,9 +26,10 @@ use super::{
     envelope::Ran,
     hot_swap::{ChildContext, HotSwap, MergeOutcome},
     kind::{Delivered, Kind},
+    panics::{guarded, panic_message},
     parcel::Parcel,
     parked_requests::ParkParcel,
-    state::{encode_state, guarded, panic_message, read_state},
+    state::{encode_state, read_state},
     trace::handling_from,
     worker::{Bench, Peeked},
 };

@@ -38,6 +38,7 @@ mod instance;
 pub(crate) mod kind;
 pub(crate) mod left_state;
 pub(crate) mod observe;
+mod panics;
 mod parcel;
 pub(crate) mod parked;
 pub(crate) mod parked_requests;

@@ -1,9 +1,4 @@
-//! A child's state in bytes: what the code of users does with it, with their panics caught.
-
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+//! A child's state in bytes, and why it has none.
 
 use bytes::Bytes;
 
@@ -12,32 +7,14 @@ use super::{
     hot_swap::{HotSwap, StateVersionError},
     parcel::Parcel,
 };
-use crate::{
-    engine::io::{BuildFailure, FreezeFailure},
-    model::words::brief,
-};
+use crate::engine::io::{BuildFailure, FreezeFailure};
 
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    brief(text.unwrap_or_else(|| "something that is no text".to_owned()))
-}
-
-/// Runs code of users.
-pub(crate) fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(act)).map_err(|panic| panic_message(&*panic))
-}
-
-/// Encodes a state. Its `Serialize` is the user's.
+/// Encodes a state.
 pub(crate) fn encode_state<A: HotSwap>(
     state: &A::State,
     rules: Rules,
 ) -> Result<Bytes, FreezeFailure> {
-    let encoded = guarded(|| codec::encode_by(state, rules));
-    let encoded = encoded
-        .unwrap_or_else(|panic| Err(EncodeFailure::Encoder(format!("it panicked: {panic}"))));
-    encoded.map_err(|failure| match failure {
+    codec::encode_by(state, rules).map_err(|failure| match failure {
         EncodeFailure::TooLarge { size, limit } => {
             FreezeFailure::TooLarge { size: size as u64, limit: limit as u64 }
         }
@@ -49,7 +26,7 @@ pub(crate) fn encode_state<A: HotSwap>(
 const HINT: &str = "; a field that is new needs `#[serde(default)]`, or a higher `STATE_VERSION` and \
                     `upgrade_state`";
 
-/// Decodes a state, of an older version too if its kind reads that. Its `Deserialize` is the user's.
+/// Decodes a state, of an older version too if its kind reads that. Its `upgrade_state` may panic.
 /// What this node cannot read now it will not read later.
 pub(crate) fn read_state<A: HotSwap>(parcel: &Parcel) -> Result<A::State, BuildFailure> {
     let version = parcel.state_version;

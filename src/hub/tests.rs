@@ -25,7 +25,6 @@ use crate::{
 };
 
 mod blocking;
-mod encoding;
 mod flood;
 mod suspend;
 
@@ -64,6 +63,7 @@ macro_rules! names {
 }
 names!(Add Slow Panic Block Unknown Quit);
 
+mod encoding;
 mod limits;
 mod lives;
 mod openings;

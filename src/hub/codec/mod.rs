@@ -1,4 +1,7 @@
 //! CBOR with limits, of values that come back as they were.
+//!
+//! `Serialize` and `Deserialize` are the user's. They are called under locks and on the network's thread,
+//! too, so a panic of theirs ends here and is a failure like any other.
 
 mod compare;
 mod strict;
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use self::strict::{Nulls, Refusal, Watch};
+use super::panics::guarded;
 use crate::model::{settings::Settings, words::brief};
 
 /// Why a value was not encoded.
@@ -98,14 +102,20 @@ pub(crate) fn encode_by<T: Serialize + DeserializeOwned>(
 ) -> Result<Bytes, EncodeFailure> {
     let bytes = encode(value, rules.limit)?;
     if rules.read_back {
-        read_back::<T>(&bytes).map_err(|reason| EncodeFailure::NotReadBack(brief(reason)))?;
+        guarded(|| read_back::<T>(&bytes))
+            .unwrap_or_else(|panic| Err(panicked(&panic)))
+            .map_err(|reason| EncodeFailure::NotReadBack(brief(reason)))?;
     }
     Ok(bytes)
 }
 
+fn panicked(panic: &str) -> String {
+    brief(format!("it panicked: {panic}"))
+}
+
 /// Decodes, encodes again, and compares. What is not encoded at all is not missed.
 fn read_back<T: Serialize + DeserializeOwned>(sent: &[u8]) -> Result<(), String> {
-    let value: T = decode(sent)?;
+    let value: T = read(sent)?;
     let back = write(&value, usize::MAX, &Watch::new(Nulls::Count));
     let back = back.map_err(|failure| failure.to_string())?;
     compare::difference(sent, &back).map_or(Ok(()), Err)
@@ -117,11 +127,14 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(
     value: &T,
     limit: usize,
 ) -> Result<Bytes, EncodeFailure> {
-    let watch = Watch::new(Nulls::Refuse);
-    write(value, limit, &watch).or_else(|failure| match watch.refusal() {
-        Some(Refusal::SomeNull) => encode_nulls(value, limit).unwrap_or(Err(failure)),
-        _ => Err(failure),
-    })
+    let encoded = guarded(|| {
+        let watch = Watch::new(Nulls::Refuse);
+        write(value, limit, &watch).or_else(|failure| match watch.refusal() {
+            Some(Refusal::SomeNull) => encode_nulls(value, limit).unwrap_or(Err(failure)),
+            _ => Err(failure),
+        })
+    });
+    encoded.unwrap_or_else(|panic| Err(EncodeFailure::Encoder(panicked(&panic))))
 }
 
 /// Encodes a value that writes `Some` of a null. Its own `Deserialize` may tell that from `None`, as
@@ -135,7 +148,7 @@ fn encode_nulls<T: Serialize + DeserializeOwned>(
         Ok(bytes) => bytes,
         Err(failure) => return Some(Err(failure)),
     };
-    let back: T = decode(&bytes).ok()?;
+    let back: T = read(&bytes).ok()?;
     write(&back, limit, &again).ok()?;
     (first.some_nulls() == again.some_nulls()).then_some(Ok(bytes))
 }
@@ -162,7 +175,11 @@ fn at(path: &str, reason: String) -> String {
 
 /// Decodes a value and refuses what is left over behind it. The reason of a failure names the path to
 /// what does not fit.
-pub(crate) fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    guarded(|| read(bytes)).unwrap_or_else(|panic| Err(panicked(&panic)))
+}
+
+fn read<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, String> {
     use ciborium::de::Error;
     let whole = bytes;
     let value = ciborium::from_reader(&mut bytes).map_err(|error| {

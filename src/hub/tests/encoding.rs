@@ -37,6 +37,45 @@ struct Make;
 #[rtype(result = "Vec<Place>")]
 struct MakeLater;
 
+/// Its encoding panics.
+#[derive(Clone, Copy, Deserialize)]
+struct Mine;
+
+impl Serialize for Mine {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("the encoder panics on purpose")
+    }
+}
+
+/// Its decoding panics.
+#[derive(Clone, Copy, Serialize)]
+struct Trap(u8);
+
+impl<'de> Deserialize<'de> for Trap {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("the decoder panics on purpose")
+    }
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Mine")]
+struct Lay;
+
+/// The same, later.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Mine")]
+struct LayLater;
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "usize")]
+struct Bury(Mine);
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Trap")]
+struct Set(Option<Trap>);
+
+names!(Lay LayLater Bury Set);
+
 impl HubMessage for Visit {
     const NAME: &'static str = "Visit";
 }
@@ -73,7 +112,40 @@ impl Handler<MakeLater> for Visits {
     }
 }
 
-crate::hot_swap!(Visits, kind = "visits", messages = [Visit, Make, MakeLater]);
+impl Handler<Lay> for Visits {
+    type Result = MessageResult<Lay>;
+    fn handle(&mut self, _: Lay, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Mine)
+    }
+}
+
+impl Handler<LayLater> for Visits {
+    type Result = ResponseActFuture<Self, Mine>;
+    fn handle(&mut self, _: LayLater, _: &mut Self::Context) -> Self::Result {
+        let wait = tokio::task::yield_now();
+        Box::pin(wait.into_actor(self).map(|(), _, _| Mine))
+    }
+}
+
+impl Handler<Bury> for Visits {
+    type Result = usize;
+    fn handle(&mut self, _: Bury, _: &mut Self::Context) -> usize {
+        self.places.len()
+    }
+}
+
+impl Handler<Set> for Visits {
+    type Result = MessageResult<Set>;
+    fn handle(&mut self, _: Set, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Trap(0))
+    }
+}
+
+crate::hot_swap!(
+    Visits,
+    kind = "visits",
+    messages = [Visit, Make, MakeLater, Lay, LayLater, Bury, Set],
+);
 
 async fn hub(name: &str, network: &MemoryNetwork, seed: Option<&Hub>, verify: bool) -> Hub {
     let settings = Settings { verify_encoding: verify, move_retries: 0, ..Settings::local() };
@@ -148,6 +220,69 @@ async fn what_stays_on_its_node_is_not_read_back_unless_that_is_set() {
     assert_eq!(visits.send(visit(HOST)).await, Ok(1));
     assert_eq!(visits.send(Make).await.map(|places| places.len()), Ok(2));
     a.stop().await;
+}
+
+/// Two nodes that verify nothing, the one with the child first.
+async fn two_with_a_child() -> [Hub; 2] {
+    let network = MemoryNetwork::new();
+    let a = hub("a", &network, None, false).await;
+    let b = hub("b", &network, Some(&a), false).await;
+    members(&a, 2).await;
+    members(&b, 2).await;
+    started(&a).await;
+    let at = a.lookup("v").await.expect("it is known").node;
+    if at == a.node_id() { [a, b] } else { [b, a] }
+}
+
+#[actix::test]
+async fn a_reply_whose_encoding_panics_is_lost_and_its_child_moves_on() {
+    let [home, away] = two_with_a_child().await;
+    let visits = away.child::<Visits>("v");
+    visits.send(visit(Place::Nowhere)).await.expect("it is handled");
+    for sent in [visits.send(LayLater).await, visits.send(Lay).await] {
+        let Err(HubSendError::MaybeHandled { reason: MaybeHandled::ReplyLost(reason), .. }) = sent
+        else {
+            panic!("it cannot be encoded");
+        };
+        assert!(reason.contains("it panicked: the encoder panics on purpose"), "{reason}");
+    }
+    let sent = visits.send(Set(None)).await;
+    let Err(HubSendError::MaybeHandled { reason: MaybeHandled::ReplyLost(reason), .. }) = sent
+    else {
+        panic!("it cannot be decoded");
+    };
+    assert!(reason.contains("the decoder panics on purpose"), "{reason}");
+    home.migrate("v", away.node_id()).await.expect("no handler is under way");
+    assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(2), "no actor has ended");
+    home.stop().await;
+    away.stop().await;
+}
+
+#[actix::test]
+async fn a_message_whose_encoding_panics_ends_there_and_what_follows_goes_on() {
+    let [home, away] = two_with_a_child().await;
+    let visits = home.child::<Visits>("v");
+    let id = ChildId::new("v").expect("a valid id");
+    let cell = home.shared().doors.known(&id).expect("it is here");
+    // What comes now waits, and goes along with the child.
+    cell.with(|door| door.close());
+    let buried = visits.send(Bury(Mine));
+    let trapped = visits.send(Set(Some(Trap(0))));
+    let visited = visits.send(visit(Place::Nowhere));
+    home.migrate("v", away.node_id()).await.expect("it moves");
+    let buried = buried.await.map_err(reason);
+    assert!(
+        matches!(&buried, Err(NotHandled::Encode(why)) if why.contains("encoder panics on purpose")),
+        "{buried:?}"
+    );
+    let trapped = trapped.await.map(drop).map_err(reason);
+    assert!(
+        matches!(&trapped, Err(NotHandled::Decode(why)) if why.contains("decoder panics on purpose")),
+        "{trapped:?}"
+    );
+    assert_eq!(visited.await, Ok(1));
+    home.stop().await;
+    away.stop().await;
 }
 
 #[actix::test]

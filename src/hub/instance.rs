@@ -298,7 +298,7 @@ struct Seat<A: HotSwap> {
 
 impl<A: HotSwap> Seat<A> {
     /// The actor's task, from its first poll to its end.
-    async fn live(self: Rc<Self>, actor: A, maker: Maker, epoch: Epoch, opening: Opening) {
+    async fn live(self: Rc<Self>, actor: A, mut maker: Maker, epoch: Epoch, opening: Opening) {
         let mut actor = Some(actor);
         let mut tries = if maker.parcel.is_some() { 2 } else { 1 };
         let exit = loop {
@@ -308,7 +308,7 @@ impl<A: HotSwap> Seat<A> {
             };
             tries -= 1;
             let exit = match made {
-                Ok(actor) => self.run(actor, &maker, epoch, opening).await,
+                Ok(actor) => self.run(actor, &mut maker, epoch, opening).await,
                 Err(failure) => Exit::Panicked { message: failure.reason },
             };
             let again = !self.running.get() && self.ending.get().is_none() && tries > 0;
@@ -323,7 +323,13 @@ impl<A: HotSwap> Seat<A> {
         self.finish(exit, epoch, opening);
     }
 
-    async fn run(self: &Rc<Self>, actor: A, maker: &Maker, epoch: Epoch, opening: Opening) -> Exit {
+    async fn run(
+        self: &Rc<Self>,
+        actor: A,
+        maker: &mut Maker,
+        epoch: Epoch,
+        opening: Opening,
+    ) -> Exit {
         let mut ctx = Context::new();
         ctx.spawn(Inbox { seat: self.clone() });
         let mut running = ctx.into_future(actor);
@@ -356,14 +362,16 @@ impl<A: HotSwap> Seat<A> {
         exit
     }
 
-    /// `started()` has returned.
-    fn opened(&self, maker: &Maker, epoch: Epoch, opening: Opening) {
-        let marks = maker.parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
+    /// `started()` has returned: the bytes that the actor was made of are given back, as it is not made
+    /// again.
+    fn opened(&self, maker: &mut Maker, epoch: Epoch, opening: Opening) {
+        let parcel = maker.parcel.take();
+        let marks = parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
         let is_open = self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.cell.set_here(is_open);
         self.answer(epoch, opening, Ok(()));
         let verify = self.bench.hub.settings().verify_encoding;
-        if A::PREPARE_ONLY_READS && verify && maker.parcel.is_none() {
+        if A::PREPARE_ONLY_READS && verify && parcel.is_none() {
             self.untried.set(true);
             self.cell.actor.wake();
         }

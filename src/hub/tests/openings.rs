@@ -1,11 +1,14 @@
-//! Successors that cannot start after their move was committed.
+//! Successors that start, or cannot, after their move was committed.
 
 use std::sync::{
-    Condvar, Mutex,
+    Arc, Condvar, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
-use super::*;
+use bytes::Bytes;
+
+use super::{parcel::Parcel, worker::Peek, *};
+use crate::model::id::{NodeId, NodeRun};
 
 /// Whether a successor is being started.
 static STARTING: AtomicBool = AtomicBool::new(false);
@@ -115,4 +118,35 @@ async fn what_waits_at_a_successor_that_cannot_start_goes_back_with_its_child() 
     for hub in hubs {
         hub.stop().await;
     }
+}
+
+/// Bytes that are gone when nobody has them any more.
+struct Kept(Vec<u8>, #[expect(dead_code, reason = "its drop tells")] Arc<()>);
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[actix::test]
+async fn the_bytes_that_a_child_came_in_are_given_back_when_it_runs() {
+    let hub = node("a", &MemoryNetwork::new(), None).await;
+    let (child, epoch) = (ChildId::new("c").expect("a valid id"), Epoch { term: 1, attempt: 1 });
+    let state = codec::encode(&crate::Snapshot::of(&Counter { value: 5 }), 1_000);
+    let last = Arc::new(());
+    let kept = Kept(state.expect("it encodes").to_vec(), last.clone());
+    let parcel = Parcel { state_version: 1, lanes: Vec::new(), bytes: Bytes::from_owner(kept) };
+    let from = NodeRun { node: NodeId::from_key([9; 32]), nonce: 1 };
+    let spec = Arc::new(spec("c"));
+    let build = ChildOrder::Build { spec, epoch, from, with_state: true };
+    let open = ChildOrder::Open { child: child.clone(), built: epoch, epoch };
+    let worker = &hub.shared().workers()[super::effects::worker_of(&child, 2)];
+    worker.send(Orders(vec![Order { order: build, parcel: Some(parcel) }])).await.expect("it runs");
+    assert_eq!(Arc::strong_count(&last), 2, "it may have to be made again");
+    worker.send(Orders(vec![Order { order: open, parcel: None }])).await.expect("it runs");
+    until("the bytes are given back", || async { Arc::strong_count(&last) == 1 }).await;
+    let peeked = worker.send(Peek { child }).await.expect("it runs");
+    assert!(matches!(peeked, Some(Ok(_))), "the child still runs");
+    hub.stop().await;
 }

@@ -28,6 +28,7 @@ use crate::model::{
     event::{HandoverPhases, HubEvent},
     id::{ChildId, NodeId, NodeRun, Origin, RequestId},
     message::{Claim, Copy, Held, PeerMessage, RollWord},
+    parked::ParkedKey,
     report::{MigrateOutcome, StartFailed, StartOutcome, StopOutcome},
     words::brief,
 };
@@ -274,9 +275,12 @@ impl Instance {
     }
 
     /// Its state is not offered to another owner any more.
-    pub(crate) fn stop_yielding(&mut self) {
-        if matches!(self.phase, Phase::Yielding { .. }) {
+    pub(crate) fn stop_yielding(&mut self, core: &mut Core) {
+        if let Phase::Yielding { offered, .. } = self.phase {
             self.phase = Phase::Running;
+            let child = self.ownership.spec.id().clone();
+            let key = ParkedKey { child, run: core.me, epoch: offered };
+            core.news.push_back(News::TakenBack { key });
         }
     }
 
@@ -370,7 +374,7 @@ pub(crate) struct Children {
     pub(crate) turns: Turns,
     /// Those that had their turn when no state could go to this run.
     pub(crate) without_way: BTreeMap<NodeRun, BTreeSet<ChildId>>,
-    /// States that others offered, while they are merged.
+    /// States that others offered and that are not answered.
     pub(crate) merges: Merges,
     pub(crate) moving: usize,
     pub(crate) allowed: usize,
@@ -922,7 +926,7 @@ impl Children {
         };
         self.drop_move(core, &child, why);
         let Some(instance) = self.instances.get_mut(&child) else { return true };
-        instance.stop_yielding();
+        instance.stop_yielding(core);
         instance.raise(epoch);
         instance.ownership.copied = ownership.copied;
         instance.ownership.pinned = ownership.pinned;

@@ -76,7 +76,22 @@ pub(crate) enum News {
     /// Nothing is left of a child on this node, or the owner here changed: look again.
     Look { child: ChildId },
     /// A state is about to be parked here.
-    Parks { key: ParkedKey },
+    Parks { key: ParkedKey, other: OtherHolder },
+    /// A child of this node has merged a state: if it is parked anywhere, it is wanted no more.
+    Merged { key: ParkedKey },
+    /// A child of this node goes on with a state that it had offered: who has parked it keeps it no more.
+    TakenBack { key: ParkedKey },
+}
+
+/// Who has a state, too, that is about to be parked here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherHolder {
+    /// Nobody.
+    None,
+    /// The owner whose it is: it offers it, and parks it when it is told that this node does.
+    Offers,
+    /// The owner to whom this node has offered it: that one parks it, and tells so.
+    Parks,
 }
 
 /// What the machines of one engine share.

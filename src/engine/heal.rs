@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     children::{Children, Instance, Phase},
-    core::{Core, News, Timer},
+    core::{Core, News, OtherHolder, Timer},
     divergence::{self, Doing, Life, Seen, Step, Winner, rank},
     handover::{SourceInput, SourceStage, TargetInput, TargetStage},
     io::ChildOrder,
@@ -15,9 +15,10 @@ use super::{
 use crate::model::{
     child::{Entry, Epoch, Ownership, Route, Taken},
     event::HubEvent,
-    id::{ChildId, NodeRun},
+    id::{ChildId, KindName, NodeRun},
     message::{HandoverWord, PeerMessage},
     parked::ParkedKey,
+    words::brief,
 };
 
 /// How often a yielding owner offers its state until it is taken.
@@ -183,7 +184,7 @@ impl Children {
                 self.drop_move(core, child, BEGUN_ANEW);
                 let Some(instance) = self.instances.get_mut(child) else { return };
                 // Who yielded runs again; who is being started is awaited as ever.
-                instance.stop_yielding();
+                instance.stop_yielding(core);
                 // Also above what is promised: that term is for the home to give.
                 let promised = Epoch { term: core.promises.term(child).unwrap_or(0), attempt: 0 };
                 instance.raise(above.max(promised).next_term());
@@ -257,13 +258,23 @@ impl Children {
         if self.merges.is_under_way(child, epoch) {
             return;
         }
+        if let Some((owner, reason)) = self.merges.parked(child, epoch) {
+            core.order(ChildOrder::Discard { child: child.clone(), epoch });
+            // The word of it may be lost.
+            if owner == from {
+                let reason = reason.to_owned();
+                let word = HandoverWord::Parks { child: child.clone(), epoch, reason };
+                core.send(from.node, PeerMessage::Handover(word));
+            }
+            return;
+        }
         let Some(instance) = self.instances.get(child) else {
             core.order(ChildOrder::Discard { child: child.clone(), epoch });
             return;
         };
         if instance.owns() && instance.ownership.taken.contains(Taken { from, epoch }) {
             core.order(ChildOrder::Discard { child: child.clone(), epoch });
-            let word = HandoverWord::Merged { child: child.clone(), epoch, parked: None };
+            let word = HandoverWord::Taken { child: child.clone(), epoch };
             core.send(from.node, PeerMessage::Handover(word));
             return;
         }
@@ -288,9 +299,55 @@ impl Children {
         epoch: Epoch,
         outcome: Result<(), String>,
     ) {
-        let Some(from) = self.merges.end(child, epoch) else { return };
-        let kind = self.instances.get(child).map(|instance| instance.ownership.spec.kind().clone());
+        if !self.merges.is_under_way(child, epoch) {
+            return;
+        }
+        match outcome {
+            Ok(()) => {
+                let Some(from) = self.merges.end(child, epoch) else { return };
+                self.took(core, child, epoch, from);
+                let key = ParkedKey { child: child.clone(), run: from, epoch };
+                core.news.push_back(News::Merged { key });
+                core.emit(HubEvent::DivergenceMerged { child: child.clone(), from: from.node });
+            }
+            Err(reason) => self.parks(core, child, epoch, reason),
+        }
+    }
+
+    /// Nobody merges this state: it is parked here. Who offered it parks it, too, and is not answered
+    /// before it is known to be on two nodes: this one may crash in that time.
+    fn parks(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, reason: String) {
+        let reason = brief(reason);
+        let Some(instance) = self.instances.get(child) else { return };
+        let Some(from) = self.merges.park(child, epoch, reason.clone()) else { return };
         let key = ParkedKey { child: child.clone(), run: from, epoch };
+        let kind = instance.ownership.spec.kind().clone();
+        core.news.push_back(News::Parks { key: key.clone(), other: OtherHolder::Offers });
+        core.order(ChildOrder::Park { key, kind, reason: reason.clone() });
+        let word = HandoverWord::Parks { child: child.clone(), epoch, reason };
+        core.send(from.node, PeerMessage::Handover(word));
+    }
+
+    /// A state that nobody merged is safe without the owner that offered it.
+    pub(crate) fn parked(&mut self, core: &mut Core, key: &ParkedKey) {
+        if self.ends_parked(key) {
+            self.took(core, &key.child, key.epoch, key.run);
+        }
+    }
+
+    /// A state that nobody merged is here no more: its owner offers it again.
+    pub(crate) fn not_parked(&mut self, key: &ParkedKey) {
+        self.ends_parked(key);
+    }
+
+    fn ends_parked(&mut self, key: &ParkedKey) -> bool {
+        let parked = self.merges.parked(&key.child, key.epoch);
+        let is_it = parked.is_some_and(|(from, _)| from == key.run);
+        is_it && self.merges.end(&key.child, key.epoch).is_some()
+    }
+
+    /// Answers the owner that offered this state.
+    fn took(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, from: NodeRun) {
         if let Some(instance) = self.instances.get_mut(child) {
             let theirs = core.registry.entries_of(child).find(|(run, _)| *run == from);
             let with = theirs.and_then(|(_, entry)| entry.ownership()).map(|own| own.taken.clone());
@@ -301,16 +358,16 @@ impl Children {
                 core.write(child, Entry::Owned(instance.ownership.clone()));
             }
         }
-        let from = from.node;
-        let parked = outcome.err();
-        if let (Some(reason), Some(kind)) = (parked.clone(), kind) {
-            core.news.push_back(News::Parks { key: key.clone() });
-            core.order(ChildOrder::Park { key, kind, reason });
-        } else {
-            core.emit(HubEvent::DivergenceMerged { child: child.clone(), from });
-        }
-        let word = HandoverWord::Merged { child: child.clone(), epoch, parked };
-        core.send(from, PeerMessage::Handover(word));
+        let word = HandoverWord::Taken { child: child.clone(), epoch };
+        core.send(from.node, PeerMessage::Handover(word));
+    }
+
+    /// The kind of a child whose state this node offers under that name.
+    pub(crate) fn offers(&self, core: &Core, key: &ParkedKey) -> Option<&KindName> {
+        let instance = self.instances.get(&key.child)?;
+        let Phase::Yielding { offered, .. } = instance.phase else { return None };
+        let is_it = offered == key.epoch && key.run == core.me;
+        is_it.then(|| instance.ownership.spec.kind())
     }
 
     /// The owner that goes on has taken this node's state.

@@ -976,7 +976,10 @@ impl Homes {
                     }
                 }
             }
-            News::Look { .. } | News::Parks { .. } => {}
+            News::Look { .. }
+            | News::Parks { .. }
+            | News::Merged { .. }
+            | News::TakenBack { .. } => {}
         }
     }
 }

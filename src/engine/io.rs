@@ -164,15 +164,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Answers [`ChildOrder::Park`] and [`ChildOrder::ParkBuilt`]: the bytes are held. Also told of the state
-    /// that a child had before [`ChildOrder::Apply`] replaced it.
+    /// Answers [`ChildOrder::Park`], [`ChildOrder::ParkBuilt`] and [`ChildOrder::ParkFrozen`]: the bytes are
+    /// held. Also told of the state that a child had before [`ChildOrder::Apply`] replaced it.
     Parked {
         /// What is known of the state.
         info: ParkedInfo,
         /// Bytes.
         size: u64,
     },
-    /// Answers the two as well: there are no bytes.
+    /// Answers the three as well: there are no bytes.
     NotParked {
         /// The state's name.
         key: ParkedKey,
@@ -834,6 +834,16 @@ pub enum ChildOrder {
         /// The attempt it was built for.
         built: Epoch,
         /// Why it is not wanted as it is.
+        reason: String,
+    },
+    /// Keep the state of a frozen actor, which stays as it is: another node has parked it. Answered with
+    /// [`Event::Parked`] or [`Event::NotParked`].
+    ParkFrozen {
+        /// The state's name.
+        key: ParkedKey,
+        /// The child's kind.
+        kind: KindName,
+        /// Why it was not merged.
         reason: String,
     },
     /// Give a parked state to the running child, between two handlers. Answered with

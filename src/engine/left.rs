@@ -78,7 +78,7 @@ impl Children {
             return "a roll call is under way".to_owned();
         }
         if self.merges.is_merging(child) {
-            return "the state of another owner is being merged into it".to_owned();
+            return "the state of another owner is being merged into it, or parked".to_owned();
         }
         if !self.has_successor(core, instance) {
             return why_stranded(core, instance);

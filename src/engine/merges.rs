@@ -1,4 +1,5 @@
-//! States of other owners that are being merged into children of this node.
+//! States of other owners that are being merged into children of this node, and those that nobody
+//! merged until they are safe: an owner that gives way is answered then, and not before.
 
 use std::collections::BTreeMap;
 
@@ -10,54 +11,94 @@ use crate::model::{
 /// So many are merged at a time; one more is dropped, and offered again.
 pub(crate) const MOST_MERGES: usize = 4_096;
 
-/// By child and by the epoch at which the state was offered, who offered it.
+/// One that is not answered.
+#[derive(Debug)]
+struct Merge {
+    /// Who offered it.
+    from: NodeRun,
+    /// Why it is parked, if it is. Its child's actor has done with it then.
+    parked: Option<String>,
+}
+
+/// By child and by the epoch at which the state was offered.
 #[derive(Debug, Default)]
 pub(crate) struct Merges {
-    under_way: BTreeMap<ChildId, BTreeMap<Epoch, NodeRun>>,
+    under_way: BTreeMap<ChildId, BTreeMap<Epoch, Merge>>,
     count: usize,
 }
 
 impl Merges {
     /// Begins one. `false`: there are too many, or one is under way at that epoch already.
     pub(crate) fn begin(&mut self, child: &ChildId, epoch: Epoch, from: NodeRun) -> bool {
-        if self.count >= MOST_MERGES || self.is_under_way(child, epoch) {
+        if self.count >= MOST_MERGES || self.find(child, epoch).is_some() {
             return false;
         }
         self.count += 1;
-        self.under_way.entry(child.clone()).or_default().insert(epoch, from);
+        let merge = Merge { from, parked: None };
+        self.under_way.entry(child.clone()).or_default().insert(epoch, merge);
         true
     }
 
-    /// Whether the state that was offered at this epoch is being merged.
+    /// Whether the state that was offered at this epoch is with the child's actor.
     pub(crate) fn is_under_way(&self, child: &ChildId, epoch: Epoch) -> bool {
-        self.under_way.get(child).is_some_and(|merges| merges.contains_key(&epoch))
+        self.find(child, epoch).is_some_and(|merge| merge.parked.is_none())
     }
 
-    /// Whether any state is being merged into this child.
+    /// Whether any state of this child is not answered.
     pub(crate) fn is_merging(&self, child: &ChildId) -> bool {
         self.under_way.contains_key(child)
+    }
+
+    /// Who offered one that is parked, and why it is.
+    pub(crate) fn parked(&self, child: &ChildId, epoch: Epoch) -> Option<(NodeRun, &str)> {
+        let merge = self.find(child, epoch)?;
+        Some((merge.from, merge.parked.as_deref()?))
+    }
+
+    /// One was not merged, and is answered when it is safe. Whose it was, if it had begun and its child
+    /// has not ended.
+    pub(crate) fn park(
+        &mut self,
+        child: &ChildId,
+        epoch: Epoch,
+        reason: String,
+    ) -> Option<NodeRun> {
+        let merge = self.under_way.get_mut(child)?.get_mut(&epoch)?;
+        if merge.parked.is_some() {
+            return None;
+        }
+        merge.parked = Some(reason);
+        Some(merge.from)
     }
 
     /// One has ended. Whose it was, if it had begun and its child has not ended.
     pub(crate) fn end(&mut self, child: &ChildId, epoch: Epoch) -> Option<NodeRun> {
         let merges = self.under_way.get_mut(child)?;
-        let from = merges.remove(&epoch)?;
+        let merge = merges.remove(&epoch)?;
         if merges.is_empty() {
             self.under_way.remove(child);
         }
         self.count -= 1;
-        Some(from)
+        Some(merge.from)
     }
 
     /// The actor of this child has ended: nothing is merged into it any more. At which epochs the
-    /// states were offered.
+    /// states were offered; those that are parked need no actor.
     pub(crate) fn forget(&mut self, child: &ChildId) -> Vec<Epoch> {
-        let merges = self.under_way.remove(child).unwrap_or_default();
-        self.count -= merges.len();
-        merges.into_keys().collect()
+        let Some(merges) = self.under_way.get_mut(child) else { return Vec::new() };
+        let with_actor = merges.iter().filter(|(_, merge)| merge.parked.is_none());
+        let epochs: Vec<Epoch> = with_actor.map(|(epoch, _)| *epoch).collect();
+        for epoch in &epochs {
+            self.end(child, *epoch);
+        }
+        epochs
     }
 
-    /// How many are under way.
+    fn find(&self, child: &ChildId, epoch: Epoch) -> Option<&Merge> {
+        self.under_way.get(child)?.get(&epoch)
+    }
+
+    /// How many are not answered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -107,5 +148,26 @@ mod tests {
         assert_eq!(merges.forget(&child(3)), []);
         assert!(merges.begin(&child(MOST_MERGES), epoch(1), run(1)));
         assert_eq!(merges.len(), MOST_MERGES - 1);
+    }
+
+    #[test]
+    fn what_is_parked_outlives_its_childs_actor_and_keeps_its_epoch() {
+        let mut merges = Merges::default();
+        let why = || "nobody merges it".to_owned();
+        assert_eq!(merges.park(&child(1), epoch(1), why()), None, "it has not begun");
+        assert!(merges.begin(&child(1), epoch(1), run(1)));
+        assert!(merges.begin(&child(1), epoch(2), run(2)));
+        assert!(merges.is_under_way(&child(1), epoch(1)));
+        assert_eq!(merges.parked(&child(1), epoch(1)), None);
+        assert_eq!(merges.park(&child(1), epoch(1), why()), Some(run(1)));
+        assert_eq!(merges.park(&child(1), epoch(1), why()), None, "it is told once");
+        assert!(!merges.is_under_way(&child(1), epoch(1)));
+        assert_eq!(merges.parked(&child(1), epoch(1)), Some((run(1), "nobody merges it")));
+        assert!(!merges.begin(&child(1), epoch(1), run(3)));
+        assert_eq!(merges.forget(&child(1)), [epoch(2)]);
+        assert!(merges.is_merging(&child(1)), "it is not answered");
+        assert_eq!(merges.end(&child(1), epoch(1)), Some(run(1)));
+        assert!(!merges.is_merging(&child(1)));
+        assert_eq!(merges.len(), 0);
     }
 }

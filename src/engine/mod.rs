@@ -59,7 +59,7 @@ mod wants;
 use self::{
     applies::{Applies, Apply},
     children::Children,
-    core::{Core, Fault, News, Timer},
+    core::{Core, Fault, News, OtherHolder, Timer},
     drain::Drain,
     handover::{SourceInput, TargetInput},
     homes::Homes,
@@ -84,7 +84,8 @@ use crate::model::{
     member::{Member, MemberState, View},
     message::{BulkHeader, HandoverWord, HomeWord, PeerMessage, RollWord, SyncWord},
     observe::ObserveWord,
-    parked::{ApplyFailed, ParkedInfo, ParkedUse, ParkedWord},
+    parked::{ApplyFailed, ParkedInfo, ParkedKey, ParkedUse, ParkedWord},
+    words::brief,
 };
 
 /// One node's decisions.
@@ -586,9 +587,23 @@ impl Engine {
             HandoverWord::Query { child, epoch } => {
                 self.children.queried(core, from, child, epoch);
             }
-            HandoverWord::Merged { child, epoch, parked: _ } => {
+            HandoverWord::Taken { child, epoch } => {
                 self.children.yielded(core, from, &child, epoch);
             }
+            HandoverWord::Parks { child, epoch, reason } => {
+                let key = ParkedKey { child, run: core.me, epoch };
+                self.parks_own(from, key, reason);
+            }
+        }
+    }
+
+    /// A state that this node offers is parked: it parks it, too, so that its actor can end.
+    fn parks_own(&mut self, from: NodeRun, key: ParkedKey, reason: String) {
+        let core = &mut self.core;
+        let Some(kind) = self.children.offers(core, &key).cloned() else { return };
+        if !self.parked.says(from.node, &key) {
+            self.parked.awaits(&Around::of(core), key.clone(), OtherHolder::Parks);
+            core.order(io::ChildOrder::ParkFrozen { key, kind, reason: brief(reason) });
         }
     }
 
@@ -638,6 +653,8 @@ impl Engine {
                 parked::Output::Send { to, word } => core.send(to, PeerMessage::Parked(word)),
                 parked::Output::Order(order) => core.effects.push_back(Effect::Parked(order)),
                 parked::Output::Emit(event) => core.emit(event),
+                parked::Output::Safe(key) => self.children.parked(core, &key),
+                parked::Output::Missing(key) => self.children.not_parked(&key),
                 parked::Output::TooMany { node } => core.fault(node, Fault::Quota, || {
                     format!("it says that it holds more than {} parked states", parked::MOST_PARKED)
                 }),
@@ -977,7 +994,11 @@ impl Engine {
     fn tell(&mut self, news: News) {
         match news {
             News::Look { child } => self.look(&child),
-            News::Parks { key } => self.parked.awaits(key),
+            News::Parks { key, other } => {
+                self.parked.awaits(&Around::of(&self.core), key, other);
+            }
+            News::Merged { key } => self.parked.merged(&Around::of(&self.core), &key),
+            News::TakenBack { key } => self.parked.taken_back(&Around::of(&self.core), &key),
             news => self.homes.news(&mut self.core, news),
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     children::{Children, Instance, Move, Phase, Rest, Target, Trouble, Wanted},
-    core::{Core, News, Timer},
+    core::{Core, News, OtherHolder, Timer},
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
     },
@@ -805,7 +805,7 @@ impl Children {
                 let key = ParkedKey { child: child.clone(), run: from, epoch: target.state };
                 let kind = target.ownership.spec.kind().clone();
                 let reason = BEGUN_ANEW.to_owned();
-                core.news.push_back(News::Parks { key: key.clone() });
+                core.news.push_back(News::Parks { key: key.clone(), other: OtherHolder::None });
                 core.order(ChildOrder::ParkBuilt { key, kind, built: attempt, reason });
             }
             TargetStep::Open => {

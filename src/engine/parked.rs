@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{core::Core, distribution::score, io::ParkedOrder};
+use super::{
+    core::{Core, OtherHolder},
+    distribution::score,
+    io::ParkedOrder,
+};
 use crate::model::{
     event::HubEvent,
     id::{NodeId, NodeRun},
@@ -85,6 +89,11 @@ pub(crate) enum Output {
     Order(ParkedOrder),
     /// Tell this.
     Emit(HubEvent),
+    /// This one, which was offered and that nobody merged, needs its owner no more: another node has it,
+    /// nobody else is left who could, or it was disposed of.
+    Safe(ParkedKey),
+    /// This one is not here any more, and its owner has it.
+    Missing(ParkedKey),
     /// A member says that it holds more than anybody may.
     TooMany { node: NodeId },
 }
@@ -139,7 +148,9 @@ pub(crate) struct Parked {
     limit: u64,
     count: u64,
     /// States that are being parked: their bytes are still with their child's worker.
-    awaited: BTreeSet<ParkedKey>,
+    awaited: BTreeMap<ParkedKey, OtherHolder>,
+    /// States whose owners hold on to them until they are told that this is not needed.
+    offered: BTreeSet<ParkedKey>,
     /// What others hold, as they said. At most [`MOST_PARKED`] each.
     elsewhere: BTreeMap<NodeRun, BTreeSet<ParkedKey>>,
     dropped: Dropped,
@@ -161,7 +172,8 @@ impl Parked {
             bytes: 0,
             limit,
             count: 0,
-            awaited: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            offered: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             dropped: Dropped { keep, known: BTreeSet::new(), order: VecDeque::new() },
             sending: BTreeMap::new(),
@@ -226,14 +238,33 @@ impl Parked {
     }
 
     /// A state of a child of this node is about to be parked.
-    pub(crate) fn awaits(&mut self, key: ParkedKey) {
-        self.awaited.insert(key);
+    pub(crate) fn awaits(&mut self, around: &Around<'_>, key: ParkedKey, other: OtherHolder) {
+        if other == OtherHolder::Offers {
+            self.offered.insert(key.clone());
+            if around.view.is_live(key.run) {
+                // It has the bytes: nobody is sent a copy unless it does not say in time that it keeps them.
+                let sending = Sending { to: key.run, until: around.now + AGAIN };
+                self.sending.insert(key.clone(), sending);
+            }
+        }
+        self.awaited.insert(key, other);
+    }
+
+    /// Tells a node, which has this one, that this node has it, too, if it has. Whether it does, or is
+    /// about to.
+    pub(crate) fn says(&mut self, to: NodeId, key: &ParkedKey) -> bool {
+        let is_held = self.held.contains_key(key);
+        if is_held {
+            let word = ParkedWord::Have { keys: vec![key.clone()], first: false };
+            self.out.push_back(Output::Send { to, word });
+        }
+        is_held || self.awaited.contains_key(key)
     }
 
     /// A state was parked here.
     pub(crate) fn parked(&mut self, around: &Around<'_>, info: ParkedInfo, size: u64) {
         let key = info.key.clone();
-        self.awaited.remove(&key);
+        let other = self.awaited.remove(&key);
         if self.is_dropped(&key) {
             // It has come back by another way than before.
             self.out.push_back(Output::Order(ParkedOrder::Forget { key }));
@@ -241,7 +272,10 @@ impl Parked {
         }
         let (child, reason) = (key.child.clone(), info.reason.clone());
         self.hold(around, info, size, None);
-        self.out.push_back(Output::Emit(HubEvent::StateParked { child, key: key.clone(), reason }));
+        if other != Some(OtherHolder::Parks) {
+            let event = HubEvent::StateParked { child, key: key.clone(), reason };
+            self.out.push_back(Output::Emit(event));
+        }
         while self.held.len() > MOST_PARKED || self.bytes > self.limit {
             let Some(oldest) = self.least(&key) else { break };
             self.evict(around, &oldest);
@@ -250,10 +284,16 @@ impl Parked {
 
     /// A state could not be parked.
     pub(crate) fn not_parked(&mut self, key: &ParkedKey, reason: String) {
-        self.awaited.remove(key);
-        let child = key.child.clone();
-        let reason = brief(reason);
-        self.out.push_back(Output::Emit(HubEvent::ParkedStateDropped { child, reason }));
+        self.changed = true;
+        match self.awaited.remove(key) {
+            // Its owner has it, and offers it again; or who has parked it sends its copy to others.
+            Some(OtherHolder::Offers | OtherHolder::Parks) => drop(self.sent(key, key.run)),
+            Some(OtherHolder::None) | None => {
+                let child = key.child.clone();
+                let reason = brief(reason);
+                self.out.push_back(Output::Emit(HubEvent::ParkedStateDropped { child, reason }));
+            }
+        }
     }
 
     /// A copy arrived whole, of so many bytes.
@@ -347,6 +387,20 @@ impl Parked {
         }
     }
 
+    /// Its child has merged it: nobody keeps it.
+    pub(crate) fn merged(&mut self, around: &Around<'_>, key: &ParkedKey) {
+        let is_here = self.held.contains_key(key) || self.awaited.contains_key(key);
+        if is_here || self.holders(key).next().is_some() {
+            self.dispose(around, key);
+        }
+    }
+
+    /// Its child goes on with it: nobody keeps it, nor those who say later that they do.
+    pub(crate) fn taken_back(&mut self, around: &Around<'_>, key: &ParkedKey) {
+        self.merged(around, key);
+        self.drop_one(around.now, key.clone());
+    }
+
     /// There is another view.
     pub(crate) fn viewed(&mut self, around: &Around<'_>) {
         let live = |run: &NodeRun| around.view.is_live(*run);
@@ -396,6 +450,7 @@ impl Parked {
             self.not_sent(around, &key, to);
         }
         self.changed = false;
+        self.answer(around);
         self.passed.retain(|_, until| *until > around.now);
         if self.held.is_empty() {
             return;
@@ -428,6 +483,31 @@ impl Parked {
             self.sending.insert(key.clone(), Sending { to, until });
             let (key, purpose) = (key.clone(), ParkedUse::Keep);
             self.out.push_back(Output::Order(ParkedOrder::Send { key, to, purpose }));
+        }
+    }
+
+    /// Tells which offered states need their owners no more, and which are here no more.
+    fn answer(&mut self, around: &Around<'_>) {
+        if self.offered.is_empty() {
+            return;
+        }
+        let is_alone = around.staying().keys().all(|run| *run == around.me);
+        let told = |key: &ParkedKey| {
+            if self.is_dropped(key) {
+                Some(Output::Safe(key.clone()))
+            } else if self.held.contains_key(key) {
+                let is_safe = is_alone || self.holders(key).next().is_some();
+                is_safe.then(|| Output::Safe(key.clone()))
+            } else {
+                (!self.awaited.contains_key(key)).then(|| Output::Missing(key.clone()))
+            }
+        };
+        let told: Vec<Output> = self.offered.iter().filter_map(told).collect();
+        for output in told {
+            if let Output::Safe(key) | Output::Missing(key) = &output {
+                self.offered.remove(key);
+            }
+            self.out.push_back(output);
         }
     }
 
@@ -520,7 +600,7 @@ impl Parked {
     }
 
     fn evict(&mut self, around: &Around<'_>, key: &ParkedKey) {
-        if self.holders(key).next().is_none() {
+        if self.holders(key).next().is_none() && !self.offered.contains(key) {
             let child = key.child.clone();
             let reason = "there is no room for more parked states".to_owned();
             self.out.push_back(Output::Emit(HubEvent::ParkedStateDropped { child, reason }));
@@ -934,9 +1014,131 @@ mod tests {
         assert_eq!(node.at_risk(), 1, "who has it leaves, too");
         node.has(2, 0);
         assert_eq!(node.at_risk(), 0);
-        node.parked.awaits(key(1));
+        node.tell(|parked, around| parked.awaits(around, key(1), OtherHolder::None));
         assert_eq!(node.at_risk(), 1, "it is about to be parked");
         node.parked.not_parked(&key(1), "it is gone".to_owned());
         assert_eq!(node.at_risk(), 0);
+    }
+
+    fn run_of(key: &ParkedKey) -> u8 {
+        u8::try_from(key.run.nonce).expect("a test's run")
+    }
+
+    /// A state that was offered by the node that it names, and that this node is about to park.
+    fn offered(node: &mut Node, n: usize) {
+        node.tell(|parked, around| parked.awaits(around, key(n), OtherHolder::Offers));
+    }
+
+    fn safe(node: &mut Node) -> Vec<Output> {
+        let told = |o: &Output| matches!(o, Output::Safe(_) | Output::Missing(_));
+        node.outputs().into_iter().filter(told).collect()
+    }
+
+    #[test]
+    fn who_offered_a_state_is_answered_when_it_is_on_two_nodes_and_once() {
+        let owner = run_of(&key(0));
+        let mut node = Node::new(1, &[1, 2, 3, owner]);
+        offered(&mut node, 0);
+        assert_eq!(safe(&mut node), [], "its bytes are with the actor");
+        node.park(0, 10);
+        let outputs = node.outputs();
+        assert!(!outputs.contains(&Output::Safe(key(0))), "this node alone has it: {outputs:?}");
+        let is_sent = |o: &Output| matches!(o, Output::Order(ParkedOrder::Send { .. }));
+        assert!(!outputs.iter().any(is_sent), "its owner has the bytes: {outputs:?}");
+        node.has(owner, 0);
+        assert_eq!(node.outputs(), [Output::Safe(key(0))]);
+        node.has(2, 0);
+        assert_eq!(node.outputs(), [], "it is told once");
+        assert!(node.parked.offered.is_empty());
+    }
+
+    #[test]
+    fn a_copy_goes_to_another_when_the_owner_says_nothing_or_is_gone() {
+        let owner = run_of(&key(0));
+        let mut node = Node::new(1, &[1, 2, owner]);
+        offered(&mut node, 0);
+        node.park(0, 10);
+        assert_eq!(node.copies(), []);
+        node.now += AGAIN;
+        assert_eq!(node.copies(), [(key(0), run(2))]);
+        let mut node = Node::new(1, &[1, 2, owner]);
+        offered(&mut node, 0);
+        node.park(0, 10);
+        node.members(&[(1, MemberState::Alive), (2, MemberState::Alive)]);
+        assert_eq!(node.copies(), [(key(0), run(2))]);
+        node.has(2, 0);
+        assert_eq!(safe(&mut node), [Output::Safe(key(0))]);
+    }
+
+    #[test]
+    fn who_offered_a_state_is_answered_when_nobody_else_is_left_or_it_was_disposed_of() {
+        let owner = run_of(&key(0));
+        let mut node = Node::new(1, &[1, owner]);
+        offered(&mut node, 0);
+        node.park(0, 10);
+        assert_eq!(safe(&mut node), []);
+        node.members(&[(1, MemberState::Alive), (owner, MemberState::Leaving)]);
+        assert_eq!(safe(&mut node), [Output::Safe(key(0))]);
+        let mut node = Node::new(1, &[1, owner]);
+        offered(&mut node, 0);
+        node.hears(owner, ParkedWord::Dropped { keys: vec![key(0)] });
+        assert_eq!(safe(&mut node), [Output::Safe(key(0))]);
+    }
+
+    #[test]
+    fn an_offered_state_that_is_here_no_more_is_offered_again_and_not_told_as_lost() {
+        let owner = run_of(&key(0));
+        let mut node = Node::new(1, &[1, owner]);
+        offered(&mut node, 0);
+        node.tell(|parked, _| parked.not_parked(&key(0), "it is gone".to_owned()));
+        assert_eq!(node.outputs(), [Output::Missing(key(0))]);
+        assert_eq!(node.parked.deadline(), None);
+        offered(&mut node, 1);
+        node.park(1, LIMIT / 2);
+        node.outputs();
+        node.park(2, LIMIT);
+        let outputs = node.outputs();
+        assert!(outputs.contains(&order(ParkedOrder::Forget { key: key(1) })), "{outputs:?}");
+        assert!(outputs.contains(&Output::Missing(key(1))), "{outputs:?}");
+        let is_dropped =
+            |o: &Output| matches!(o, Output::Emit(HubEvent::ParkedStateDropped { .. }));
+        assert!(!outputs.iter().any(is_dropped), "{outputs:?}");
+    }
+
+    #[test]
+    fn who_offered_a_state_tells_that_it_parks_it_and_not_its_users() {
+        let mut node = Node::new(1, &[1, 2]);
+        let parked_by = |parked: &mut Parked| parked.says(run(2).node, &key(0));
+        assert!(!parked_by(&mut node.parked));
+        let other = OtherHolder::Parks;
+        node.tell(|parked, around| parked.awaits(around, key(0), other));
+        assert!(parked_by(&mut node.parked), "it is about to");
+        assert_eq!(node.outputs(), []);
+        node.park(0, 10);
+        let have = say(2, ParkedWord::Have { keys: vec![key(0)], first: false });
+        assert_eq!(node.outputs()[0], have);
+        assert!(parked_by(&mut node.parked));
+        assert_eq!(node.outputs(), [have], "it is asked again");
+        // Its actor had not come to rest.
+        node.tell(|parked, around| parked.awaits(around, key(1), other));
+        node.tell(|parked, _| parked.not_parked(&key(1), "it is gone".to_owned()));
+        assert_eq!(node.outputs(), []);
+    }
+
+    #[test]
+    fn what_its_child_has_again_is_kept_by_nobody() {
+        let mut node = Node::new(1, &[1, 2]);
+        let dropped = |n| say(2, ParkedWord::Dropped { keys: vec![key(n)] });
+        node.tell(|parked, around| parked.merged(around, &key(0)));
+        assert_eq!(node.outputs(), [], "it is parked nowhere");
+        assert!(!node.parked.is_dropped(&key(0)));
+        node.has(2, 0);
+        node.tell(|parked, around| parked.merged(around, &key(0)));
+        assert_eq!(node.outputs(), [dropped(0)]);
+        // Who parked it was not heard when its owner went on with it.
+        node.tell(|parked, around| parked.taken_back(around, &key(1)));
+        assert_eq!(node.outputs(), []);
+        node.has(2, 1);
+        assert_eq!(node.outputs(), [dropped(1)]);
     }
 }

@@ -900,6 +900,15 @@ impl World {
                 };
                 self.push(Duration::ZERO, index, Input::Event(event));
             }
+            ChildOrder::ParkFrozen { key, kind, reason } => {
+                let frozen = |actor: &&Actor| actor.gate == Gate::Closed;
+                let state = runtime.actors.get(&key.child).filter(frozen);
+                let event = match state.map(|actor| actor.state.clone()) {
+                    Some(state) => parked::hold(runtime, key, kind, reason, state),
+                    None => Event::NotParked { key, reason: "it is gone".to_owned() },
+                };
+                self.push(Duration::ZERO, index, Input::Event(event));
+            }
             ChildOrder::Apply { key, from, exchange, .. } => {
                 self.apply(index, key, from, exchange);
             }

@@ -204,6 +204,7 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         | ChildOrder::Merge { child, .. } => child,
         ChildOrder::Park { key, .. }
         | ChildOrder::ParkBuilt { key, .. }
+        | ChildOrder::ParkFrozen { key, .. }
         | ChildOrder::Apply { key, .. } => &key.child,
     }
 }

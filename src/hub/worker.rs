@@ -326,6 +326,10 @@ impl Worker {
                 let parcel = self.take_built(&key.child, built).and_then(|built| built.parcel());
                 self.bench.reports.park(ParkParcel { key, kind, reason, parcel });
             }
+            ChildOrder::ParkFrozen { key, kind, reason } => {
+                let parcel = self.instance(&key.child).and_then(|instance| instance.parcel());
+                self.bench.reports.park(ParkParcel { key, kind, reason, parcel });
+            }
             ChildOrder::Apply { key, kind, exchange, wait, .. } => {
                 match (self.instance(&key.child), parcel) {
                     (Some(instance), Some(parcel)) => {

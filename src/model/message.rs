@@ -422,14 +422,22 @@ pub enum HandoverWord {
         /// The attempt.
         epoch: Epoch,
     },
-    /// The loser of a divergence was taken in; it may end.
-    Merged {
+    /// The loser of a divergence was taken in, or its state is parked on two nodes; it may end.
+    Taken {
         /// The child.
         child: ChildId,
         /// The loser's epoch.
         epoch: Epoch,
-        /// Why it was parked and not merged, if it was not.
-        parked: Option<String>,
+    },
+    /// The state of the loser of a divergence is not merged and is parked at the winner. The loser parks it,
+    /// too, and waits for `Taken`.
+    Parks {
+        /// The child.
+        child: ChildId,
+        /// The loser's epoch.
+        epoch: Epoch,
+        /// Why it is not merged.
+        reason: String,
     },
 }
 

@@ -160,7 +160,7 @@ fn an_owner_that_yields_reads_in_the_registry_that_its_state_was_taken() {
         for node in &mut world.nodes {
             // Nobody is ever told so by word.
             node.lie = Some(|message| {
-                if let PeerMessage::Handover(HandoverWord::Merged { epoch, .. }) = message {
+                if let PeerMessage::Handover(HandoverWord::Taken { epoch, .. }) = message {
                     *epoch = Epoch::ZERO;
                 }
             });

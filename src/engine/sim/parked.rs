@@ -496,3 +496,146 @@ fn a_child_that_never_comes_to_a_parked_state_does_not_keep_it_from_being_applie
     assert_eq!(world.applied(at, id), Some(&ApplyOutcome::Applied));
     assert!(world.nodes[owner].runtime.actors[&child].state.contains(&1_000_000));
 }
+
+/// A split of a kind that does not merge has healed, and the first state is parked: by whom, whose it
+/// was, and what is in it.
+fn just_parked(seed: u64) -> Option<(World, usize, usize, ParkedKey, State)> {
+    let mut world = split(seed);
+    world.unmerged = true;
+    world.heal();
+    for _ in 0..60_000 {
+        world.run_for(Duration::from_micros(100));
+        let held = world.nodes.iter().enumerate().find_map(|(index, node)| {
+            let (key, (_, state)) = node.runtime.parked.first_key_value()?;
+            Some((index, key.clone(), state.clone()))
+        });
+        if let Some((winner, key, state)) = held {
+            let loser = world.index_of(key.run.node).expect("it is a node");
+            return Some((world, winner, loser, key, state));
+        }
+    }
+    None
+}
+
+impl World {
+    /// Some node that lives has all of this, in the child's actor or parked.
+    fn check_has(&self, child: &ChildId, state: &State) {
+        let mut kept = State::new();
+        for index in self.alive() {
+            let runtime = &self.nodes[index].runtime;
+            kept.extend(runtime.actors.get(child).iter().flat_map(|actor| &actor.state));
+            let parked = runtime.parked.iter().filter(|(key, _)| key.child == *child);
+            kept.extend(parked.flat_map(|(_, (_, state))| state));
+        }
+        let lost = state.difference(&kept).count();
+        assert_eq!(lost, 0, "seed {}: {child} lost {lost} of {}", self.seed, state.len());
+    }
+
+    fn is_offered(&self, loser: usize, child: &ChildId) -> bool {
+        let instance = self.nodes[loser].engine.children.instances.get(child);
+        instance.is_some_and(|instance| matches!(instance.phase, Phase::Yielding { .. }))
+    }
+}
+
+#[test]
+fn what_gave_way_outlives_the_node_that_has_just_parked_it() {
+    let mut hit = 0;
+    for seed in seeds(20) {
+        let Some((mut world, winner, loser, key, state)) = just_parked(seed) else { continue };
+        if state.is_empty() {
+            continue;
+        }
+        hit += 1;
+        // No copy gets anywhere in time.
+        world.bulk_ms = (2_000, 2_001);
+        let wait = world.dice.ms(0, 200);
+        world.run_for(wait);
+        world.crash(winner);
+        assert_ne!(winner, loser, "seed {seed}");
+        world.run_for(40 * SECOND);
+        world.check_end(false);
+        world.check_has(&key.child, &state);
+        // Its owner goes on with it: then nobody has it a second time.
+        if world.nodes[loser].runtime.actors.contains_key(&key.child) {
+            let goes_on = &world.nodes[loser].runtime.actors[&key.child].state;
+            let holders = world.holders(&key);
+            let is_twice = state.is_subset(goes_on) && !holders.is_empty();
+            assert!(!is_twice, "seed {seed}: {key} goes on and is parked on {holders:?}");
+        }
+    }
+    assert!(hit > 0);
+}
+
+#[test]
+fn an_owner_that_gives_way_ends_when_its_state_is_parked_on_two_nodes() {
+    let mut ended = 0;
+    for seed in seeds(10) {
+        let Some((mut world, winner, loser, key, _)) = just_parked(seed) else { continue };
+        // It is told nothing, nor is anybody else.
+        world.cut(&BTreeSet::from([winner]));
+        let wait = world.dice.ms(0, 300);
+        world.run_for(wait);
+        if !world.is_offered(loser, &key.child) {
+            // It had heard enough.
+            assert!(world.holders(&key).len() >= 2, "seed {seed}: {:?}", world.holders(&key));
+        }
+        world.heal();
+        for _ in 0..20_000 {
+            world.run_for(Duration::from_millis(1));
+            if !world.is_offered(loser, &key.child) {
+                ended += 1;
+                let runs = world.nodes[loser].runtime.actors.contains_key(&key.child);
+                let holders = world.holders(&key);
+                assert!(runs || holders.len() >= 2, "seed {seed}: {key} is on {holders:?}");
+                break;
+            }
+        }
+        world.run_for(30 * SECOND);
+        world.check_end(false);
+        world.check_parked();
+    }
+    assert!(ended > 0);
+}
+
+#[test]
+fn who_gave_way_keeps_its_state_itself_and_nothing_is_sent_twice() {
+    let mut kept = 0;
+    for seed in seeds(10) {
+        let Some((mut world, winner, loser, key, _)) = just_parked(seed) else { continue };
+        // A copy would take longer than all of this.
+        world.bulk_ms = (3_000, 3_001);
+        world.run_for(SECOND);
+        let mut holders = vec![winner, loser];
+        holders.sort_unstable();
+        assert_eq!(world.holders(&key), holders, "seed {seed}");
+        assert!(!world.is_offered(loser, &key.child), "seed {seed}: it has not ended");
+        world.run_for(20 * SECOND);
+        assert_eq!(world.holders(&key), holders, "seed {seed}");
+        kept += 1;
+    }
+    assert!(kept > 0);
+}
+
+#[test]
+fn what_is_parked_for_its_owner_is_answered_by_every_node() {
+    for seed in seeds(20) {
+        let mut world = split(seed);
+        world.unmerged = true;
+        world.bulk_ms = (20, 1_000);
+        world.heal();
+        for _ in 0..20 {
+            world.run_for(Duration::from_millis(100));
+            let (a, b) = (world.dice.below(3) as usize, world.dice.below(3) as usize);
+            if a != b {
+                world.unlink(a, b);
+            }
+        }
+        world.run_for(30 * SECOND);
+        world.check_end(false);
+        world.check_parked();
+        world.check_kept();
+        for node in &world.nodes {
+            assert_eq!(node.engine.children.merges.len(), 0, "seed {seed}");
+        }
+    }
+}

@@ -155,3 +155,56 @@ async fn two_parked_states_are_answered_though_the_child_does_not_take_its_own_b
 async fn two_parked_states_are_answered_though_the_child_cannot_go_on_with_its_own() {
     both_are_answered(UNWRITABLE, "it is not to be written").await;
 }
+
+#[actix::test]
+async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
+    let network = MemoryNetwork::new();
+    let hub = node("a", &network, None).await;
+    let spec = ChildSpec::new::<Tally>("t", ()).expect("a valid spec");
+    let epoch = hub.start_child(spec).await.expect("it starts").epoch;
+    let tally = hub.child::<Tally>("t");
+    assert_eq!(tally.send(Add(5)).await, Ok(5));
+    let child = ChildId::new("t").expect("a valid id");
+    let run = NodeRun { node: hub.node_id(), nonce: 7 };
+    let park = |nonce| ChildOrder::ParkFrozen {
+        key: ParkedKey { child: child.clone(), run: NodeRun { nonce, ..run }, epoch },
+        kind: KindName::new(Tally::KIND).expect("a valid name"),
+        reason: "another node has parked it".to_owned(),
+    };
+    let (retention, forced, with_state) = (Duration::from_secs(5), false, true);
+    let freeze = ChildOrder::Freeze { child: child.clone(), epoch, retention, forced, with_state };
+    let thaw = ChildOrder::Thaw { child: child.clone(), epoch };
+    let order = |order| {
+        let orders = Orders(vec![Order { order, parcel: None }]);
+        let workers = hub.shared().workers();
+        workers[crate::hub::effects::worker_of(&child, workers.len())].send(orders)
+    };
+    let mut events = hub.events();
+    // It runs: there are no bytes yet.
+    order(park(7)).await.expect("it runs");
+    let told = async {
+        loop {
+            if let HubEvent::ParkedStateDropped { reason, .. } =
+                events.next().await.expect("the hub runs")
+            {
+                break reason;
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), told).await;
+    assert_eq!(told.expect("it is told"), "the state is gone");
+    order(freeze).await.expect("it runs");
+    until("it is frozen, and its state is parked", || async {
+        order(park(8)).await.expect("it runs");
+        !hub.parked_states().await.is_empty()
+    })
+    .await;
+    let parked = hub.parked_states().await;
+    let state: crate::Snapshot<Tally> =
+        crate::hub::codec::decode(&parked[0].state).expect("it is a state");
+    assert_eq!(state.into_value().expect("it reads back").value, 5);
+    assert_eq!(parked[0].key.run.nonce, 8);
+    order(thaw).await.expect("it runs");
+    assert_eq!(tally.send(Add(1)).await, Ok(6));
+    hub.stop().await;
+}

@@ -58,7 +58,15 @@ impl Children {
             Phase::Starting { .. } => "it is being started".to_owned(),
             Phase::Stopping => "it is being stopped".to_owned(),
             Phase::Yielding { to, .. } => {
-                format!("it gives way to its owner on {}", name(core, to.run.node))
+                let to = name(core, to.run.node);
+                match instance.immovable.reason() {
+                    Some(why) => {
+                        format!(
+                            "it gives way to its owner on {to}, and cannot hand its state over: {why}"
+                        )
+                    }
+                    None => format!("it gives way to its owner on {to}"),
+                }
             }
             Phase::Moving(moving) => format!("{}{}", why_moving(core, moving), before()),
             Phase::Running | Phase::Waiting(_) => {

@@ -429,12 +429,16 @@ impl<A: HotSwap> Seat<A> {
                 }
             }
             // It is asked for again until it is taken.
-            Purpose::Diverged { to, life } => match outcome {
-                Ok(_) => self.send_diverged(order.epoch, to, life),
-                Err(error) => {
-                    tracing::warn!(%child, %error, "the state of a diverged child is not offered");
+            Purpose::Diverged { to, life } => {
+                match &outcome {
+                    Ok(_) => self.send_diverged(order.epoch, to, life),
+                    Err(error) => {
+                        tracing::warn!(%child, %error, "the state of a diverged child is not offered");
+                    }
                 }
-            },
+                let epoch = order.epoch;
+                self.bench.reports.tell(ChildReport::Tried { child, epoch, outcome });
+            }
         }
     }
 
@@ -827,10 +831,20 @@ type Resolution = (Ticket, Option<Result<Bytes, ReplyFailure>>);
 
 impl<A: HotSwap> Instance for Seat<A> {
     fn freeze(self: Rc<Self>, order: FreezeOrder) {
-        if let (Stage::Held { .. }, Purpose::Diverged { to, life }) =
-            (&*self.stage.borrow(), order.purpose)
-        {
-            return self.send_diverged(order.epoch, to, life);
+        if let Purpose::Diverged { to, life } = order.purpose {
+            match self.stage.replace(Stage::Aborted) {
+                // There are no bytes to offer. The actor has back what it was held for, its gate stays
+                // closed, and it is asked anew: what was wrong with its state may have passed.
+                Stage::Held { state, parcel: None } => {
+                    self.stage.replace(Stage::Released { state });
+                    self.cell.actor.wake();
+                }
+                held @ Stage::Held { .. } => {
+                    self.stage.replace(held);
+                    return self.send_diverged(order.epoch, to, life);
+                }
+                other => drop(self.stage.replace(other)),
+            }
         }
         if matches!(*self.stage.borrow(), Stage::Released { .. } | Stage::Encoding { thawed: true })
         {

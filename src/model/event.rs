@@ -206,7 +206,7 @@ pub enum HubEvent {
     },
     /// The state of a child on this node cannot be encoded, or does not come back as it was: the child
     /// cannot move, and is lost when this node goes. Told once, when that was seen: at the first move
-    /// that failed for it, or under `Settings::verify_encoding` when the child has started, if its kind
+    /// that failed for it, when it was to give way after a split, or under `Settings::verify_encoding` when the child has started, if its kind
     /// is one of [`HotSwap::PREPARE_ONLY_READS`](crate::HotSwap::PREPARE_ONLY_READS). Told again only
     /// after its state could be encoded meanwhile. [`Inspection::immovable`](crate::Inspection) lists
     /// such children.

@@ -358,3 +358,39 @@ fn splits_with_restarts_and_migrations_come_to_rest() {
         world.check_end(false);
     }
 }
+
+#[test]
+fn an_owner_that_cannot_hand_its_state_to_whom_it_yields_is_listed_with_the_reason() {
+    let mut world = split(1);
+    world.bulk_ms = (5_000, 6_000);
+    world.heal();
+    let child = loop {
+        world.run_for(Duration::from_millis(1));
+        if let Some((child, _)) = yielding(&world) {
+            break child;
+        }
+    };
+    let yields = |node: &Node| {
+        let instance = node.engine.children.instances.get(&child)?;
+        matches!(instance.phase, Phase::Yielding { .. }).then_some(instance.ownership.epoch)
+    };
+    let (index, epoch) = (0..3)
+        .find_map(|index| Some((index, yields(&world.nodes[index])?)))
+        .expect("one of them yields");
+    let told = |world: &World| {
+        let engine = &world.nodes[index].engine;
+        let (left, _) = engine.leftover();
+        let left = left.into_iter().find(|(spec, ..)| *spec.id() == child).map(|(.., why)| why);
+        let listed = engine.immovable().find(|(id, _)| **id == child);
+        (left.expect("it is still there"), listed.map(|(_, why)| why.to_owned()))
+    };
+    let (left, listed) = told(&world);
+    assert!(left.starts_with("it gives way to its owner on ") && listed.is_none(), "{left}");
+    let outcome = Err(FreezeFailure::Encode { message: "on purpose".to_owned() });
+    world.report(index, ChildReport::Tried { child: child.clone(), epoch, outcome });
+    world.run_for(Duration::from_millis(20));
+    let (left, listed) = told(&world);
+    let why = "the state could not be encoded: on purpose";
+    assert_eq!(listed.as_deref(), Some(why));
+    assert!(left.ends_with(&format!(" and cannot hand its state over: {why}")), "{left}");
+}

@@ -1,6 +1,9 @@
 //! Messages, replies and states that would not be the same on another node.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use super::*;
 
@@ -414,4 +417,92 @@ async fn no_state_is_tried_unless_that_is_set() {
     assert_eq!(visits.send(visit(Place::Nowhere)).await, Ok(1), "reports go in order");
     assert_eq!(hub.inspect().await.expect("it runs").immovable, []);
     hub.stop().await;
+}
+
+/// Whether a hoard cannot be encoded now.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+#[derive(Default, Serialize, Deserialize)]
+struct Hoard {
+    #[serde(serialize_with = "count")]
+    coins: u64,
+}
+
+fn count<S: serde::Serializer>(coins: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    if LOCKED.load(Ordering::Acquire) {
+        return Err(serde::ser::Error::custom("locked on purpose"));
+    }
+    serializer.serialize_u64(*coins)
+}
+
+impl Actor for Hoard {
+    type Context = Context<Self>;
+}
+
+impl Handler<Add> for Hoard {
+    type Result = u64;
+    fn handle(&mut self, Add(coins): Add, _: &mut Self::Context) -> u64 {
+        self.coins += coins;
+        self.coins
+    }
+}
+
+crate::hot_swap!(
+    Hoard,
+    kind = "hoard",
+    messages = [Add],
+    merge = |mine, other| mine.coins += other.coins,
+);
+
+#[actix::test]
+async fn an_owner_that_gives_way_and_cannot_be_encoded_says_so_and_is_tried_again() {
+    let network = MemoryNetwork::new();
+    let mut hubs: Vec<Hub> = Vec::new();
+    for name in ["a", "b"] {
+        let mut builder = HubSystem::builder("test")
+            .node_name(name)
+            .child::<Hoard>()
+            .settings(Settings::local())
+            .workers(1)
+            .memory(&network);
+        if let Some(seed) = hubs.first() {
+            builder = builder.seed(&seed.addresses()[0]);
+        }
+        hubs.push(builder.start().await.expect("the hub starts"));
+    }
+    for hub in &hubs {
+        members(hub, 2).await;
+    }
+    let spec = ChildSpec::new::<Hoard>("h", ()).expect("a valid spec");
+    hubs[0].start_child(spec).await.expect("it starts");
+    hubs[0].child::<Hoard>("h").send(Add(1)).await.expect("it answers");
+    network.cut(hubs[0].node_id(), hubs[1].node_id());
+    let patience = Duration::from_secs(20);
+    for (hub, coins) in hubs.iter().zip([10, 100]) {
+        members(hub, 1).await;
+        let sent = hub.child::<Hoard>("h").send(Add(coins)).timeout(patience).await;
+        sent.expect("both sides go on");
+    }
+    LOCKED.store(true, Ordering::Release);
+    network.heal_all();
+    let immovable = || async {
+        let mut listed = Vec::new();
+        for hub in &hubs {
+            listed.extend(hub.inspect().await.expect("it runs").immovable);
+        }
+        listed
+    };
+    until("it is told", || async { !immovable().await.is_empty() }).await;
+    let listed = immovable().await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert!(listed[0].1.contains("locked on purpose"), "{listed:?}");
+    LOCKED.store(false, Ordering::Release);
+    until("its state is taken", || async {
+        hubs[0].child::<Hoard>("h").send(Add(0)).await == Ok(111)
+    })
+    .await;
+    assert_eq!(immovable().await, []);
+    for hub in hubs {
+        hub.stop().await;
+    }
 }

@@ -152,8 +152,16 @@ enum As {
     Value,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Prints that were made on this thread.
+    pub(super) static PRINTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Equal for what counts as equal.
 fn print(bytes: &[u8], role: As) -> u64 {
+    #[cfg(test)]
+    PRINTS.set(PRINTS.get() + 1);
     print_at(bytes, role, 0)
 }
 
@@ -222,13 +230,14 @@ fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
             }
         }
         (Item::Map(sent), Item::Map(back)) => {
+            let mut backs = BTreeMap::<u64, &[u8]>::new();
+            for (key, value) in back.clone().entries() {
+                backs.entry(print(key, As::Key)).or_insert(value);
+            }
             for (key, value) in sent.clone().entries() {
-                let same =
-                    |(other, _): &(&[u8], &[u8])| print(other, As::Key) == print(key, As::Key);
-                let found = back.clone().entries().find(same);
-                match found {
-                    Some((_, other)) if print(value, As::Value) == print(other, As::Value) => {}
-                    Some((_, other)) => {
+                match backs.get(&print(key, As::Key)) {
+                    Some(other) if print(value, As::Value) == print(other, As::Value) => {}
+                    Some(other) => {
                         push_key(key, path);
                         return describe(value, other, path);
                     }

@@ -424,6 +424,24 @@ fn cbor_bytes(bytes: &[u8]) -> Vec<u8> {
     cbor
 }
 
+#[test]
+fn a_difference_of_large_maps_is_found_with_a_few_looks_at_each_entry() {
+    const ENTRIES: usize = 2_000;
+    let cbor = |map: &BTreeMap<String, u64>| {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(map, &mut bytes).expect("it encodes");
+        bytes
+    };
+    let mut map: BTreeMap<String, u64> = (0..ENTRIES as u64).map(|n| (n.to_string(), n)).collect();
+    let sent = cbor(&map);
+    map.remove("999");
+    let before = compare::PRINTS.get();
+    let told = compare::difference(&sent, &cbor(&map));
+    assert_eq!(told.as_deref(), Some("999: it does not come back"));
+    let prints = compare::PRINTS.get() - before;
+    assert!(prints < 5 * ENTRIES, "{prints} prints");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

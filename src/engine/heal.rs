@@ -17,8 +17,7 @@ use crate::model::{
     event::HubEvent,
     id::{ChildId, KindName, NodeRun},
     message::{HandoverWord, PeerMessage},
-    parked::ParkedKey,
-    words::brief,
+    parked::{ParkedInfo, ParkedKey},
 };
 
 /// How often a yielding owner offers its state until it is taken.
@@ -258,14 +257,8 @@ impl Children {
         if self.merges.is_under_way(child, epoch) {
             return;
         }
-        if let Some((owner, reason)) = self.merges.parked(child, epoch) {
+        if self.merges.parked(child, epoch).is_some() {
             core.order(ChildOrder::Discard { child: child.clone(), epoch });
-            // The word of it may be lost.
-            if owner == from {
-                let reason = reason.to_owned();
-                let word = HandoverWord::Parks { child: child.clone(), epoch, reason };
-                core.send(from.node, PeerMessage::Handover(word));
-            }
             return;
         }
         let Some(instance) = self.instances.get(child) else {
@@ -314,18 +307,25 @@ impl Children {
         }
     }
 
-    /// Nobody merges this state: it is parked here. Who offered it parks it, too, and is not answered
-    /// before it is known to be on two nodes: this one may crash in that time.
+    /// Nobody merges this state: it is parked here. Who offered it is not answered before it is known to
+    /// be on two nodes: this one may crash in that time.
     fn parks(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, reason: String) {
-        let reason = brief(reason);
         let Some(instance) = self.instances.get(child) else { return };
-        let Some(from) = self.merges.park(child, epoch, reason.clone()) else { return };
+        let Some(from) = self.merges.park(child, epoch) else { return };
         let key = ParkedKey { child: child.clone(), run: from, epoch };
         let kind = instance.ownership.spec.kind().clone();
         core.news.push_back(News::Parks { key: key.clone(), other: OtherHolder::Offers });
-        core.order(ChildOrder::Park { key, kind, reason: reason.clone() });
-        let word = HandoverWord::Parks { child: child.clone(), epoch, reason };
-        core.send(from.node, PeerMessage::Handover(word));
+        core.order(ChildOrder::Park { key, kind, reason });
+    }
+
+    /// Tells who offered this state, and is not answered, that it is parked here: it parks it, too.
+    pub(crate) fn tell_parked(&self, core: &mut Core, info: &ParkedInfo) {
+        let ParkedInfo { key, reason, at, .. } = info;
+        if self.merges.parked(&key.child, key.epoch) == Some(key.run) {
+            let (child, reason) = (key.child.clone(), reason.clone());
+            let word = HandoverWord::Parks { child, epoch: key.epoch, reason, at: *at };
+            core.send(key.run.node, PeerMessage::Handover(word));
+        }
     }
 
     /// A state that nobody merged is safe without the owner that offered it.
@@ -341,9 +341,8 @@ impl Children {
     }
 
     fn ends_parked(&mut self, key: &ParkedKey) -> bool {
-        let parked = self.merges.parked(&key.child, key.epoch);
-        let is_it = parked.is_some_and(|(from, _)| from == key.run);
-        is_it && self.merges.end(&key.child, key.epoch).is_some()
+        self.merges.parked(&key.child, key.epoch) == Some(key.run)
+            && self.merges.end(&key.child, key.epoch).is_some()
     }
 
     /// Answers the owner that offered this state.

@@ -845,6 +845,8 @@ pub enum ChildOrder {
         kind: KindName,
         /// Why it was not merged.
         reason: String,
+        /// When that node did, by its clock: milliseconds since 1970.
+        at: u64,
     },
     /// Give a parked state to the running child, between two handlers. Answered with
     /// [`ChildReport::Applied`].

@@ -16,8 +16,8 @@ pub(crate) const MOST_MERGES: usize = 4_096;
 struct Merge {
     /// Who offered it.
     from: NodeRun,
-    /// Why it is parked, if it is. Its child's actor has done with it then.
-    parked: Option<String>,
+    /// Whether it is parked, and its child's actor has done with it.
+    is_parked: bool,
 }
 
 /// By child and by the epoch at which the state was offered.
@@ -34,14 +34,14 @@ impl Merges {
             return false;
         }
         self.count += 1;
-        let merge = Merge { from, parked: None };
+        let merge = Merge { from, is_parked: false };
         self.under_way.entry(child.clone()).or_default().insert(epoch, merge);
         true
     }
 
     /// Whether the state that was offered at this epoch is with the child's actor.
     pub(crate) fn is_under_way(&self, child: &ChildId, epoch: Epoch) -> bool {
-        self.find(child, epoch).is_some_and(|merge| merge.parked.is_none())
+        self.find(child, epoch).is_some_and(|merge| !merge.is_parked)
     }
 
     /// Whether any state of this child is not answered.
@@ -49,26 +49,17 @@ impl Merges {
         self.under_way.contains_key(child)
     }
 
-    /// Who offered one that is parked, and why it is.
-    pub(crate) fn parked(&self, child: &ChildId, epoch: Epoch) -> Option<(NodeRun, &str)> {
-        let merge = self.find(child, epoch)?;
-        Some((merge.from, merge.parked.as_deref()?))
+    /// Who offered one that is parked.
+    pub(crate) fn parked(&self, child: &ChildId, epoch: Epoch) -> Option<NodeRun> {
+        self.find(child, epoch).filter(|merge| merge.is_parked).map(|merge| merge.from)
     }
 
     /// One was not merged, and is answered when it is safe. Whose it was, if it had begun and its child
     /// has not ended.
-    pub(crate) fn park(
-        &mut self,
-        child: &ChildId,
-        epoch: Epoch,
-        reason: String,
-    ) -> Option<NodeRun> {
+    pub(crate) fn park(&mut self, child: &ChildId, epoch: Epoch) -> Option<NodeRun> {
         let merge = self.under_way.get_mut(child)?.get_mut(&epoch)?;
-        if merge.parked.is_some() {
-            return None;
-        }
-        merge.parked = Some(reason);
-        Some(merge.from)
+        let is_told = std::mem::replace(&mut merge.is_parked, true);
+        (!is_told).then_some(merge.from)
     }
 
     /// One has ended. Whose it was, if it had begun and its child has not ended.
@@ -86,7 +77,7 @@ impl Merges {
     /// states were offered; those that are parked need no actor.
     pub(crate) fn forget(&mut self, child: &ChildId) -> Vec<Epoch> {
         let Some(merges) = self.under_way.get_mut(child) else { return Vec::new() };
-        let with_actor = merges.iter().filter(|(_, merge)| merge.parked.is_none());
+        let with_actor = merges.iter().filter(|(_, merge)| !merge.is_parked);
         let epochs: Vec<Epoch> = with_actor.map(|(epoch, _)| *epoch).collect();
         for epoch in &epochs {
             self.end(child, *epoch);
@@ -153,16 +144,15 @@ mod tests {
     #[test]
     fn what_is_parked_outlives_its_childs_actor_and_keeps_its_epoch() {
         let mut merges = Merges::default();
-        let why = || "nobody merges it".to_owned();
-        assert_eq!(merges.park(&child(1), epoch(1), why()), None, "it has not begun");
+        assert_eq!(merges.park(&child(1), epoch(1)), None, "it has not begun");
         assert!(merges.begin(&child(1), epoch(1), run(1)));
         assert!(merges.begin(&child(1), epoch(2), run(2)));
         assert!(merges.is_under_way(&child(1), epoch(1)));
         assert_eq!(merges.parked(&child(1), epoch(1)), None);
-        assert_eq!(merges.park(&child(1), epoch(1), why()), Some(run(1)));
-        assert_eq!(merges.park(&child(1), epoch(1), why()), None, "it is told once");
+        assert_eq!(merges.park(&child(1), epoch(1)), Some(run(1)));
+        assert_eq!(merges.park(&child(1), epoch(1)), None, "it is told once");
         assert!(!merges.is_under_way(&child(1), epoch(1)));
-        assert_eq!(merges.parked(&child(1), epoch(1)), Some((run(1), "nobody merges it")));
+        assert_eq!(merges.parked(&child(1), epoch(1)), Some(run(1)));
         assert!(!merges.begin(&child(1), epoch(1), run(3)));
         assert_eq!(merges.forget(&child(1)), [epoch(2)]);
         assert!(merges.is_merging(&child(1)), "it is not answered");

@@ -227,6 +227,7 @@ impl Engine {
                 self.core.send(from.node, PeerMessage::Parked(word));
             }
             Event::Parked { info, size } => {
+                self.children.tell_parked(&mut self.core, &info);
                 self.parked.parked(&Around::of(&self.core), info, size);
             }
             Event::NotParked { key, reason } => self.parked.not_parked(&key, reason),
@@ -590,20 +591,21 @@ impl Engine {
             HandoverWord::Taken { child, epoch } => {
                 self.children.yielded(core, from, &child, epoch);
             }
-            HandoverWord::Parks { child, epoch, reason } => {
+            HandoverWord::Parks { child, epoch, reason, at } => {
                 let key = ParkedKey { child, run: core.me, epoch };
-                self.parks_own(from, key, reason);
+                self.parks_own(from, key, reason, at);
             }
         }
     }
 
     /// A state that this node offers is parked: it parks it, too, so that its actor can end.
-    fn parks_own(&mut self, from: NodeRun, key: ParkedKey, reason: String) {
+    fn parks_own(&mut self, from: NodeRun, key: ParkedKey, reason: String, at: u64) {
         let core = &mut self.core;
         let Some(kind) = self.children.offers(core, &key).cloned() else { return };
         if !self.parked.says(from.node, &key) {
             self.parked.awaits(&Around::of(core), key.clone(), OtherHolder::Parks);
-            core.order(io::ChildOrder::ParkFrozen { key, kind, reason: brief(reason) });
+            let reason = brief(reason);
+            core.order(io::ChildOrder::ParkFrozen { key, kind, reason, at });
         }
     }
 
@@ -619,6 +621,11 @@ impl Engine {
             }
             BulkHeader::Diverged { child, epoch, life, .. } => {
                 self.children.diverged(core, from, child, *epoch, *life);
+                let key = ParkedKey { child: child.clone(), run: from, epoch: *epoch };
+                if let Some(info) = self.parked.info(&key) {
+                    // It offers it still: the word of it may be lost.
+                    self.children.tell_parked(core, info);
+                }
             }
             // Told apart by whoever calls.
             BulkHeader::Parked { .. } => {}

@@ -900,7 +900,7 @@ impl World {
                 };
                 self.push(Duration::ZERO, index, Input::Event(event));
             }
-            ChildOrder::ParkFrozen { key, kind, reason } => {
+            ChildOrder::ParkFrozen { key, kind, reason, .. } => {
                 let frozen = |actor: &&Actor| actor.gate == Gate::Closed;
                 let state = runtime.actors.get(&key.child).filter(frozen);
                 let event = match state.map(|actor| actor.state.clone()) {

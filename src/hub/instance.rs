@@ -686,6 +686,7 @@ impl<A: HotSwap> Seat<A> {
                 key: exchange,
                 kind,
                 reason,
+                at: None,
                 parcel: Some(parcel),
             });
         };

@@ -38,6 +38,8 @@ pub(crate) struct ParkParcel {
     pub(crate) key: ParkedKey,
     pub(crate) kind: KindName,
     pub(crate) reason: String,
+    /// When it was parked by another node, in milliseconds since 1970. `None`: it is now.
+    pub(crate) at: Option<u64>,
     pub(crate) parcel: Option<Parcel>,
 }
 
@@ -53,12 +55,12 @@ impl Handler<ParkParcel> for HubSystem {
     type Result = ();
 
     fn handle(&mut self, message: ParkParcel, ctx: &mut Context<Self>) {
-        let ParkParcel { key, kind, reason, parcel } = message;
+        let ParkParcel { key, kind, reason, at, parcel } = message;
         let Some(running) = &mut self.running else {
             return;
         };
         let event = match parcel {
-            Some(parcel) => running.hold_parked(key, kind, reason, parcel),
+            Some(parcel) => running.hold_parked(key, kind, reason, at, parcel),
             None => Event::NotParked { key, reason: "the state is gone".to_owned() },
         };
         self.take([event], ctx);

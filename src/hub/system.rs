@@ -362,7 +362,7 @@ impl Running {
     /// Parks a state that arrived; what the engine is told of it.
     pub(crate) fn park(&mut self, key: ParkedKey, kind: KindName, reason: String) -> Event {
         match self.take_bulk(&(key.child.clone(), key.epoch)) {
-            Some(parcel) => self.hold_parked(key, kind, reason, parcel),
+            Some(parcel) => self.hold_parked(key, kind, reason, None, parcel),
             None => Event::NotParked { key, reason: "the state is gone".to_owned() },
         }
     }
@@ -373,9 +373,10 @@ impl Running {
         key: ParkedKey,
         kind: KindName,
         reason: String,
+        at: Option<u64>,
         Parcel { state_version, bytes, .. }: Parcel,
     ) -> Event {
-        let (at, size) = (unix_now(), bytes.len() as u64);
+        let (at, size) = (at.unwrap_or_else(unix_now), bytes.len() as u64);
         let info = ParkedInfo { key, kind, state_version, at, reason: brief(reason) };
         self.parked.hold(info.clone(), bytes);
         Event::Parked { info, size }

@@ -324,11 +324,12 @@ impl Worker {
             ChildOrder::Park { .. } => {}
             ChildOrder::ParkBuilt { key, kind, built, reason } => {
                 let parcel = self.take_built(&key.child, built).and_then(|built| built.parcel());
-                self.bench.reports.park(ParkParcel { key, kind, reason, parcel });
+                self.bench.reports.park(ParkParcel { key, kind, reason, at: None, parcel });
             }
-            ChildOrder::ParkFrozen { key, kind, reason } => {
+            ChildOrder::ParkFrozen { key, kind, reason, at } => {
                 let parcel = self.instance(&key.child).and_then(|instance| instance.parcel());
-                self.bench.reports.park(ParkParcel { key, kind, reason, parcel });
+                let at = Some(at);
+                self.bench.reports.park(ParkParcel { key, kind, reason, at, parcel });
             }
             ChildOrder::Apply { key, kind, exchange, wait, .. } => {
                 match (self.instance(&key.child), parcel) {

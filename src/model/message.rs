@@ -438,6 +438,8 @@ pub enum HandoverWord {
         epoch: Epoch,
         /// Why it is not merged.
         reason: String,
+        /// When it was parked, by the winner's clock: milliseconds since 1970.
+        at: u64,
     },
 }
 

@@ -81,6 +81,7 @@ async fn park(hub: &Hub, nonce: u64, value: u64) -> ParkedKey {
         key: key.clone(),
         kind: KindName::new(Brittle::KIND).expect("a valid name"),
         reason: "for a test".to_owned(),
+        at: None,
         parcel: Some(parcel),
     };
     hub.system().send(message).await.expect("the hub runs");
@@ -170,6 +171,7 @@ async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
         key: ParkedKey { child: child.clone(), run: NodeRun { nonce, ..run }, epoch },
         kind: KindName::new(Tally::KIND).expect("a valid name"),
         reason: "another node has parked it".to_owned(),
+        at: 1_500,
     };
     let (retention, forced, with_state) = (Duration::from_secs(5), false, true);
     let freeze = ChildOrder::Freeze { child: child.clone(), epoch, retention, forced, with_state };
@@ -204,6 +206,8 @@ async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
         crate::hub::codec::decode(&parked[0].state).expect("it is a state");
     assert_eq!(state.into_value().expect("it reads back").value, 5);
     assert_eq!(parked[0].key.run.nonce, 8);
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(1_500);
+    assert_eq!(parked[0].parked_at, at, "it is the time of who parked it first");
     order(thaw).await.expect("it runs");
     assert_eq!(tally.send(Add(1)).await, Ok(6));
     hub.stop().await;

@@ -386,6 +386,12 @@ fn what_is_read_can_be_asked_about_and_errors_name_the_methods() {
             ("/nodes", Method::POST, "GET, HEAD"),
             ("/children", Method::DELETE, "GET, HEAD, POST"),
             ("/children/c/migrate", Method::GET, "POST"),
+            ("/nodes/a/leave", Method::GET, "POST"),
+            ("/nodes/a/drain", Method::GET, "POST"),
+            ("/nodes/a/undrain", Method::GET, "POST"),
+            ("/nodes/a/stay", Method::GET, "POST"),
+            ("/parked/k/apply", Method::GET, "POST"),
+            ("/parked/k", Method::POST, "DELETE"),
         ] {
             let request = local(TestRequest::with_uri(&format!("/hub{path}")).method(method));
             let response = test::call_service(&app, request.to_request()).await;

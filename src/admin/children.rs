@@ -98,7 +98,7 @@ pub(crate) struct RuntimeView {
     running_since: String,
     /// How it came there; null: it was started there.
     last_handover: Option<HandoverView>,
-    /// Why its state cannot go to another node; null: it can, or that was not tried yet.
+    /// Reason for which its state cannot go to another node; null: it can, or that was not tried yet.
     cannot_move: Option<String>,
 }
 

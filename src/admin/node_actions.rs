@@ -1,4 +1,4 @@
-//! What may be done with a node: leave and stay, drain and undrain; each can be asked what it would
+//! Actions on a node: leave and stay, drain and undrain; each can be asked what it would
 //! do.
 
 use actix_web::{HttpResponse, http::StatusCode, web};
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What became of an action on a node.
+/// Outcome of an action on a node.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NodeActionView {
     /// Present, and true, if nothing was done.
@@ -31,9 +31,9 @@ pub(crate) struct NodeActionView {
     #[schema(value_type = Option<String>, example = "leaving")]
     outcome: Option<&'static str>,
     node: NodeName,
-    /// How many children it has.
+    /// Number of its children.
     children: u64,
-    /// What happens, or would, in words.
+    /// Description in words of what happens, or would.
     text: String,
 }
 
@@ -50,7 +50,7 @@ struct Found {
     name: NodeName,
     member: Member,
     children: u64,
-    /// Whether it has no children, or another node takes some of them.
+    /// True if it has no children, or another node takes some of them.
     can_empty: bool,
 }
 

@@ -15,11 +15,12 @@ use std::{
 
 use super::{
     envelope::{Envelope, Waiter},
-    exchange::{Exchange, Way, Writes},
+    exchange::{Exchange, Way},
     paths::{Neighbours, Over, Paths},
     peers::{Change, Peers, TooOften},
     uptime::Uptime,
     validity::Validity,
+    writes::Writes,
 };
 use crate::{
     delivery::{

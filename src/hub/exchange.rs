@@ -9,12 +9,12 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::peer_lanes::PeerLanes;
+use super::{peer_lanes::PeerLanes, writes::Writes};
 use crate::{
     delivery::Side,
     model::{
         frame::DataFrame,
-        id::{ChildId, LaneId, NodeRun},
+        id::{LaneId, NodeRun},
     },
     wire,
 };
@@ -29,22 +29,6 @@ const CLOSED: usize = 1 << 20;
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under a lock is a defect of ours; the others go on.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A door, as far as an exchange needs it.
-pub(crate) trait Writes: Send + Sync + 'static {
-    /// Whose door it is.
-    fn child(&self) -> &ChildId;
-
-    /// Gives the frames of one side for a peer; see [`Door::write`](crate::delivery::door::Door::write).
-    fn write(
-        self: &Arc<Self>,
-        now: Instant,
-        side: Side,
-        to: (NodeRun, u64),
-        budget: usize,
-        out: &mut dyn FnMut(DataFrame),
-    ) -> bool;
 }
 
 /// How the frames of an exchange go.
@@ -240,7 +224,7 @@ impl<C: Writes> Exchange<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::NodeId;
+    use crate::model::id::{ChildId, NodeId};
 
     /// A door with so many frames, each of 100 bytes or so.
     struct Cell(Mutex<usize>, ChildId);

@@ -57,6 +57,7 @@ pub(crate) mod trace;
 mod uptime;
 mod validity;
 mod worker;
+mod writes;
 
 #[cfg(test)]
 mod plane_tests;

@@ -14,7 +14,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::exchange::{Exchange, Way, Writes};
+use super::{
+    exchange::{Exchange, Way},
+    writes::Writes,
+};
 use crate::{
     delivery::{
         Side,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use super::exchange::Writes;
+use super::writes::Writes;
 use crate::model::id::{ChildId, LaneId};
 
 /// Lanes that one peer may have: for each about 1 KiB is kept, here and at its door.

@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
-    exchange::{Exchange, Way, Writes},
+    exchange::{Exchange, Way},
     peer_lanes::PeerLanes,
+    writes::Writes,
 };
 use crate::{delivery::Side, model::id::NodeRun};
 

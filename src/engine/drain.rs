@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    children::Children,
+    children::{Children, left::Left},
     core::{Core, Timer},
     io::{Effect, LeaveFailed, Reply},
-    left::Left,
     membership::Membership,
 };
 use crate::model::{event::HubEvent, id::RequestId};

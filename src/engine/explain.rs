@@ -9,8 +9,7 @@ use std::{
 
 use super::{
     Engine,
-    children::{Instance, Move, Phase},
-    left::Left,
+    children::{Instance, Move, Phase, left::Left},
     parked::Around,
 };
 use crate::model::{

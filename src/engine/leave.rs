@@ -10,10 +10,9 @@ use std::{
 };
 
 use super::{
-    children::Children,
+    children::{Children, left::Left},
     core::{Core, LONGEST_WAIT, Timer},
     io::{Effect, LeaveFailed, Reply},
-    left::Left,
     membership::Membership,
     parked::{Around, Parked},
 };

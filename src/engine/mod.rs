@@ -18,26 +18,18 @@ mod chance;
 pub(crate) mod children;
 mod core;
 pub mod distribution;
-mod divergence;
 mod drain;
 pub(crate) mod explain;
 mod gone_logs;
 pub(crate) mod handover;
-mod heal;
 mod homes;
-mod immovable;
-mod instances;
 pub mod io;
 mod leave;
-mod left;
 mod local_links;
 pub(crate) mod membership;
-mod merges;
-mod moves;
 mod outcomes;
 mod parked;
 pub mod partition;
-mod passed_over;
 mod probation;
 mod promises;
 pub mod redundancy;
@@ -53,12 +45,11 @@ mod sim;
 #[cfg(feature = "bench-internals")]
 pub mod step_costs;
 pub(crate) mod sync;
-mod turns;
 mod wants;
 
 use self::{
     applies::{Applies, Apply},
-    children::Children,
+    children::{Children, moves::Offer},
     core::{Core, Fault, News, OtherHolder, Timer},
     drain::Drain,
     handover::{SourceInput, TargetInput},
@@ -67,7 +58,6 @@ use self::{
     leave::Leave,
     local_links::LocalLinks,
     membership::{MemberOutput, Membership},
-    moves::Offer,
     parked::{Around, Parked},
     probation::Probation,
     registry::Registry,

@@ -1,7 +1,7 @@
 //! Members that say what no honest one would. What they can do ends when they are gone.
 
 use super::*;
-use crate::engine::merges::MOST_MERGES;
+use crate::engine::children::merges::MOST_MERGES;
 use crate::model::{
     child::{Entry, Ownership},
     message::{BulkHeader, Claim, LogEntry, RollWord, SyncWord, Watermark},

@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use super::{
-    children::{Children, Instance, Phase},
-    core::{Core, News, OtherHolder, Timer},
+    Children, Instance, Phase,
     divergence::{self, Doing, Life, Seen, Step, Winner, rank},
+};
+use crate::engine::{
+    core::{Core, News, OtherHolder, Timer},
     handover::{SourceInput, SourceStage, TargetInput, TargetStage},
     io::ChildOrder,
     registry::Best,

@@ -1,7 +1,7 @@
 //! Children that a node which is emptying still has, and why: for whoever waits for it.
 
-use super::{
-    children::{Children, Instance, Move, Phase},
+use super::{Children, Instance, Move, Phase};
+use crate::engine::{
     core::Core,
     handover::{SourceStage, TargetStage},
 };

@@ -10,18 +10,30 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) mod divergence;
+mod heal;
+mod immovable;
+mod instances;
+pub(crate) mod left;
+pub(crate) mod merges;
+pub(crate) mod moves;
+mod passed_over;
+mod turns;
+
+use self::{
+    divergence::{Doing, Life},
+    immovable::Immovable,
+    instances::{Counted, Instances},
+    merges::Merges,
+    passed_over::PassedOver,
+    turns::Turns,
+};
 use super::{
     backoff::Backoff,
     core::{Core, Fault, News, Timer},
-    divergence::{Doing, Life},
     handover::{SourceStage, TargetStage},
-    immovable::Immovable,
-    instances::{Counted, Instances},
     io::{ChildOrder, Exit},
-    merges::Merges,
-    passed_over::PassedOver,
     restart::{Decision, Restarts},
-    turns::Turns,
 };
 use crate::model::{
     child::{ChildFailure, ChildOrigin, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},

@@ -1,6 +1,6 @@
 //! Why a child's state cannot go, as its latest encoding showed.
 
-use super::io::FreezeFailure;
+use crate::engine::io::FreezeFailure;
 
 /// What is known of one child's state.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
-//! Carries out what the tables of [`handover`](super::handover) say, for many children at a time.
+//! Carries out what the tables of [`handover`](crate::engine::handover) say, for many children at a time.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    children::{Children, Instance, Move, Phase, Rest, Target, Trouble, Wanted},
+use super::{Begin, Children, Instance, Move, Phase, Rest, Target, Trouble, Wanted};
+use crate::engine::{
     core::{Core, News, OtherHolder, Timer},
     handover::{
         self, Again, SourceInput, SourceStage, SourceStep, TargetInput, TargetStage, TargetStep,
@@ -864,7 +864,7 @@ impl Children {
     ) {
         let child = ownership.spec.id().clone();
         let epoch = core.registry.highest_epoch(&child).max(ownership.epoch).next_attempt();
-        let why = super::children::Begin::Recovered;
+        let why = Begin::Recovered;
         let Ownership { spec, pinned, origin, .. } = ownership;
         self.begin(core, spec, epoch, pinned, origin, why);
         if let Some(instance) = self.instances.get_mut(&child) {

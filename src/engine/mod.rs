@@ -343,7 +343,8 @@ impl Engine {
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let at_once = self.rescan.is_under_way().then_some(self.core.now);
+        let goes_on = self.rescan.is_under_way() || self.core.registry.is_expiring();
+        let at_once = goes_on.then_some(self.core.now);
         let own = [self.core.next_timer(), self.detours.deadline(), at_once];
         let others = [self.membership.deadline(), self.sync.deadline(), self.parked.deadline()];
         let deadlines = own.into_iter().chain(others);

@@ -1,0 +1,480 @@
+//! What each log says of each child, and which of that counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
+    ops::Bound,
+};
+
+use super::log::{LogPosition, Positions};
+use crate::model::{
+    child::{Entry, Epoch, Ownership},
+    id::{ChildId, NodeRun},
+};
+
+/// The highest entry of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Best<'a> {
+    /// Who owns the child by it; of a removal, who wrote it.
+    pub(crate) owner: NodeRun,
+    /// The epoch it speaks of.
+    pub(crate) epoch: Epoch,
+    /// The entry.
+    pub(crate) entry: &'a Entry,
+    /// In whose log it stands.
+    pub(crate) writer: NodeRun,
+}
+
+/// One entry of a child, in one log.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) writer: NodeRun,
+    pub(super) version: u64,
+    pub(super) entry: Entry,
+}
+
+impl Record {
+    fn owner(&self) -> NodeRun {
+        match &self.entry {
+            Entry::Moved { to, .. } => *to,
+            Entry::Owned(_) | Entry::Removed { .. } => self.writer,
+        }
+    }
+
+    /// The order of a child's entries. A successor's own entry is above the one by which it was
+    /// made the successor; a removal is above both.
+    fn rank(&self) -> (Epoch, u8, NodeRun, NodeRun) {
+        let kind = match &self.entry {
+            Entry::Moved { .. } => 0,
+            Entry::Owned(_) => 1,
+            Entry::Removed { .. } => 2,
+        };
+        (self.entry.epoch(), kind, self.owner(), self.writer)
+    }
+}
+
+/// What all logs say of one child: at least one entry, at most one of each log.
+#[derive(Debug)]
+struct Records {
+    records: Vec<Record>,
+    best: usize,
+}
+
+impl Records {
+    fn best(&self) -> &Record {
+        &self.records[self.best]
+    }
+
+    fn find(&self, writer: NodeRun) -> Option<usize> {
+        self.records.iter().position(|record| record.writer == writer)
+    }
+
+    fn of(&self, writer: NodeRun) -> Option<&Record> {
+        self.find(writer).map(|index| &self.records[index])
+    }
+
+    fn choose(&mut self) {
+        let ranked = self.records.iter().enumerate().max_by_key(|(_, record)| record.rank());
+        self.best = ranked.map_or(0, |(index, _)| index);
+    }
+}
+
+/// What all logs say of all children.
+///
+/// What is asked about one child, one owner or the orphans costs what it returns, not the number
+/// of children.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    children: BTreeMap<ChildId, Records>,
+    /// Where every record stands.
+    standing: Positions,
+    /// The children that are not removed, by who owns them.
+    owners: BTreeMap<NodeRun, BTreeSet<ChildId>>,
+    live: usize,
+    /// Children with lower entries beside their best, by where the best stands.
+    crowded: Positions,
+    /// Where children were removed, and nobody has asked for it yet.
+    removed: VecDeque<LogPosition>,
+}
+
+impl Table {
+    /// The highest entry of a child, removals included.
+    pub(super) fn best(&self, child: &ChildId) -> Option<Best<'_>> {
+        let best = self.children.get(child)?.best();
+        Some(Best {
+            owner: best.owner(),
+            epoch: best.entry.epoch(),
+            entry: &best.entry,
+            writer: best.writer,
+        })
+    }
+
+    /// The highest epoch that is known of a child, removals included.
+    pub(super) fn highest_epoch(&self, child: &ChildId) -> Epoch {
+        self.best(child).map_or(Epoch::ZERO, |best| best.epoch)
+    }
+
+    /// Who owns a child. A child that was handed over is its successor's at once.
+    pub(super) fn owner(&self, child: &ChildId) -> Option<(NodeRun, &Ownership)> {
+        let best = self.children.get(child)?.best();
+        Some((best.owner(), best.entry.ownership()?))
+    }
+
+    /// The version at which a log says something of a child.
+    pub(super) fn version_of(&self, child: &ChildId, writer: NodeRun) -> Option<u64> {
+        self.children.get(child)?.of(writer).map(|record| record.version)
+    }
+
+    /// What each log says of a child.
+    pub(super) fn entries_of(&self, child: &ChildId) -> impl Iterator<Item = (NodeRun, &Entry)> {
+        let records = self.children.get(child).into_iter().flat_map(|known| &known.records);
+        records.map(|record| (record.writer, &record.entry))
+    }
+
+    /// The children that a run owns, with ids behind this one.
+    pub(super) fn owned_behind(
+        &self,
+        run: NodeRun,
+        id: Option<&ChildId>,
+    ) -> impl Iterator<Item = (&ChildId, &Ownership)> {
+        let behind = (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let children = self.owners.get(&run).into_iter();
+        let children = children.flat_map(move |owned| owned.range::<ChildId, _>(behind));
+        children.filter_map(|child| Some((child, self.owner(child)?.1)))
+    }
+
+    /// The children with ids behind this one that are not removed.
+    pub(super) fn children_behind(
+        &self,
+        id: Option<&ChildId>,
+    ) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
+        let behind = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let children = self.children.range::<ChildId, _>((behind, Bound::Unbounded));
+        children.filter_map(|(child, records)| {
+            let best = records.best();
+            Some((child, best.owner(), best.entry.ownership()?))
+        })
+    }
+
+    /// How many children there are, removed ones not counted.
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// How many children a run owns.
+    pub(super) fn count_of(&self, run: NodeRun) -> usize {
+        self.owners.get(&run).map_or(0, BTreeSet::len)
+    }
+
+    /// Those who own children.
+    pub(super) fn owners(&self) -> impl Iterator<Item = NodeRun> {
+        self.owners.keys().copied()
+    }
+
+    /// Whether anything stands in a log.
+    pub(super) fn stands_in(&self, writer: NodeRun) -> bool {
+        self.standing.of(writer).is_some()
+    }
+
+    /// What stands in a log above one version and up to another, by version.
+    pub(super) fn standing(
+        &self,
+        writer: NodeRun,
+        from: u64,
+        upto: u64,
+    ) -> impl Iterator<Item = (u64, &ChildId)> {
+        let range = (Bound::Excluded(from), Bound::Included(upto));
+        let versions = self.standing.of(writer).filter(|_| from < upto);
+        let versions = versions.into_iter().flat_map(move |versions| versions.range(range));
+        versions.map(|(version, child)| (*version, child))
+    }
+
+    /// Lets a record stand in the place of the one that its log had of the child.
+    pub(super) fn put(&mut self, child: ChildId, record: Record) {
+        let before = self.unindex(&child);
+        let position =
+            LogPosition { child: child.clone(), writer: record.writer, version: record.version };
+        let records = self
+            .children
+            .entry(child.clone())
+            .or_insert_with(|| Records { records: Vec::with_capacity(1), best: 0 });
+        match records.find(record.writer) {
+            Some(index) => {
+                let old = std::mem::replace(&mut records.records[index], record);
+                self.standing.remove(old.writer, old.version);
+            }
+            None => records.records.push(record),
+        }
+        records.choose();
+        self.standing.insert(position);
+        self.index(&child, before.as_ref());
+    }
+
+    /// Takes away what a log says of a child.
+    pub(super) fn take(&mut self, child: &ChildId, writer: NodeRun) {
+        let before = self.unindex(child);
+        if let Some(records) = self.children.get_mut(child) {
+            if let Some(index) = records.find(writer) {
+                let record = records.records.swap_remove(index);
+                self.standing.remove(writer, record.version);
+            }
+            records.choose();
+            if records.records.is_empty() {
+                self.children.remove(child);
+            }
+        }
+        self.index(child, before.as_ref());
+    }
+
+    /// Takes away what is below a child's best entry, if that stands here.
+    pub(super) fn drop_lower(&mut self, position: &LogPosition) {
+        if self.best_position(&position.child).as_ref() != Some(position) {
+            return;
+        }
+        let writers: Vec<NodeRun> =
+            self.entries_of(&position.child).map(|(writer, _)| writer).collect();
+        for writer in writers.into_iter().filter(|writer| *writer != position.writer) {
+            self.take(&position.child, writer);
+        }
+    }
+
+    /// Whether the child is removed by what stands here.
+    pub(super) fn is_removed_by(&self, position: &LogPosition) -> bool {
+        let is_removal = |best: Best<'_>| matches!(best.entry, Entry::Removed { .. });
+        self.best_position(&position.child).as_ref() == Some(position)
+            && self.best(&position.child).is_some_and(is_removal)
+    }
+
+    /// Forgets a child if it is still removed by what stands here.
+    pub(super) fn forget_removed(&mut self, position: &LogPosition) -> bool {
+        let is_removed = self.is_removed_by(position);
+        if is_removed {
+            self.drop_lower(position);
+            self.take(&position.child, position.writer);
+        }
+        is_removed
+    }
+
+    /// Takes out where `most` children stand at most that have lower entries beside their best, which
+    /// is at or below the version given for its log. They come again only if their entries change.
+    pub(super) fn take_crowded(
+        &mut self,
+        most: usize,
+        upto: impl Fn(NodeRun) -> u64,
+    ) -> Vec<LogPosition> {
+        self.crowded.take(most, upto)
+    }
+
+    /// Where `most` children at most were removed, each once, in the order of their removals.
+    pub(super) fn take_removed(&mut self, most: usize) -> impl Iterator<Item = LogPosition> {
+        self.removed.drain(..most.min(self.removed.len()))
+    }
+
+    fn best_position(&self, child: &ChildId) -> Option<LogPosition> {
+        let best = self.children.get(child)?.best();
+        Some(LogPosition { child: child.clone(), writer: best.writer, version: best.version })
+    }
+
+    /// Before a child's records change: takes it out of what is derived from them.
+    fn unindex(&mut self, child: &ChildId) -> Option<LogPosition> {
+        let best = self.children.get(child)?.best();
+        let position =
+            LogPosition { child: child.clone(), writer: best.writer, version: best.version };
+        if best.entry.ownership().is_some() {
+            self.live -= 1;
+            if let btree_map::Entry::Occupied(mut owned) = self.owners.entry(best.owner()) {
+                owned.get_mut().remove(child);
+                if owned.get().is_empty() {
+                    owned.remove();
+                }
+            }
+        }
+        self.crowded.remove(position.writer, position.version);
+        Some(position)
+    }
+
+    /// After a child's records have changed; `before` is where the best one stood.
+    fn index(&mut self, child: &ChildId, before: Option<&LogPosition>) {
+        let Some(records) = self.children.get(child) else {
+            return;
+        };
+        let best = records.best();
+        let position =
+            LogPosition { child: child.clone(), writer: best.writer, version: best.version };
+        if best.entry.ownership().is_some() {
+            self.live += 1;
+            self.owners.entry(best.owner()).or_default().insert(child.clone());
+        } else if before != Some(&position) {
+            self.removed.push_back(position.clone());
+        }
+        if records.records.len() > 1 {
+            self.crowded.insert(position);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{
+        child::{ChildSpec, Role, TakenIn},
+        id::{KindName, NodeId, Origin},
+    };
+
+    pub(in super::super) fn run(n: u8) -> NodeRun {
+        NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
+    }
+
+    pub(in super::super) fn child(n: usize) -> ChildId {
+        ChildId::new(format!("c{n}")).expect("a valid id")
+    }
+
+    pub(in super::super) fn owned(n: usize, term: u64) -> Entry {
+        let epoch = Epoch { term, attempt: 0 };
+        let kind = KindName::new("k").expect("a valid kind");
+        Entry::Owned(Ownership {
+            epoch,
+            born: epoch,
+            copied: epoch,
+            role: Role::Active,
+            pinned: None,
+            origin: Origin::default(),
+            taken: TakenIn::default(),
+            failure: None,
+            spec: Arc::new(ChildSpec::from_parts(child(n), kind, Bytes::new())),
+        })
+    }
+
+    pub(in super::super) fn moved(n: usize, term: u64, to: NodeRun) -> Entry {
+        match owned(n, term) {
+            Entry::Owned(ownership) => Entry::Moved { to, ownership },
+            entry => entry,
+        }
+    }
+
+    pub(in super::super) fn removed(term: u64) -> Entry {
+        Entry::Removed { epoch: Epoch { term, attempt: 0 } }
+    }
+
+    pub(in super::super) fn record(writer: u8, version: u64, entry: Entry) -> Record {
+        Record { writer: run(writer), version, entry }
+    }
+
+    pub(in super::super) fn at(n: usize, writer: u8, version: u64) -> LogPosition {
+        LogPosition { child: child(n), writer: run(writer), version }
+    }
+
+    fn owner(table: &Table, n: usize) -> Option<NodeRun> {
+        table.owner(&child(n)).map(|(run, _)| run)
+    }
+
+    #[test]
+    fn of_one_epoch_a_removal_is_above_the_owner_and_the_owner_above_its_commit() {
+        let mut table = Table::default();
+        table.put(child(0), record(1, 1, moved(0, 2, run(2))));
+        assert_eq!(owner(&table, 0), Some(run(2)), "it is the successor's at once");
+        table.put(child(0), record(2, 1, owned(0, 2)));
+        assert_eq!(table.best(&child(0)).map(|best| best.writer), Some(run(2)));
+        table.put(child(0), record(3, 1, removed(2)));
+        assert_eq!((owner(&table, 0), table.len()), (None, 0));
+        table.put(child(0), record(1, 2, owned(0, 3)));
+        assert_eq!((owner(&table, 0), table.len()), (Some(run(1)), 1));
+    }
+
+    #[test]
+    fn what_is_lower_is_dropped_only_while_the_best_stands_where_it_did() {
+        let mut table = Table::default();
+        table.put(child(0), record(1, 1, owned(0, 1)));
+        table.put(child(0), record(2, 1, owned(0, 2)));
+        let [position] = &table.take_crowded(9, |_| 1)[..] else { panic!("one is crowded") };
+        assert_eq!(*position, at(0, 2, 1));
+        table.put(child(0), record(1, 2, owned(0, 3)));
+        table.drop_lower(position);
+        assert_eq!(table.entries_of(&child(0)).count(), 2);
+        table.drop_lower(&at(0, 1, 2));
+        assert_eq!(table.entries_of(&child(0)).count(), 1);
+        assert_eq!(owner(&table, 0), Some(run(1)));
+    }
+
+    #[test]
+    fn a_child_that_began_anew_is_not_forgotten_for_its_earlier_removal() {
+        let mut table = Table::default();
+        table.put(child(0), record(1, 1, removed(1)));
+        assert_eq!(table.take_removed(9).collect::<Vec<_>>(), [at(0, 1, 1)]);
+        assert_eq!(table.take_removed(9).count(), 0, "each is told once");
+        table.put(child(0), record(2, 1, owned(0, 2)));
+        assert!(!table.forget_removed(&at(0, 1, 1)));
+        table.put(child(0), record(1, 2, removed(3)));
+        assert!(!table.forget_removed(&at(0, 1, 1)));
+        assert!(table.forget_removed(&at(0, 1, 2)));
+        assert!(table.best(&child(0)).is_none() && !table.stands_in(run(2)));
+    }
+
+    /// What is derived from the records, counted anew.
+    fn check(table: &Table) {
+        let mut owners: BTreeMap<NodeRun, BTreeSet<ChildId>> = BTreeMap::new();
+        let (mut standing, mut crowded) = (BTreeSet::new(), BTreeSet::new());
+        for (child, records) in &table.children {
+            let ranks = records.records.iter().map(Record::rank);
+            assert_eq!(Some(records.best().rank()), ranks.max(), "the best is the highest");
+            for record in &records.records {
+                standing.insert((record.writer, record.version, child.clone()));
+            }
+            let best = records.best();
+            if records.records.len() > 1 {
+                crowded.insert((best.writer, best.version, child.clone()));
+            }
+            if best.entry.ownership().is_some() {
+                owners.entry(best.owner()).or_default().insert(child.clone());
+            }
+        }
+        let all = |positions: &Positions| {
+            let of = |n: u8| positions.of(run(n)).into_iter().flatten().map(move |p| (run(n), p));
+            let all = (1..4).flat_map(of);
+            all.map(|(run, (version, child))| (run, *version, child.clone()))
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(all(&table.standing), standing);
+        assert_eq!(all(&table.crowded), crowded);
+        assert_eq!(table.len(), owners.values().map(BTreeSet::len).sum::<usize>());
+        assert_eq!(table.owners, owners);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn what_is_derived_says_what_the_records_say(
+            steps in proptest::collection::vec((1_u8..4, 0_usize..5, 0_u64..9, 0_u8..6), 1..60)
+        ) {
+            let mut table = Table::default();
+            let mut versions = [0; 4];
+            for (writer, n, term, what) in steps {
+                let entry = match what {
+                    0 | 1 => owned(n, term),
+                    2 => moved(n, term, run(writer % 3 + 1)),
+                    3 => removed(term),
+                    4 => {
+                        table.take(&child(n), run(writer));
+                        check(&table);
+                        continue;
+                    }
+                    _ => {
+                        let version = table.version_of(&child(n), run(writer)).unwrap_or(0);
+                        table.drop_lower(&at(n, writer, version));
+                        check(&table);
+                        continue;
+                    }
+                };
+                let version = &mut versions[usize::from(writer)];
+                *version += 1;
+                table.put(child(n), record(writer, *version, entry));
+                check(&table);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use actix_hub::{HubStopped, LeftState, ShutdownReport, prelude::*};
-use futures_util::future::join3;
+use futures_util::future::{join3, select_ok};
 
 use crate::support::*;
 
@@ -235,8 +235,112 @@ fn a_handler_that_holds_its_thread_does_not_keep_the_node_from_ending() {
         let report = hub.shutdown().timeout(deadline).await.expect("it ends");
         assert_eq!(names(&report), (vec![], vec!["blocked"]));
         let reason = &report.lost[0].reason;
-        assert!(reason.contains("a handler holds its thread"), "{reason}");
+        assert!(reason.contains("a handler holds its thread (actix-rt|"), "{reason}");
         let error = call.await.expect("it does not panic").expect_err("the hub has ended");
         assert!(error.may_have_been_handled(), "{error}");
+    });
+}
+
+/// By so much a shutdown is over its deadline at most.
+const OVERTIME: Duration = Duration::from_secs(4);
+
+/// Ends it within the bound that is promised.
+async fn shut_down(hub: &Hub, deadline: Duration) -> ShutdownReport {
+    let ends = hub.shutdown().timeout(deadline).into_future();
+    let ended = tokio::time::timeout(deadline + OVERTIME, ends).await;
+    ended.expect("it ends in time").expect("it was not stopped before")
+}
+
+/// What became of a node that is gone: `true` if it said so itself.
+async fn end_of(events: &mut EventStream, node: NodeId) -> bool {
+    event(events, |event| match event {
+        HubEvent::NodeLeft { node: gone } if gone == node => Some(true),
+        HubEvent::NodeDown { node: gone } if gone == node => Some(false),
+        _ => None,
+    })
+    .await
+}
+
+#[test]
+fn a_node_that_is_forced_to_end_says_so_and_what_it_had_not_begun_goes_to_the_next_owner() {
+    for net in [Net::Memory(MemoryNetwork::new()), Net::Tcp] {
+        run(async {
+            let hubs = net.cluster(2).await;
+            start_on_last(&hubs, &["blocked", "c0", "c1", "c2", "c3", "c4", "c5"]).await;
+            let mut events = hubs[0].events();
+            let blocked: ChildRef<Counter> = hubs[0].child("blocked");
+            let patient = Duration::from_secs(600);
+            let begun = blocked.send(Block { ms: 120_000 }).timeout(patient);
+            let begun = actix_rt::spawn(begun.into_future());
+            eventually("the handler has begun", async || {
+                let read = blocked.send(Read { sender: 1 }).timeout(Duration::from_millis(50));
+                read.await.is_err()
+            })
+            .await;
+            let add = blocked.send(Add { sender: 2, number: 7 }).timeout(patient);
+            let add = actix_rt::spawn(add.into_future());
+            // It is over there when another child has answered what was sent after it.
+            let others = ["c0", "c1", "c2", "c3", "c4", "c5"].map(|name| {
+                let child: ChildRef<Counter> = hubs[0].child(name);
+                child.send(Read { sender: 1 }).into_future()
+            });
+            actix_rt::task::yield_now().await;
+            select_ok(others).await.expect("one of them is on another thread");
+            let report = shut_down(&hubs[1], Duration::from_millis(500)).await;
+            assert!(report.forced, "{report:?}");
+            let lost = report.lost.iter().find(|lost| lost.child.as_str() == "blocked");
+            let reason = &lost.expect("its state cannot be had").reason;
+            assert!(reason.contains("handler"), "{reason}");
+            assert!(end_of(&mut events, hubs[1].node_id()).await, "nobody has to find out");
+            let error = begun.await.expect("it does not panic").expect_err("it was cut off");
+            assert!(error.may_have_been_handled(), "{error}");
+            assert_eq!(add.await.expect("it does not panic"), Ok(1), "it had not begun there");
+            assert_eq!(blocked.send(Read { sender: 2 }).await, Ok(Numbers(vec![7])));
+            stop(hubs).await;
+        });
+    }
+}
+
+#[test]
+fn replies_on_their_way_arrive_before_the_end_of_a_node_that_is_forced() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        start_on_last(&hubs, &["stuck", "busy"]).await;
+        let mut events = hubs[0].events();
+        let patient = Duration::from_secs(600);
+        let stuck: ChildRef<Counter> = hubs[0].child("stuck");
+        let never = stuck.send(Later { ms: 600_000 }).timeout(patient);
+        let never = actix_rt::spawn(never.into_future());
+        // Each of these has its reply when the deadline has passed, or is not begun there.
+        let calls: Vec<_> = (0..200)
+            .map(|n| {
+                let later = stuck.send(Later { ms: 2 * n }).timeout(patient);
+                actix_rt::spawn(later.into_future())
+            })
+            .collect();
+        stuck.send(Add { sender: 1, number: 2 }).await.expect("it answers meanwhile");
+        let report = shut_down(&hubs[1], Duration::from_millis(1_500)).await;
+        assert_eq!(names(&report), (vec![], vec!["stuck"]));
+        assert!(end_of(&mut events, hubs[1].node_id()).await, "nobody has to find out");
+        for (call, n) in calls.into_iter().zip(0..) {
+            assert_eq!(call.await.expect("it does not panic"), Ok(2 * n));
+        }
+        let error = never.await.expect("it does not panic").expect_err("it was cut off");
+        assert!(error.may_have_been_handled(), "{error}");
+        stop(hubs).await;
+    });
+}
+
+#[test]
+fn a_child_whose_end_holds_its_thread_does_not_keep_its_node_beyond_the_deadline() {
+    run(async {
+        let hubs = Net::Tcp.cluster(2).await;
+        start_on_last(&hubs, &["c0"]).await;
+        let child: ChildRef<Counter> = hubs[0].child("c0");
+        child.send(HoldAtEnd { ms: 120_000 }).await.expect("it answers");
+        let report = shut_down(&hubs[1], Duration::from_millis(1_500)).await;
+        assert_eq!((report.handed_over, names(&report)), (1, (vec![], vec![])));
+        assert_eq!(child.send(Read { sender: 1 }).await, Ok(Numbers(vec![1])));
+        stop(hubs).await;
     });
 }

@@ -15,6 +15,8 @@ pub struct Counter {
     pub trap: Option<Trap>,
     /// Handlers that have started and not ended.
     in_flight: u64,
+    /// For so many milliseconds its end holds the thread.
+    end_holds_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,10 @@ impl Actor for Counter {
 
     fn started(&mut self, _: &mut Self::Context) {
         assert_ne!(self.trap, Some(Trap::PanicInStarted), "started panics on purpose");
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        std::thread::sleep(Duration::from_millis(self.end_holds_ms));
     }
 }
 
@@ -128,6 +134,7 @@ message!(SetBallast { bytes: u64 } -> (), "()");
 message!(Boom {} -> (), "()");
 message!(Quit {} -> (), "()");
 message!(Block { ms: u64 } -> (), "()");
+message!(HoldAtEnd { ms: u64 } -> (), "()");
 message!(Later { ms: u64 } -> u64, "u64");
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, MessageResponse)]
@@ -184,6 +191,13 @@ impl Handler<Block> for Counter {
     }
 }
 
+impl Handler<HoldAtEnd> for Counter {
+    type Result = ();
+    fn handle(&mut self, hold: HoldAtEnd, _: &mut Self::Context) {
+        self.end_holds_ms = hold.ms;
+    }
+}
+
 impl Handler<Later> for Counter {
     type Result = ResponseActFuture<Self, u64>;
     fn handle(&mut self, later: Later, _: &mut Self::Context) -> Self::Result {
@@ -222,6 +236,7 @@ pub fn builder(hub: &str, name: &str) -> HubBuilder {
                 .message::<Boom>()
                 .message::<Quit>()
                 .message::<Block>()
+                .message::<HoldAtEnd>()
                 .message::<Later>()
         },
     )

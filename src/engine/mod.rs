@@ -20,6 +20,7 @@ mod core;
 pub mod distribution;
 mod drain;
 pub(crate) mod explain;
+mod farewell;
 mod gone_logs;
 pub(crate) mod handover;
 mod homes;

@@ -28,6 +28,7 @@ use super::{
     reach::Reach,
     sweeper,
     system::{Begin, HubSystem},
+    thread::WorkerThread,
     trace::TracePropagator,
     worker::Worker,
 };
@@ -463,6 +464,7 @@ impl HubBuilder {
             addresses: Mutex::new(listening),
             system: OnceLock::new(),
             workers: OnceLock::new(),
+            threads: OnceLock::new(),
             arbiters: Mutex::default(),
             history: History::new(node),
             propagator: self.propagator,
@@ -543,12 +545,14 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let made = hub.clone();
     let system = HubSystem::start_in_arbiter(&arbiter.handle(), move |_| HubSystem::new(made));
     let mut arbiters = vec![arbiter];
-    let mut addresses = Vec::new();
+    let (mut addresses, mut threads) = (Vec::new(), Vec::new());
     for _ in 0..workers {
         let arbiter = Arbiter::new();
         let (hub, system) = (hub.clone(), system.clone());
-        addresses
-            .push(Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(hub, system)));
+        let thread = Arc::new(WorkerThread::default());
+        threads.push(thread.clone());
+        let worker = move |_: &mut _| Worker::new(hub, system, thread);
+        addresses.push(Worker::start_in_arbiter(&arbiter.handle(), worker));
         arbiters.push(arbiter);
     }
     arbiters[0].spawn(sweeper::sweep(Arc::downgrade(&shared.doors)));
@@ -558,6 +562,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let _ = shared.doors.unsendable.set(system.clone().recipient());
     let _ = shared.doors.reports.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
+    let _ = shared.threads.set(threads);
     if let Ok(mut kept) = shared.arbiters.lock() {
         *kept = arbiters;
     }

@@ -615,7 +615,7 @@ impl Doors {
         self.exchange(side, run).filter(|exchange| exchange.way == Way::Link)
     }
 
-    fn all(&self) -> Vec<Arc<DoorCell>> {
+    pub(crate) fn all(&self) -> Vec<Arc<DoorCell>> {
         self.read().cells.values().cloned().collect()
     }
 

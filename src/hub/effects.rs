@@ -121,7 +121,7 @@ impl HubSystem {
         }
     }
 
-    fn network_effect(&self, effect: Effect) {
+    pub(crate) fn network_effect(&self, effect: Effect) {
         let Some(network) = self.hub.shared().doors.network.get() else {
             return;
         };

@@ -11,18 +11,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, timeout, timeout_at},
+};
 
 use super::{
     Hub, Shared,
     requests::HubStopped,
-    shutdown::{ShutdownReport, shut_down},
+    shutdown::{OVERTIME, ShutdownReport, shut_down},
     system::End,
     worker::Halt,
 };
 
 /// How long what is queued for peers may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long an actor or a thread of the hub's own may take to end.
+const END: Duration = Duration::from_secs(1);
 
 /// How long a hub that ends waits for what may never end.
 #[derive(Clone, Copy, Debug)]
@@ -31,23 +36,40 @@ pub(crate) struct Patience {
     queues: Duration,
     /// For children to end.
     children: Duration,
-    /// For a thread to end; one that a handler blocks is left behind.
+    /// For a thread to end; one that a handler holds is left behind.
     threads: Duration,
+    /// When all is over, whatever does not end.
+    until: Option<Instant>,
 }
 
 impl Patience {
     /// When nothing else was tried.
-    pub(crate) const LONG: Self = Self {
-        queues: Duration::from_secs(2),
-        children: Duration::from_secs(2),
-        threads: Duration::from_secs(5),
-    };
-    /// When it is known that some do not end, and the time is over.
-    pub(crate) const SHORT: Self = Self {
-        queues: Duration::ZERO,
-        children: Duration::from_millis(250),
-        threads: Duration::from_millis(500),
-    };
+    pub(crate) fn long() -> Self {
+        let (queues, children) = (Duration::from_secs(2), Duration::from_secs(2));
+        Self { queues, children, threads: Duration::from_secs(5), until: None }
+    }
+
+    /// When children were brought to rest and the others told: no queue is taken any more.
+    pub(crate) fn at_rest() -> Self {
+        Self { queues: Duration::ZERO, ..Self::long() }
+    }
+
+    /// When it is known that some do not end.
+    pub(crate) fn short() -> Self {
+        let (children, threads) = (Duration::from_millis(250), Duration::from_millis(500));
+        Self { queues: Duration::ZERO, children, threads, until: None }
+    }
+
+    /// The same, with an end.
+    pub(crate) fn until(self, end: Instant) -> Self {
+        Self { until: Some(end), ..self }
+    }
+
+    /// So long may something take that would wait for `wait`: a half of what is left for all.
+    fn share(&self, wait: Duration) -> Duration {
+        let left = self.until.map(|end| end.saturating_duration_since(Instant::now()));
+        left.map_or(wait, |left| wait.min(left / 2))
+    }
 }
 
 /// The end of a hub, if it has begun.
@@ -66,7 +88,7 @@ impl Ends {
     /// Everything was handed over: the hub stops.
     pub(crate) fn left(&self, shared: &Arc<Shared>) {
         self.left.store(true, Ordering::Release);
-        drop(self.stop(shared, Patience::LONG));
+        drop(self.stop(shared, Patience::long()));
     }
 
     /// Whether the hub is being stopped, or has been.
@@ -87,9 +109,12 @@ impl Ends {
                 let (tell, told) = watch::channel(None);
                 let hub = hub.clone();
                 on_own_thread(async move {
+                    let end = Instant::now() + deadline + OVERTIME;
                     let (outcome, patience) = shut_down(&hub, deadline).await;
                     let shared = hub.shared();
-                    shared.ends.stop(shared, patience).wait().await;
+                    let ended = shared.ends.stop(shared, patience.until(end));
+                    // Somebody may have begun to stop it with more patience.
+                    let _ = timeout_at(end, ended.wait()).await;
                     tell.send_replace(Some(outcome));
                 });
                 told
@@ -147,22 +172,24 @@ async fn stop_all(shared: &Arc<Shared>, patience: Patience) {
         std::mem::take(&mut *shared.arbiters.lock().unwrap_or_else(PoisonError::into_inner));
     // What was taken in is handled, unless a child is held up.
     shared.doors.close();
-    if tokio::time::timeout(patience.queues, shared.doors.finish_queues()).await.is_err() {
+    let queues = patience.share(patience.queues);
+    if timeout(queues, shared.doors.finish_queues()).await.is_err() {
         let messages = shared.doors.queued();
         tracing::warn!(hub = %shared.name, messages, "messages that wait are dropped");
     }
     if let Some(system) = shared.system.get() {
         // No decision is made any more, while links and children go.
-        let _ = system.send(End).await;
+        let _ = timeout(patience.share(END), system.send(End)).await;
     }
     // What was said and answered is still written.
     if let Some(network) = shared.doors.network.get() {
-        network.shutdown(FLUSH).await;
+        let flush = patience.share(FLUSH);
+        let _ = timeout(patience.share(FLUSH + END), network.shutdown(flush)).await;
     }
     shared.doors.stop();
     let halts = shared.workers().iter().map(|worker| worker.send(Halt));
     let all = futures_util::future::join_all(halts);
-    if tokio::time::timeout(patience.children, all).await.is_err() {
+    if timeout(patience.share(patience.children), all).await.is_err() {
         tracing::warn!(hub = %shared.name, "a child did not end in time");
     }
     shared.end();
@@ -178,7 +205,11 @@ async fn stop_all(shared: &Arc<Shared>, patience: Patience) {
         }
         let _ = tell.send(());
     });
-    if tokio::time::timeout(patience.threads, joined).await.is_err() {
-        tracing::warn!(hub = %shared.name, "a child blocks its thread, which is left behind");
+    if timeout(patience.share(patience.threads), joined).await.is_err() {
+        for (thread, child) in shared.held_threads() {
+            let child = child.map(|child| child.to_string());
+            let hub = &shared.name;
+            tracing::warn!(%hub, thread, child, "a child holds its thread, which is left behind");
+        }
     }
 }

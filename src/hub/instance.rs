@@ -30,6 +30,7 @@ use super::{
     parcel::Parcel,
     parked_requests::ParkParcel,
     state::{encode_state, read_state},
+    thread::Tag,
     trace::handling_from,
     worker::{Bench, Peeked},
 };
@@ -223,6 +224,7 @@ impl<A: HotSwap> Built for Ready<A> {
         let Self { actor, kind, bench, maker } = *self;
         let seat = Rc::new(Seat::<A> {
             cell: HeldDoor::new(bench.hub.shared().doors.cell(maker.spec.id())),
+            tag: Tag::of(maker.spec.id()),
             kind,
             bench,
             stage: RefCell::new(Stage::Running),
@@ -270,6 +272,7 @@ enum Stage<S> {
 
 struct Seat<A: HotSwap> {
     cell: HeldDoor,
+    tag: Tag,
     kind: Kind<A>,
     bench: Bench,
     stage: RefCell<Stage<A::State>>,
@@ -340,7 +343,8 @@ impl<A: HotSwap> Seat<A> {
                 running.ctx().terminate();
                 return Poll::Ready(Exit::Stopped);
             }
-            match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut running).poll(cx))) {
+            let turn = AssertUnwindSafe(|| Pin::new(&mut running).poll(cx));
+            match self.bench.thread.run(self.tag, || catch_unwind(turn)) {
                 // Its own `ctx.wait` keeps it from ending itself: it ends by being dropped.
                 Ok(Poll::Pending) if self.ending.get().is_some() => Poll::Ready(Exit::Stopped),
                 Ok(Poll::Pending) => {
@@ -358,7 +362,7 @@ impl<A: HotSwap> Seat<A> {
         })
         .await;
         // The drop of a context polls it once more; what panics there is of no consequence.
-        let _ = guarded(|| drop(running));
+        let _ = self.bench.thread.run(self.tag, || guarded(|| drop(running)));
         exit
     }
 

@@ -31,6 +31,7 @@ pub(crate) mod events;
 mod exchange;
 pub(crate) mod expected;
 mod fair;
+mod farewell;
 mod first_contact;
 pub(crate) mod history;
 pub(crate) mod hot_swap;
@@ -53,6 +54,7 @@ pub(crate) mod snapshot;
 mod state;
 mod sweeper;
 pub(crate) mod system;
+mod thread;
 pub(crate) mod trace;
 mod uptime;
 mod validity;
@@ -83,6 +85,7 @@ use self::{
     },
     shutdown::ShutdownReport,
     system::{Depart, HubSystem},
+    thread::WorkerThread,
     trace::TracePropagator,
     worker::Worker,
 };
@@ -122,6 +125,8 @@ pub(crate) struct Shared {
     addresses: Mutex<Vec<String>>,
     system: OnceLock<Addr<HubSystem>>,
     workers: OnceLock<Vec<Addr<Worker>>>,
+    /// Those of the workers, in the same order.
+    threads: OnceLock<Vec<Arc<WorkerThread>>>,
     arbiters: Mutex<Vec<Arbiter>>,
     pub(crate) history: History,
     pub(crate) clock: Clock,
@@ -139,6 +144,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn workers(&self) -> &[Addr<Worker>] {
         self.workers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The threads of the workers, in their order.
+    pub(crate) fn threads(&self) -> &[Arc<WorkerThread>] {
+        self.threads.get().map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn emit(&self, event: HubEvent) {
@@ -492,8 +502,12 @@ impl Hub {
     /// end by themselves, for `HotSwapOptions::retention` where nobody takes the children. The report
     /// says what became of all.
     ///
-    /// The end takes about three seconds after the deadline where handlers hold their threads; then
-    /// neither their states nor those of other children on those threads can be had.
+    /// The other nodes are told of that end at once, behind every reply that was on its way: they start
+    /// anew what nobody took, and give their next owners the messages that were not begun here.
+    ///
+    /// It has ended four seconds after the deadline at the latest, whatever handlers do. One that holds
+    /// its thread is named, and is left behind with it; then neither its child's state nor those of
+    /// other children on that thread can be had.
     ///
     /// From its begin on whatever is asked of this hub is answered as [`HubStopped`]; messages of this
     /// node are sent on until its children are out. Dropping the future does not take it back; a
@@ -524,7 +538,7 @@ impl Hub {
     /// Dropping the future does not take it back. Any number of callers may wait for it, on any
     /// runtime; but not on the arbiter of a child, which ends with it.
     pub async fn stop(&self) {
-        self.0.ends.stop(&self.0, Patience::LONG).wait().await;
+        self.0.ends.stop(&self.0, Patience::long()).wait().await;
     }
 
     /// Waits until the hub has stopped, whoever wished it: the app, or an administrator who asked

@@ -9,7 +9,11 @@ use std::{
 
 use actix::prelude::*;
 use bytes::Bytes;
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
@@ -17,6 +21,7 @@ use super::{
     clock::unix_now,
     effects::worker_of,
     ends::Patience,
+    farewell::say_bye,
     left_state::{LeftState, sync_folder},
     requests::HubStopped,
     system::{HubSystem, Running, SystemReply},
@@ -38,8 +43,13 @@ const LATE: Duration = Duration::from_millis(250);
 /// How long an actor may take to come to rest when its handlers are cut off: it may hold its own
 /// context, or its thread.
 const CUT_OFF: Duration = Duration::from_millis(1_250);
-/// How long states may take to be written after the deadline.
-const WRITING: Duration = Duration::from_secs(3);
+/// How long the others may take to hear the last answers.
+const WORDS: Duration = Duration::from_millis(750);
+/// How long after the deadline states may be written.
+const WRITING: Duration = Duration::from_millis(2_750);
+/// How long after its deadline a shutdown may end, whatever handlers do: what stands above, and more
+/// than a second for the network and the threads.
+pub(super) const OVERTIME: Duration = Duration::from_secs(4);
 /// Children that a report names in its line.
 const NAMED: usize = 3;
 /// States that are encoded and written at a time.
@@ -163,6 +173,7 @@ impl Handler<Seize> for HubSystem {
     fn handle(&mut self, _: Seize, _: &mut Context<Self>) -> Self::Result {
         // From here on nobody tells a child to go on or to move.
         let Running { engine, parked, .. } = self.running.take()?;
+        let engine = self.parting.insert(engine);
         let last = engine.last_parked();
         let last = last.iter().filter_map(|key| parked.find(key));
         let last = last.map(|(info, bytes)| (info.clone(), bytes.clone())).collect();
@@ -188,38 +199,48 @@ pub(crate) async fn shut_down(
     let outcome = match timeout_at(until + LATE, wind).await {
         Ok(Ok(Ok(outcome))) => Some(outcome),
         // It has left, or was stopped, by somebody else's wish.
-        Ok(_) if !shared.ends.has_left() => return (Err(HubStopped), Patience::LONG),
+        Ok(_) if !shared.ends.has_left() => return (Err(HubStopped), Patience::long()),
         Ok(_) => Some(Ok(())),
         Err(_) => None,
     };
     let has_left = matches!(outcome, Some(Ok(())));
-    let seized = hub.system().send(Seize).await.ok().flatten().unwrap_or_default();
+    let seized = timeout_at(until + 2 * LATE, hub.system().send(Seize)).await;
+    let seized = seized.ok().and_then(Result::ok).flatten().unwrap_or_default();
     let mut report = ShutdownReport {
         handed_over: shared.handed_over().saturating_sub(before) + seized.committed,
         forced: !has_left && Instant::now() >= until,
         ..ShutdownReport::default()
     };
-    let mut patience = Patience::LONG;
-    let is_left = !seized.left.is_empty() || !seized.parked.is_empty();
-    if !has_left && is_left {
-        let all_rest = force(shared, seized, until, &mut report).await;
-        if !all_rest {
-            // They do not end either, and the deadline has passed.
-            patience = Patience::SHORT;
-        }
+    if has_left {
+        report.took = began.elapsed();
+        tell(shared, &report);
+        return (Ok(report), Patience::long());
     }
+    let rests = bring_to_rest(shared, &seized, until).await;
+    let patience = match rests.iter().all(Result::is_ok) {
+        true => Patience::at_rest(),
+        // They do not end either, and the deadline has passed.
+        false => Patience::short(),
+    };
+    let is_alone = seized.is_alone;
+    let words = async {
+        if !is_alone {
+            say_bye(hub, Instant::now() + WORDS).await;
+        }
+    };
+    // The others go on at once, while files are written.
+    join(words, write_all(shared, seized, rests, until, &mut report)).await;
     report.took = began.elapsed();
     tell(shared, &report);
     (Ok(report), patience)
 }
 
-/// Brings what is left to rest, and has its states written. Whether all came to rest.
-async fn force(
+/// Brings what is left to rest; why what did not.
+async fn bring_to_rest(
     shared: &Arc<Shared>,
-    seized: Seized,
+    seized: &Seized,
     until: Instant,
-    report: &mut ShutdownReport,
-) -> bool {
+) -> Vec<Result<(), String>> {
     let retention = match &shared.settings.migration {
         Migration::HotSwap(options) => options.retention,
         Migration::ColdSwap => Duration::ZERO,
@@ -228,19 +249,29 @@ async fn force(
     let retention = retention.min(until.saturating_duration_since(Instant::now()));
     let rests = join_all(seized.left.iter().map(|left| rest(shared, left, retention)));
     // With nobody else in, the children are still this node's, and what they answer counts.
-    let rests = match seized.is_alone {
+    match seized.is_alone {
         true => while_valid(shared, rests).await,
         false => rests.await,
-    };
-    let all_rest = rests.iter().all(Result::is_ok);
+    }
+}
+
+/// Has the states written of what has come to rest, and tells what became of all that is left.
+async fn write_all(
+    shared: &Arc<Shared>,
+    seized: Seized,
+    rests: Vec<Result<(), String>>,
+    until: Instant,
+    report: &mut ShutdownReport,
+) {
+    let each = seized.left.into_iter().zip(rests);
     let Some(folder) = &shared.leave_dir else {
-        report.lost = seized.left.iter().map(|left| left.lost(None)).collect();
+        report.lost = each.map(|(left, rest)| left.lost(rest.err())).collect();
         report.lost.extend(seized.parked.iter().map(|(info, _)| parked_is_lost(info, None)));
-        return all_rest;
+        return;
     };
     let life = seized.life.unwrap_or(Incarnation { started: unix_now(), nonce: 0 });
-    let stop_at = until.max(Instant::now()) + WRITING;
-    let each = seized.left.into_iter().zip(rests).map(|(left, rest)| async move {
+    let stop_at = until + WRITING;
+    let each = each.map(|(left, rest)| async move {
         let outcome = match rest {
             Ok(()) => timeout_at(stop_at, keep(shared, &left, folder, life))
                 .await
@@ -272,11 +303,13 @@ async fn force(
             }
         }
     }
+    if report.written.is_empty() {
+        return;
+    }
     let folder = folder.clone();
     let synced = tokio::task::spawn_blocking(move || sync_folder(&folder));
     // One that hangs is left behind.
     let _ = timeout_at(stop_at, synced).await;
-    all_rest
 }
 
 /// Lets handlers answer meanwhile, as the engine would.
@@ -335,15 +368,27 @@ async fn write(
 
 /// Waits for a child's started handlers, and then cuts them off.
 async fn rest(shared: &Shared, left: &Leftover, retention: Duration) -> Result<(), String> {
-    let child = left.spec.id().clone();
-    let workers = shared.workers();
-    let Some(worker) = workers.get(worker_of(&child, workers.len())) else {
+    let child = left.spec.id();
+    let at = worker_of(child, shared.workers().len());
+    let Some(worker) = shared.workers().get(at) else {
         return Err("its thread has ended".to_owned());
     };
-    match timeout(retention + CUT_OFF, worker.send(Rest { child, retention })).await {
+    let order = Rest { child: child.clone(), retention };
+    match timeout(retention + CUT_OFF, worker.send(order)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err("its thread has ended".to_owned()),
-        Err(_) => Err("a handler holds its thread".to_owned()),
+        Err(_) => Err(holder(shared, at, child)),
+    }
+}
+
+/// Who holds the thread of this worker, as told of a child on it.
+fn holder(shared: &Shared, worker: usize, child: &ChildId) -> String {
+    let thread = &shared.threads()[worker];
+    let name = thread.name();
+    match thread.runs().and_then(|tag| shared.child_of(tag)) {
+        Some(other) if other != *child => format!("a handler of {other} holds its thread ({name})"),
+        Some(_) => format!("a handler holds its thread ({name})"),
+        None => format!("its thread ({name}) is busy"),
     }
 }
 

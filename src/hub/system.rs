@@ -60,6 +60,8 @@ const BULK_AGE: Duration = Duration::from_secs(300);
 pub struct HubSystem {
     pub(crate) hub: Hub,
     pub(crate) running: Option<Running>,
+    /// The engine of a hub that ends with something left: it has a last word to say.
+    pub(crate) parting: Option<Engine>,
 }
 
 /// The answer of the engine.
@@ -110,7 +112,7 @@ impl HubSystem {
     }
 
     pub(crate) fn new(hub: Hub) -> Self {
-        Self { hub, running: None }
+        Self { hub, running: None, parting: None }
     }
 
     /// Puts events into the engine and carries out what it wants.

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod blocking;
+mod farewell;
 mod flood;
 mod suspend;
 

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use super::{
     parcel::Parcel,
     parked_requests::ParkParcel,
     system::{HubSystem, Outcome},
+    thread::{Tag, WorkerThread},
 };
 use crate::{
     engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
@@ -37,6 +39,7 @@ use crate::{
 pub(crate) struct Bench {
     pub(crate) hub: Hub,
     pub(crate) reports: Reports,
+    pub(crate) thread: Arc<WorkerThread>,
     slots: Rc<RefCell<HashMap<ChildId, Slot>>>,
 }
 
@@ -176,10 +179,11 @@ pub(crate) struct Orders(pub(crate) Vec<Order>);
 pub(crate) struct Halt;
 
 impl Worker {
-    pub(crate) fn new(hub: Hub, system: Addr<HubSystem>) -> Self {
+    pub(crate) fn new(hub: Hub, system: Addr<HubSystem>, thread: Arc<WorkerThread>) -> Self {
         let pending = Pending { system, events: RefCell::default(), scheduled: Cell::new(false) };
-        let bench = Bench { hub, reports: Reports(Rc::new(pending)), slots: Rc::default() };
-        Self { bench }
+        let reports = Reports(Rc::new(pending));
+        thread.begin();
+        Self { bench: Bench { hub, reports, thread, slots: Rc::default() } }
     }
 
     fn instance(&self, child: &ChildId) -> Option<Rc<dyn Instance>> {
@@ -370,7 +374,8 @@ impl Worker {
         let Some(kind) = self.bench.hub.shared().kinds.get(kind.as_str()) else {
             return Err(BuildFailure::passing(format!("kind {kind} is not registered")));
         };
-        kind.build(&self.bench, maker)
+        let child = Tag::of(maker.spec.id());
+        self.bench.thread.run(child, || kind.build(&self.bench, maker))
     }
 
     /// Its start took too long and may still go on: it must not open the door any more.

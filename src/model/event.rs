@@ -102,7 +102,8 @@ pub enum HubEvent {
         /// The node.
         node: NodeId,
     },
-    /// A node went after it had handed everything over.
+    /// A node went: after it had handed everything over, or by a shutdown that was forced. What it still
+    /// owned then is started elsewhere.
     NodeLeft {
         /// The node.
         node: NodeId,

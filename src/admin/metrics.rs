@@ -109,7 +109,7 @@ fn snapshot(running: &Running, now: Instant) -> Snapshot {
         handovers_running: engine.moves().count() as i64,
         handover_oldest: engine
             .moves()
-            .map(|(_, moving)| now.saturating_duration_since(moving.started))
+            .map(|(_, moving)| now.saturating_duration_since(moving.started()))
             .max()
             .unwrap_or_default(),
         parked_states: running.parked.len(),

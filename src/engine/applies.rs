@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    children::{Children, Phase},
+    children::Children,
     core::{Core, Timer},
     io::{ApplyOutcome, ChildOrder, Effect, ParkedOrder, Reply},
     parked::{Around, Parked},
@@ -138,22 +138,20 @@ impl Applies {
             return Err(ApplyFailed::Busy);
         }
         let bound = core.promises.binds(&key.child);
-        let instance = children.instances.get_mut(&key.child);
-        let Some(instance) = instance.filter(|i| matches!(i.phase, Phase::Running) && !bound)
-        else {
+        let instance = children.instance_mut(&key.child);
+        let Some(instance) = instance.filter(|i| i.is_running() && !bound) else {
             return Err(ApplyFailed::NotRunning);
         };
-        if *instance.ownership.spec.kind() != info.kind {
-            let reason = format!("the child is of kind {}", instance.ownership.spec.kind());
+        if *instance.spec().kind() != info.kind {
+            let reason = format!("the child is of kind {}", instance.spec().kind());
             return Err(ApplyFailed::Failed { reason });
         }
         let exchange = replace.then(|| {
             // What it has until then is parked under the epoch that it had; so no later state of it
             // can have the same name.
-            let epoch = instance.ownership.epoch;
-            let next = instance.burn();
-            instance.raise(next);
-            core.write(&key.child, Entry::Owned(instance.ownership.clone()));
+            let epoch = instance.epoch();
+            instance.raise_attempt();
+            core.write(&key.child, Entry::Owned(instance.ownership().clone()));
             core.order(instance.go_on());
             ParkedKey { child: key.child.clone(), run: core.me, epoch }
         });

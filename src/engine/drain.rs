@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    children::{Children, left::Left},
+    children::{Children, Left},
     core::{Core, Timer},
     io::{Effect, LeaveFailed, Reply},
     membership::Membership,

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Engine,
-    children::{Instance, Move, Phase, left::Left},
+    children::{Instance, Left, Move, Phase},
     parked::Around,
 };
 use crate::model::{
@@ -156,12 +156,13 @@ impl Engine {
             Entry::Moved { ownership, .. } => (ownership, true),
             Entry::Removed { .. } => return None,
         };
-        let instance = self.children.instances.get(child);
-        let starts_in = instance.and_then(|instance| match instance.phase {
+        let instance = self.children.instance(child);
+        let starts_in = instance.and_then(|instance| match *instance.phase() {
             Phase::Waiting(wait) => Some(wait.until?.saturating_duration_since(now)),
             _ => None,
         });
-        let refused_by = instance.map(|i| i.not.nodes().clone()).unwrap_or_default();
+        let refused_by =
+            instance.map(|i| i.attempts().passed_over().nodes().clone()).unwrap_or_default();
         let pinned = ownership.pinned;
         let belongs = core.belongs(ownership, &BTreeSet::new());
         let here = Some(best.owner.node);
@@ -216,8 +217,8 @@ impl Engine {
 
     /// Whether a child is being handed over, as far as this node knows.
     pub(crate) fn is_moving(&self, child: &ChildId) -> bool {
-        let here = self.children.instances.get(child);
-        here.is_some_and(|instance| matches!(instance.phase, Phase::Moving(_)))
+        let here = self.children.instance(child);
+        here.is_some_and(|instance| instance.moving().is_some())
             || self
                 .core
                 .registry
@@ -227,21 +228,18 @@ impl Engine {
 
     /// The moves of this node's children that are under way.
     pub(crate) fn moves(&self) -> impl Iterator<Item = (&ChildId, &Move)> {
-        self.children.instances.iter().filter_map(|(child, instance)| match &instance.phase {
-            Phase::Moving(moving) => Some((child, &**moving)),
-            _ => None,
-        })
+        self.children.moves()
     }
 
     /// A child of this node.
     pub(crate) fn instance(&self, child: &ChildId) -> Option<&Instance> {
-        self.children.instances.get(child)
+        self.children.instance(child)
     }
 
     /// The children of this node whose state cannot go, by id, and why.
     pub(crate) fn immovable(&self) -> impl Iterator<Item = (&ChildId, &str)> {
-        let instances = self.children.instances.iter();
-        instances.filter_map(|(child, instance)| Some((child, instance.immovable.reason()?)))
+        let instances = self.children.instances();
+        instances.filter_map(|(child, instance)| Some((child, instance.immovable()?)))
     }
 
     /// The actors that end with this node if it ends now, each with the epoch of its owner and why it
@@ -250,10 +248,10 @@ impl Engine {
     pub(crate) fn leftover(&self) -> (Vec<(Arc<ChildSpec>, Epoch, String)>, u64) {
         let (mut left, mut committed) = (Vec::new(), 0);
         let waits_for = self.waits_for();
-        for (child, instance) in &self.children.instances {
-            if instance.is_to_go() && !matches!(instance.phase, Phase::Stopping) {
+        for (child, instance) in self.children.instances() {
+            if instance.is_to_go() && !instance.is_stopping() {
                 let why = self.children.why_left(&self.core, child, instance, waits_for.as_deref());
-                left.push((instance.ownership.spec.clone(), instance.ownership.epoch, why));
+                left.push((instance.spec().clone(), instance.epoch(), why));
             } else if instance.has_actor() && !instance.owns() {
                 committed += 1;
             }

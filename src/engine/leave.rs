@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    children::{Children, left::Left},
+    children::{Children, Left},
     core::{Core, LONGEST_WAIT, Timer},
     io::{Effect, LeaveFailed, Reply},
     membership::Membership,

@@ -3,10 +3,10 @@
 //! [`Engine`] only routes. Who is there is decided by `membership`; how words get there, `relay`; who
 //! owns what is kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`;
 //! what a newcomer is told before that, `probation`; starts and stops, `homes`; when what became of them
-//! may be told, `answers`; the children of this
-//! node, `children`; their moves, `handover` and `moves`; what is left of a dead node's children,
-//! `roll_call` and `promises`; two owners that meet, `divergence` and `heal`; states that nobody
-//! merges, `parked` and `applies`; how a node goes, `leave`; how it is emptied and stays, `drain`.
+//! may be told, `answers`; the children of this node, their moves and two owners that meet, `children`,
+//! with the tables of `handover`; what is left of a dead node's children, `roll_call` and `promises`;
+//! states that nobody merges, `parked` and `applies`; how a node goes, `leave`; how it is emptied and
+//! stays, `drain`.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -50,7 +50,7 @@ mod wants;
 
 use self::{
     applies::{Applies, Apply},
-    children::{Children, moves::Offer},
+    children::{Children, Offer},
     core::{Core, Fault, News, OtherHolder, Timer},
     drain::Drain,
     handover::{SourceInput, TargetInput},
@@ -687,16 +687,7 @@ impl Engine {
                 self.children.target_input(core, &child, epoch, &TargetInput::Built(outcome));
             }
             ChildReport::Opened { child, epoch, outcome } => {
-                let attempt = self
-                    .children
-                    .targets
-                    .get(&child)
-                    .filter(|target| target.ownership.epoch == epoch || target.attempt == epoch)
-                    .map(|target| target.attempt);
-                if let Some(attempt) = attempt {
-                    let input = TargetInput::Opened(outcome);
-                    self.children.target_input(core, &child, attempt, &input);
-                }
+                self.children.opened(core, &child, epoch, outcome);
             }
             ChildReport::Stopped { child, .. } => self.children.stopped(core, &child),
             ChildReport::Exited { child, epoch, exit } => {
@@ -973,7 +964,7 @@ impl Engine {
         self.rolls.scan(&self.core);
         self.core.settle_promises();
         self.children.call_unmet(&mut self.core);
-        self.core.touched.extend(self.children.targets.keys().cloned());
+        self.core.touched.extend(self.children.successors().cloned());
         self.rescan.begin(&mut self.children);
         self.rescan.go_on(&mut self.core, &mut self.children);
     }

@@ -49,8 +49,7 @@ impl Rescan {
             };
         }
         if let Self::Here(behind) = self {
-            let here: Vec<ChildId> =
-                children.instances.behind(behind.as_ref()).take(left).cloned().collect();
+            let here: Vec<ChildId> = children.behind(behind.as_ref()).take(left).cloned().collect();
             let is_full = here.len() == left;
             here.iter().for_each(|child| children.view_settled(core, child));
             let last = here.last().or(behind.as_ref()).cloned();
@@ -70,7 +69,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{super::children::Begin, *};
+    use super::*;
     use crate::{
         engine::{
             distribution::ConsistentHashing, io::EngineConfig, membership::founding::Founding,
@@ -79,7 +78,7 @@ mod tests {
         model::{
             access::AccessList,
             child::{ChildSpec, Entry, Epoch},
-            id::{Incarnation, KindName, NodeId, NodeName, Origin},
+            id::{Incarnation, KindName, NodeId, NodeName},
             settings::Settings,
         },
     };
@@ -110,9 +109,9 @@ mod tests {
             let kind = KindName::new("kind").expect("a valid name");
             let spec = Arc::new(ChildSpec::from_parts(id.clone(), kind, Bytes::new()));
             let epoch = Epoch { term: 1, attempt: 0 };
-            children.begin(&mut core, spec, epoch, None, Origin::default(), Begin::Recovered);
+            children.begin(&mut core, spec, epoch);
             if n % 3 == 0 {
-                children.instances.remove(&id);
+                children.lose(&id);
             }
         }
         core.settled = true;
@@ -136,7 +135,7 @@ mod tests {
                 seen.extend(touched);
             }
             assert_eq!(seen.len(), count);
-            let here = children.instances.iter().count();
+            let here = children.instances().count();
             assert_eq!(here, count, "what was lost has begun anew");
             assert!(steps <= 2 * count / AT_ONCE + 2, "{steps} for {count}");
             rescan.go_on(&mut core, &mut children);
@@ -160,9 +159,9 @@ mod tests {
             rescan.go_on(&mut core, &mut children);
         }
         let entries = core.registry.owned_by(core.me).count();
-        assert_eq!((entries, children.instances.iter().count()), (2_000, 2_000));
+        assert_eq!((entries, children.instances().count()), (2_000, 2_000));
         let is_owned =
             |child| matches!(core.registry.best(child).map(|b| b.entry), Some(Entry::Owned(_)));
-        assert!(children.instances.iter().all(|(child, _)| is_owned(child)));
+        assert!(children.instances().all(|(child, _)| is_owned(child)));
     }
 }

@@ -752,8 +752,8 @@ impl World {
         let cannot = self.cannot.get(&index).copied();
         let Node { engine, runtime, .. } = &mut self.nodes[index];
         let starts = matches!(&order, ChildOrder::Thaw { child, .. } if matches!(
-            engine.children.instances.get(child),
-            Some(Instance { phase: Phase::Starting { .. }, .. })
+            engine.children.instance(child).map(Instance::phase),
+            Some(Phase::Starting { .. })
         ));
         match order {
             ChildOrder::Start { spec, epoch, .. } => {
@@ -1015,7 +1015,7 @@ impl World {
     fn check_yields(&mut self) {
         let yields = |index: usize, child: &ChildId| {
             let node = &self.nodes[index];
-            match node.engine.children.instances.get(child)?.phase {
+            match *node.engine.children.instance(child)?.phase() {
                 Phase::Yielding { to, .. } if node.alive && node.engine.core.is_live(to.run) => {
                     self.index_of(to.run.node)
                 }
@@ -1024,7 +1024,7 @@ impl World {
         };
         let mut at_odds = BTreeMap::new();
         for index in 0..self.nodes.len() {
-            for (child, _) in &self.nodes[index].engine.children.instances {
+            for (child, _) in self.nodes[index].engine.children.instances() {
                 let Some(other) = yields(index, child).filter(|other| *other > index) else {
                     continue;
                 };
@@ -1045,8 +1045,8 @@ impl World {
 
     /// An actor panics. `false`: there is none that has told that it runs.
     fn panic_child(&mut self, index: usize, child: &ChildId) -> bool {
-        match self.nodes[index].engine.children.instances.get(child) {
-            None | Some(Instance { phase: Phase::Starting { .. }, .. }) => return false,
+        match self.nodes[index].engine.children.instance(child).map(Instance::phase) {
+            None | Some(Phase::Starting { .. }) => return false,
             Some(_) => {}
         }
         let Some(actor) = self.nodes[index].runtime.actors.remove(child) else { return false };
@@ -1199,7 +1199,8 @@ impl World {
             }
             let actor = &self.nodes[holders[0]].runtime.actors[child];
             assert_eq!(actor.gate, Gate::Open, "seed {seed}: {child}");
-            let phase = &self.nodes[holders[0]].engine.children.instances[child].phase;
+            let children = &self.nodes[holders[0]].engine.children;
+            let phase = children.instance(child).expect("it is here").phase();
             assert!(matches!(phase, Phase::Running), "seed {seed}: {child} is {phase:?}");
             for index in &alive {
                 let route = self.nodes[*index].routes.get(child);

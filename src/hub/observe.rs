@@ -355,21 +355,21 @@ impl HubSystem {
         let shared = self.hub.shared();
         let (mailbox, handled) = shared.doors.known(&child).map_or((0, 0), |cell| cell.tally());
         Some(RuntimeReport {
-            phase: match instance.phase {
+            phase: match instance.phase() {
                 Phase::Starting { .. } => ChildPhase::Starting,
                 Phase::Running => ChildPhase::Running,
-                Phase::Waiting(_) if instance.ownership.is_given_up() => ChildPhase::Failed,
+                Phase::Waiting(_) if instance.ownership().is_given_up() => ChildPhase::Failed,
                 Phase::Waiting(_) => ChildPhase::Waiting,
                 Phase::Moving(_) => ChildPhase::Moving,
                 Phase::Stopping => ChildPhase::Stopping,
                 Phase::Yielding { .. } => ChildPhase::Yielding,
             },
-            restarts: instance.restarted,
+            restarts: instance.restarted(),
             mailbox,
             handled,
-            since: shared.clock.at(instance.since),
-            came: instance.came,
-            immovable: instance.immovable.reason().map(str::to_owned),
+            since: shared.clock.at(instance.since()),
+            came: instance.came(),
+            immovable: instance.immovable().map(str::to_owned),
             child,
         })
     }
@@ -384,7 +384,7 @@ impl HubSystem {
         let Some(instance) = running.engine.instance(&child) else {
             return Box::pin(ready(Answer::State(Err(StateUnknown::NotHere))));
         };
-        let epoch = instance.ownership.epoch;
+        let epoch = instance.epoch();
         let workers = self.hub.shared().workers();
         let worker = workers.get(worker_of(&child, workers.len().max(1))).cloned();
         Box::pin(async move {
@@ -413,14 +413,14 @@ fn running_report(hub: &Hub, from: NodeId, child: &ChildId, moving: &Move) -> Ha
     let now = hub.shared().doors.uptime.now();
     HandoverReport {
         child: child.clone(),
-        kind: moving.ownership.spec.kind().clone(),
+        kind: moving.kind().clone(),
         from,
-        to: moving.to.node,
-        epoch: moving.ownership.epoch,
+        to: moving.to().node,
+        epoch: moving.epoch(),
         status: HandoverStatus::Running,
-        bytes: (moving.bytes > 0).then_some(moving.bytes),
-        began: hub.shared().clock.at(moving.started),
-        took: now.saturating_duration_since(moving.started),
+        bytes: (moving.bytes() > 0).then_some(moving.bytes()),
+        began: hub.shared().clock.at(moving.started()),
+        took: now.saturating_duration_since(moving.started()),
         phases: moving.phases(now),
     }
 }

@@ -1,15 +1,41 @@
-//! The table of what an owner does about what the registry says of its child.
+//! Two owners of one child: the table of what an owner does about what the registry says, and the
+//! steps that carry it out.
 //!
 //! The table is pure: what the owner is doing and what it sees give what it does next and a step.
 //! Two owners meet when a split heals. One of them goes on, by [`rank`]; the other is frozen and
 //! offers its state, and ends only when that was taken.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
-use crate::model::{
-    child::{Epoch, Ownership},
-    id::NodeRun,
+use super::{
+    merges::Merges,
+    merging,
+    pacing::Pacing,
+    phase::{Doing, Life},
+    source::Source,
+    steps::Steps,
+    table::Table,
 };
+use crate::{
+    engine::{
+        core::{Core, Timer},
+        handover::SourceInput,
+        io::ChildOrder,
+    },
+    model::{
+        child::{Entry, Epoch, Ownership, Route},
+        event::HubEvent,
+        id::{ChildId, KindName, NodeRun},
+        parked::ParkedKey,
+    },
+};
+
+/// How often a yielding owner offers its state until it is taken.
+const OFFER_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a committed move has failed.
+const BEGUN_ANEW: &str =
+    "another node began the child anew and had not heard that the successor ran";
 
 /// The order of owners that meet: the least goes on.
 ///
@@ -19,36 +45,6 @@ use crate::model::{
 pub(crate) fn rank(run: NodeRun, ownership: &Ownership) -> impl Ord {
     let failed = ownership.failure.is_some();
     (failed, ownership.born, ownership.copied, Reverse(ownership.epoch), run)
-}
-
-/// One life of a child: the actor of one node, and what became of its state, since it last began
-/// from nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
-    /// Who owns it.
-    pub(crate) run: NodeRun,
-    /// When it began.
-    pub(crate) born: Epoch,
-}
-
-/// What an owner is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doing {
-    /// Its actor is being started from nothing, or will be.
-    Starting,
-    /// Its actor runs.
-    Running,
-    /// A move is under way and not committed.
-    Moving,
-    /// It has handed the child over and holds the old actor.
-    Committed,
-    /// Its actor is being stopped.
-    Stopping,
-    /// It is frozen and offers its state.
-    Yielding {
-        /// To whom.
-        to: Life,
-    },
 }
 
 /// Who goes on, of two owners.
@@ -135,6 +131,134 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
             (D::Yielding { to: life }, Step::Offer)
         }
     }
+}
+
+/// An owner that meets another, or sees what has become of its child.
+pub(super) struct Divergence<'a> {
+    pub(super) table: &'a mut Table,
+    pub(super) pacing: &'a mut Pacing,
+    pub(super) merges: &'a mut Merges,
+    pub(super) core: &'a mut Core,
+}
+
+impl Divergence<'_> {
+    fn steps(&mut self) -> Steps<'_> {
+        Steps { table: self.table, pacing: self.pacing, core: self.core }
+    }
+
+    fn source(&mut self) -> Source<'_> {
+        Source { table: self.table, pacing: self.pacing, core: self.core }
+    }
+
+    /// Does what the table says about what is seen at the epoch `above`.
+    pub(super) fn meet(&mut self, child: &ChildId, seen: Seen, above: Epoch) {
+        let Some(instance) = self.table.instance(child) else { return };
+        match step(instance.doing(), seen) {
+            (_, Step::Nothing) => {}
+            (_, Step::End) => self.steps().stop(child),
+            (_, Step::Finish) => self.source().step(child, SourceInput::Opened),
+            (_, Step::Drop) => {
+                self.steps().drop_move(child, "the child is stopped");
+                self.table.remove(child);
+                self.core.order(ChildOrder::Stop { child: child.clone(), epoch: above });
+            }
+            (_, Step::Abort) => {
+                // The target may have said Ready: a commit now would give the child to a third owner.
+                let why = SourceInput::Overtaken("another node owns it too");
+                self.source().step(child, why);
+                // The child runs now. Seen as Moving it would be given up for ever and never frozen.
+                self.meet(child, seen, above);
+            }
+            (_, Step::GoOn) => self.go_on(child, above),
+            (Doing::Yielding { to }, Step::Offer) => self.offer(child, to),
+            (_, Step::Offer) => {}
+            (_, Step::GiveWay) => {
+                let offered = instance.offered();
+                if let (Seen::Taken { by }, Some(offered)) = (seen, offered) {
+                    self.yielded(by, child, offered);
+                }
+            }
+        }
+    }
+
+    /// Takes an epoch above all others. Who yielded runs again; who is being started is awaited as ever.
+    fn go_on(&mut self, child: &ChildId, above: Epoch) {
+        let Some(instance) = self.table.instance(child) else { return };
+        let is_committed = instance.doing() == Doing::Committed;
+        self.steps().drop_move(child, BEGUN_ANEW);
+        let Some(instance) = self.table.instance_mut(child) else { return };
+        // Before the epoch is raised: what was offered has the old one in its name, and whoever has
+        // parked it would keep it for ever.
+        instance.stop_yielding(self.core);
+        // Also above what is promised: that term is for the home to give.
+        let promised = Epoch { term: self.core.promises.term(child).unwrap_or(0), attempt: 0 };
+        instance.raise(above.max(promised).next_term());
+        self.core.write(child, Entry::Owned(instance.ownership().clone()));
+        self.core.order(instance.go_on());
+        if is_committed && instance.has_actor() {
+            let (child, epoch) = (child.clone(), instance.epoch());
+            self.core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+        }
+    }
+
+    /// Freezes, and offers the state to this life.
+    fn offer(&mut self, child: &ChildId, to: Life) {
+        let Some(instance) = self.table.instance(child) else { return };
+        if !instance.has_actor() {
+            // It was handed over without one: there is no state to offer.
+            return self.steps().stop(child);
+        }
+        self.steps().drop_move(child, BEGUN_ANEW);
+        let Some(instance) = self.table.instance_mut(child) else { return };
+        let epoch = instance.begin_yielding(to);
+        let (run, life) = (to.run, to.born);
+        self.core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: run, life });
+        self.core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
+    }
+
+    /// A yielding owner has heard nothing: it offers its state again, to whoever owns it now.
+    pub(super) fn yield_again(&mut self, child: &ChildId, epoch: Epoch) {
+        let Some(instance) = self.table.instance_mut(child) else { return };
+        if instance.offered() != Some(epoch) {
+            return;
+        }
+        let core = &mut *self.core;
+        if let Some((owner, theirs)) = core.registry.owner(child)
+            && owner != core.me
+            && core.is_live(owner)
+        {
+            let life = theirs.born;
+            instance.yield_to(Life { run: owner, born: life });
+            core.order(ChildOrder::SendDiverged { child: child.clone(), epoch, to: owner, life });
+        }
+        core.timer(OFFER_EVERY, Timer::Yield(child.clone(), epoch));
+    }
+
+    /// The owner that goes on has taken this node's state.
+    pub(super) fn yielded(&mut self, from: NodeRun, child: &ChildId, epoch: Epoch) {
+        // What was offered before it went on, and froze again, is not what it has now.
+        if self.table.instance(child).and_then(|instance| instance.offered()) != Some(epoch) {
+            return;
+        }
+        let owner = self.core.registry.owner(child);
+        let route = owner.map_or(Route { owner: from, epoch }, |(owner, theirs)| Route {
+            owner,
+            epoch: theirs.epoch,
+        });
+        merging::forget(self.merges, self.core, child);
+        self.table.remove(child);
+        let Route { owner: to, epoch } = route;
+        self.core.order(ChildOrder::MovedAway { child: child.clone(), to, epoch });
+        self.core.order(ChildOrder::End { child: child.clone() });
+        self.core.emit(HubEvent::DivergenceYielded { child: child.clone(), to: from.node });
+    }
+}
+
+/// The kind of a child whose state this node offers under that name.
+pub(super) fn offers<'a>(table: &'a Table, core: &Core, key: &ParkedKey) -> Option<&'a KindName> {
+    let instance = table.instance(&key.child)?;
+    let is_it = instance.offered() == Some(key.epoch) && key.run == core.me;
+    is_it.then(|| instance.spec().kind())
 }
 
 #[cfg(test)]

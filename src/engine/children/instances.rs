@@ -7,10 +7,7 @@
 use std::{
     cell::{RefCell, RefMut},
     collections::{BTreeMap, BTreeSet, btree_map},
-    ops::{
-        Bound::{Excluded, Unbounded},
-        Index,
-    },
+    ops::Bound::{Excluded, Unbounded},
 };
 
 use crate::model::id::ChildId;
@@ -62,19 +59,13 @@ impl<'a, I> IntoIterator for &'a Instances<I> {
     }
 }
 
-/// # Panics
-/// If there is none of this child.
-impl<I> Index<&ChildId> for Instances<I> {
-    type Output = I;
-
-    fn index(&self, child: &ChildId) -> &I {
-        &self.map[child]
-    }
-}
-
 impl<I: Counted> Instances<I> {
     pub(crate) fn get(&self, child: &ChildId) -> Option<&I> {
         self.map.get(child)
+    }
+
+    pub(crate) fn get_key_value(&self, child: &ChildId) -> Option<(&ChildId, &I)> {
+        self.map.get_key_value(child)
     }
 
     pub(crate) fn contains_key(&self, child: &ChildId) -> bool {
@@ -83,11 +74,6 @@ impl<I: Counted> Instances<I> {
 
     pub(crate) fn iter(&self) -> btree_map::Iter<'_, ChildId, I> {
         self.map.iter()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn values(&self) -> btree_map::Values<'_, ChildId, I> {
-        self.map.values()
     }
 
     /// The children with ids behind this one.
@@ -161,6 +147,11 @@ impl<I: Counted> Instances<I> {
     /// The children that are being handed over.
     pub(crate) fn moving(&self) -> Vec<ChildId> {
         self.sort().moving.iter().cloned().collect()
+    }
+
+    /// How many are being handed over.
+    pub(crate) fn moving_count(&self) -> usize {
+        self.sort().moving.len()
     }
 
     /// Whether this is true of any instance that is to be handed over. Asked first of the one of which
@@ -247,6 +238,7 @@ mod tests {
                 prop_assert_eq!(all.to_hand_over(), count(Doing::is_to_hand_over));
                 prop_assert_eq!(all.is_spent(), count(|doing| !doing.is_waiting()) == 0);
                 let moving = all.iter().filter(|(_, doing)| doing.is_moving());
+                prop_assert_eq!(all.moving_count(), moving.clone().count());
                 prop_assert_eq!(all.moving(), moving.map(|(n, _)| n.clone()).collect::<Vec<_>>());
                 let is_running = |doing: &Doing| *doing == Doing::Running;
                 prop_assert_eq!(all.any_to_hand_over(is_running), count(is_running) > 0);

@@ -1,14 +1,16 @@
 //! Children that a node which is emptying still has, and why: for whoever waits for it.
 
-use super::{Children, Instance, Move, Phase};
-use crate::engine::{
-    core::Core,
-    handover::{SourceStage, TargetStage},
-};
-use crate::model::{
-    id::{ChildId, NodeId},
-    report::{ChildLeft, MOST_LEFT},
-    words::cut,
+use super::{instance::Instance, merges::Merges, moving::Move, phase::Phase, table::Table};
+use crate::{
+    engine::{
+        core::Core,
+        handover::{SourceStage, TargetStage},
+    },
+    model::{
+        id::{ChildId, NodeId},
+        report::{ChildLeft, MOST_LEFT},
+        words::cut,
+    },
 };
 
 /// Bytes of each reason.
@@ -21,20 +23,29 @@ pub(crate) struct Left {
     pub(crate) first: Vec<ChildLeft>,
 }
 
-impl Children {
+/// Who is asked what is left, and may change nothing.
+pub(super) struct Looks<'a> {
+    pub(super) table: &'a Table,
+    pub(super) merges: &'a Merges,
+    pub(super) core: &'a Core,
+    /// What keeps this node from acting.
+    pub(super) waits_for: Option<&'a str>,
+}
+
+impl Looks<'_> {
     /// What is left here: actors that are to go or have gone and are held, and successors in the
-    /// making. `waits_for`: what keeps this node from acting.
-    pub(crate) fn left(&self, core: &Core, waits_for: Option<&str>) -> Left {
-        let actors = self.instances.iter().filter(|(_, instance)| instance.has_actor());
+    /// making.
+    pub(super) fn left(&self) -> Left {
+        let actors = self.table.instances().filter(|(_, instance)| instance.has_actor());
         let actors = actors.map(|(child, instance)| (child, Some(instance)));
-        let targets = self.targets.keys().map(|child| (child, None));
+        let successors = self.table.successors().map(|(child, _)| (child, None));
         let mut left = Left::default();
-        for (child, instance) in actors.chain(targets) {
+        for (child, instance) in actors.chain(successors) {
             left.children += 1;
             if left.first.len() < MOST_LEFT {
                 let reason = match instance {
-                    Some(instance) => self.why_left(core, child, instance, waits_for),
-                    None => self.why_taken(core, child),
+                    Some(instance) => self.why_left(child, instance),
+                    None => self.why_taken(child),
                 };
                 left.first.push(ChildLeft { child: child.clone(), reason: cut(reason, REASON) });
             }
@@ -43,23 +54,18 @@ impl Children {
     }
 
     /// Why a child is still on this node.
-    pub(crate) fn why_left(
-        &self,
-        core: &Core,
-        child: &ChildId,
-        instance: &Instance,
-        waits_for: Option<&str>,
-    ) -> String {
-        let before = || match &instance.trouble {
+    pub(super) fn why_left(&self, child: &ChildId, instance: &Instance) -> String {
+        let core = self.core;
+        let before = || match instance.attempts().trouble() {
             Some(trouble) => format!("; before, {}: {}", name(core, trouble.to), trouble.reason),
             None => String::new(),
         };
-        match &instance.phase {
+        match instance.phase() {
             Phase::Starting { .. } => "it is being started".to_owned(),
             Phase::Stopping => "it is being stopped".to_owned(),
             Phase::Yielding { to, .. } => {
                 let to = name(core, to.run.node);
-                match instance.immovable.reason() {
+                match instance.immovable() {
                     Some(why) => {
                         format!(
                             "it gives way to its owner on {to}, and cannot hand its state over: {why}"
@@ -69,34 +75,27 @@ impl Children {
                 }
             }
             Phase::Moving(moving) => format!("{}{}", why_moving(core, moving), before()),
-            Phase::Running | Phase::Waiting(_) => {
-                self.why_at_rest(core, child, instance, waits_for)
-            }
+            Phase::Running | Phase::Waiting(_) => self.why_not_moving(child, instance),
         }
     }
 
-    fn why_at_rest(
-        &self,
-        core: &Core,
-        child: &ChildId,
-        instance: &Instance,
-        waits_for: Option<&str>,
-    ) -> String {
+    fn why_not_moving(&self, child: &ChildId, instance: &Instance) -> String {
+        let core = self.core;
         if core.promises.binds(child) {
             return "a roll call is under way".to_owned();
         }
         if self.merges.is_merging(child) {
             return "the state of another owner is being merged into it, or parked".to_owned();
         }
-        if !self.has_successor(core, instance) {
+        if !instance.has_successor(core) {
             return why_stranded(core, instance);
         }
-        if let Some(reason) = waits_for {
+        if let Some(reason) = self.waits_for {
             return format!("the cluster {reason}");
         }
-        let node = core.belongs(&instance.ownership, instance.not.nodes());
+        let node = instance.belongs(core);
         let run = node.and_then(|node| core.view.member(node)).map(|member| member.run());
-        match (&instance.trouble, run) {
+        match (instance.attempts().trouble(), run) {
             (_, Some(run)) if run != core.me && !core.reaches(run) => {
                 format!("no link leads to {}", name(core, run.node))
             }
@@ -108,10 +107,10 @@ impl Children {
     }
 
     /// Why a successor in the making is still here.
-    fn why_taken(&self, core: &Core, child: &ChildId) -> String {
-        let Some(target) = self.targets.get(child) else { return String::new() };
-        let from = name(core, target.from.node);
-        match target.stage {
+    fn why_taken(&self, child: &ChildId) -> String {
+        let Some(successor) = self.table.successor(child) else { return String::new() };
+        let from = name(self.core, successor.from().node);
+        match successor.stage() {
             TargetStage::Opening => format!("it came from {from} and is being started"),
             _ => format!("{from} has not said whether this node has it"),
         }
@@ -119,30 +118,29 @@ impl Children {
 }
 
 fn why_moving(core: &Core, moving: &Move) -> String {
-    let to = name(core, moving.to.node);
-    let what = match moving.stage {
+    let to = name(core, moving.to().node);
+    let what = match moving.stage() {
         SourceStage::Offered => format!("{to} has not said whether it takes it"),
         SourceStage::Freezing => "a handler that it has started has not ended".to_owned(),
         SourceStage::Frozen => "its state waits for room to be sent".to_owned(),
         SourceStage::Sent => format!("{to} has not said that it has its state"),
         SourceStage::Committed => format!("{to} owns it and has not said that it runs"),
     };
-    let since = moving.entered.get(&moving.stage).copied().unwrap_or(moving.started);
-    let took = core.now.saturating_duration_since(since);
+    let took = core.now.saturating_duration_since(moving.in_stage_since());
     format!("{what}, for {:.1} s", took.as_secs_f64())
 }
 
 /// Why no other node takes a child.
 fn why_stranded(core: &Core, instance: &Instance) -> String {
     let me = core.me.node;
-    let kind = instance.ownership.spec.kind();
+    let kind = instance.spec().kind();
     if !core.placeable.iter().any(|member| member.id != me) {
         return "no other node takes children".to_owned();
     }
     if !core.takers(kind).iter().any(|member| member.id != me) {
         return format!("no other node that takes children has registered the kind {kind}");
     }
-    match &instance.trouble {
+    match instance.attempts().trouble() {
         Some(trouble) => {
             let node = name(core, trouble.to);
             format!("no other node takes it; {node}, for one: {}", trouble.reason)

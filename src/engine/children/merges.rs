@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::{
     child::Epoch,
     id::{ChildId, NodeRun},
+    parked::ParkedKey,
 };
 
 /// So many are merged at a time; one more is dropped, and offered again.
@@ -71,6 +72,12 @@ impl Merges {
         }
         self.count -= 1;
         Some(merge.from)
+    }
+
+    /// One that is parked is answered, or here no more. `false`: it was not parked for its owner.
+    pub(crate) fn end_parked(&mut self, key: &ParkedKey) -> bool {
+        self.parked(&key.child, key.epoch) == Some(key.run)
+            && self.end(&key.child, key.epoch).is_some()
     }
 
     /// The actor of this child has ended: nothing is merged into it any more. At which epochs the

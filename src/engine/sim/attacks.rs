@@ -1,7 +1,7 @@
 //! Members that say what no honest one would. What they can do ends when they are gone.
 
 use super::*;
-use crate::engine::children::merges::MOST_MERGES;
+use crate::engine::children::MOST_MERGES;
 use crate::model::{
     child::{Entry, Ownership},
     message::{BulkHeader, Claim, LogEntry, RollWord, SyncWord, Watermark},
@@ -280,7 +280,8 @@ fn states_to_be_merged_are_noted_only_where_they_can_be() {
     let from = world.nodes[other].me.run();
     let stranger = NodeRun { nonce: 7, ..from };
     let unknown = ChildId::new("nobody").expect("an id");
-    let born = world.nodes[at].engine.children.instances[&child].ownership.born;
+    let born =
+        world.nodes[at].engine.children.instance(&child).expect("it is here").ownership().born;
     let now = world.now;
     let engine = &mut world.nodes[at].engine;
     for term in 0..10_000 {
@@ -295,7 +296,7 @@ fn states_to_be_merged_are_noted_only_where_they_can_be() {
             engine.handle(now, Event::Bulk { from, header, size: 1 });
         }
     }
-    let merges = &mut engine.children.merges;
-    assert_eq!(merges.len(), MOST_MERGES);
-    assert_eq!(merges.forget(&child).len(), MOST_MERGES);
+    let children = &mut engine.children;
+    assert_eq!(children.merge_count(), MOST_MERGES);
+    assert_eq!(children.forget_merges(&child).len(), MOST_MERGES);
 }

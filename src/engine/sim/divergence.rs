@@ -15,16 +15,16 @@ pub(super) fn split(seed: u64) -> World {
 
 /// Who gives way to whom, of which child.
 pub(super) fn yielding(world: &World) -> Option<(ChildId, NodeRun)> {
-    let instances = world.nodes.iter().flat_map(|node| &node.engine.children.instances);
-    instances.into_iter().find_map(|(child, instance)| match instance.phase {
+    let instances = world.nodes.iter().flat_map(|node| node.engine.children.instances());
+    instances.into_iter().find_map(|(child, instance)| match instance.phase() {
         Phase::Yielding { to, .. } => Some((child.clone(), to.run)),
         _ => None,
     })
 }
 
 fn is_running(world: &World, index: usize, child: &ChildId) -> bool {
-    let instance = world.nodes[index].engine.children.instances.get(child);
-    instance.is_some_and(|instance| matches!(instance.phase, Phase::Running))
+    let instance = world.nodes[index].engine.children.instance(child);
+    instance.is_some_and(|instance| matches!(instance.phase(), Phase::Running))
 }
 
 /// Each state was merged by one actor, and by that once; none of them has ended since.
@@ -290,10 +290,7 @@ fn a_committed_copy_outlives_a_successor_that_could_not_start() {
             world.start_ms = (1_500, 1_501);
             (world, child, source, target)
         };
-        let stage = |world: &World| {
-            let targets = &world.nodes[target].engine.children.targets;
-            targets.get(&child).map(|target| target.stage)
-        };
+        let stage = |world: &World| world.nodes[target].engine.children.successor_stage(&child);
         for _ in 0..20_000 {
             world.run_for(Duration::from_micros(100));
             match stage(&world) {
@@ -371,8 +368,8 @@ fn an_owner_that_cannot_hand_its_state_to_whom_it_yields_is_listed_with_the_reas
         }
     };
     let yields = |node: &Node| {
-        let instance = node.engine.children.instances.get(&child)?;
-        matches!(instance.phase, Phase::Yielding { .. }).then_some(instance.ownership.epoch)
+        let instance = node.engine.children.instance(&child)?;
+        matches!(instance.phase(), Phase::Yielding { .. }).then_some(instance.ownership().epoch)
     };
     let (index, epoch) = (0..3)
         .find_map(|index| Some((index, yields(&world.nodes[index])?)))

@@ -278,6 +278,6 @@ fn a_node_that_says_goodbye_takes_over_nothing_that_a_roll_call_gives_it() {
         engine.core.promises.give(home, &child, 7).expect("there is room");
         engine.core.closing = is_closing;
         engine.children.take(&mut engine.core, home, ownership, Copy::Nothing);
-        assert_eq!(engine.children.instances.contains_key(&child), !is_closing);
+        assert_eq!(engine.children.instance(&child).is_some(), !is_closing);
     }
 }

@@ -320,8 +320,7 @@ fn ready(seed: u64) -> Option<(World, ChildId, usize, usize)> {
     let (mut world, child, source, target) = sent(seed, 5 * SECOND);
     for _ in 0..20_000 {
         world.run_for(Duration::from_micros(100));
-        let targets = &world.nodes[target].engine.children.targets;
-        let stage = targets.get(&child).map(|target| target.stage);
+        let stage = world.nodes[target].engine.children.successor_stage(&child);
         if stage == Some(TargetStage::Ready) {
             let old = world.nodes[source].runtime.actors.get(&child);
             let is_held = old.is_some_and(|actor| actor.gate == Gate::Closed);
@@ -532,8 +531,8 @@ impl World {
     }
 
     fn is_offered(&self, loser: usize, child: &ChildId) -> bool {
-        let instance = self.nodes[loser].engine.children.instances.get(child);
-        instance.is_some_and(|instance| matches!(instance.phase, Phase::Yielding { .. }))
+        let instance = self.nodes[loser].engine.children.instance(child);
+        instance.is_some_and(|instance| matches!(instance.phase(), Phase::Yielding { .. }))
     }
 }
 
@@ -635,7 +634,7 @@ fn what_is_parked_for_its_owner_is_answered_by_every_node() {
         world.check_parked();
         world.check_kept();
         for node in &world.nodes {
-            assert_eq!(node.engine.children.merges.len(), 0, "seed {seed}");
+            assert_eq!(node.engine.children.merge_count(), 0, "seed {seed}");
         }
     }
 }

@@ -346,8 +346,8 @@ fn of_two_owners_the_one_with_an_actor_goes_on() {
             world.run_for(SECOND / 10);
             yielded += world.nodes[1..]
                 .iter()
-                .flat_map(|node| node.engine.children.instances.values())
-                .filter(|instance| matches!(instance.phase, Phase::Yielding { .. }))
+                .flat_map(|node| node.engine.children.instances().map(|(_, instance)| instance))
+                .filter(|instance| matches!(instance.phase(), Phase::Yielding { .. }))
                 .count();
         }
         assert_eq!(yielded, 0, "seed {seed}");

@@ -39,9 +39,9 @@ fn give(world: &mut World, home: usize, to: usize, child: &ChildId, term: u64, f
 }
 
 fn begins(world: &World, index: usize, child: &ChildId) -> bool {
-    let instance = world.nodes[index].engine.children.instances.get(child);
+    let instance = world.nodes[index].engine.children.instance(child);
     instance.is_some_and(|instance| {
-        matches!(instance.phase, Phase::Starting { why: Begin::Recovered, .. })
+        matches!(instance.phase(), Phase::Starting { why: Begin::Recovered, .. })
     })
 }
 
@@ -176,9 +176,9 @@ fn a_copy_that_is_held_does_not_go_on_under_a_promise_but_by_the_homes_word() {
         let home = world.index_of(core.home(&child).expect("there is one")).expect("it is a node");
         hit += 1;
         let other = (0..5).find(|i| ![source, target, home].contains(i)).expect("five");
-        let instance = &world.nodes[source].engine.children.instances[&child];
-        let Phase::Moving(moving) = &instance.phase else { panic!("it moves") };
-        let moved = moving.ownership.clone();
+        let instance = world.nodes[source].engine.children.instance(&child).expect("it is here");
+        let Phase::Moving(moving) = instance.phase() else { panic!("it moves") };
+        let moved = moving.ownership().clone();
         call(&mut world, home, source, &child, 9);
         let gate = |world: &World| world.nodes[source].runtime.actors[&child].gate;
         // Nothing is left of the successor.
@@ -212,11 +212,11 @@ fn a_copy_counts_by_the_epoch_of_its_state() {
     for seed in seeds(20) {
         let Some((world, child, source, target)) = committed(seed) else { continue };
         let holds = |index: usize| world.nodes[index].engine.children.hold(&child);
-        let instance = &world.nodes[source].engine.children.instances[&child];
+        let instance = world.nodes[source].engine.children.instance(&child).expect("it is here");
         let (copy, epoch, _) = holds(source);
-        assert_eq!((copy, epoch), (Copy::Frozen, instance.ownership.epoch), "seed {seed}");
-        let Phase::Moving(moving) = &instance.phase else { panic!("it moves") };
-        assert!(epoch < moving.ownership.epoch, "seed {seed}");
+        assert_eq!((copy, epoch), (Copy::Frozen, instance.ownership().epoch), "seed {seed}");
+        let Phase::Moving(moving) = instance.phase() else { panic!("it moves") };
+        assert!(epoch < moving.epoch(), "seed {seed}");
         let (copy, ready, _) = holds(target);
         hit += usize::from(copy == Copy::Ready);
         assert!(copy != Copy::Ready || ready == epoch, "seed {seed}");
@@ -232,8 +232,8 @@ fn an_actor_that_is_being_stopped_is_no_live_one() {
     let timeout = 5 * SECOND;
     world.request(at, Request::Stop { children: vec![child.clone()], timeout });
     for _ in 0..20_000 {
-        let instance = world.nodes[at].engine.children.instances.get(&child);
-        if instance.is_some_and(|instance| matches!(instance.phase, Phase::Stopping)) {
+        let instance = world.nodes[at].engine.children.instance(&child);
+        if instance.is_some_and(|instance| matches!(instance.phase(), Phase::Stopping)) {
             assert_eq!(hold(&world), Copy::Nothing);
             return;
         }
@@ -397,8 +397,8 @@ fn a_child_without_an_actor_is_taken_over_once_when_its_node_dies() {
             let (mut world, child, _) = waits(seed, restarts);
             world.run_for(SECOND);
             let at = world.owner(0, &child).expect("somebody owns it");
-            let instance = &world.nodes[at].engine.children.instances[&child];
-            assert_eq!(instance.ownership.is_given_up(), restarts == 0, "seed {seed}");
+            let instance = world.nodes[at].engine.children.instance(&child).expect("it is here");
+            assert_eq!(instance.ownership().is_given_up(), restarts == 0, "seed {seed}");
             let term = term_of(&world, at, &child);
             world.crash(at);
             world.refuse_starts = false;
@@ -443,8 +443,9 @@ fn a_child_that_waits_for_its_next_start_goes_on_under_a_promise_and_is_given_it
             world.refuse_starts = !can;
             world.start_ms = (5, 10);
             call(&mut world, home, at, &child, 9);
-            let reached =
-                |world: &World| until(&world.nodes[at].engine.children.instances[&child].phase);
+            let reached = |world: &World| {
+                until(world.nodes[at].engine.children.instance(&child).expect("it is here").phase())
+            };
             for _ in 0..200 {
                 if reached(&world) {
                     break;
@@ -561,8 +562,8 @@ fn what_is_given_to_a_node_whose_actor_ends_is_taken_when_it_has_ended() {
         world.request(home, Request::Stop { children: vec![child.clone()], timeout });
         world.removed.insert(child.clone());
         let is_stopping = |world: &World| {
-            let instance = world.nodes[at].engine.children.instances.get(&child);
-            instance.is_some_and(|instance| matches!(instance.phase, Phase::Stopping))
+            let instance = world.nodes[at].engine.children.instance(&child);
+            instance.is_some_and(|instance| matches!(instance.phase(), Phase::Stopping))
         };
         for _ in 0..20_000 {
             if is_stopping(&world) {
@@ -596,12 +597,12 @@ fn what_is_being_built_is_no_copy_and_one_that_stands_is_not_dropped_for_nothing
         for _ in 0..20_000 {
             world.run_for(Duration::from_micros(100));
             let copy = world.nodes[target].engine.children.hold(&child).0;
-            match world.nodes[target].engine.children.targets.get(&child) {
-                Some(target) if target.stage < TargetStage::Ready => {
+            match world.nodes[target].engine.children.successor_stage(&child) {
+                Some(stage) if stage < TargetStage::Ready => {
                     built = true;
                     assert_eq!(copy, Copy::Nothing, "seed {seed}");
                 }
-                Some(target) if target.stage == TargetStage::Ready => break,
+                Some(TargetStage::Ready) => break,
                 _ => {}
             }
         }
@@ -627,10 +628,7 @@ fn a_live_copy_that_is_still_being_started_is_taken_when_it_runs() {
     for seed in seeds(20) {
         let Some((mut world, child, _, target)) = committed(seed) else { continue };
         world.start_ms = (50, 51);
-        let stage = |world: &World| {
-            let targets = &world.nodes[target].engine.children.targets;
-            targets.get(&child).map(|target| target.stage)
-        };
+        let stage = |world: &World| world.nodes[target].engine.children.successor_stage(&child);
         for _ in 0..1_000 {
             if stage(&world) == Some(TargetStage::Opening) {
                 break;
@@ -681,8 +679,8 @@ fn a_ready_copy_of_a_child_that_had_failed_runs_without_its_failure() {
         world.crash(at);
         world.refuse_starts = false;
         let owned = |world: &World| {
-            let instance = world.nodes[other].engine.children.instances.get(&child);
-            instance.map(|instance| instance.ownership.clone())
+            let instance = world.nodes[other].engine.children.instance(&child);
+            instance.map(|instance| instance.ownership().clone())
         };
         for _ in 0..10_000 {
             if owned(&world).is_some() {
@@ -715,8 +713,8 @@ fn an_owner_that_yields_and_is_given_the_child_runs_and_counts_as_a_copy() {
         }
         let Some((child, _)) = yielding(&world) else { continue };
         let yields = |index: &usize| {
-            let instance = world.nodes[*index].engine.children.instances.get(&child);
-            instance.is_some_and(|instance| matches!(instance.phase, Phase::Yielding { .. }))
+            let instance = world.nodes[*index].engine.children.instance(&child);
+            instance.is_some_and(|instance| matches!(instance.phase(), Phase::Yielding { .. }))
         };
         let loser = (0..3).find(yields).expect("somebody yields");
         let home = world.nodes[loser].engine.core.home(&child).expect("there is one");
@@ -730,11 +728,11 @@ fn an_owner_that_yields_and_is_given_the_child_runs_and_counts_as_a_copy() {
             continue;
         }
         hit += 1;
-        let instance = &world.nodes[loser].engine.children.instances[&child];
+        let instance = world.nodes[loser].engine.children.instance(&child).expect("it is here");
         // If it belongs elsewhere it is offered there at once.
-        let goes_on = matches!(instance.phase, Phase::Running | Phase::Moving(_));
-        assert!(goes_on, "seed {seed}: {:?}", instance.phase);
-        assert_eq!(instance.ownership.copied, epoch, "seed {seed}");
+        let goes_on = matches!(instance.phase(), Phase::Running | Phase::Moving(_));
+        assert!(goes_on, "seed {seed}: {:?}", instance.phase());
+        assert_eq!(instance.ownership().copied, epoch, "seed {seed}");
         assert_eq!(world.nodes[loser].runtime.actors[&child].gate, Gate::Open, "seed {seed}");
         world.run_for(30 * SECOND);
         world.check_end(false);
@@ -756,8 +754,9 @@ fn a_promise_stands_until_what_is_taken_runs() {
         // A state of another was merged into this one: whoever offers it again is told so.
         let taken =
             Taken { from: world.nodes[home].me.run(), epoch: Epoch { term: 1, attempt: 7 } };
-        let ready = world.nodes[target].engine.children.targets.get_mut(&child).expect("it stands");
-        ready.ownership.taken.add(taken, &TakenIn::default());
+        let children = &mut world.nodes[target].engine.children;
+        let ready = children.successor_ownership(&child).expect("it stands");
+        ready.taken.add(taken, &TakenIn::default());
         call(&mut world, home, target, &child, 9);
         give(&mut world, home, target, &child, 9, Copy::Ready);
         let hold = |world: &World| world.nodes[target].engine.children.hold(&child);
@@ -768,8 +767,8 @@ fn a_promise_stands_until_what_is_taken_runs() {
         assert!(binds(&world, target, &child), "seed {seed}");
         world.run_for(5 * SECOND);
         assert_eq!(term_of(&world, home, &child), 9, "seed {seed}");
-        let instance = &world.nodes[target].engine.children.instances[&child];
-        assert!(instance.ownership.taken.contains(taken), "seed {seed}");
+        let instance = world.nodes[target].engine.children.instance(&child).expect("it is here");
+        assert!(instance.ownership().taken.contains(taken), "seed {seed}");
         // Once more, and late.
         give(&mut world, home, target, &child, 9, Copy::Ready);
         assert!(!is_refused(&world, home, &child, 9), "seed {seed}");
@@ -850,9 +849,9 @@ fn nothing_is_committed_under_a_promise() {
     for seed in seeds(20) {
         let (mut world, child, source, _) = sent(seed, 20 * SECOND);
         let is_sent = |world: &World| {
-            let instance = world.nodes[source].engine.children.instances.get(&child);
+            let instance = world.nodes[source].engine.children.instance(&child);
             instance.is_some_and(|instance| {
-                matches!(&instance.phase, Phase::Moving(moving) if moving.stage == SourceStage::Sent)
+                matches!(instance.phase(), Phase::Moving(moving) if moving.stage() == SourceStage::Sent)
             })
         };
         for _ in 0..20_000 {
@@ -925,10 +924,10 @@ fn nothing_is_offered_or_accepted_under_a_promise() {
                     continue;
                 }
                 let children = &world.nodes[at].engine.children;
-                let moves = matches!(children.instances[&child].phase, Phase::Moving(_));
+                let moves = children.instance(&child).expect("it is here").moving().is_some();
                 assert!(!(offers && moves), "seed {seed}");
-                let targets = &world.nodes[other].engine.children.targets;
-                assert!(!targets.contains_key(&child), "seed {seed}");
+                let stage = world.nodes[other].engine.children.successor_stage(&child);
+                assert_eq!(stage, None, "seed {seed}");
             }
             call(&mut world, home, at, &child, 9);
             give(&mut world, home, at, &child, 9, Copy::Live);
@@ -965,7 +964,7 @@ fn nothing_is_begun_anew_under_a_promise() {
         call(&mut world, home, other, &child, 9);
         for _ in 0..5_000 {
             world.run_for(Duration::from_millis(1));
-            let begun = world.nodes[other].engine.children.instances.contains_key(&child);
+            let begun = world.nodes[other].engine.children.instance(&child).is_some();
             assert!(!binds(&world, other, &child) || !begun, "seed {seed}");
         }
         assert!(term_of(&world, other, &child) > 9, "seed {seed}");

@@ -1,0 +1,115 @@
+//! One successor in the making: what its node keeps of it until it runs.
+
+use super::phase::StopOrder;
+use crate::{
+    engine::handover::TargetStage,
+    model::{
+        child::{Epoch, Ownership},
+        id::{NodeId, NodeRun},
+    },
+};
+
+/// A successor in the making.
+#[derive(Debug)]
+pub(super) struct Successor {
+    from: NodeRun,
+    /// The attempt's epoch: that of the offer.
+    attempt: Epoch,
+    /// The epoch of the owner whose state comes.
+    state: Epoch,
+    /// As this node will have it.
+    ownership: Ownership,
+    with_state: bool,
+    stage: TargetStage,
+    /// A roll call gave the child to this node.
+    recovered: bool,
+    stops: Vec<StopOrder>,
+}
+
+impl Successor {
+    /// One that was offered and accepted.
+    pub(super) fn new(from: NodeRun, ownership: Ownership, state: Epoch, with_state: bool) -> Self {
+        let attempt = ownership.epoch;
+        Self {
+            from,
+            attempt,
+            state: state.min(attempt),
+            ownership,
+            with_state,
+            stage: TargetStage::Accepted,
+            recovered: false,
+            stops: Vec::new(),
+        }
+    }
+
+    /// Who hands it over.
+    pub(super) fn from(&self) -> NodeRun {
+        self.from
+    }
+
+    /// The attempt: the epoch of the offer.
+    pub(super) fn attempt(&self) -> Epoch {
+        self.attempt
+    }
+
+    /// The epoch of the owner whose state it is.
+    pub(super) fn state(&self) -> Epoch {
+        self.state
+    }
+
+    /// As this node will have it.
+    pub(super) fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    /// Whether it is made of a state, and not of its arguments.
+    pub(super) fn with_state(&self) -> bool {
+        self.with_state
+    }
+
+    /// How far it is.
+    pub(super) fn stage(&self) -> TargetStage {
+        self.stage
+    }
+
+    /// Whether a roll call gave the child to this node.
+    pub(super) fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// Goes on to a stage, or stays in it.
+    pub(super) fn enter(&mut self, stage: TargetStage) {
+        self.stage = stage;
+    }
+
+    /// A home orders a stop: it ends when it has begun.
+    pub(super) fn add_stop(&mut self, stop: StopOrder) {
+        // An order is repeated until it is answered.
+        if !self.stops.contains(&stop) {
+            self.stops.push(stop);
+        }
+    }
+
+    /// A roll call gives the child to this node. The states of others that are in this one still are.
+    pub(super) fn recover(&mut self, ownership: Ownership) {
+        let taken = std::mem::take(&mut self.ownership.taken);
+        self.ownership = Ownership { taken, ..ownership };
+        self.recovered = true;
+    }
+
+    /// Who handed it over, and at which epoch, if a roll call did not.
+    pub(super) fn came(&self) -> Option<(NodeId, Epoch)> {
+        (!self.recovered).then_some((self.from.node, self.ownership.epoch))
+    }
+
+    /// What this node owns once it runs, and the stops that were ordered meanwhile.
+    pub(super) fn into_owner(self) -> (Ownership, Vec<StopOrder>) {
+        (self.ownership, self.stops)
+    }
+
+    /// The ownership, for a test that changes what is in the state.
+    #[cfg(test)]
+    pub(super) fn ownership_mut(&mut self) -> &mut Ownership {
+        &mut self.ownership
+    }
+}

@@ -48,6 +48,8 @@ pub(crate) enum Timer {
     Restart(ChildId),
     /// A yielding owner asks again.
     Yield(ChildId, Epoch),
+    /// A child whose state is to be parked is asked again to come to rest.
+    Rest(ChildId, Epoch),
     /// A request's time is over.
     Request(RequestId),
     /// A home gives an order up.
@@ -212,6 +214,21 @@ impl Core {
         for child in void {
             self.hints.remove(&child);
             self.tell_route(&child, self.route(&child));
+        }
+    }
+
+    /// The members of this view that were not in the one before come in: what is known of their logs was
+    /// not said by them since.
+    pub(crate) fn see_returns(&mut self, before: &View) {
+        let view = &self.view;
+        let away = &mut self.registry.away;
+        let is_replaced =
+            |run: NodeRun| view.member(run.node).is_some_and(|member| member.run() != run);
+        away.viewed(|run| view.is_live(run), is_replaced);
+        let came = view.members.values().map(Member::run).filter(|run| !before.is_live(*run));
+        for run in came.collect::<Vec<_>>() {
+            let version = self.registry.watermark(run);
+            self.registry.away.is_back(run, version);
         }
     }
 

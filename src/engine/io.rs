@@ -807,6 +807,14 @@ pub enum ChildOrder {
         /// When its life began; for the header.
         life: Epoch,
     },
+    /// Close its gate, wait for started handlers, encode its state, hold it: it is to be parked, and ended
+    /// then. Answered with [`ChildReport::Tried`].
+    Rest {
+        /// The child.
+        child: ChildId,
+        /// Echoed in the report.
+        epoch: Epoch,
+    },
     /// Give a state that arrived to the running child's `merge_diverged_state`.
     Merge {
         /// The child.
@@ -836,7 +844,7 @@ pub enum ChildOrder {
         /// Why it is not wanted as it is.
         reason: String,
     },
-    /// Keep the state of a frozen actor, which stays as it is: another node has parked it. Answered with
+    /// Keep the state of a frozen actor, which stays as it is. Answered with
     /// [`Event::Parked`] or [`Event::NotParked`].
     ParkFrozen {
         /// The state's name.
@@ -845,8 +853,8 @@ pub enum ChildOrder {
         kind: KindName,
         /// Why it was not merged.
         reason: String,
-        /// When that node did, by its clock: milliseconds since 1970.
-        at: u64,
+        /// When that node did, by its clock: milliseconds since 1970. `None`: nobody has, and it is now.
+        at: Option<u64>,
     },
     /// Give a parked state to the running child, between two handlers. Answered with
     /// [`ChildReport::Applied`].

@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 mod answers;
 mod applies;
+mod away;
 mod backoff;
 #[cfg(test)]
 mod chance;
@@ -39,6 +40,7 @@ pub(crate) mod relay;
 mod repeats;
 mod rescan;
 pub(crate) mod restart;
+mod returns;
 mod roll_call;
 mod settle;
 #[cfg(test)]
@@ -64,6 +66,7 @@ use self::{
     registry::Registry,
     relay::{Detours, Reached},
     rescan::Rescan,
+    returns::Returns,
     roll_call::Rolls,
     settle::{Missing, Said, Settle},
     sync::Sync,
@@ -103,6 +106,7 @@ pub struct Engine {
     applies: Applies,
     leave: Leave,
     rescan: Rescan,
+    returns: Returns,
     drain: Drain,
     probation: Probation,
     reached: Reached,
@@ -143,6 +147,7 @@ impl Engine {
             applies: Applies::default(),
             leave: Leave::default(),
             rescan: Rescan::default(),
+            returns: Returns::default(),
             drain: Drain::default(),
             probation: Probation::default(),
             reached: Reached::default(),
@@ -219,6 +224,7 @@ impl Engine {
             }
             Event::Parked { info, size } => {
                 self.children.tell_parked(&mut self.core, &info);
+                self.children.retired(&mut self.core, &info.key);
                 self.parked.parked(&Around::of(&self.core), info, size);
             }
             Event::NotParked { key, reason } => self.parked.not_parked(&key, reason),
@@ -396,6 +402,7 @@ impl Engine {
                 Timer::PassedOver(child) => self.children.try_passed_over(core, &child),
                 Timer::Restart(child) => self.children.start_again(core, &child),
                 Timer::Yield(child, epoch) => self.children.yield_again(core, &child, epoch),
+                Timer::Rest(child, epoch) => self.children.rest(core, &child, epoch),
                 Timer::Request(id) if self.applies.no_answer(core, id) => {}
                 Timer::Request(id) => {
                     let waits_for = self.waits_for();
@@ -416,6 +423,7 @@ impl Engine {
                     let calls = !self.rolls.is_idle() || !core.promises.are_called();
                     let is_told = self.settle.tick(core, calls);
                     self.rolls.repeat(core);
+                    self.returns.tick(core);
                     self.children.call_unmet(core);
                     // A newcomer that hears nothing of all others had better doubt itself.
                     if self.membership.is_proven() {
@@ -484,8 +492,11 @@ impl Engine {
                 wanted,
                 kinds,
                 gone,
+                away,
+                asked,
             }) => {
                 core.learn_kinds(from, kinds);
+                self.returns.said(core, from, away, asked);
                 self.settle.heard_of_gone(from, gone);
                 self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
                 if self.settle.is_in(core, from) {
@@ -497,6 +508,12 @@ impl Engine {
                 if core.registry.watermark(from) >= version {
                     self.membership.is_not_mute(from);
                 }
+            }
+            PeerMessage::Sync(SyncWord::Doubt { batch, children }) => {
+                Returns::doubted(core, from, batch, &children);
+            }
+            PeerMessage::Sync(SyncWord::Recalled { batch, recalls }) => {
+                self.returns.recalled(core, from, batch, &recalls);
             }
             PeerMessage::Sync(word) => {
                 let changed = self.sync.handle(now, from, word, &core.view, &mut core.registry);
@@ -597,7 +614,7 @@ impl Engine {
         if !self.parked.says(from.node, &key) {
             self.parked.awaits(&Around::of(core), key.clone(), OtherHolder::Parks);
             let reason = brief(reason);
-            core.order(io::ChildOrder::ParkFrozen { key, kind, reason, at });
+            core.order(io::ChildOrder::ParkFrozen { key, kind, reason, at: Some(at) });
         }
     }
 
@@ -682,6 +699,7 @@ impl Engine {
             }
             ChildReport::Tried { child, epoch, outcome } => {
                 self.children.tried(core, &child, epoch, &outcome);
+                self.children.rested(core, &child, epoch, &outcome);
             }
             ChildReport::Built { child, epoch, outcome } => {
                 self.children.target_input(core, &child, epoch, &TargetInput::Built(outcome));
@@ -766,6 +784,17 @@ impl Engine {
             }
         });
         let missing: Vec<String> = missing.take(MOST_NAMED).collect();
+        let back =
+            self.returns.awaited(&self.core).into_iter().map(|run| match run == self.core.me {
+                true => "asks which of its children were stopped while it was away".to_owned(),
+                false => format!(
+                    "waits for {}, which asks what was stopped while it was away",
+                    name(run.node)
+                ),
+            });
+        if let Some(back) = back.take(1).next().filter(|_| missing.is_empty()) {
+            return Some(back);
+        }
         Some(match missing.len() {
             0 => "this side of a split may not act".to_owned(),
             _ => format!("waits for {}", missing.join(", ")),
@@ -830,11 +859,20 @@ impl Engine {
         }
     }
 
-    fn settles(&self) -> bool {
-        !self.core.settled
+    fn settles(&mut self) -> bool {
+        let lacks_nothing = !self.core.settled
             && !self.membership.is_waiting()
             && self.core.config.partition.may_act(&self.core.view)
-            && self.settle.is_complete(&self.core)
+            && self.settle.is_complete(&self.core);
+        if !lacks_nothing {
+            return false;
+        }
+        let waited = self.settle.waited(&self.core);
+        let settles = self.returns.look(&mut self.core, &mut self.children, waited);
+        if self.returns.take_news() {
+            self.settle.say_again(&mut self.core);
+        }
+        settles
     }
 
     fn member_output(&mut self, output: MemberOutput) {
@@ -902,6 +940,8 @@ impl Engine {
         let before = std::mem::take(&mut self.core.view);
         self.core.adopt(view);
         self.core.settled = false;
+        self.core.see_returns(&before);
+        self.returns.viewed(&self.core);
         // Alone it had settled on its own registry; those it joins have been there for longer.
         let began = |view: &View| view.member(self.core.me.node).map(|me| me.incarnation.started);
         let joins = before.members.len() <= 1
@@ -955,6 +995,7 @@ impl Engine {
     fn settled(&mut self) {
         self.core.settled = true;
         self.core.synced = true;
+        self.core.registry.away.settled();
         self.membership.settled(self.core.now);
         for run in self.core.view.members.values().map(Member::run) {
             self.membership.is_not_mute(run);

@@ -131,6 +131,8 @@ mod tests {
             wanted: true,
             kinds: Vec::new(),
             gone: Vec::new(),
+            away: Vec::new(),
+            asked: Vec::new(),
         };
         assert!(!Probation::concerns(&PeerMessage::Sync(word)));
     }

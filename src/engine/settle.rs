@@ -142,6 +142,8 @@ impl Settle {
             wanted: !self.is_in(core, to),
             kinds: core.config.kinds.keys().cloned().collect(),
             gone: core.registry.gone_logs(MOST_GONE, |run| core.view.is_live(run)),
+            away: core.registry.away.of(|run| core.view.is_live(run)),
+            asked: core.registry.away.asked(),
         };
         core.send(to.node, PeerMessage::Sync(word));
     }
@@ -161,6 +163,12 @@ impl Settle {
                 == (self.adopted, self.echo(to), core.registry.version());
             same && core.now.saturating_duration_since(told.at) < wait
         })
+    }
+
+    /// What this node says of absences has changed: everybody is told.
+    pub(crate) fn say_again(&mut self, core: &mut Core) {
+        self.owed = Owed::All;
+        self.say_soon(core);
     }
 
     /// A member is reached again, or in another way: what was said before may have been lost.

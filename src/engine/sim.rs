@@ -45,6 +45,7 @@ mod leaving;
 mod many;
 mod parked;
 mod restarts;
+mod returns;
 mod roll_call;
 mod starts;
 
@@ -205,6 +206,8 @@ struct World {
     stuck: BTreeSet<ChildId>,
     /// Bytes of one log that may be on their way to one node, if not as usual.
     log_window: Option<usize>,
+    /// How long removals are remembered.
+    forget_after: Duration,
     /// How long states are on their way, actors take to start, and to merge: milliseconds.
     bulk_ms: (u64, u64),
     start_ms: (u64, u64),
@@ -267,6 +270,7 @@ impl World {
             newer: BTreeSet::new(),
             mute: BTreeSet::new(),
             log_window: None,
+            forget_after: Settings::default().forget_after,
             bulk_ms: (1, 30),
             start_ms: (0, 10),
             merge_ms: (0, 10),
@@ -290,6 +294,7 @@ impl World {
             settings: Settings {
                 heartbeat: Duration::from_millis(200),
                 digest: Duration::from_millis(500),
+                forget_after: self.forget_after,
                 ..Settings::default()
             },
             kinds: (!self.kindless.contains(&index))
@@ -867,6 +872,12 @@ impl World {
             ChildOrder::Stop { child, epoch } => {
                 runtime.actors.remove(&child);
                 self.report(index, ChildReport::Stopped { child, epoch });
+            }
+            ChildOrder::Rest { child, epoch } => {
+                let Some(actor) = runtime.actors.get_mut(&child) else { return };
+                actor.gate = Gate::Closed;
+                let outcome = unfreezable.map_or(Ok(8), Err);
+                self.report(index, ChildReport::Tried { child, epoch, outcome });
             }
             ChildOrder::SendDiverged { child, epoch, to, life } => {
                 let Some(actor) = runtime.actors.get_mut(&child) else { return };

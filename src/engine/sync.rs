@@ -181,7 +181,7 @@ impl Sync {
             SyncWord::Digest { watermarks } => {
                 self.compare(now, run, &watermarks, may_tell, registry)
             }
-            SyncWord::In { .. } => {}
+            SyncWord::In { .. } | SyncWord::Doubt { .. } | SyncWord::Recalled { .. } => {}
         }
         self.pursue(now, registry);
         changed

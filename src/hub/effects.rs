@@ -201,6 +201,7 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         | ChildOrder::End { child }
         | ChildOrder::Stop { child, .. }
         | ChildOrder::SendDiverged { child, .. }
+        | ChildOrder::Rest { child, .. }
         | ChildOrder::Merge { child, .. } => child,
         ChildOrder::Park { key, .. }
         | ChildOrder::ParkBuilt { key, .. }

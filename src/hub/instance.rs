@@ -91,6 +91,8 @@ pub(crate) enum Purpose {
         /// When the life began that may take it in.
         life: Epoch,
     },
+    /// Nowhere yet: it is parked on this node, and the actor ends.
+    Park,
     /// Nowhere yet: the hub is shut down.
     Rest,
 }
@@ -431,6 +433,10 @@ impl<A: HotSwap> Seat<A> {
                     // Whoever asked may not wait any more.
                     let _ = tell.send(outcome.map(drop).map_err(|error| error.to_string()));
                 }
+            }
+            Purpose::Park => {
+                let epoch = order.epoch;
+                self.bench.reports.tell(ChildReport::Tried { child, epoch, outcome });
             }
             // It is asked for again until it is taken.
             Purpose::Diverged { to, life } => {
@@ -836,7 +842,7 @@ type Resolution = (Ticket, Option<Result<Bytes, ReplyFailure>>);
 
 impl<A: HotSwap> Instance for Seat<A> {
     fn freeze(self: Rc<Self>, order: FreezeOrder) {
-        if let Purpose::Diverged { to, life } = order.purpose {
+        if matches!(order.purpose, Purpose::Diverged { .. } | Purpose::Park) {
             match self.stage.replace(Stage::Aborted) {
                 // There are no bytes to offer. The actor has back what it was held for, its gate stays
                 // closed, and it is asked anew: what was wrong with its state may have passed.
@@ -844,9 +850,13 @@ impl<A: HotSwap> Instance for Seat<A> {
                     self.stage.replace(Stage::Released { state });
                     self.cell.actor.wake();
                 }
-                held @ Stage::Held { .. } => {
-                    self.stage.replace(held);
-                    return self.send_diverged(order.epoch, to, life);
+                Stage::Held { state, parcel: Some(parcel) } => {
+                    let size = parcel.bytes.len() as u64;
+                    self.stage.replace(Stage::Held { state, parcel: Some(parcel) });
+                    return match order.purpose {
+                        Purpose::Diverged { to, life } => self.send_diverged(order.epoch, to, life),
+                        _ => self.frozen(order, Ok(size)),
+                    };
                 }
                 other => drop(self.stage.replace(other)),
             }

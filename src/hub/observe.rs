@@ -361,7 +361,7 @@ impl HubSystem {
                 Phase::Waiting(_) if instance.ownership().is_given_up() => ChildPhase::Failed,
                 Phase::Waiting(_) => ChildPhase::Waiting,
                 Phase::Moving(_) => ChildPhase::Moving,
-                Phase::Stopping => ChildPhase::Stopping,
+                Phase::Stopping | Phase::Retiring { .. } => ChildPhase::Stopping,
                 Phase::Yielding { .. } => ChildPhase::Yielding,
             },
             restarts: instance.restarted(),

@@ -302,21 +302,9 @@ impl Worker {
                 }
             }
             ChildOrder::SendDiverged { child, epoch, to, life } => {
-                if let Some(instance) = self.instance(&child) {
-                    let retention = match &self.bench.hub.settings().migration {
-                        Migration::HotSwap(options) => options.retention,
-                        Migration::ColdSwap => std::time::Duration::from_secs(5),
-                    };
-                    let purpose = Purpose::Diverged { to, life };
-                    instance.freeze(FreezeOrder {
-                        epoch,
-                        retention,
-                        forced: false,
-                        with_state: true,
-                        purpose,
-                    });
-                }
+                self.hold(&child, epoch, Purpose::Diverged { to, life });
             }
+            ChildOrder::Rest { child, epoch } => self.hold(&child, epoch, Purpose::Park),
             ChildOrder::Merge { child, epoch } => match (self.instance(&child), parcel) {
                 (Some(instance), Some(parcel)) => instance.merge(epoch, parcel),
                 _ => {
@@ -332,7 +320,6 @@ impl Worker {
             }
             ChildOrder::ParkFrozen { key, kind, reason, at } => {
                 let parcel = self.instance(&key.child).and_then(|instance| instance.parcel());
-                let at = Some(at);
                 self.bench.reports.park(ParkParcel { key, kind, reason, at, parcel });
             }
             ChildOrder::Apply { key, kind, exchange, wait, .. } => {
@@ -376,6 +363,17 @@ impl Worker {
         };
         let child = Tag::of(maker.spec.id());
         self.bench.thread.run(child, || kind.build(&self.bench, maker))
+    }
+
+    /// Freezes a child for good, unless it is told to go on.
+    fn hold(&self, child: &ChildId, epoch: Epoch, purpose: Purpose) {
+        let Some(instance) = self.instance(child) else { return };
+        let retention = match &self.bench.hub.settings().migration {
+            Migration::HotSwap(options) => options.retention,
+            Migration::ColdSwap => Duration::from_secs(5),
+        };
+        let (forced, with_state) = (false, true);
+        instance.freeze(FreezeOrder { epoch, retention, forced, with_state, purpose });
     }
 
     /// Its start took too long and may still go on: it must not open the door any more.

@@ -230,7 +230,59 @@ pub enum SyncWord {
         /// How far the sender has the logs of runs that are not in the view. At most 1,024.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gone: Vec<Watermark>,
+        /// Runs in the view that were away for so long that the sender may have forgotten removals of
+        /// their children, and that have not asked about them yet.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        away: Vec<Absence>,
+        /// Absences of the sender itself that others named, by who did: it has asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        asked: Vec<Absence>,
     },
+    /// The sender was away for long, and nobody has said anything about these children of its own since:
+    /// were they stopped meanwhile? At most 512.
+    Doubt {
+        /// Comes back in the answer.
+        batch: u64,
+        /// The children.
+        children: Vec<Doubtful>,
+    },
+    /// The answer to `Doubt`.
+    Recalled {
+        /// Of the question.
+        batch: u64,
+        /// What is known of each child, in the order of the question.
+        recalls: Vec<Recall>,
+    },
+}
+
+/// A run was away for longer than `forget_after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// Who was away; in what a run says of its own absences, who has named it.
+    pub run: NodeRun,
+    /// Counts the absences that one run has named.
+    pub number: u64,
+}
+
+/// A child of which its owner does not know whether it was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubtful {
+    /// The child.
+    pub child: ChildId,
+    /// Where the first entry stood by which its owner has known it: who has this log up to here has known
+    /// it, too.
+    pub first: Watermark,
+}
+
+/// What a node knows of a child that another has and doubts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recall {
+    /// It knows the child by another's word, or did before the asker came back.
+    Known,
+    /// It has known the child, and does no more: it was stopped, and that was forgotten.
+    Forgotten,
+    /// It cannot say: it never had the log in which the child first stood.
+    Never,
 }
 
 /// Up to which version a log is known.

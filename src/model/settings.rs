@@ -135,7 +135,8 @@ pub struct Settings {
     /// How often nodes compare what they know of each other's children. Default 5 s; 100 ms to 1 h.
     pub digest: Duration,
     /// How long a removal is remembered while some known node has not heard of it. Default 1 h;
-    /// 1 s to 30 days.
+    /// 1 s to 30 days. A node that is back later asks what was stopped meanwhile: the states of such
+    /// children are parked.
     pub forget_after: Duration,
     /// How long a node that is one of its own seeds waits for the others before it founds a cluster;
     /// it does so at once when all have been tried. On a LAN, how long it looks around.

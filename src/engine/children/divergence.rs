@@ -127,9 +127,10 @@ pub(crate) fn step(doing: Doing, seen: Seen) -> (Doing, Step) {
         (D::Yielding { to }, Seen::Other { life, winner: There }) if to == life => {
             (doing, Step::Nothing)
         }
-        (D::Running | D::Committed | D::Yielding { .. }, Seen::Other { life, winner: There }) => {
-            (D::Yielding { to: life }, Step::Offer)
-        }
+        (
+            D::Running | D::Committed | D::Retiring | D::Yielding { .. },
+            Seen::Other { life, winner: There },
+        ) => (D::Yielding { to: life }, Step::Offer),
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
         Life { born: Epoch { term: 1, attempt: 1 }, ..life(n) }
     }
 
-    fn all_doing() -> [Doing; 8] {
+    fn all_doing() -> [Doing; 9] {
         use Doing::*;
         [
             Starting,
@@ -287,6 +288,7 @@ mod tests {
             Moving,
             Committed,
             Stopping,
+            Retiring,
             Yielding { to: life(1) },
             Yielding { to: later(1) },
             Yielding { to: life(2) },
@@ -318,7 +320,8 @@ mod tests {
 
     #[test]
     fn an_actor_ends_only_when_its_child_was_removed_or_its_state_was_taken() {
-        for doing in [Doing::Running, Doing::Moving, Doing::Yielding { to: life(1) }] {
+        let yields = Doing::Yielding { to: life(1) };
+        for doing in [Doing::Running, Doing::Moving, Doing::Retiring, yields] {
             for seen in all_seen() {
                 let (_, step) = step(doing, seen);
                 let ends = matches!(step, Step::End | Step::Drop | Step::Finish | Step::GiveWay);

@@ -470,9 +470,24 @@ impl Instance {
         }
     }
 
-    /// Its state is not offered to another owner any more.
+    /// It was stopped while this node was away: its state is to be parked. Gives the epoch under which.
+    pub(super) fn begin_retiring(&mut self) -> Epoch {
+        let epoch = self.ownership.epoch;
+        self.phase = Phase::Retiring { epoch };
+        epoch
+    }
+
+    /// The epoch under which its state is parked, if it was stopped while this node was away.
+    pub(super) fn retires(&self) -> Option<Epoch> {
+        match self.phase {
+            Phase::Retiring { epoch } => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// Its state is not offered to another owner any more, nor parked.
     pub(super) fn stop_yielding(&mut self, core: &mut Core) {
-        if let Some(epoch) = self.offered() {
+        if let Some(epoch) = self.offered().or(self.retires()) {
             self.phase = Phase::Running;
             let child = self.ownership.spec.id().clone();
             let key = ParkedKey { child, run: core.me, epoch };

@@ -63,6 +63,13 @@ impl Looks<'_> {
         match instance.phase() {
             Phase::Starting { .. } => "it is being started".to_owned(),
             Phase::Stopping => "it is being stopped".to_owned(),
+            Phase::Retiring { .. } => {
+                let what = "it was stopped while this node was away";
+                match instance.immovable() {
+                    Some(why) => format!("{what}, and its state cannot be parked: {why}"),
+                    None => format!("{what}, and its state is being parked"),
+                }
+            }
             Phase::Yielding { to, .. } => {
                 let to = name(core, to.run.node);
                 match instance.immovable() {

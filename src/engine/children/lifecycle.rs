@@ -347,6 +347,9 @@ impl Lifecycle<'_> {
         if ends || instance.epoch() < epoch {
             return;
         }
+        if instance.retires().is_some() {
+            return self.steps().stop(child);
+        }
         if !instance.owns() {
             // The copy that was kept for the successor's sake is lost.
             self.steps().drop_move(child, "the actor kept until the successor ran has ended");

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | who runs here | `table` of `instance` (`phase`, `attempts`, `moving`) and `successor`; `pacing`; `merges` |
 //! | steps that several take | `steps` |
-//! | machines | `lifecycle`, `source`, `target`, `merging` |
+//! | machines | `lifecycle`, `source`, `target`, `merging`, `retire` |
 //! | machines that use these | `divergence`, `rebalance`, `roll` |
 //! | on top | `registry_says`, `left`; the face: here, and `routes` |
 
@@ -29,6 +29,7 @@ mod passed_over;
 mod phase;
 mod rebalance;
 mod registry_says;
+mod retire;
 mod roll;
 mod routes;
 mod source;
@@ -42,8 +43,8 @@ mod turns;
 
 use self::{
     divergence::Divergence, left::Looks, lifecycle::Lifecycle, merges::Merges, merging::Merging,
-    pacing::Pacing, rebalance::Rebalance, registry_says::RegistrySays, roll::Roll, source::Source,
-    table::Table, target::Target,
+    pacing::Pacing, rebalance::Rebalance, registry_says::RegistrySays, retire::Retire, roll::Roll,
+    source::Source, table::Table, target::Target,
 };
 pub(crate) use self::{
     instance::Instance, left::Left, lifecycle::begun, moving::Move, phase::Phase, target::Offer,
@@ -84,6 +85,10 @@ impl Children {
 
     fn roll<'a>(&'a mut self, core: &'a mut Core) -> Roll<'a> {
         Roll { table: &mut self.table, pacing: &mut self.pacing, core }
+    }
+
+    fn retiring<'a>(&'a mut self, core: &'a mut Core) -> Retire<'a> {
+        Retire { table: &mut self.table, pacing: &mut self.pacing, core }
     }
 
     fn rebalance<'a>(&'a mut self, core: &'a mut Core) -> Rebalance<'a> {

@@ -55,6 +55,8 @@ pub(crate) enum Doing {
     Committed,
     /// Its actor is being stopped.
     Stopping,
+    /// Its child was stopped while this node was away; its state is being parked.
+    Retiring,
     /// It is frozen and offers its state.
     Yielding {
         /// To whom.
@@ -78,6 +80,11 @@ pub(crate) enum Phase {
     Waiting(Wait),
     Moving(Box<Move>),
     Stopping,
+    /// It was stopped while this node was away, and its state is being parked.
+    Retiring {
+        /// Under which name, and which the answer will name.
+        epoch: Epoch,
+    },
     /// It lost a divergence and offers its state to the owner that goes on.
     Yielding {
         to: Life,
@@ -95,6 +102,7 @@ impl Phase {
             Self::Moving(moving) if moving.is_committed() => Doing::Committed,
             Self::Moving(_) => Doing::Moving,
             Self::Stopping => Doing::Stopping,
+            Self::Retiring { .. } => Doing::Retiring,
             Self::Yielding { to, .. } => Doing::Yielding { to: *to },
         }
     }

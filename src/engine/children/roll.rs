@@ -32,7 +32,7 @@ pub(super) fn hold(table: &Table, child: &ChildId) -> (Copy, Epoch, Epoch) {
             // as what has become of it since.
             Doing::Committed | Doing::Yielding { .. } => Copy::Frozen,
             // It ends, whatever the home decides.
-            Doing::Stopping => Copy::Nothing,
+            Doing::Stopping | Doing::Retiring => Copy::Nothing,
         };
         return (copy, epoch, born);
     }

@@ -263,6 +263,36 @@ impl Children {
     }
 }
 
+/// Children that were stopped while this node was away.
+impl Children {
+    /// A child was stopped while this node was away.
+    pub(crate) fn retire(&mut self, core: &mut Core, child: &ChildId) {
+        self.retiring(core).begin(child);
+        self.pump(core);
+    }
+
+    /// The state of one could not be parked, or nothing was heard of it.
+    pub(crate) fn rest(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        self.retiring(core).rest(child, epoch);
+    }
+
+    /// One is at rest, or could not be.
+    pub(crate) fn rested(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        epoch: Epoch,
+        outcome: &Result<u64, FreezeFailure>,
+    ) {
+        self.retiring(core).rested(child, epoch, outcome);
+    }
+
+    /// A state is parked: if it is one of theirs, its actor ends.
+    pub(crate) fn retired(&mut self, core: &mut Core, key: &ParkedKey) {
+        self.retiring(core).parked(key);
+    }
+}
+
 /// Other owners.
 impl Children {
     /// A yielding owner has heard nothing: it offers its state again, to whoever owns it now.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    super::away::Away,
     log::{Advance, Logs},
     table::{Record, Table},
 };
@@ -84,6 +85,8 @@ pub(super) struct Intake<'a> {
     pub(super) logs: &'a mut Logs,
     /// Entries that were skipped, by log.
     pub(super) refused: &'a mut BTreeMap<NodeRun, u64>,
+    /// Who has come back.
+    pub(super) away: &'a Away,
 }
 
 impl Intake<'_> {
@@ -178,7 +181,16 @@ impl Intake<'_> {
             return;
         }
         let LogEntry { version, child, entry } = entry;
-        if self.table.version_of(&child, log).is_none_or(|held| held < version) {
+        let held = self.table.version_of(&child, log);
+        // What was known before its writer went away for long, and is here no more, was dropped with
+        // reason: the removal itself may be forgotten.
+        if held.is_none()
+            && self.away.is_noted(log)
+            && self.away.known(log).is_some_and(|known| version <= known)
+        {
+            return;
+        }
+        if held.is_none_or(|held| held < version) {
             changed.insert(child.clone());
             self.table.put(child, Record { writer: log, version, entry });
         }

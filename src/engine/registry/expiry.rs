@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    super::away::Away,
     log::{LogPosition, Logs, Positions},
     table::Table,
 };
@@ -65,6 +66,7 @@ impl Expiry {
         forget_after: Duration,
         table: &mut Table,
         logs: &mut Logs,
+        away: &mut Away,
     ) {
         let is_due = self.next_sweep.is_none_or(|at| now >= at);
         if !is_due && !self.is_unfinished {
@@ -72,15 +74,22 @@ impl Expiry {
         }
         // Also of a slice: who has come in since the last one does not have what was acknowledged.
         self.known.extend(known.iter().map(|node| (*node, now)));
+        let before = self.known.len();
         if is_due {
             self.next_sweep = Some(now + SWEEP_EVERY);
             self.known.retain(|_, last| now.saturating_duration_since(*last) < forget_after);
         }
         self.is_unfinished = false;
-        self.age(now, forget_after, table, logs);
+        let is_forgotten = self.age(now, forget_after, table, logs);
+        // A removal may be forgotten a moment before the node that has not heard of it.
+        if is_forgotten || self.known.len() < before {
+            logs.written_by_others()
+                .filter(|run| !known.contains(&run.node))
+                .for_each(|run| away.note(run));
+        }
         self.drop_acknowledged(table, logs);
         if is_due {
-            self.drop_logs(now, forget_after, table, logs);
+            self.drop_logs(now, forget_after, table, logs, away);
         }
     }
 
@@ -89,7 +98,14 @@ impl Expiry {
         self.is_unfinished |= entries == AT_ONCE;
     }
 
-    fn age(&mut self, now: Instant, forget_after: Duration, table: &mut Table, logs: &mut Logs) {
+    /// Forgets removals by their age. Whether there were any.
+    fn age(
+        &mut self,
+        now: Instant,
+        forget_after: Duration,
+        table: &mut Table,
+        logs: &mut Logs,
+    ) -> bool {
         let before = self.young.len();
         self.young.extend(table.take_removed(AT_ONCE).map(|position| (now, position)));
         self.looked_at(self.young.len() - before);
@@ -108,6 +124,7 @@ impl Expiry {
             // Somebody may not know of the removals and come back.
             logs.raise_floors(|logs, run| logs.watermark(run));
         }
+        forgotten > 0
     }
 
     /// Up to which version everybody who counts has a log.
@@ -130,11 +147,19 @@ impl Expiry {
     }
 
     /// Logs without entries of nodes that are long gone, and of too many runs of one node.
-    fn drop_logs(&mut self, now: Instant, forget_after: Duration, table: &Table, logs: &mut Logs) {
+    fn drop_logs(
+        &mut self,
+        now: Instant,
+        forget_after: Duration,
+        table: &Table,
+        logs: &mut Logs,
+        away: &Away,
+    ) {
         logs.retain_acks(|node| self.known.contains_key(&node));
         let mut empty: BTreeMap<NodeId, Vec<(Instant, NodeRun)>> = BTreeMap::new();
         let mut gone = Vec::new();
-        for (run, touched) in logs.touched(now).filter(|(run, _)| !table.stands_in(*run)) {
+        let is_empty = |run: NodeRun| !table.stands_in(run) && !away.is_noted(run);
+        for (run, touched) in logs.touched(now).filter(|(run, _)| is_empty(*run)) {
             if self.known.contains_key(&run.node) {
                 empty.entry(run.node).or_default().push((touched, run));
             } else if now.saturating_duration_since(touched) >= forget_after {
@@ -176,6 +201,7 @@ mod tests {
         table: Table,
         logs: Logs,
         expiry: Expiry,
+        away: Away,
     }
 
     impl Bench {
@@ -186,6 +212,7 @@ mod tests {
                 table: Table::default(),
                 logs: Logs::new(run(1)),
                 expiry: Expiry::default(),
+                away: Away::default(),
             }
         }
 
@@ -207,8 +234,8 @@ mod tests {
         }
 
         fn sweep(&mut self) {
-            let Self { now, known, table, logs, expiry } = self;
-            expiry.sweep(*now, known, HOUR, table, logs);
+            let Self { now, known, table, logs, expiry, away } = self;
+            expiry.sweep(*now, known, HOUR, table, logs, away);
         }
 
         /// How many entries stand in the two logs.

@@ -215,6 +215,12 @@ impl Logs {
         }
     }
 
+    /// The runs of others that have written something.
+    pub(super) fn written_by_others(&self) -> impl Iterator<Item = NodeRun> {
+        let written = self.logs.iter().filter(|(run, log)| **run != self.me && log.version > 0);
+        written.map(|(run, _)| *run)
+    }
+
     /// The logs of others, each with the time at which it was last found to have changed: now, if it
     /// has since it was looked at last.
     pub(super) fn touched(&mut self, now: Instant) -> impl Iterator<Item = (NodeRun, Instant)> {

@@ -31,10 +31,11 @@ use self::{
     log::Logs,
     table::{Record, Table},
 };
+use super::away::Away;
 use crate::model::{
     child::{Entry, Epoch, Ownership},
     id::{ChildId, NodeId, NodeRun},
-    message::{LogEntry, Watermark},
+    message::{Doubtful, LogEntry, Recall, Watermark},
 };
 
 /// Who owns what, as one node knows it.
@@ -49,6 +50,8 @@ pub(crate) struct Registry {
     expiry: Expiry,
     /// Entries that were skipped, by the log they stand in, and not told of yet.
     refused: BTreeMap<NodeRun, u64>,
+    /// Who is not in, and may come back.
+    pub(crate) away: Away,
 }
 
 impl Registry {
@@ -60,7 +63,41 @@ impl Registry {
             table: Table::default(),
             expiry: Expiry::default(),
             refused: BTreeMap::new(),
+            away: Away::default(),
         }
+    }
+
+    /// What is known here of a child that a member has and doubts. If that member has just come in, what it
+    /// has said since does not count.
+    pub(crate) fn recall(&self, asker: NodeRun, Doubtful { child, first }: &Doubtful) -> Recall {
+        let before = self.away.known(asker).unwrap_or(u64::MAX);
+        let mut positions = self.table.positions_of(child);
+        let here = self.watermark(first.log);
+        let upto = if first.log == asker { before.min(here) } else { here };
+        if positions.any(|(writer, version)| writer != asker || version <= before) {
+            Recall::Known
+        } else if first.version <= upto {
+            Recall::Forgotten
+        } else {
+            Recall::Never
+        }
+    }
+
+    /// The children of which this node's own word is the latest.
+    pub(crate) fn own(&self) -> impl Iterator<Item = Doubtful> {
+        self.table.last_said_by(self.me)
+    }
+
+    /// Says anew what this node has said of a child last: somebody has forgotten it. `None`: its word is
+    /// not the latest.
+    pub(crate) fn say_anew(&mut self, child: &ChildId) -> Option<()> {
+        let best = self.table.best(child)?;
+        if best.writer != self.me {
+            return None;
+        }
+        let entry = best.entry.clone();
+        self.write(child.clone(), entry);
+        Some(())
     }
 
     /// Whose registry this is.
@@ -171,8 +208,8 @@ impl Registry {
     }
 
     fn intake(&mut self) -> Intake<'_> {
-        let Self { me, logs, table, refused, .. } = self;
-        Intake { me: *me, table, logs, refused }
+        let Self { me, logs, table, refused, away, .. } = self;
+        Intake { me: *me, table, logs, refused, away }
     }
 
     /// A run says that a log stands at this version, or above. There is always room for the log of
@@ -197,6 +234,7 @@ impl Registry {
             self.table.take(child, run);
         }
         self.logs.restart(run);
+        self.away.forget(run);
         children
     }
 
@@ -302,8 +340,8 @@ impl Registry {
         known: &BTreeSet<NodeId>,
         forget_after: Duration,
     ) {
-        let Self { expiry, table, logs, .. } = self;
-        expiry.sweep(now, known, forget_after, table, logs);
+        let Self { expiry, table, logs, away, .. } = self;
+        expiry.sweep(now, known, forget_after, table, logs, away);
     }
 
     /// Whether more can be forgotten than one step does: [`expire`](Self::expire) is wanted at once.

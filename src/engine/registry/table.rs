@@ -9,6 +9,7 @@ use super::log::{LogPosition, Positions};
 use crate::model::{
     child::{Entry, Epoch, Ownership},
     id::{ChildId, NodeRun},
+    message::{Doubtful, Watermark},
 };
 
 /// The highest entry of a child.
@@ -57,6 +58,8 @@ impl Record {
 struct Records {
     records: Vec<Record>,
     best: usize,
+    /// Where the record stood by which this life of the child was first known here.
+    first: Watermark,
 }
 
 impl Records {
@@ -130,6 +133,21 @@ impl Table {
         records.map(|record| (record.writer, &record.entry))
     }
 
+    /// What each log says of a child, by writer and version.
+    pub(super) fn positions_of(&self, child: &ChildId) -> impl Iterator<Item = (NodeRun, u64)> {
+        let records = self.children.get(child).into_iter().flat_map(|known| &known.records);
+        records.map(|record| (record.writer, record.version))
+    }
+
+    /// The children of which this writer's word is the latest, and that it has not removed.
+    pub(super) fn last_said_by(&self, writer: NodeRun) -> impl Iterator<Item = Doubtful> {
+        let said = self.children.iter().filter(move |(_, records)| {
+            let best = records.best();
+            best.writer == writer && best.entry.ownership().is_some()
+        });
+        said.map(|(child, records)| Doubtful { child: child.clone(), first: records.first })
+    }
+
     /// The children that a run owns, with ids behind this one.
     pub(super) fn owned_behind(
         &self,
@@ -193,10 +211,15 @@ impl Table {
         let before = self.unindex(&child);
         let position =
             LogPosition { child: child.clone(), writer: record.writer, version: record.version };
-        let records = self
-            .children
-            .entry(child.clone())
-            .or_insert_with(|| Records { records: Vec::with_capacity(1), best: 0 });
+        let first = Watermark { log: record.writer, version: record.version };
+        let records = self.children.entry(child.clone()).or_insert_with(|| Records {
+            records: Vec::with_capacity(1),
+            best: 0,
+            first,
+        });
+        if records.records.get(records.best).is_some_and(|best| best.entry.ownership().is_none()) {
+            records.first = first;
+        }
         match records.find(record.writer) {
             Some(index) => {
                 let old = std::mem::replace(&mut records.records[index], record);

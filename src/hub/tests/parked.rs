@@ -171,7 +171,7 @@ async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
         key: ParkedKey { child: child.clone(), run: NodeRun { nonce, ..run }, epoch },
         kind: KindName::new(Tally::KIND).expect("a valid name"),
         reason: "another node has parked it".to_owned(),
-        at: 1_500,
+        at: Some(1_500),
     };
     let (retention, forced, with_state) = (Duration::from_secs(5), false, true);
     let freeze = ChildOrder::Freeze { child: child.clone(), epoch, retention, forced, with_state };

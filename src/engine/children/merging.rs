@@ -38,9 +38,6 @@ impl Merging<'_> {
             return;
         }
         let discard = ChildOrder::Discard { child: child.clone(), epoch };
-        if self.merges.parked(child, epoch).is_some() {
-            return self.core.order(discard);
-        }
         let Some(instance) = self.table.instance(child) else {
             return self.core.order(discard);
         };
@@ -57,7 +54,8 @@ impl Merging<'_> {
         self.core.order(if may {
             ChildOrder::Merge { child: child.clone(), epoch }
         } else {
-            // It is offered again when this node's actor is at rest.
+            // It is offered again until it is answered: one that is parked here when that is safe, any
+            // other when this node's actor is free.
             discard
         });
     }

@@ -1,0 +1,250 @@
+use super::{Node, child, epoch, id, member, news, owned, run, says};
+use crate::{
+    engine::{children::attempts::MoveBackoff, core::News, handover::SourceInput, io::Effect},
+    model::{
+        child::{ChildFailure, Entry, Epoch, Ownership},
+        id::{NodeId, RequestId},
+        message::{HandoverWord, PeerMessage, RefuseReason},
+        report::MigrateOutcome,
+    },
+};
+
+const ATTEMPT: Epoch = Epoch { term: 1, attempt: 1 };
+
+fn waiter(n: u64) -> (NodeId, RequestId) {
+    (id(3), RequestId(n))
+}
+
+fn migrated(waiters: &[u64], outcome: MigrateOutcome) -> News {
+    let waiters = waiters.iter().copied().map(waiter).collect();
+    News::Migrated { waiters, child: child(), outcome }
+}
+
+impl Node {
+    fn offer_to(&self, to: u8, ownership: Ownership) -> Effect {
+        let (state, state_version, with_state) = (epoch(1, 0), 3, true);
+        let view = self.core.view_id;
+        says(to, HandoverWord::Offer { ownership, state, state_version, with_state, view })
+    }
+
+    fn pumped(&mut self) -> Vec<Effect> {
+        self.children.enqueue(&self.core, &child());
+        self.children.pump(&mut self.core);
+        self.effects()
+    }
+
+    fn migrate(&mut self, to: u8, request: u64) -> Vec<Effect> {
+        self.children.migrate(&mut self.core, &child(), id(to), false, waiter(request));
+        self.effects()
+    }
+}
+
+fn offered(pinned: Option<NodeId>) -> Ownership {
+    Ownership { epoch: ATTEMPT, pinned, ..owned(epoch(1, 0)) }
+}
+
+#[test]
+fn a_child_is_offered_where_it_belongs_and_without_a_pin_of_its_own() {
+    let mut node = Node::running(&[2]);
+    let expected = node.offer_to(2, offered(None));
+    assert_eq!(node.pumped(), [expected]);
+    let mut node = Node::running(&[1]);
+    assert_eq!(node.pumped(), [], "it belongs here");
+}
+
+#[test]
+fn a_child_that_goes_elsewhere_than_it_belongs_is_bound_to_where_it_goes() {
+    // Where it belongs it was refused; the other node, whose view is the same, would refuse it, too.
+    let mut node = Node::running(&[2, 3]);
+    let instance = node.children.instance_mut(&child()).expect("it is here");
+    instance.attempts_mut().refused_by(id(2));
+    let expected = node.offer_to(3, offered(Some(id(3))));
+    assert_eq!(node.pumped(), [expected]);
+}
+
+#[test]
+fn nothing_is_offered_before_the_view_is_settled() {
+    let mut node = Node::running(&[2]);
+    node.core.settled = false;
+    assert_eq!(node.pumped(), []);
+    node.core.settled = true;
+    assert_eq!(node.pumped().len(), 1);
+}
+
+#[test]
+fn what_a_roll_call_was_told_of_or_is_being_merged_is_not_offered() {
+    let mut node = Node::running(&[2]);
+    node.promise(3, 5);
+    assert_eq!(node.pumped(), []);
+    let mut node = Node::running(&[2]);
+    assert!(node.children.merges.begin(&child(), epoch(1, 7), run(3)));
+    assert_eq!(node.pumped(), []);
+}
+
+#[test]
+fn a_child_that_was_given_up_goes_only_if_its_node_is_to_be_empty() {
+    let given_up = || {
+        let mut node = Node::running(&[2]);
+        node.core.emptying = false;
+        let instance = node.children.instance_mut(&child()).expect("it is here");
+        instance.give_up("x");
+        node
+    };
+    let mut node = given_up();
+    assert_eq!(node.pumped(), []);
+    let mut node = given_up();
+    node.core.emptying = true;
+    let word = node.pumped();
+    let [
+        Effect::Send {
+            message: PeerMessage::Handover(HandoverWord::Offer { ownership, with_state, .. }),
+            ..
+        },
+    ] = &word[..]
+    else {
+        panic!("{word:?}");
+    };
+    assert!(!with_state, "there is none");
+    assert_eq!(ownership.failure, None, "it starts there as any other");
+    assert_ne!(node.instance().ownership().failure, None::<ChildFailure>, "here it has failed");
+}
+
+#[test]
+fn a_child_whose_move_failed_is_left_alone_for_a_while() {
+    for backoff in [MoveBackoff::Retry, MoveBackoff::View] {
+        let mut node = Node::running(&[2]);
+        let instance = node.children.instance_mut(&child()).expect("it is here");
+        instance.attempts_mut().back_off(backoff);
+        assert_eq!(node.pumped(), [], "{backoff:?}");
+        // Its time is over, or the view has changed.
+        match backoff {
+            MoveBackoff::Retry => node.children.retry(&mut node.core, &child()),
+            MoveBackoff::View => node.children.view_settled(&mut node.core, &child()),
+        }
+        node.pumped();
+        assert_eq!(node.children.table.move_count(), 1, "{backoff:?}");
+    }
+    // Somebody asks this node once more to be emptied.
+    let mut node = Node::running(&[2]);
+    let instance = node.children.instance_mut(&child()).expect("it is here");
+    instance.attempts_mut().back_off(MoveBackoff::View);
+    node.children.try_again(&mut node.core);
+    assert_eq!(node.children.table.move_count(), 1);
+}
+
+#[test]
+fn a_child_to_whose_node_no_state_can_go_has_its_turn_when_one_can() {
+    let mut node = Node::running(&[2]);
+    node.core.reachable.clear();
+    assert_eq!(node.pumped(), []);
+    node.children.reached(&mut node.core, run(3));
+    assert_eq!(node.effects(), []);
+    node.core.reachable.insert(run(2));
+    node.children.reached(&mut node.core, run(2));
+    let expected = node.offer_to(2, offered(None));
+    assert_eq!(node.effects(), [expected]);
+}
+
+#[test]
+fn a_migration_is_offered_with_a_pin_and_whoever_asks_for_the_same_waits_with_it() {
+    let mut node = Node::running(&[1]);
+    let expected = node.offer_to(2, offered(Some(id(2))));
+    assert_eq!(node.migrate(2, 1), [expected]);
+    assert_eq!(node.migrate(2, 2), []);
+    assert_eq!(node.migrate(2, 2), [], "the request is repeated");
+    node.children.source(&mut node.core).step(&child(), SourceInput::Overtaken("x"));
+    let outcome = MigrateOutcome::Failed { reason: "x".to_owned() };
+    assert_eq!(node.news(), news(&[migrated(&[1, 2], outcome)]));
+}
+
+#[test]
+fn a_migration_to_this_node_binds_the_child_to_it() {
+    let mut node = Node::running(&[2]);
+    assert_eq!(node.migrate(1, 1), []);
+    let pinned = Some(id(1));
+    assert_eq!(node.entry(), Some(Entry::Owned(Ownership { pinned, ..owned(epoch(1, 0)) })));
+    let moved = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
+    assert_eq!(node.news(), news(&[migrated(&[1], moved)]));
+    assert_eq!(node.pumped(), [], "it stays, whatever the distribution says");
+}
+
+#[test]
+fn a_migration_to_a_node_that_takes_no_children_is_answered_at_once() {
+    let mut node = Node::running(&[1]);
+    let mut drained = member(2);
+    drained.draining = true;
+    node.adopt([member(1), drained, member(3)]);
+    assert_eq!(node.migrate(2, 1), []);
+    assert_eq!(node.news(), news(&[migrated(&[1], MigrateOutcome::NoSuchNode)]));
+    // One that was offered when it could be, and has waited since.
+    node.promise(3, 5);
+    assert_eq!(node.migrate(3, 2), []);
+    node.adopt([1, 2].map(member));
+    node.core.promises.release(&child());
+    node.children.view_settled(&mut node.core, &child());
+    node.children.pump(&mut node.core);
+    assert_eq!(node.news(), news(&[migrated(&[2], MigrateOutcome::NoSuchNode)]));
+}
+
+#[test]
+fn of_two_migrations_the_later_one_counts() {
+    let mut node = Node::running(&[1]);
+    node.promise(3, 5);
+    assert_eq!(node.migrate(2, 1), []);
+    assert_eq!(node.migrate(3, 2), []);
+    let reason = "another migration of it was asked for".to_owned();
+    assert_eq!(node.news(), news(&[migrated(&[1], MigrateOutcome::Failed { reason })]));
+    node.core.promises.release(&child());
+    node.children.view_settled(&mut node.core, &child());
+    let expected = node.offer_to(3, offered(Some(id(3))));
+    assert_eq!(node.pumped(), [expected]);
+}
+
+#[test]
+fn a_committed_child_is_not_this_nodes_to_migrate() {
+    let mut node = Node::committed();
+    assert_eq!((node.migrate(3, 1), node.news()), (vec![], news(&[])), "its owner answers");
+    assert_eq!(node.instance().attempts().wanted(), None);
+}
+
+#[test]
+fn a_node_is_stranded_when_no_other_takes_any_of_its_children() {
+    let mut node = Node::running(&[1]);
+    assert!(!node.children.is_stranded(&node.core), "another one would take it");
+    let mut leaving = member(1);
+    leaving.draining = true;
+    node.adopt([leaving.clone(), member(2), member(3)]);
+    assert!(!node.children.is_stranded(&node.core));
+    // One that refused it will not take it; one that could not make it may be able to later.
+    let instance = node.children.instance_mut(&child()).expect("it is here");
+    instance.attempts_mut().refused_by(id(2));
+    instance.attempts_mut().pass_over(&mut node.core, &child(), id(3));
+    assert!(!node.children.is_stranded(&node.core));
+    let instance = node.children.instance_mut(&child()).expect("it is here");
+    instance.attempts_mut().refused_by(id(3));
+    assert!(node.children.is_stranded(&node.core));
+    node.adopt([leaving]);
+    assert!(node.children.is_stranded(&node.core));
+    node.children.lose(&child());
+    assert!(!node.children.is_stranded(&node.core), "there is nothing to be handed over");
+}
+
+#[test]
+fn a_migration_to_where_the_child_belongs_anyway_binds_it_there() {
+    let mut node = Node::running(&[2]);
+    let expected = node.offer_to(2, offered(Some(id(2))));
+    assert_eq!(node.migrate(2, 1), [expected]);
+}
+
+#[test]
+fn a_migration_that_failed_for_a_passing_reason_waits_for_its_time() {
+    let mut node = Node::running(&[1]);
+    node.migrate(2, 1);
+    let refused = SourceInput::Refused(RefuseReason::Busy);
+    node.children.source_input(&mut node.core, &child(), ATTEMPT, Some(run(2)), &refused);
+    node.forget();
+    node.children.look(&mut node.core, &child());
+    assert_eq!(node.pumped(), [], "each event would try it again");
+    node.children.retry(&mut node.core, &child());
+    assert_eq!(node.instance().moving().expect("it is offered again").to(), run(2));
+}

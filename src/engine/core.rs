@@ -286,6 +286,17 @@ impl Core {
         }
     }
 
+    /// Sends the answers whose entries are safe by now; `sent`: up to which version this node's log was
+    /// sent to a node.
+    pub(crate) fn release_answers(&mut self, sent: impl Fn(NodeId) -> u64) {
+        let mut answers = std::mem::take(&mut self.answers);
+        let released = answers.release(self.now, self.me, |to| self.safe(to, sent(to.node)));
+        self.answers = answers;
+        for (to, word) in released {
+            self.send(to, PeerMessage::Home(word));
+        }
+    }
+
     /// How far this node's log is safe for who is to be answered, if it was `sent` there up to some
     /// version. `None`: it is not there any more.
     pub(crate) fn safe(&self, to: NodeRun, sent: u64) -> Option<Safe> {
@@ -419,15 +430,12 @@ impl Core {
         self.promises.look(child, best.epoch.term, is_removed, lives);
     }
 
-    /// The view is settled. A child that nobody has heard of by now was removed long ago, or never
-    /// was.
-    pub(crate) fn settle_promises(&mut self) {
-        for child in self.promises.children() {
-            if self.registry.best(&child).is_some() {
-                self.look_at_promise(&child);
-            } else {
-                self.promises.release(&child);
-            }
+    /// The view is settled. A promise for a child that nobody has heard of by now is void: the child was
+    /// removed long ago, or never was.
+    pub(crate) fn settle_promise(&mut self, child: &ChildId) {
+        match self.registry.best(child) {
+            Some(_) => self.look_at_promise(child),
+            None => self.promises.release(child),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     Engine,
     children::{Instance, Left, Move, Phase},
     parked::Around,
+    waits_for::waits_for,
 };
 use crate::model::{
     address::SeedOutcome,
@@ -122,14 +123,15 @@ impl Engine {
 
     /// How messages go to a node, or words if no messages can.
     pub(crate) fn path_to(&self, run: NodeRun) -> NodePath {
-        if run.node == self.core.me.node {
-            return NodePath::Itself;
+        match run.node == self.core.me.node {
+            true => NodePath::Itself,
+            false => self.ways.path_to(&self.membership, run),
         }
-        if self.membership.link_works(run.node) {
-            return NodePath::Link;
-        }
-        let by = self.detours.by(run).map(|by| by.node).or_else(|| self.reached.by(run));
-        by.map_or(NodePath::None, NodePath::By)
+    }
+
+    /// What keeps this node from acting, if it may not act.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        waits_for(&self.core, &self.membership, &self.settle, &self.returns)
     }
 
     /// How many nodes are heard and not in.

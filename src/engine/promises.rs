@@ -7,7 +7,10 @@
 //! be on its way. If the child has a live owner in the new view, and its call came to nothing, a new
 //! call gives that owner a term at which all promises are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use crate::model::{
     id::{ChildId, NodeRun},
@@ -99,9 +102,15 @@ impl Promises {
         }
     }
 
-    /// The children for which a promise stands.
-    pub(crate) fn children(&self) -> Vec<ChildId> {
-        self.given.keys().cloned().collect()
+    /// The children for which a promise stands, with ids behind this one.
+    pub(crate) fn behind(&self, id: Option<&ChildId>) -> impl Iterator<Item = &ChildId> {
+        let behind = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.given.range::<ChildId, _>((behind, Bound::Unbounded)).map(|(child, _)| child)
+    }
+
+    /// Whether the child has a live owner of a term below the promised one.
+    pub(crate) fn is_unmet(&self, child: &ChildId) -> bool {
+        self.unmet.contains(child)
     }
 
     /// Children with a live owner of a term below the promised one: their homes are to call the roll.

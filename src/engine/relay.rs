@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    io::Effect,
+    io::{Effect, Way},
     membership::{HOPS, Membership},
 };
 use crate::model::{
@@ -197,6 +197,23 @@ pub(crate) fn pass_on(
     Some(Effect::Send { to: hop, message })
 }
 
+/// The word as it goes to a node on this way, and to whom first: by one node between, so that the answer
+/// can come back by the same one.
+pub(crate) fn on_way(
+    me: NodeRun,
+    to: NodeRun,
+    way: Way,
+    message: PeerMessage,
+) -> (NodeId, PeerMessage) {
+    match way {
+        Way::Straight => (to.node, message),
+        Way::By(node) => {
+            let message = Box::new(message);
+            (node, PeerMessage::Relay { from: me, to, hops: 1, message })
+        }
+    }
+}
+
 fn wrap(me: NodeRun, to: NodeRun, hops: u8, hop: NodeId, message: PeerMessage) -> Effect {
     let message = PeerMessage::Relay { from: me, to, hops, message: Box::new(message) };
     Effect::Send { to: hop, message }
@@ -275,6 +292,14 @@ mod tests {
         let by = to.key()[0];
         assert_eq!(pass(by, by, 4, 4), None, "it came from there");
         assert_eq!(pass(9, by, 4, 4), None, "and so did this");
+    }
+
+    #[test]
+    fn a_word_on_a_way_of_its_own_goes_by_that_node_and_by_no_other_after_it() {
+        let (me, to) = (Bench::run(1), Bench::run(3));
+        assert_eq!(on_way(me, to, Way::Straight, word()), (to.node, word()));
+        let second = Bench::run(2).node;
+        assert_eq!(on_way(me, to, Way::By(second), word()), (second, relayed(1, 3, 1)));
     }
 
     #[test]

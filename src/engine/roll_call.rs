@@ -74,19 +74,12 @@ impl Rolls {
         self.found.clear();
     }
 
-    /// Looks for orphans among all children.
-    pub(crate) fn scan(&mut self, core: &Core) {
-        let orphans = core.registry.orphans(|run| core.is_live(run));
-        let found = orphans.into_iter().filter(|child| core.is_home(child));
-        found.for_each(|child| self.find(child, 0));
-    }
-
     fn find(&mut self, child: ChildId, above: u64) {
         let term = self.found.entry(child).or_default();
         *term = above.max(*term);
     }
 
-    /// Looks at one child after the registry changed.
+    /// Looks at one child: the registry changed, or a view has settled.
     pub(crate) fn look(&mut self, core: &Core, child: &ChildId) {
         let owner = core.registry.owner(child).map(|(run, _)| run);
         let known = core.registry.highest_epoch(child).term;
@@ -391,7 +384,7 @@ mod tests {
 
         /// Calls the roll for what is found now. Gives the call's number and the term it claims.
         fn call(&mut self) -> (u64, u64) {
-            self.rolls.scan(&self.core);
+            self.rolls.look(&self.core, &self.child);
             self.rolls.call(&mut self.core);
             self.calls().pop().expect("a call")
         }
@@ -628,7 +621,7 @@ mod tests {
     fn only_its_home_calls_the_roll_for_a_child_and_when_its_view_is_settled() {
         let mut bench = Bench::new();
         bench.core.settled = false;
-        bench.rolls.scan(&bench.core);
+        bench.rolls.look(&bench.core, &bench.child);
         bench.rolls.call(&mut bench.core);
         assert_eq!(bench.calls(), []);
         bench.core.settled = true;
@@ -637,7 +630,7 @@ mod tests {
         let mut ids = (0..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
         bench.child = ids.find(|child| !bench.core.is_home(child)).expect("there is one");
         bench.owned_by(9, at(1, 0));
-        bench.rolls.scan(&bench.core);
+        bench.rolls.look(&bench.core, &bench.child);
         bench.rolls.look(&bench.core, &bench.child);
         bench.rolls.again(&mut bench.core, run(2), bench.child.clone(), 4);
         bench.rolls.call(&mut bench.core);

@@ -5,7 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{Children, phase::StartOrder, rebalance, roll, target::Offer};
+use super::{
+    Children,
+    phase::StartOrder,
+    rebalance, roll,
+    target::{Offer, call_again},
+};
 use crate::{
     engine::{
         core::Core,
@@ -254,6 +259,11 @@ impl Children {
         holds: Copy,
     ) {
         self.roll(core).take(home, ownership, holds);
+    }
+
+    /// Asks a child's home to call the roll for it once more.
+    pub(crate) fn call_again(&self, core: &mut Core, child: &ChildId) {
+        call_again(core, child, 0);
     }
 
     /// Asks the homes to call the roll for children of which nobody else wants it, and this node

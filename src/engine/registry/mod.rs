@@ -306,11 +306,17 @@ impl Registry {
         self.table.children_behind(id)
     }
 
-    /// The children whose owner is not live, in the order of their ids.
-    pub(crate) fn orphans(&self, is_live: impl Fn(NodeRun) -> bool) -> Vec<ChildId> {
-        let dead = self.table.owners().filter(|run| !is_live(*run));
-        let orphans = dead.flat_map(|run| self.table.owned_behind(run, None));
-        orphans.map(|(child, _)| child).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    /// The children whose owners are not live, by owner and id, behind this one.
+    pub(crate) fn orphans_behind<'a>(
+        &'a self,
+        is_live: impl Fn(NodeRun) -> bool + 'a,
+        last: Option<&'a (NodeRun, ChildId)>,
+    ) -> impl Iterator<Item = (NodeRun, &'a ChildId)> {
+        let owners = self.table.owners_from(last.map(|(owner, _)| *owner));
+        owners.filter(move |owner| !is_live(*owner)).flat_map(move |owner| {
+            let behind = last.filter(|(last, _)| *last == owner).map(|(_, child)| child);
+            self.table.owned_behind(owner, behind).map(move |(child, _)| (owner, child))
+        })
     }
 
     /// Another node has this log up to this version.

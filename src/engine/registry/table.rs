@@ -183,9 +183,10 @@ impl Table {
         self.owners.get(&run).map_or(0, BTreeSet::len)
     }
 
-    /// Those who own children.
-    pub(super) fn owners(&self) -> impl Iterator<Item = NodeRun> {
-        self.owners.keys().copied()
+    /// Those who own children, from this run on.
+    pub(super) fn owners_from(&self, run: Option<NodeRun>) -> impl Iterator<Item = NodeRun> {
+        let from = run.map_or(Bound::Unbounded, Bound::Included);
+        self.owners.range((from, Bound::Unbounded)).map(|(run, _)| *run)
     }
 
     /// Whether anything stands in a log.

@@ -1,0 +1,50 @@
+//! News of one machine for others, and children of which something else is known now.
+
+use crate::{
+    engine::{
+        children::Children,
+        core::{Core, News},
+        homes::Homes,
+        parked::{Around, Parked},
+        roll_call::Rolls,
+    },
+    model::id::ChildId,
+};
+
+/// The machines that have news for each other.
+#[derive(Debug)]
+pub(crate) struct Listeners<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) homes: &'a mut Homes,
+    pub(super) children: &'a mut Children,
+    pub(super) rolls: &'a mut Rolls,
+    pub(super) parked: &'a mut Parked,
+}
+
+impl Listeners<'_> {
+    /// Everybody looks at a child of which something else is known now.
+    pub(crate) fn look(&mut self, child: &ChildId) {
+        let core = &mut *self.core;
+        core.reroute(child);
+        core.look_at_promise(child);
+        self.children.look(core, child);
+        self.homes.look(core, child);
+        if core.settled {
+            self.rolls.look(core, child);
+            self.children.enqueue(core, child);
+        }
+    }
+
+    /// Who is concerned hears it.
+    pub(crate) fn tell(&mut self, news: News) {
+        match news {
+            News::Look { child } => self.look(&child),
+            News::Parks { key, other } => {
+                self.parked.awaits(&Around::of(self.core), key, other);
+            }
+            News::Merged { key } => self.parked.merged(&Around::of(self.core), &key),
+            News::TakenBack { key } => self.parked.taken_back(&Around::of(self.core), &key),
+            news => self.homes.news(self.core, news),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Who is reached in another way than before is told again what may have been lost.
+
+use crate::{
+    engine::{
+        children::Children, core::Core, homes::Homes, io::Effect, membership::Membership,
+        parked::Parked, settle::Settle, sync::Sync, ways::Ways,
+    },
+    model::id::NodeRun,
+};
+
+/// The machines that say again what may have been lost.
+#[derive(Debug)]
+pub(crate) struct ToldAgain<'a> {
+    pub(super) core: &'a mut Core,
+    pub(super) membership: &'a mut Membership,
+    pub(super) ways: &'a mut Ways,
+    pub(super) sync: &'a mut Sync,
+    pub(super) settle: &'a mut Settle,
+    pub(super) homes: &'a mut Homes,
+    pub(super) children: &'a mut Children,
+    pub(super) parked: &'a mut Parked,
+}
+
+impl ToldAgain<'_> {
+    /// Looks how everybody is reached now.
+    pub(crate) fn look(&mut self) {
+        let core = &mut *self.core;
+        let now = self.ways.look(core.now, self.membership, &core.view, core.me.node);
+        for (to, by) in now.paths {
+            core.effects.push_back(Effect::Path { to, by });
+        }
+        let before = std::mem::replace(&mut core.reachable, now.reachable);
+        // States may find a way again while words have gone the same way all along.
+        let again: Vec<NodeRun> = core.reachable.difference(&before).copied().collect();
+        for run in again.into_iter().filter(|run| !now.words.iter().any(|(other, _)| other == run))
+        {
+            self.children.reached(core, run);
+            self.parked.reached(run);
+        }
+        for (run, way) in now.words {
+            self.children.link_lost(core, run);
+            if way.is_some() {
+                self.sync.reached(core.now, run.node, &core.registry);
+                self.settle.reached(core, run);
+                self.homes.reached(core, run);
+                self.children.reached(core, run);
+                self.parked.reached(run);
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod moves;
 mod parked;
 mod processes;
 mod restarts;
+mod rooms;
 mod same_key;
 mod seen;
 mod shutdown;

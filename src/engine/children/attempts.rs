@@ -41,8 +41,8 @@ pub(super) struct Wanted {
 /// The attempts to move one child, since it came to this node.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    /// Moves that failed since the view last changed.
-    retries: u32,
+    /// Moves that failed since the view last changed, for reasons that do not pass by themselves.
+    failures: u32,
     /// Its last move failed.
     backoff: Option<MoveBackoff>,
     /// How the last move failed that did.
@@ -73,9 +73,9 @@ impl Attempts {
         self.wanted.as_ref()
     }
 
-    /// Moves that failed since the view last changed.
-    pub(super) fn retries(&self) -> u32 {
-        self.retries
+    /// Moves that failed since the view last changed, for reasons that do not pass by themselves.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// A move failed.
@@ -83,10 +83,9 @@ impl Attempts {
         self.trouble = Some(Trouble { to, reason });
     }
 
-    /// Counts a move that failed. Gives their number since the view last changed.
-    pub(super) fn count_retry(&mut self) -> u32 {
-        self.retries = self.retries.saturating_add(1);
-        self.retries
+    /// Counts a move that failed for a reason that does not pass by itself.
+    pub(super) fn count_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
     }
 
     /// It is left alone for a while, as its move failed.
@@ -105,13 +104,13 @@ impl Attempts {
     }
 
     /// Moves that failed count no more.
-    pub(super) fn forget_retries(&mut self) {
-        (self.retries, self.backoff) = (0, None);
+    pub(super) fn forget_failures(&mut self) {
+        (self.failures, self.backoff) = (0, None);
     }
 
     /// The view changed: what was found out under an earlier one is void.
     pub(super) fn view_settled(&mut self) {
-        self.forget_retries();
+        self.forget_failures();
         self.passed_over.clear();
     }
 

@@ -23,8 +23,8 @@ pub(crate) struct Left {
     pub(crate) first: Vec<ChildLeft>,
 }
 
-/// Who is asked what is left, and may change nothing.
-pub(super) struct Looks<'a> {
+/// What is left on this node, and what tells why.
+pub(super) struct Remaining<'a> {
     pub(super) table: &'a Table,
     pub(super) merges: &'a Merges,
     pub(super) core: &'a Core,
@@ -32,7 +32,7 @@ pub(super) struct Looks<'a> {
     pub(super) waits_for: Option<&'a str>,
 }
 
-impl Looks<'_> {
+impl Remaining<'_> {
     /// What is left here: actors that are to go or have gone and are held, and successors in the
     /// making.
     pub(super) fn left(&self) -> Left {

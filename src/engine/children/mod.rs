@@ -9,7 +9,7 @@
 //! | | |
 //! |---|---|
 //! | who runs here | `table` of `instance` (`phase`, `attempts`, `moving`) and `successor`; `pacing`; `merges` |
-//! | steps that several take | `steps` |
+//! | steps that several take | `steps`; the table of moves that failed, `retry` |
 //! | machines | `lifecycle`, `source`, `target`, `merging`, `retire` |
 //! | machines that use these | `divergence`, `rebalance`, `roll` |
 //! | on top | `registry_says`, `left`; the face: here, and `routes` |
@@ -30,6 +30,7 @@ mod phase;
 mod rebalance;
 mod registry_says;
 mod retire;
+mod retry;
 mod roll;
 mod routes;
 mod source;
@@ -42,9 +43,9 @@ mod tests;
 mod turns;
 
 use self::{
-    divergence::Divergence, left::Looks, lifecycle::Lifecycle, merges::Merges, merging::Merging,
-    pacing::Pacing, rebalance::Rebalance, registry_says::RegistrySays, retire::Retire, roll::Roll,
-    source::Source, table::Table, target::Target,
+    divergence::Divergence, left::Remaining, lifecycle::Lifecycle, merges::Merges,
+    merging::Merging, pacing::Pacing, rebalance::Rebalance, registry_says::RegistrySays,
+    retire::Retire, roll::Roll, source::Source, table::Table, target::Target,
 };
 pub(crate) use self::{
     instance::Instance, left::Left, lifecycle::begun, moving::Move, phase::Phase, target::Offer,
@@ -110,8 +111,8 @@ impl Children {
         RegistrySays { table, pacing, merges, core }
     }
 
-    fn looks<'a>(&'a self, core: &'a Core, waits_for: Option<&'a str>) -> Looks<'a> {
-        Looks { table: &self.table, merges: &self.merges, core, waits_for }
+    fn remaining<'a>(&'a self, core: &'a Core, waits_for: Option<&'a str>) -> Remaining<'a> {
+        Remaining { table: &self.table, merges: &self.merges, core, waits_for }
     }
 }
 
@@ -159,7 +160,7 @@ impl Children {
 
     /// What is left here, and why. `waits_for`: what keeps this node from acting.
     pub(crate) fn left(&self, core: &Core, waits_for: Option<&str>) -> Left {
-        self.looks(core, waits_for).left()
+        self.remaining(core, waits_for).left()
     }
 
     /// Why a child is still on this node.
@@ -170,7 +171,7 @@ impl Children {
         instance: &Instance,
         waits_for: Option<&str>,
     ) -> String {
-        self.looks(core, waits_for).why_left(child, instance)
+        self.remaining(core, waits_for).why_left(child, instance)
     }
 
     /// The kind of a child whose state this node offers under that name.

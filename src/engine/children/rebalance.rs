@@ -225,7 +225,7 @@ impl Rebalance<'_> {
         let children: Vec<ChildId> = self.table.behind(None).cloned().collect();
         for child in children {
             if let Some(instance) = self.table.instance_mut(&child) {
-                instance.attempts_mut().forget_retries();
+                instance.attempts_mut().forget_failures();
             }
             self.enqueue(&child);
         }

@@ -7,6 +7,7 @@ use super::{
     attempts::{MoveBackoff, Wanted},
     moving::{Move, options},
     pacing::Pacing,
+    retry::{self, Failed, Next},
     steps::Steps,
     table::Table,
 };
@@ -26,10 +27,6 @@ use crate::{
     },
 };
 
-/// The time that a move which failed for a passing reason waits before it is tried again.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How often that doubles on a node that is emptying, for a reason that lasts.
-const DOUBLINGS: u32 = 8;
 /// How often a committed source asks after a successor that it does not see.
 const QUERY_AFTER: Duration = Duration::from_secs(1);
 
@@ -280,38 +277,30 @@ impl Source<'_> {
         let Some(instance) = self.table.instance_mut(child) else { return };
         let is_to_stop = instance.is_to_stop();
         let attempts = instance.attempts_mut();
-        let passing = again == Again::Soon;
-        let elsewhere = matches!(again, Again::Elsewhere | Again::PassOver);
-        let retry = match again {
-            Again::Soon => true,
-            Again::Counted | Again::NextView => {
-                let few = attempts.count_retry() <= core.config.settings.move_retries;
-                core.emptying || again == Again::Counted && few
-            }
-            Again::Elsewhere => {
-                attempts.refused_by(to);
-                true
-            }
-            Again::PassOver => {
-                attempts.pass_over(core, child, to);
-                true
-            }
+        match again {
+            Again::Soon => {}
+            Again::Counted | Again::NextView => attempts.count_failure(),
+            Again::Elsewhere => attempts.refused_by(to),
+            Again::PassOver => attempts.pass_over(core, child, to),
+        }
+        let failed = Failed {
+            again,
+            is_to_stop,
+            is_wanted: attempts.wanted().is_some(),
+            is_told,
+            is_emptying: core.emptying,
+            failures: attempts.failures(),
+            most: core.config.settings.move_retries,
         };
-        // The child did not ask to go: it stays unless it belongs elsewhere.
-        let stays = is_told && elsewhere && !core.emptying;
-        if is_to_stop {
-            self.steps().stop(child);
-        } else if attempts.wanted().is_some() && !passing {
-            self.pacing.ask(child);
-        } else if retry && !stays {
-            attempts.back_off(MoveBackoff::Retry);
-            // A node may be emptying for as long as one child cannot go, which each try freezes.
-            let lasts = !passing && !elsewhere && core.emptying;
-            let doublings = if lasts { attempts.retries().saturating_sub(1) } else { 0 };
-            let wait = RETRY_AFTER * (1 << doublings.min(DOUBLINGS));
-            core.timer(wait, Timer::Retry(child.clone()));
-        } else if !elsewhere {
-            attempts.back_off(MoveBackoff::View);
+        match retry::next(&failed) {
+            Next::Stop => self.steps().stop(child),
+            Next::Ask => self.pacing.ask(child),
+            Next::Retry(after) => {
+                attempts.back_off(MoveBackoff::Retry);
+                core.timer(after, Timer::Retry(child.clone()));
+            }
+            Next::View => attempts.back_off(MoveBackoff::View),
+            Next::Stay => {}
         }
     }
 

@@ -30,7 +30,7 @@ fn a_migration_that_is_asked_for_again_is_the_same_and_another_one_ends_it() {
 fn what_was_found_out_under_an_earlier_view_is_void() {
     let mut node = Node::new(&[2]);
     let mut attempts = Attempts::default();
-    attempts.count_retry();
+    attempts.count_failure();
     attempts.back_off(MoveBackoff::View);
     attempts.refused_by(id(2));
     attempts.pass_over(&mut node.core, &child(), id(3));
@@ -39,7 +39,7 @@ fn what_was_found_out_under_an_earlier_view_is_void() {
     attempts.retry();
     assert_eq!(attempts.backoff(), Some(MoveBackoff::View));
     attempts.view_settled();
-    assert_eq!((attempts.retries(), attempts.backoff()), (0, None));
+    assert_eq!((attempts.failures(), attempts.backoff()), (0, None));
     assert!(attempts.passed_over().nodes().is_empty());
 }
 

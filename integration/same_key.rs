@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use actix_hub::{StartHubError, prelude::*};
@@ -39,8 +39,17 @@ fn of(net: &Net, name: &str) -> HubBuilder {
     }
 }
 
-/// So much older a run has to be for a third node to be certain that it was first.
-const BEYOND_DOUBT: Duration = Duration::from_secs(2);
+/// Until a run is so old that a third node is certain that it was first, by half a second, whichever
+/// begins now.
+async fn is_beyond_doubt(first: &Hub) {
+    let nodes = first.nodes().await;
+    let own = nodes.iter().find(|node| node.is_self).expect("it knows itself");
+    let began = UNIX_EPOCH + Duration::from_millis(own.incarnation.started);
+    eventually("the first is old", async || {
+        SystemTime::now().duration_since(began).is_ok_and(|age| age > Duration::from_secs(1))
+    })
+    .await;
+}
 
 fn with(net: &Net, name: &str, key: &Key, seed: &Hub) -> HubBuilder {
     of(net, name).key_file(&key.0).seed(&seed.addresses()[0])
@@ -60,7 +69,7 @@ fn a_process_whose_key_another_one_has_that_runs_does_not_start() {
             // The seed is another one, which has a link to the first.
             let third = net.node("third", Some(&first), |_| {}).await;
             together(&[first.clone(), third.clone()]).await;
-            tokio::time::sleep(BEYOND_DOUBT).await;
+            is_beyond_doubt(&first).await;
             let second = with(&net, "second", &key, &third).start().await;
             let Err(error) = second else { panic!("it does not start") };
             let text = error.to_string();
@@ -84,7 +93,7 @@ fn a_hub_that_is_told_later_of_an_earlier_one_with_its_key_stops_by_itself() {
             let first = of(&net, "first").key_file(&key.0).start().await.expect("it founds");
             let third = net.node("third", Some(&first), |_| {}).await;
             together(&[first.clone(), third.clone()]).await;
-            tokio::time::sleep(BEYOND_DOUBT).await;
+            is_beyond_doubt(&first).await;
             for seed in [&first, &third] {
                 // It has a cluster of its own before it dials.
                 let second = with(&net, "second", &key, seed).found().start().await;

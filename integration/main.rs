@@ -17,4 +17,5 @@ mod seen;
 mod shutdown;
 mod strangers;
 mod support;
+mod unsettled;
 mod versions;

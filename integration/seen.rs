@@ -40,19 +40,19 @@ async fn json(hub: &Hub, path: &str) -> (u16, Value) {
 }
 
 /// One node of the list of another.
-async fn told(by: &Hub, of: &Hub) -> Value {
+pub async fn told(by: &Hub, of: &Hub) -> Value {
     let (_, page) = json(by, "/nodes?links=true").await;
     let id = of.node_id().to_string();
     let items = page["items"].as_array().cloned().unwrap_or_default();
     items.into_iter().find(|node| node["id"] == id).unwrap_or(Value::Null)
 }
 
-async fn seen(by: &Hub, of: &Hub) -> Option<NodeInfo> {
+pub async fn seen(by: &Hub, of: &Hub) -> Option<NodeInfo> {
     by.nodes().await.into_iter().find(|node| node.id == of.node_id())
 }
 
 /// The value of a metric with these labels among others.
-async fn metric(hub: &Hub, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+pub async fn metric(hub: &Hub, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let (_, text) = get(hub, "/metrics").await;
     let line = text.lines().find(|line| {
         let rest = line.strip_prefix(name);

@@ -1,7 +1,7 @@
 //! A whole run: real processes under load, an event, and a count of what became of every update.
 //!
 //! `cargo bench --bench cluster -- --event join|leave|migrate|kill --children N --state-bytes B
-//! --clients C --seconds S --json`
+//! --clients C --seconds S [--endless] [--picky] [--idle-children N] --json`
 //!
 //! Clients on every node write numbered increments to all children, some of them in flight at a
 //! time, for `S` seconds; the event happens in the middle. Afterwards each client asks each child
@@ -11,7 +11,9 @@
 //! than once; `reordered`: handled out of the order of one sender; `failed`: refused as certainly
 //! not handled; `may_have_been_handled`: ended without knowing; `moved`: children whose owner
 //! changed; `move_ms`: from the event until the last of them runs at its new owner; `detect_ms`:
-//! from the kill until a survivor declares the node down.
+//! from the kill until a survivor declares the node down; `lost_children`: those that the node which
+//! ended by force says it had left; `picky_on`: the node that the picky child ended up on; `cpu_ms`: the
+//! processor time of each node from the event of `leave` until the node has left.
 
 #[path = "support/ledger.rs"]
 mod ledger;
@@ -26,9 +28,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_hub::prelude::*;
+use actix_hub::{ConsistentHashing, Distribution, Member, prelude::*};
 use futures_util::future::join_all;
-use ledger::{Add, Checked, Counter, Fill, Written, check};
+use ledger::{Add, Checked, Counter, Fill, Never, Report, Written, check};
 use serde_json::{Value, json};
 use support::{Options, Process, answer, commands, percentile};
 
@@ -42,10 +44,63 @@ cargo bench --bench cluster -- [options]
   --seconds S       how long they write; the event comes after a third (default 6)
   --in-flight F     children that one client writes to at a time (default 32)
   --runs R          how many runs in a row; the counts are summed (default 1)
+  --idle-children N so many more on the node that leaves, which nobody writes to (default 0)
+  --endless         with leave: one more child there runs a handler that never ends, so that the node
+                    ends by a shutdown with a deadline of 3 s; the call of that handler counts as
+                    may_have_been_handled, and only that
+  --picky           with leave: one more child there that the node which it belongs to next cannot make
   --json            only the JSON object on the last line";
 
 fn child_name(n: u64) -> String {
     format!("counter-{n}")
+}
+
+/// The child with the handler that never ends.
+const ENDLESS: &str = "endless";
+/// The child that the first node cannot make.
+const PICKY: &str = "picky";
+/// How the names of the children begin that nobody writes to.
+const IDLE: &str = "idle-";
+/// How long a shutdown may take that has to be forced.
+const FORCED: Duration = Duration::from_secs(3);
+/// Children that are started by one request.
+const BATCH: u64 = 10_000;
+
+/// The children that are written to.
+fn names(children: u64, picky: bool) -> Vec<String> {
+    (0..children).map(child_name).chain(picky.then(|| PICKY.to_owned())).collect()
+}
+
+/// As [`ConsistentHashing`], but that some children belong on the node that leaves, and one of them on
+/// the first node afterwards.
+#[derive(Debug)]
+struct Placing;
+
+impl Distribution for Placing {
+    fn owners(&self, spec: &ChildSpec, members: &[Member], count: usize) -> Vec<NodeId> {
+        let id = spec.id().as_str();
+        let wanted = match id {
+            PICKY => &["n1", "n0"][..],
+            id if id == ENDLESS || id.starts_with(IDLE) => &["n1"],
+            _ => &[],
+        };
+        let find = |name: &&str| members.iter().find(|member| member.name.as_str() == *name);
+        let found: Vec<NodeId> = wanted.iter().filter_map(find).map(|member| member.id).collect();
+        match found.is_empty() {
+            true => ConsistentHashing.owners(spec, members, count),
+            false => found.into_iter().take(count).collect(),
+        }
+    }
+}
+
+/// Processor time of this process so far, in milliseconds.
+fn cpu_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
+    // A tick is a hundredth of a second wherever there is /proc.
+    10 * ticks.sum::<u64>()
 }
 
 #[derive(Default)]
@@ -119,6 +174,8 @@ async fn node(options: &Options) {
     let mut builder = HubSystem::builder("bench")
         .node_name(&name)
         .child::<Counter>()
+        .distribution(Placing)
+        .settings(Settings { leave_timeout: LATE, ..Settings::default() })
         .listen("/ip4/127.0.0.1/tcp/0");
     if let Some(seed) = options.text("--seed") {
         builder = builder.seed(seed);
@@ -141,6 +198,7 @@ async fn node(options: &Options) {
     let mut refs: Vec<ChildRef<Counter>> = Vec::new();
     let mut load: Option<Load> = None;
     let mut left_in = None;
+    let mut never = None;
     let mut checked: Vec<(u32, Vec<Written>)> = Vec::new();
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
@@ -151,20 +209,56 @@ async fn node(options: &Options) {
                 answer(&json!({ "members": count }));
             }
             "start" => {
-                let specs: Vec<ChildSpec> = (0..number("children"))
-                    .map(|n| ChildSpec::new::<Counter>(child_name(n), ()).expect("a valid spec"))
-                    .collect();
+                let names = names(number("children"), command["picky"] == true);
+                let spec = |name: &String| {
+                    let unless = (name == PICKY).then(|| "n0".to_owned());
+                    ChildSpec::new::<Counter>(name, unless).expect("a valid spec")
+                };
+                let specs: Vec<ChildSpec> = names.iter().map(spec).collect();
                 let report = hub.start_children(specs).timeout(Duration::from_secs(120)).await;
                 let started = report.expect("the hub runs").started();
                 let bytes = number("bytes");
-                for n in 0..number("children") {
-                    let child: ChildRef<Counter> = hub.child(child_name(n));
+                for name in names {
+                    let child: ChildRef<Counter> = hub.child(name);
                     child.send(Fill(bytes)).timeout(Duration::from_secs(30)).await.expect("filled");
                 }
                 answer(&json!({ "started": started }));
             }
+            "idle" => {
+                let mut started = 0;
+                for from in (0..number("children")).step_by(BATCH as usize) {
+                    let batch = from..number("children").min(from + BATCH);
+                    let specs = batch.map(|n| {
+                        let name = format!("{IDLE}{n}");
+                        ChildSpec::new::<Counter>(name, None).expect("a valid spec")
+                    });
+                    let report = hub.start_children(specs).timeout(LATE).await;
+                    started += report.expect("the hub runs").started();
+                }
+                answer(&json!({ "started": started }));
+            }
+            "endless" => {
+                let spec = ChildSpec::new::<Counter>(ENDLESS, None).expect("a valid spec");
+                hub.start_child(spec).await.expect("it starts");
+                let child: ChildRef<Counter> = hub.child(ENDLESS);
+                never = Some(actix_rt::spawn(child.send(Never).timeout(LATE).into_future()));
+                // Its handler has begun when the child answers what came later.
+                child.send(Report { client: 0 }).await.expect("it answers meanwhile");
+                answer(&json!({}));
+            }
+            "begun anew" => {
+                let child: ChildRef<Counter> = hub.child(ENDLESS);
+                let told = child.send(Report { client: 0 }).timeout(SOON).await;
+                answer(&json!({ "error": told.err().map(|error| error.to_string()) }));
+            }
+            "cpu" => answer(&json!({ "ms": cpu_ms() })),
+            "owner" => {
+                let info = hub.lookup(command["child"].as_str().expect("a name")).await;
+                answer(&json!({ "node": info.map(|info| info.node.to_string()) }));
+            }
             "load" => {
-                refs = (0..number("children")).map(|n| hub.child(child_name(n))).collect();
+                let names = names(number("children"), command["picky"] == true);
+                refs = names.iter().map(|name| hub.child(name)).collect();
                 let stop = Arc::new(AtomicBool::new(false));
                 let done = Arc::new(AtomicU64::new(0));
                 let first = number("first") as u32;
@@ -190,6 +284,16 @@ async fn node(options: &Options) {
                         sum.maybe += totals.maybe;
                         sum.latencies.extend(totals.latencies);
                         sum.first_failure = sum.first_failure.or(totals.first_failure);
+                    }
+                }
+                if let Some(never) = never.take() {
+                    match never.await.expect("a call does not panic") {
+                        Ok(()) => sum.acked += 1,
+                        Err(error) if error.may_have_been_handled() => sum.maybe += 1,
+                        Err(error) => {
+                            sum.failed += 1;
+                            sum.first_failure.get_or_insert_with(|| error.to_string());
+                        }
                     }
                 }
                 sum.latencies.sort_unstable();
@@ -256,16 +360,32 @@ async fn node(options: &Options) {
                     stop.store(true, Ordering::Relaxed);
                 }
                 let began = Instant::now();
-                let leaving = hub.clone();
-                let left = actix_rt::spawn(async move { leaving.leave().await });
-                left_in = Some((began, left));
-                answer(&json!({}));
+                let (leaving, forced) = (hub.clone(), command["forced"] == true);
+                let left = actix_rt::spawn(async move {
+                    let outcome = match forced {
+                        true => {
+                            let ended = leaving.shutdown().timeout(FORCED).await;
+                            ended.map(|report| report.lost).map_err(|error| error.to_string())
+                        }
+                        false => {
+                            let left = leaving.leave().await;
+                            left.map(|()| Vec::new()).map_err(|error| error.to_string())
+                        }
+                    };
+                    (outcome, began.elapsed())
+                });
+                left_in = Some(left);
+                answer(&json!({ "cpu_ms": cpu_ms() }));
             }
             "left" => {
-                let Some((began, left)) = left_in.take() else { continue };
-                let outcome = left.await.expect("leave does not panic");
-                let error = outcome.err().map(|error| error.to_string());
-                answer(&json!({ "error": error, "ms": began.elapsed().as_secs_f64() * 1e3 }));
+                let Some(left) = left_in.take() else { continue };
+                let (outcome, took) = left.await.expect("leave does not panic");
+                let lost = outcome.as_ref().map(Vec::as_slice).unwrap_or_default();
+                let lost: Vec<&str> = lost.iter().map(|left| left.child.as_str()).collect();
+                answer(&json!({
+                    "error": outcome.as_ref().err(), "lost": lost, "cpu_ms": cpu_ms(),
+                    "ms": took.as_secs_f64() * 1e3,
+                }));
             }
             "down" => {
                 let at = *down.lock().expect("nobody panics with it");
@@ -301,6 +421,18 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
+    fn cpu_ms(&mut self, at: usize) -> u64 {
+        self.nodes[at].0.ask(&json!({ "do": "cpu" }), LATE)["ms"].as_u64().unwrap_or_default()
+    }
+
+    /// The name of the node that runs this child.
+    fn owner(&mut self, child: &str) -> Option<String> {
+        let told = self.nodes[0].0.ask(&json!({ "do": "owner", "child": child }), LATE);
+        let id = told["node"].as_str()?;
+        let at = self.nodes.iter().position(|(_, known)| known == id)?;
+        Some(format!("n{at}"))
+    }
+
     fn await_members(&mut self, count: u64) {
         let deadline = Instant::now() + SOON;
         for (process, _) in &mut self.nodes {
@@ -331,22 +463,30 @@ fn run(options: &Options) -> Value {
     let clients = options.number("--clients", 8);
     let seconds = options.number("--seconds", 6);
     let in_flight = options.number("--in-flight", 32);
+    let idle = options.number("--idle-children", 0);
+    let (endless, picky) = (options.flag("--endless"), options.flag("--picky"));
     let mut cluster = Cluster { nodes: Vec::new(), seed: None };
     let first_nodes = if event == "join" { 2 } else { 3 };
     for _ in 0..first_nodes {
         cluster.add();
     }
     cluster.await_members(first_nodes);
-    let start = json!({ "do": "start", "children": children, "bytes": bytes });
+    let start = json!({ "do": "start", "children": children, "bytes": bytes, "picky": picky });
     let started = cluster.nodes[0].0.ask(&start, LATE);
-    assert_eq!(started["started"].as_u64(), Some(children), "not every child was started");
+    let expected = children + u64::from(picky);
+    assert_eq!(started["started"].as_u64(), Some(expected), "not every child was started");
+    let started = cluster.nodes[0].0.ask(&json!({ "do": "idle", "children": idle }), LATE);
+    assert_eq!(started["started"].as_u64(), Some(idle), "not every idle child was started");
+    if endless {
+        cluster.nodes[0].0.ask(&json!({ "do": "endless" }), SOON);
+    }
 
     let share = |n: u64| clients / first_nodes + u64::from(n < clients % first_nodes);
     let mut first = 0;
     for n in 0..first_nodes {
         let load = json!({
             "do": "load", "children": children, "first": first, "clients": share(n),
-            "in_flight": in_flight,
+            "in_flight": in_flight, "picky": picky,
         });
         first += share(n);
         cluster.nodes[n as usize].0.ask(&load, SOON);
@@ -361,13 +501,23 @@ fn run(options: &Options) -> Value {
     let mut trouble = Vec::new();
     let mut gone = None;
     let mut early = None;
+    let mut lost_children = Value::Null;
+    let mut cpu = BTreeMap::<String, u64>::new();
     match event.as_str() {
         "join" => {
             cluster.add();
         }
         "leave" => {
-            cluster.nodes[1].0.ask(&json!({ "do": "leave" }), LATE);
+            let stays = [0, 2].map(|n| (n, cluster.cpu_ms(n)));
+            let leave = json!({ "do": "leave", "forced": endless });
+            let before = cluster.nodes[1].0.ask(&leave, LATE);
             let told = cluster.nodes[1].0.ask(&json!({ "do": "left" }), LATE);
+            let ms = |told: &Value| told["cpu_ms"].as_u64().unwrap_or_default();
+            cpu.insert("n1".to_owned(), ms(&told).saturating_sub(ms(&before)));
+            for (n, before) in stays {
+                cpu.insert(format!("n{n}"), cluster.cpu_ms(n).saturating_sub(before));
+            }
+            lost_children = told["lost"].clone();
             if let Some(error) = told["error"].as_str() {
                 trouble.push(error.to_owned());
             }
@@ -458,6 +608,13 @@ fn run(options: &Options) -> Value {
     if silent > 0 {
         trouble.push(format!("{silent} checks got no answer"));
     }
+    let picky_on = picky.then(|| cluster.owner(PICKY));
+    if endless
+        && let Some(error) =
+            cluster.nodes[0].0.ask(&json!({ "do": "begun anew" }), LATE)["error"].as_str()
+    {
+        trouble.push(format!("the child of the endless handler did not begin anew: {error}"));
+    }
     for (at, (process, _)) in cluster.nodes.into_iter().enumerate() {
         if event != "kill" || Some(at) != gone {
             process.end();
@@ -469,7 +626,8 @@ fn run(options: &Options) -> Value {
         "lost": sum(&checks, "lost"), "duplicated": sum(&checks, "duplicated"),
         "reordered": sum(&checks, "reordered"), "failed": sum(&totals, "failed"),
         "may_have_been_handled": sum(&totals, "maybe"), "move_ms": move_ms,
-        "detect_ms": detect_ms,
+        "detect_ms": detect_ms, "lost_children": lost_children, "picky_on": picky_on,
+        "cpu_ms": cpu, "idle_children": idle,
         "max_latency_ms": f64::from(latencies.last().copied().unwrap_or(0)) / 1e3,
         "p99_latency_ms": f64::from(percentile(&latencies, 0.99)) / 1e3,
         "trouble": trouble,
@@ -487,10 +645,11 @@ fn main() {
             "--seconds",
             "--in-flight",
             "--runs",
+            "--idle-children",
             "--node",
             "--seed",
         ],
-        &["--json"],
+        &["--json", "--endless", "--picky"],
         USAGE,
     );
     if options.text("--node").is_some() {

@@ -61,6 +61,14 @@ pub struct Report {
 #[derive(Serialize, Deserialize, MessageResponse)]
 pub struct SeenReply(Seen);
 
+/// Its handler never ends.
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Never;
+
+impl HubMessage for Never {
+    const NAME: &'static str = "never";
+}
 impl HubMessage for Fill {
     const NAME: &'static str = "fill";
 }
@@ -102,7 +110,32 @@ impl Handler<Report> for Counter {
     }
 }
 
-hot_swap!(Counter, kind = "counter", messages = [Fill, Add, Report]);
+impl Handler<Never> for Counter {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, _: Never, _: &mut Self::Context) -> Self::Result {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Counter {
+    /// `unless`: the node that cannot make it.
+    fn make(unless: Option<String>, child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        match child.hub().node_name().as_str() {
+            name if unless.as_deref() == Some(name) => {
+                Err(StartFailure::new("what it needs is not on this node"))
+            }
+            _ => Ok(Self::default()),
+        }
+    }
+}
+
+hot_swap!(
+    Counter,
+    kind = "counter",
+    messages = [Fill, Add, Report, Never],
+    args = Option<String>,
+    make = Counter::make,
+);
 
 /// What one client did to one child.
 #[derive(Clone, Default, Serialize, Deserialize)]

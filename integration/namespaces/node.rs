@@ -181,7 +181,7 @@ impl Node {
     async fn start(&self, children: Vec<String>) -> Value {
         let began = Instant::now();
         let specs: Result<Vec<ChildSpec>, _> =
-            children.iter().map(|child| ChildSpec::new::<Counter>(child, ())).collect();
+            children.iter().map(|child| ChildSpec::new::<Counter>(child, None)).collect();
         let specs = match specs {
             Ok(specs) => specs,
             Err(error) => return json!({ "error": error.to_string() }),

@@ -980,12 +980,17 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let seat = &self.seat;
+        // A context whose actor has panicked is polled once more when it is dropped: no handler starts
+        // in an actor that is half done, and `accepted` is not told of a message that nobody handles.
         if seat.in_user.get() || seat.dead.get() {
             return Poll::Ready(());
         }
+        // In the context's first poll `started()` has just run. The door opens, and the start is told,
+        // when that poll has returned: nothing is merged or shown of an actor that may not count.
         if !seat.running.get() {
             return Poll::Pending;
         }
+        // Before the queue: what is still in it belongs to the successor, or is refused by the door.
         if seat.ending.get().is_some() {
             // `stop()` would ask `stopping()`, which may refuse.
             ctx.terminate();
@@ -997,11 +1002,15 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
             _ => return Poll::Pending,
         };
         if let Some(order) = closing {
+            // The door was closed before this stage was entered, so the count only falls; a handler that
+            // is not resolved may still change the state that would be on its way. Who resolves the last
+            // one wakes this task (`go_on`).
             if seat.cell.with(|door| door.unresolved()) == 0 {
                 seat.take_state(order, actor, ctx);
             }
             return Poll::Pending;
         }
+        // After the freeze: a state that is merged once the own one was taken would be in neither.
         loop {
             let Some((epoch, parcel)) = seat.merges.borrow_mut().pop_front() else {
                 break;
@@ -1036,6 +1045,8 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 && !ctx.waiting()
                 && handled < TURN
                 && now.saturating_duration_since(began) < TURN_TIME;
+            // One lock for both, which is what a message costs here. The reply leaves its handler before
+            // the next one starts: whoever hears that the next was accepted has the reply, or can.
             let (next, more) = seat.cell.with(|door| {
                 if let Some((ticket, outcome)) = done {
                     door.resolved(ticket, outcome);
@@ -1044,6 +1055,8 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 (next, door.has_work())
             });
             let Some(message) = next else {
+                // The door wakes this task for what comes to an empty queue, and not for what is left in
+                // one. While the context waits, or nothing may start, the wake comes when that ends.
                 if more && valid && !go_on && !ctx.waiting() {
                     task.waker().wake_by_ref();
                 }

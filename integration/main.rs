@@ -10,6 +10,7 @@ mod layers;
 mod moves;
 mod parked;
 mod processes;
+mod references;
 mod restarts;
 mod rooms;
 mod same_key;

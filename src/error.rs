@@ -208,6 +208,29 @@ pub enum StartHubError {
     Network(String),
 }
 
+/// Why a [`ChildSpec`](crate::ChildSpec) could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildSpecError {
+    /// The id or the kind does not have its shape.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The arguments could not be encoded.
+    #[error("the arguments could not be encoded: {reason}")]
+    Args {
+        /// What the encoder said.
+        reason: String,
+    },
+    /// The arguments are larger than a spec may carry.
+    #[error("the arguments have {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Their bytes in CBOR.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
 /// Why a single child was not started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -229,6 +252,9 @@ pub enum StartChildError {
         #[source]
         reason: StartFailed,
     },
+    /// What was to be started is not a child: nothing was asked.
+    #[error(transparent)]
+    Spec(#[from] ChildSpecError),
     /// This node's hub has stopped.
     #[error("the hub has stopped")]
     HubStopped,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
 use super::{
+    bound::{self, Bound},
     codec::Rules,
     hot_swap::HotSwap,
     panics::guarded,
@@ -64,7 +65,9 @@ where
     A::State: Send,
 {
     Box::pin(async move {
+        let hub = bound::of_thread();
         let encoding = spawn_blocking(move || {
+            let _bound = Bound::to(&hub);
             let encoded = encode_state::<A>(&state, rules);
             (Some(state), encoded)
         });
@@ -79,7 +82,9 @@ where
     A::State: Send,
 {
     Box::pin(async move {
+        let hub = bound::of_thread();
         let decoding = spawn_blocking(move || {
+            let _bound = Bound::to(&hub);
             guarded(|| read_state::<A>(&parcel)).unwrap_or_else(|panic| {
                 Err(BuildFailure::passing(format!("it panicked while it was decoded: {panic}")))
             })

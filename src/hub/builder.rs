@@ -13,7 +13,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     Hub, Shared,
     auto_kind::AutoKind,
+    bound::bind_thread,
     clock::Clock,
+    data::Data,
     data_plane::Plane,
     doors::Doors,
     ends::Ends,
@@ -98,6 +100,7 @@ pub struct HubBuilder {
     name: String,
     node_name: Option<String>,
     kinds: Kinds,
+    data: Data,
     settings: Settings,
     migration: Option<Migration>,
     listen: Vec<Endpoint>,
@@ -135,6 +138,7 @@ impl HubBuilder {
             name: name.to_owned(),
             node_name: None,
             kinds: Kinds::default(),
+            data: Data::default(),
             settings: Settings::default(),
             migration: None,
             listen: Vec::new(),
@@ -186,6 +190,46 @@ impl HubBuilder {
     /// Registers a kind that was made with `hot_swap!`; it knows its messages.
     pub fn child<A: AutoKind>(self) -> Self {
         self.child_kind::<A>(A::register)
+    }
+
+    /// Lends a value to the children of this node: a pool, a client, the `Addr` of a local actor. They
+    /// get it by its type, with [`ChildContext::data`](crate::ChildContext::data) or
+    /// [`require`](crate::ChildContext::require). One value of each type; a later one takes the place of
+    /// an earlier one. It stays on its node: a child that moves gets what the other node was given.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// /// A connection pool, say.
+    /// #[derive(Clone, Default)]
+    /// struct Pool;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Order {
+    ///     items: Vec<String>,
+    ///     #[serde(skip)]
+    ///     pool: Pool,
+    /// }
+    /// # impl Actor for Order { type Context = Context<Self>; }
+    /// impl Order {
+    ///     fn make((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+    ///         Ok(Self { items: Vec::new(), pool: child.require::<Pool>()?.clone() })
+    ///     }
+    /// }
+    /// hot_swap!(Order, kind = "order", messages = [], args = (), make = Order::make, keep = [pool]);
+    ///
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = HubSystem::builder("shop").data(Pool).child::<Order>().start().await?;
+    /// hub.start_child(ChildSpec::new::<Order>("order-1", ())?).await?;
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.data.insert(value);
+        self
     }
 
     /// How children move; wins over `Settings::migration`, whichever is set first.
@@ -458,6 +502,7 @@ impl HubBuilder {
             node_name,
             settings,
             kinds,
+            data: self.data,
             clock: Clock::new(doors.uptime.clone()),
             doors,
             events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
@@ -541,6 +586,7 @@ impl HubBuilder {
 /// Starts the arbiters and actors of a hub.
 async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let shared = hub.shared();
+    let weak = Arc::downgrade(shared);
     let arbiter = Arbiter::new();
     let made = hub.clone();
     let system = HubSystem::start_in_arbiter(&arbiter.handle(), move |_| HubSystem::new(made));
@@ -548,6 +594,9 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let (mut addresses, mut threads) = (Vec::new(), Vec::new());
     for _ in 0..workers {
         let arbiter = Arbiter::new();
+        // Children read, and are made, on these.
+        let reader = weak.clone();
+        arbiter.spawn_fn(move || bind_thread(&reader));
         let (hub, system) = (hub.clone(), system.clone());
         let thread = Arc::new(WorkerThread::default());
         threads.push(thread.clone());
@@ -557,6 +606,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     }
     arbiters[0].spawn(sweeper::sweep(Arc::downgrade(&shared.doors)));
     // The cells are new.
+    let _ = shared.doors.hub.set(weak);
     let _ = shared.system.set(system.clone());
     let _ = shared.doors.system.set(system.clone().recipient());
     let _ = shared.doors.unsendable.set(system.clone().recipient());

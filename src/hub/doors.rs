@@ -14,6 +14,8 @@ use std::{
 };
 
 use super::{
+    Shared,
+    bound::Bound,
     envelope::{Envelope, Waiter},
     exchange::{Exchange, Way},
     paths::{Neighbours, Over, Paths},
@@ -183,6 +185,10 @@ impl DoorCell {
                     {
                         self.tell_unsendable(message.to_owned(), reason.clone());
                     }
+                    // A reply is decoded, on whichever thread this is.
+                    let doors = outcome.is_ok().then(|| self.doors.upgrade()).flatten();
+                    let hub = doors.as_ref().and_then(|doors| doors.hub.get());
+                    let _bound = hub.map(Bound::to);
                     payload.settle(outcome);
                 }
             }
@@ -461,6 +467,8 @@ pub(crate) struct Doors {
     lanes: RwLock<HashMap<LaneId, Weak<DoorCell>>>,
     next_lane: AtomicU64,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+    /// Whose doors these are.
+    pub(crate) hub: OnceLock<Weak<Shared>>,
     /// Who asks where children are.
     pub(crate) system: OnceLock<Recipient<Seek>>,
     pub(crate) unsendable: OnceLock<Recipient<Unsendable>>,
@@ -501,6 +509,7 @@ impl Doors {
             lanes: RwLock::default(),
             next_lane: AtomicU64::new(1),
             network: OnceLock::new(),
+            hub: OnceLock::new(),
             system: OnceLock::new(),
             unsendable: OnceLock::new(),
             reports: OnceLock::new(),

@@ -6,9 +6,12 @@ use actix::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Hub, child_ref::ChildRef, codec};
-use crate::model::{
-    child::{ChildOrigin, ChildSpec, Epoch, Role},
-    id::{ChildId, InvalidId, KindName},
+use crate::{
+    error::ChildSpecError,
+    model::{
+        child::{ChildOrigin, ChildSpec, Epoch, Role},
+        id::{ChildId, KindName},
+    },
 };
 
 /// What a message may be answered with: anything that serde can carry.
@@ -285,6 +288,21 @@ impl<A: HotSwap> ChildContext<A> {
         self.spec.metadata().get(key).map(String::as_str)
     }
 
+    /// What this node's app has given to [`HubBuilder::data`](crate::HubBuilder::data), by its type.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.hub.data()
+    }
+
+    /// The same for an actor that cannot be made without it.
+    ///
+    /// # Errors
+    /// There is none: a failure to hand on from [`HotSwap::from_args`], which names the type. The child
+    /// is tried again after a pause, and by another node if one can make it.
+    pub fn require<T: Send + Sync + 'static>(&self) -> Result<&T, StartFailure> {
+        self.hub.shared().data.require().map_err(StartFailure::new)
+    }
+
     /// The epoch at which this instance was made.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -313,29 +331,6 @@ impl<A: HotSwap> fmt::Debug for ChildContext<A> {
             .field("origin", &self.origin)
             .finish_non_exhaustive()
     }
-}
-
-/// Why a [`ChildSpec`] could not be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChildSpecError {
-    /// The id or the kind does not have its shape.
-    #[error(transparent)]
-    Id(#[from] InvalidId),
-    /// The arguments could not be encoded.
-    #[error("the arguments could not be encoded: {reason}")]
-    Args {
-        /// What the encoder said.
-        reason: String,
-    },
-    /// The arguments are larger than a spec may carry.
-    #[error("the arguments have {size} bytes, the limit is {limit}")]
-    TooLarge {
-        /// Their bytes in CBOR.
-        size: usize,
-        /// The limit.
-        limit: usize,
-    },
 }
 
 /// Arguments travel with every entry of the registry: 256 KiB of CBOR are plenty.

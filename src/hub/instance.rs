@@ -148,12 +148,13 @@ pub(crate) trait Instance {
 /// Who may wait at a time for the state of one child.
 const MOST_PEEKS: usize = 16;
 
-fn make<A: HotSwap>(bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
-    make_with(bench, maker, || maker.parcel.as_ref().map(read_state::<A>).transpose())
+fn make<A: HotSwap>(kind: &Kind<A>, bench: &Bench, maker: &Maker) -> Result<A, BuildFailure> {
+    make_with(kind, bench, maker, || maker.parcel.as_ref().map(read_state::<A>).transpose())
 }
 
 /// Makes an actor; `state` is asked for when that was done.
 fn make_with<A: HotSwap>(
+    kind: &Kind<A>,
     bench: &Bench,
     maker: &Maker,
     state: impl FnOnce() -> Result<Option<A::State>, BuildFailure>,
@@ -164,8 +165,8 @@ fn make_with<A: HotSwap>(
         let args = codec::decode(&maker.spec.args).map_err(|reason| {
             BuildFailure::passing(format!("its arguments could not be decoded: {reason}"))
         })?;
-        let mut actor = A::from_args(args, &child)
-            .map_err(|failure| BuildFailure::passing(failure.reason()))?;
+        let mut actor =
+            kind.make(args, &child).map_err(|failure| BuildFailure::passing(failure.reason()))?;
         if let Some(state) = state()? {
             actor.alter_handover_state(state);
         }
@@ -184,10 +185,10 @@ async fn make_later<A: HotSwap>(
     maker: &Maker,
 ) -> Result<A, BuildFailure> {
     let (Some(blocking), Some(parcel)) = (kind.blocking, &maker.parcel) else {
-        return make::<A>(bench, maker);
+        return make::<A>(kind, bench, maker);
     };
     let state = blocking.decode(parcel.clone()).await;
-    make_with(bench, maker, || state.map(Some))
+    make_with(kind, bench, maker, || state.map(Some))
 }
 
 struct Ready<A: HotSwap> {
@@ -203,7 +204,7 @@ pub(crate) fn build<A: HotSwap>(
     bench: &Bench,
     maker: Maker,
 ) -> Result<Box<dyn Built>, BuildFailure> {
-    let actor = make::<A>(bench, &maker)?;
+    let actor = make::<A>(&kind, bench, &maker)?;
     Ok(Box::new(Ready { actor, kind, bench: bench.clone(), maker }))
 }
 

@@ -1,7 +1,7 @@
 //! The explicit table of kinds: how each is made, and which messages it takes, by name.
 
 use std::{
-    any::TypeId,
+    any::{Any, TypeId},
     collections::{BTreeMap, HashMap},
     marker::PhantomData,
     sync::Arc,
@@ -15,7 +15,8 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::{
     blocking::BlockingCodec,
     codec::{self, Rules},
-    hot_swap::{HotSwap, HubMessage},
+    envelope::{Envelope, Slot, Traced},
+    hot_swap::{ChildContext, HotSwap, HubMessage, StartFailure},
     instance::{Built, Maker},
     worker::Bench,
 };
@@ -31,13 +32,47 @@ use crate::{
 
 /// Registers the messages of one kind; see `HubBuilder::child_kind`.
 pub struct KindBuilder<A: HotSwap> {
-    messages: Vec<(TypeId, &'static str, Deliver<A>)>,
+    messages: Vec<(TypeId, Accepted, Deliver<A>)>,
     blocking: Option<BlockingCodec<A>>,
+    make: Option<Make<A>>,
 }
+
+/// Makes the actors of a kind in the place of `from_args`.
+type Make<A> = Arc<MakeFn<A>>;
+type MakeFn<A> =
+    dyn Fn(<A as HotSwap>::Args, &ChildContext<A>) -> Result<A, StartFailure> + Send + Sync;
 
 impl<A: HotSwap> KindBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self { messages: Vec::new(), blocking: None }
+        Self { messages: Vec::new(), blocking: None, make: None }
+    }
+
+    /// Makes the actors of this kind with a closure, in the place of [`HotSwap::from_args`]: it may hold
+    /// what belongs to this node and cannot be had from
+    /// [`ChildContext::require`](crate::ChildContext::require). Fresh starts, restarts and successors are
+    /// all made with it; a successor is given its state after that.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Order { items: Vec<String>, #[serde(skip)] shop: String }
+    /// # impl Actor for Order { type Context = Context<Self>; }
+    /// # hot_swap!(Order, kind = "order", messages = [], keep = [shop]);
+    /// let shop = "in the corner".to_owned();
+    /// let builder = HubSystem::builder("shop").child_kind::<Order>(|kind| {
+    ///     Order::register(kind)
+    ///         .make_with(move |(), _| Ok(Order { items: Vec::new(), shop: shop.clone() }))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn make_with(
+        mut self,
+        make: impl Fn(A::Args, &ChildContext<A>) -> Result<A, StartFailure> + Send + Sync + 'static,
+    ) -> Self {
+        self.make = Some(Arc::new(make));
+        self
     }
 
     /// Encodes and decodes states of this kind on a blocking thread, so that the other children of its
@@ -65,14 +100,17 @@ impl<A: HotSwap> KindBuilder<A> {
     where
         A: Handler<M>,
     {
-        self.messages.push((TypeId::of::<M>(), M::NAME, deliver::<A, M>));
+        let wrap: Wrap<M> = Envelope::new::<A, M>;
+        let accepted = Accepted { name: M::NAME, wrap: Box::new(wrap) };
+        self.messages.push((TypeId::of::<M>(), accepted, deliver::<A, M>));
         self
     }
 
     pub(crate) fn build(self) -> Result<Kind<A>, StartHubError> {
         let name = KindName::new(A::KIND)?;
         let (mut by_type, mut by_name) = (HashMap::new(), BTreeMap::new());
-        for (id, message, deliver) in self.messages {
+        for (id, accepted, deliver) in self.messages {
+            let message = accepted.name;
             if message.is_empty() || message.len() > 255 {
                 return Err(StartHubError::Id(bad_name(message)));
             }
@@ -80,16 +118,17 @@ impl<A: HotSwap> KindBuilder<A> {
                 let name = message.to_owned();
                 return Err(StartHubError::RegisteredTwice { what: "message", name });
             }
-            by_type.insert(id, Arc::from(message));
+            by_type.insert(id, (Arc::from(message), accepted.wrap));
         }
         let entry = Arc::new(KindEntry { name, by_type });
-        Ok(Kind { entry, by_name: Arc::new(by_name), blocking: self.blocking })
+        let (blocking, make) = (self.blocking, self.make);
+        Ok(Kind { entry, by_name: Arc::new(by_name), blocking, make })
     }
 }
 
 impl<A: HotSwap> std::fmt::Debug for KindBuilder<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.messages.iter().map(|(_, name, _)| name).collect();
+        let names: Vec<_> = self.messages.iter().map(|(_, accepted, _)| accepted.name).collect();
         f.debug_struct("KindBuilder").field("messages", &names).finish()
     }
 }
@@ -102,24 +141,43 @@ fn bad_name(name: &str) -> InvalidId {
     }
 }
 
+/// A message that children of a kind take.
+struct Accepted {
+    name: &'static str,
+    /// A [`Wrap`] of it.
+    wrap: Box<dyn Any + Send + Sync>,
+}
+
+/// Puts a message for a child of one kind into its envelope; see [`Envelope::new`].
+pub(crate) type Wrap<M> = fn(
+    M,
+    Option<Bytes>,
+    Arc<str>,
+    KindName,
+    Rules,
+    Option<Arc<Slot<<M as Message>::Result>>>,
+    Traced,
+) -> Envelope;
+
 /// What a sender must know of a kind.
-#[derive(Debug)]
 pub(crate) struct KindEntry {
     pub(crate) name: KindName,
-    by_type: HashMap<TypeId, Arc<str>>,
+    by_type: HashMap<TypeId, (Arc<str>, Box<dyn Any + Send + Sync>)>,
 }
 
 impl KindEntry {
     /// The names of its messages, sorted.
     pub(crate) fn message_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.by_type.values().map(ToString::to_string).collect();
+        let mut names: Vec<String> =
+            self.by_type.values().map(|(name, _)| name.to_string()).collect();
         names.sort();
         names
     }
 
-    /// The message's name, if it is registered.
-    pub(crate) fn message<M: 'static>(&self) -> Option<&Arc<str>> {
-        self.by_type.get(&TypeId::of::<M>())
+    /// The message's name and what puts it into an envelope, if it is registered.
+    pub(crate) fn message<M: HubMessage>(&self) -> Option<(&Arc<str>, Wrap<M>)> {
+        let (name, wrap) = self.by_type.get(&TypeId::of::<M>())?;
+        Some((name, *wrap.downcast_ref()?))
     }
 }
 
@@ -173,16 +231,25 @@ pub(crate) struct Kind<A: HotSwap> {
     /// For states that are not encoded on the arbiter.
     pub(crate) blocking: Option<BlockingCodec<A>>,
     by_name: Arc<BTreeMap<&'static str, Deliver<A>>>,
+    make: Option<Make<A>>,
 }
 
 impl<A: HotSwap> Clone for Kind<A> {
     fn clone(&self) -> Self {
         let (entry, by_name) = (self.entry.clone(), self.by_name.clone());
-        Self { entry, by_name, blocking: self.blocking }
+        Self { entry, by_name, blocking: self.blocking, make: self.make.clone() }
     }
 }
 
 impl<A: HotSwap> Kind<A> {
+    /// Makes an actor.
+    pub(crate) fn make(&self, args: A::Args, child: &ChildContext<A>) -> Result<A, StartFailure> {
+        match &self.make {
+            Some(make) => make(args, child),
+            None => A::from_args(args, child),
+        }
+    }
+
     /// Hands a message of another node to the actor.
     pub(crate) fn deliver(
         &self,

@@ -18,10 +18,13 @@ use tokio::sync::broadcast;
 mod asking;
 pub(crate) mod auto_kind;
 mod blocking;
+mod bound;
 pub(crate) mod builder;
+pub(crate) mod child_recipient;
 pub(crate) mod child_ref;
 pub(crate) mod clock;
 mod codec;
+mod data;
 mod data_plane;
 mod doors;
 mod effects;
@@ -39,6 +42,7 @@ mod instance;
 pub(crate) mod kind;
 pub(crate) mod left_state;
 pub(crate) mod observe;
+pub(crate) mod outlet;
 mod panics;
 mod parcel;
 pub(crate) mod parked;
@@ -67,8 +71,10 @@ mod plane_tests;
 mod tests;
 
 use self::{
-    child_ref::{ChildRef, presentable},
+    bound::Bound,
+    child_ref::ChildRef,
     clock::Clock,
+    data::Data,
     doors::{Doors, LONGEST_WAIT},
     ends::{Ends, Patience},
     events::EventStream,
@@ -76,6 +82,7 @@ use self::{
     hot_swap::HotSwap,
     kind::Kinds,
     observe::{Observe, Unanswered},
+    outlet::presentable,
     parked::ParkedState,
     parked_requests::{ApplyRequest, DiscardParked, Parked},
     recorder::Recorder,
@@ -119,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) node_name: NodeName,
     pub(crate) settings: Settings,
     pub(crate) kinds: Kinds,
+    /// What the app lends to its children.
+    pub(crate) data: Data,
     pub(crate) doors: Arc<Doors>,
     /// `None` once the hub has stopped, so that listeners see the end.
     events: Mutex<Option<broadcast::Sender<HubEvent>>>,
@@ -215,13 +224,16 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// Where a child was started.
+/// Where a child was started, or is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StartedChild {
     /// The node.
     pub node: NodeId,
     /// The epoch at which it runs.
     pub epoch: Epoch,
+    /// Whether it was there before, as it may be with [`Hub::ensure_child`].
+    pub existed: bool,
 }
 
 impl Hub {
@@ -264,6 +276,41 @@ impl Hub {
         self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What was given to [`HubBuilder::data`](crate::HubBuilder::data) on this node, by its type.
+    #[must_use]
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.data.get()
+    }
+
+    /// Reads something with references to children in it ([`ChildRef`],
+    /// [`ChildRecipient`](crate::ChildRecipient)): they are bound to this hub. Not needed inside a child,
+    /// whose hub is known.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter { type Context = Context<Self>; }
+    /// # hot_swap!(Counter, kind = "counter", messages = []);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Counter>().start().await?;
+    /// let counter: ChildRef<Counter> = hub.child("counter-1");
+    /// let stored = serde_json::to_string(&counter)?;
+    /// assert_eq!(stored, r#""counter-1""#);
+    /// let back: ChildRef<Counter> = hub.bind(|| serde_json::from_str(&stored))?;
+    /// assert_eq!(back, counter);
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn bind<R>(&self, read: impl FnOnce() -> R) -> R {
+        let _bound = Bound::to(&Arc::downgrade(&self.0));
+        read()
+    }
+
     /// Starts a child on the node where it belongs.
     ///
     /// Dropping the future does not take the request back.
@@ -272,18 +319,85 @@ impl Hub {
     /// [`StartChildError::Exists`] if there is one of this id, else why it does not run.
     pub async fn start_child(&self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
         let child = spec.id().clone();
+        match self.ensure_child(spec).await? {
+            StartedChild { existed: true, node, .. } => {
+                Err(StartChildError::Exists { child, node })
+            }
+            started => Ok(started),
+        }
+    }
+
+    /// Starts a child on the node where it belongs, unless there is one of this id: then that one stays
+    /// as it is, whatever its arguments were, and [`StartedChild::existed`] says so. Of many who ask at
+    /// once, on whichever nodes, one starts it. It takes one question to the child's home node and the
+    /// answer.
+    ///
+    /// Dropping the future does not take the request back.
+    ///
+    /// # Errors
+    /// [`StartChildError`]: why it does not run.
+    pub async fn ensure_child(&self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
+        let child = spec.id().clone();
         let report =
             self.start_children(vec![spec]).await.map_err(|_| StartChildError::HubStopped)?;
         match report.outcomes.into_iter().next() {
-            Some((_, StartOutcome::Started { node, epoch })) => Ok(StartedChild { node, epoch }),
-            Some((_, StartOutcome::Exists { node, .. })) => {
-                Err(StartChildError::Exists { child, node })
+            Some((_, StartOutcome::Started { node, epoch })) => {
+                Ok(StartedChild { node, epoch, existed: false })
+            }
+            Some((_, StartOutcome::Exists { node, epoch })) => {
+                Ok(StartedChild { node, epoch, existed: true })
             }
             Some((_, StartOutcome::Failed { reason })) => {
                 Err(StartChildError::Failed { child, reason })
             }
             None => Err(StartChildError::HubStopped),
         }
+    }
+
+    /// A reference to a child of kind `A`, which is started if there is none of this id: with
+    /// [`ensure_child`](Self::ensure_child) and no more than id and arguments.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Cart(Vec<String>);
+    /// # impl Actor for Cart { type Context = Context<Self>; }
+    /// # #[derive(Message, Serialize, Deserialize)]
+    /// # #[rtype(result = "usize")]
+    /// # struct Put(String);
+    /// # impl HubMessage for Put { const NAME: &'static str = "put"; }
+    /// # impl Handler<Put> for Cart {
+    /// #     type Result = usize;
+    /// #     fn handle(&mut self, Put(item): Put, _: &mut Context<Self>) -> usize {
+    /// #         self.0.push(item);
+    /// #         self.0.len()
+    /// #     }
+    /// # }
+    /// # hot_swap!(Cart, kind = "cart", messages = [Put]);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Cart>().start().await?;
+    /// let cart = hub.child_or_start::<Cart>("cart-of-ann", ()).await?;
+    /// assert_eq!(cart.send(Put("tea".to_owned())).await?, 1);
+    /// let same = hub.child_or_start::<Cart>("cart-of-ann", ()).await?;
+    /// assert_eq!(same.send(Put("milk".to_owned())).await?, 2);
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StartChildError`]: id or arguments do not have their shape, or why it does not run.
+    pub async fn child_or_start<A: HotSwap>(
+        &self,
+        id: impl AsRef<str>,
+        args: A::Args,
+    ) -> Result<ChildRef<A>, StartChildError> {
+        let spec = ChildSpec::new::<A>(id.as_ref(), args)?;
+        self.ensure_child(spec).await?;
+        Ok(self.child(id))
     }
 
     /// Starts many children, each on the node where it belongs. Awaited, tells what became of

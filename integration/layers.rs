@@ -54,7 +54,12 @@ const RULES: &[Rule] = &[
         forbidden: &["crate::engine", "crate::delivery", "crate::hub", "crate::admin"],
         why: "net uses model, wire and error only",
     },
-    Rule { within: &["hub/"], forbidden: &["crate::admin"], why: "hub does not know admin" },
+    Rule {
+        within: &["hub/"],
+        forbidden: &["crate::admin", "crate::web"],
+        why: "hub does not know what serves it",
+    },
+    Rule { within: &["web/"], forbidden: &["crate::admin"], why: "web does not know admin" },
     Rule {
         within: &["engine/", "delivery/"],
         forbidden: &[

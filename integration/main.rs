@@ -20,3 +20,4 @@ mod strangers;
 mod support;
 mod unsettled;
 mod versions;
+mod web;

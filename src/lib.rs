@@ -74,6 +74,8 @@ mod error;
 mod hub;
 mod model;
 mod net;
+#[cfg(feature = "web")]
+pub mod web;
 mod wire;
 
 pub use crate::{

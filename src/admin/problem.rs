@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
-    http::{
-        StatusCode,
-        header::{self, ContentType},
-    },
+    http::{StatusCode, header},
 };
 use serde::Serialize;
 use utoipa::{
@@ -15,8 +12,7 @@ use utoipa::{
     openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
 };
 
-/// The media type of problem details.
-pub(crate) const PROBLEM: &str = "application/problem+json";
+use crate::web::{PROBLEM, respond};
 
 /// What went wrong.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -178,18 +174,13 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status_code());
-        response.insert_header((header::CONTENT_TYPE, PROBLEM));
-        if let Some(seconds) = self.retry_after {
-            response.insert_header((header::RETRY_AFTER, seconds));
+        let status = self.status_code();
+        let mut response = respond(status, &self.detail, self.retry_after, None);
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
-        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
-        }
-        match serde_json::to_vec(self) {
-            Ok(body) => response.body(body),
-            Err(_) => response.content_type(ContentType::plaintext()).body(self.detail.clone()),
-        }
+        response
     }
 }
 

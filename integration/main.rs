@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod children;
+mod config;
 mod detours;
 mod draining;
 mod ends;

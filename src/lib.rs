@@ -96,6 +96,7 @@ pub use crate::{
         builder::HubBuilder,
         child_recipient::ChildRecipient,
         child_ref::ChildRef,
+        config::{ConfigError, HubConfig},
         events::EventStream,
         hot_swap::{
             ChildContext, HotSwap, HubMessage, HubReply, MergeOutcome, StartFailure,

@@ -169,6 +169,18 @@ impl HubBuilder {
         }
     }
 
+    /// Another name for the cluster.
+    pub(crate) fn renamed(mut self, name: String) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// [`start`](Self::start) tells this, if nothing before it.
+    pub(crate) fn mistaken(mut self, mistake: StartHubError) -> Self {
+        self.mistake.get_or_insert(mistake);
+        self
+    }
+
     /// The node's name for people; the end of its peer id unless set.
     pub fn node_name(mut self, name: impl AsRef<str>) -> Self {
         self.node_name = Some(name.as_ref().to_owned());

@@ -24,6 +24,7 @@ pub(crate) mod child_recipient;
 pub(crate) mod child_ref;
 pub(crate) mod clock;
 mod codec;
+pub(crate) mod config;
 mod data;
 mod data_plane;
 mod doors;

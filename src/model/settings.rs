@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::child::RestartPauses;
+use super::{child::RestartPauses, human};
 
 /// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,8 @@ pub struct InvalidSetting {
 }
 
 /// How a child goes from one node to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Migration {
     /// The successor gets the state; see [`HotSwapOptions`]. The default.
     HotSwap(HotSwapOptions),
@@ -35,19 +36,23 @@ impl Default for Migration {
 }
 
 /// How a [`Migration::HotSwap`] goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HotSwapOptions {
     /// How long the old actor may take to finish the handlers it has started before the move is
     /// given up for now. Default 5 s: longer than any handler should take.
+    #[serde(with = "human")]
     pub retention: Duration,
     /// Whether the state goes along. `false`: a fresh successor starts first, then the old one
     /// stops. Default `true`.
     pub handover: bool,
     /// How long the state may take to arrive, besides the time for its size (one second for each
     /// 8 MiB). Default 3 s.
+    #[serde(with = "human")]
     pub handover_data_wait: Duration,
     /// How long a whole move may take, besides the time for its size, before it is given up.
     /// Default 10 s.
+    #[serde(with = "human")]
     pub child_migration_timeout: Duration,
 }
 
@@ -65,12 +70,15 @@ impl Default for HotSwapOptions {
 /// Everything that can be set about a node but its names, kinds and addresses.
 ///
 /// Checked once, when the hub starts. Start from [`Settings::default`] or a preset and change
-/// what you need.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// what you need. With serde, times are texts with a unit (`"5s"`, `"250ms"`); what is left out has its
+/// default, and what is not known is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How children move. Default [`Migration::HotSwap`] with handover.
     pub migration: Migration,
     /// How often a node says that it lives. Default 1 s; 50 ms to 60 s.
+    #[serde(with = "human")]
     pub heartbeat: Duration,
     /// After how many heartbeats of silence a node is suspected. Default 3; 2 to 100.
     pub suspect_after: u32,
@@ -90,6 +98,7 @@ pub struct Settings {
     /// through. Default 4 MiB; 64 KiB to 1 GiB.
     pub window_bytes: usize,
     /// How long a `send` waits for its reply unless it says otherwise. Default 5 s; 1 ms to 1 day.
+    #[serde(with = "human")]
     pub send_timeout: Duration,
     /// The largest message or reply in bytes of CBOR. Default 1 MiB; 1 KiB to 16 MiB.
     pub message_limit: usize,
@@ -116,34 +125,44 @@ pub struct Settings {
     /// is until the view changes. Default 2; 0 to 100.
     pub move_retries: u32,
     /// How long a child's `from_args` and `started` may take. Default 10 s; 10 ms to 1 h.
+    #[serde(with = "human")]
     pub start_timeout: Duration,
     /// How long a child waits for its next start, unless its spec says otherwise. Default: 100 ms,
     /// doubling to 30 s, from the first again after a minute of health.
+    #[serde(with = "WrittenPauses")]
     pub restart_pauses: RestartPauses,
     /// How long a node that could not start a child, or make its successor, is passed over for that
     /// child where others may take it. Twice as long each further time, up to 32 times; until the
     /// view changes at the latest. Default 10 s; 100 ms to 1 h.
+    #[serde(with = "human")]
     pub pass_over: Duration,
     /// How long `start_children`, `stop_children` and `migrate` wait for their outcome.
     /// Default 30 s; 10 ms to 1 h.
+    #[serde(with = "human")]
     pub request_timeout: Duration,
     /// How long `leave` may take. Default 60 s; 100 ms to 1 day.
+    #[serde(with = "human")]
     pub leave_timeout: Duration,
     /// How long `shutdown` may take before it forces what is left. Default 25 s: Kubernetes kills a
     /// process 30 s after it has told it to end. 100 ms to 1 day.
+    #[serde(with = "human")]
     pub shutdown_deadline: Duration,
     /// How often nodes compare what they know of each other's children. Default 5 s; 100 ms to 1 h.
+    #[serde(with = "human")]
     pub digest: Duration,
     /// How long a removal is remembered while some known node has not heard of it. Default 1 h;
     /// 1 s to 30 days. A node that is back later asks what was stopped meanwhile: the states of such
     /// children are parked.
+    #[serde(with = "human")]
     pub forget_after: Duration,
     /// How long a node that is one of its own seeds waits for the others before it founds a cluster;
     /// it does so at once when all have been tried. On a LAN, how long it looks around.
     /// Default 5 s; 0 to 1 day.
+    #[serde(with = "human")]
     pub found_after: Duration,
     /// How long a node that wants to come in may not be heard by all, and two members may be without
     /// a link that works, before that is told. Default 15 s; 100 ms to 1 h.
+    #[serde(with = "human")]
     pub join_timeout: Duration,
 }
 
@@ -286,6 +305,25 @@ impl Settings {
             )?;
         }
         Ok(())
+    }
+}
+
+/// [`RestartPauses`] as people write them. On the wire they are something else.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RestartPauses", default, deny_unknown_fields)]
+struct WrittenPauses {
+    #[serde(with = "human")]
+    first: Duration,
+    #[serde(with = "human")]
+    longest: Duration,
+    #[serde(with = "human")]
+    healthy_after: Duration,
+}
+
+impl Default for WrittenPauses {
+    fn default() -> Self {
+        let RestartPauses { first, longest, healthy_after } = RestartPauses::default();
+        Self { first, longest, healthy_after }
     }
 }
 

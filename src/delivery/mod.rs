@@ -13,6 +13,8 @@ pub(crate) mod lane;
 mod model_test;
 pub(crate) mod path;
 #[cfg(test)]
+mod rules_test;
+#[cfg(test)]
 mod tests;
 pub(crate) mod transfer;
 

@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-const DOWN: Gone = Gone { left: false, answered: false };
+pub(super) const DOWN: Gone = Gone { left: false, answered: false };
 const LEFT: Gone = Gone { left: true, answered: true };
 
 #[derive(Debug, Clone)]
-struct Call(u8, Arc<Mutex<Option<Instant>>>);
+pub(super) struct Call(u8, Arc<Mutex<Option<Instant>>>);
 
 impl Payload for Call {
     fn body(&mut self) -> Result<Body, NotHandled> {
@@ -36,15 +36,15 @@ impl Payload for Call {
     }
 }
 
-fn call(number: u8) -> Call {
+pub(super) fn call(number: u8) -> Call {
     Call(number, Arc::default())
 }
 
-fn run_of(node: u8) -> NodeRun {
+pub(super) fn run_of(node: u8) -> NodeRun {
     NodeRun { node: NodeId::from_key([node; 32]), nonce: u64::from(node) }
 }
 
-fn door(node: u8) -> Door<Call> {
+pub(super) fn door(node: u8) -> Door<Call> {
     let limits = Limits {
         mailbox: 8,
         waiting: 8,
@@ -56,19 +56,19 @@ fn door(node: u8) -> Door<Call> {
     Door::new(run_of(node), ChildId::new("c").expect("an id"), LaneId(u64::from(node)), limits)
 }
 
-fn epoch(attempt: u64) -> Epoch {
+pub(super) fn epoch(attempt: u64) -> Epoch {
     Epoch { term: 1, attempt }
 }
 
-fn owned_by(node: u8, attempt: u64) -> Option<Route> {
+pub(super) fn owned_by(node: u8, attempt: u64) -> Option<Route> {
     Some(Route { owner: run_of(node), epoch: epoch(attempt) })
 }
 
 const SIDES: [Side; 2] = [Side::Answers, Side::Calls];
 /// The number of every path: one link at a time.
-const PATH: u64 = 1;
+pub(super) const PATH: u64 = 1;
 
-fn link(door: &mut Door<Call>, node: u8) {
+pub(super) fn link(door: &mut Door<Call>, node: u8) {
     for side in SIDES {
         door.linked(side, run_of(node), PATH);
     }
@@ -81,7 +81,7 @@ fn unlink(door: &mut Door<Call>, node: u8) {
 }
 
 /// What the door wants, but for wake-ups and readiness.
-fn wants(door: &mut Door<Call>) -> Vec<String> {
+pub(super) fn wants(door: &mut Door<Call>) -> Vec<String> {
     let mut wants = Vec::new();
     while let Some(signal) = door.next_signal() {
         match signal {
@@ -107,13 +107,13 @@ fn written(from: &mut Door<Call>, now: Instant, to: u8) -> Vec<DataFrame> {
     frames
 }
 
-fn carry(from: &mut Door<Call>, now: Instant, pair: (u8, u8), to: &mut Door<Call>) {
+pub(super) fn carry(from: &mut Door<Call>, now: Instant, pair: (u8, u8), to: &mut Door<Call>) {
     for frame in written(from, now, pair.1) {
         to.frame(now, (run_of(pair.0), PATH), frame).expect("the protocol is kept");
     }
 }
 
-fn handle(door: &mut Door<Call>, now: Instant) -> Option<u8> {
+pub(super) fn handle(door: &mut Door<Call>, now: Instant) -> Option<u8> {
     let task = door.next_task(now)?;
     let (number, outcome) = match task.item {
         Item::Local(Call(number, _)) => (number, None),

@@ -1,6 +1,6 @@
 //! Doors of three nodes for one child on a model network: random interleavings of calls, frames,
-//! broken links, detours, moves, aborts and crashes. Messages are numbers, so that loss, doubling and a
-//! broken order show. A door is asked to write, to handle and to sweep only when it has said that
+//! broken links, detours, moves, aborts, stops, later lives and crashes. Messages are numbers, so that
+//! loss, doubling and a broken order show. A door is asked to write, to handle and to sweep only when it has said that
 //! it wants to be.
 
 use std::{
@@ -28,6 +28,9 @@ use crate::{
 };
 
 const NODES: usize = 3;
+/// So many rounds must pass after the last message was answered, each longer than a retry waits at
+/// first, before it is sure that nothing comes any more.
+const QUIET: usize = 8;
 
 /// Until when a caller waits.
 type Shared = Arc<Mutex<Option<Instant>>>;
@@ -99,6 +102,10 @@ enum Step {
     /// A door in which nothing is left is forgotten and made anew.
     Prune(usize),
     Wait(u64),
+    /// The child is stopped for good.
+    Stop,
+    /// A child of the same id begins on a node.
+    Begin(usize),
     Panic,
     /// A node that does not own the child leaves in order.
     Leave(usize),
@@ -140,10 +147,18 @@ fn calm_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn stops_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        30 => calm_step(),
+        1 => Just(Step::Stop),
+        2 => (0..NODES).prop_map(Step::Begin),
+    ]
+}
+
 fn rough_step() -> impl Strategy<Value = Step> {
     let node = 0..NODES;
     prop_oneof![
-        40 => calm_step(),
+        40 => stops_step(),
         1 => Just(Step::Panic),
         1 => node.clone().prop_map(Step::Leave),
         1 => node.clone().prop_map(Step::Kill),
@@ -192,8 +207,20 @@ struct Pipe {
 /// The number of a path, and whether it is the link.
 type Used = (u64, bool);
 
+/// What may happen besides moves, broken links and detours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// Nothing: nothing is lost.
+    None,
+    /// The child is stopped, and begins anew: what no life of it has handled is refused.
+    Stops,
+    /// Stops, crashes and deadlines.
+    All,
+}
+
 struct Model {
     now: Instant,
+    trouble: Trouble,
     rough: bool,
     limits: Limits,
     doors: Vec<Door<Call>>,
@@ -228,8 +255,10 @@ struct Model {
     held: Option<usize>,
     /// Successors that are not wanted any more.
     unwanted: VecDeque<(usize, Epoch)>,
-    /// What the registry says.
-    registry: Route,
+    /// What the registry says. `None`: the child was stopped.
+    registry: Option<Route>,
+    /// Who has stopped the child and not read so in the registry.
+    ended: Option<usize>,
     /// Who has yet to hear that a node is out, and whether it left.
     unheard: BTreeMap<(usize, usize), bool>,
     /// Started and unresolved handlers of the owner.
@@ -244,7 +273,8 @@ struct Model {
 }
 
 impl Model {
-    fn new(rough: bool) -> Self {
+    fn new(trouble: Trouble) -> Self {
+        let rough = trouble == Trouble::All;
         let limits = Limits {
             mailbox: 12,
             waiting: 8,
@@ -256,6 +286,7 @@ impl Model {
         let epoch = Epoch { term: 1, attempt: 0 };
         let mut model = Self {
             now: Instant::now(),
+            trouble,
             rough,
             limits,
             doors: Vec::new(),
@@ -280,7 +311,8 @@ impl Model {
             opening: None,
             held: None,
             unwanted: VecDeque::new(),
-            registry: Route { owner: run_of(0), epoch },
+            registry: Some(Route { owner: run_of(0), epoch }),
+            ended: None,
             unheard: BTreeMap::new(),
             started: VecDeque::new(),
             next: 1,
@@ -437,8 +469,23 @@ impl Model {
     }
 
     fn tell_route(&mut self, node: usize) {
-        self.doors[node].route(Some(self.registry));
+        // A node reads its own log first.
+        if self.ended == Some(node) {
+            self.ended = None;
+            self.doors[node].route(None);
+        }
+        self.doors[node].route(self.registry);
         self.settle();
+    }
+
+    fn owned(&mut self, owner: usize) -> Route {
+        let route = Route { owner: run_of(owner), epoch: self.epoch };
+        self.registry = Some(route);
+        route
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.registry.is_none()
     }
 
     /// Takes what the doors have to say.
@@ -678,7 +725,7 @@ impl Model {
     }
 
     fn freeze(&mut self, to: usize) {
-        let busy = self.moving.is_some() || self.opening.is_some();
+        let busy = self.moving.is_some() || self.opening.is_some() || self.is_stopped();
         if busy || to == self.owner || !self.alive.contains(&to) {
             return;
         }
@@ -705,7 +752,7 @@ impl Model {
                 self.unwanted.push_back((moving.to, moving.epoch));
             }
             self.epoch = self.next_attempt();
-            self.registry.epoch = self.epoch;
+            self.owned(self.owner);
             self.doors[self.owner].reopen(self.epoch);
             self.settle();
         }
@@ -718,9 +765,9 @@ impl Model {
         self.held = Some(self.owner);
         self.owner = to;
         self.epoch = epoch;
-        self.registry = Route { owner: run_of(to), epoch };
+        let route = self.owned(to);
         let held = self.held.expect("set above");
-        self.doors[held].move_away(self.registry);
+        self.doors[held].move_away(route);
         self.opening = Some(From::State(marks));
         self.settle();
     }
@@ -728,7 +775,7 @@ impl Model {
     fn open(&mut self) {
         let Some(from) = self.opening.take() else { return };
         self.held = None;
-        self.registry = Route { owner: run_of(self.owner), epoch: self.epoch };
+        self.owned(self.owner);
         let door = &mut self.doors[self.owner];
         match from {
             From::State(marks) => assert!(door.open(self.epoch, &marks)),
@@ -743,7 +790,7 @@ impl Model {
         self.unwanted.push_back((self.owner, self.epoch));
         (self.opening, self.held, self.owner) = (None, None, held);
         self.epoch = self.next_attempt();
-        self.registry = Route { owner: run_of(held), epoch: self.epoch };
+        self.owned(held);
         self.doors[held].reopen(self.epoch);
         self.settle();
     }
@@ -757,8 +804,9 @@ impl Model {
 
     fn sought(&mut self, node: usize) {
         if self.seeking.remove(&node) {
-            self.doors[node].route(Some(self.registry));
-            self.doors[node].sought(true);
+            self.tell_route(node);
+            let found = !self.is_stopped();
+            self.doors[node].sought(found);
             self.settle();
         }
     }
@@ -781,7 +829,8 @@ impl Model {
         if !self.alive.contains(&node) || !self.doors[node].is_idle() {
             return;
         }
-        if self.moving.is_some_and(|moving| moving.to == node) || node == self.owner {
+        let owns = node == self.owner && !self.is_stopped();
+        if self.moving.is_some_and(|moving| moving.to == node) || owns {
             return;
         }
         if self.held == Some(node) {
@@ -822,16 +871,47 @@ impl Model {
         self.settle();
     }
 
-    fn panic(&mut self) {
-        if self.moving.is_some() || self.opening.is_some() {
-            return;
-        }
-        self.doors[self.owner].crashed();
+    /// The actor has ended: the hub tells local callers whose handlers were started.
+    fn drop_started(&mut self) {
         for (_, call, _) in std::mem::take(&mut self.started) {
             if self.local.contains(&call) && self.asked.contains(&call) {
                 self.answer(call, Err(SendFailure::MaybeHandled(MaybeHandled::NoReply)));
             }
         }
+    }
+
+    fn stop(&mut self) {
+        self.abort();
+        if self.opening.is_some() || self.is_stopped() {
+            return;
+        }
+        self.doors[self.owner].vacate(&NotHandled::Stopped);
+        self.drop_started();
+        self.woken.remove(&self.owner);
+        (self.registry, self.ended) = (None, Some(self.owner));
+        self.settle();
+    }
+
+    fn begin(&mut self, node: usize) {
+        if !self.is_stopped() || !self.alive.contains(&node) {
+            return;
+        }
+        if let Some(before) = self.ended {
+            self.tell_route(before);
+        }
+        (self.term, self.attempt) = (self.term + 1, 0);
+        (self.owner, self.epoch) = (node, Epoch { term: self.term, attempt: 0 });
+        self.owned(node);
+        self.opening = Some(From::Nothing);
+        self.tell_route(node);
+    }
+
+    fn panic(&mut self) {
+        if self.moving.is_some() || self.opening.is_some() || self.is_stopped() {
+            return;
+        }
+        self.doors[self.owner].crashed();
+        self.drop_started();
         self.epoch = self.next_attempt();
         self.opening = Some(From::Nothing);
         self.settle();
@@ -901,6 +981,13 @@ impl Model {
         }
         self.started.clear();
         self.moving = None;
+        if self.ended == Some(node) {
+            self.ended = None;
+        }
+        if self.is_stopped() {
+            self.owner = *self.alive.first().expect("one is left");
+            return;
+        }
         self.term += 1;
         self.attempt = 0;
         let any = *self.alive.first().expect("one is left");
@@ -975,6 +1062,8 @@ impl Model {
             }
             Step::Prune(node) => self.prune(node),
             Step::Wait(millis) => self.wait(millis),
+            Step::Stop => self.stop(),
+            Step::Begin(node) => self.begin(node),
             Step::Panic => self.panic(),
             Step::Leave(node) => self.leave(node),
             Step::Kill(node) => self.kill(node),
@@ -996,7 +1085,12 @@ impl Model {
                 self.hear(node);
             }
         }
+        let mut quiet = 0;
         for round in 0..120 {
+            quiet = if self.is_at_rest() { quiet + 1 } else { 0 };
+            if quiet > QUIET {
+                return;
+            }
             // A path that is lost is replaced when its origin hears of it.
             for a in 0..NODES {
                 for b in 0..a {
@@ -1025,6 +1119,20 @@ impl Model {
         }
     }
 
+    /// Whether everybody has been answered and no door holds anything.
+    fn is_at_rest(&self) -> bool {
+        let is_answered = |node: &usize| {
+            let asked = self.sent[*node].iter().filter(|call| self.asked.contains(call));
+            asked.into_iter().all(|call| self.replied.contains_key(call))
+        };
+        self.started.is_empty()
+            && self.alive.iter().all(|node| {
+                let door = &self.doors[*node];
+                let idle = door.is_idle() || *node == self.owner;
+                idle && door.queued() == 0 && is_answered(node)
+            })
+    }
+
     fn check(&self) {
         let mut seen = BTreeSet::new();
         for call in &self.handled {
@@ -1035,7 +1143,7 @@ impl Model {
             let order: Vec<u64> =
                 self.handled.iter().filter(|call| sent.contains(call)).copied().collect();
             assert!(order.is_sorted(), "the messages of node {node} were reordered: {order:?}");
-            if !self.rough {
+            if self.trouble == Trouble::None {
                 assert_eq!(order, self.sent[node], "messages of node {node} were lost");
             }
             for call in sent.intersection(&self.asked) {
@@ -1043,8 +1151,13 @@ impl Model {
                 if self.alive.contains(&node) {
                     assert!(reply.is_some(), "the caller of {call} was never answered");
                 }
-                if !self.rough {
-                    assert_eq!(reply, Some(&Ok(*call)), "the reply to {call}");
+                match (self.trouble, reply) {
+                    (Trouble::None, reply) => assert_eq!(reply, Some(&Ok(*call)), "to {call}"),
+                    // A handler that had started ended with its actor.
+                    (Trouble::Stops, Some(Err(SendFailure::MaybeHandled(why)))) => {
+                        assert_eq!(*why, MaybeHandled::NoReply, "to {call}");
+                    }
+                    _ => {}
                 }
             }
         }
@@ -1066,8 +1179,8 @@ impl Model {
     }
 }
 
-fn play(rough: bool, steps: Vec<Step>) {
-    let mut model = Model::new(rough);
+fn play(trouble: Trouble, steps: Vec<Step>) {
+    let mut model = Model::new(trouble);
     for step in steps {
         model.step(step);
     }
@@ -1078,7 +1191,7 @@ fn play(rough: bool, steps: Vec<Step>) {
 #[test]
 fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
     play(
-        false,
+        Trouble::None,
         vec![
             Step::Ask(1),
             Step::Sought(1),
@@ -1102,7 +1215,7 @@ fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
 #[test]
 fn what_was_accepted_is_told_though_the_child_is_already_on_its_way_back() {
     play(
-        false,
+        Trouble::None,
         vec![
             Step::Tell(2),
             Step::Tells(2),
@@ -1123,7 +1236,7 @@ fn what_was_accepted_is_told_though_the_child_is_already_on_its_way_back() {
 #[test]
 fn a_door_that_owes_an_owner_word_of_its_replies_is_not_dropped() {
     play(
-        false,
+        Trouble::None,
         vec![
             Step::Ask(2),
             Step::Sought(2),
@@ -1145,7 +1258,7 @@ fn a_door_that_owes_an_owner_word_of_its_replies_is_not_dropped() {
 #[test]
 fn what_an_owner_before_accepted_and_then_forgot_is_not_handled_by_a_successor_here() {
     play(
-        false,
+        Trouble::None,
         vec![
             Step::Tell(1),
             Step::Sought(1),
@@ -1181,13 +1294,20 @@ proptest! {
     fn nothing_is_lost_doubled_or_reordered_while_owners_live(
         steps in proptest::collection::vec(calm_step(), 1..400)
     ) {
-        play(false, steps);
+        play(Trouble::None, steps);
     }
 
     #[test]
     fn crashes_and_deadlines_double_nothing_and_every_answer_is_honest(
         steps in proptest::collection::vec(rough_step(), 1..400)
     ) {
-        play(true, steps);
+        play(Trouble::All, steps);
+    }
+
+    #[test]
+    fn who_is_refused_as_a_child_was_stopped_was_not_handled_by_any_life_of_it(
+        steps in proptest::collection::vec(stops_step(), 1..400)
+    ) {
+        play(Trouble::Stops, steps);
     }
 }

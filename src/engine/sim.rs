@@ -47,6 +47,7 @@ mod parked;
 mod restarts;
 mod returns;
 mod roll_call;
+mod rules;
 mod starts;
 
 type State = BTreeSet<u64>;

@@ -25,13 +25,20 @@ fn say(world: &mut World, from: usize, to: usize, word: RollWord) {
     }
 }
 
-fn call(world: &mut World, home: usize, to: usize, child: &ChildId, term: u64) {
+pub(super) fn call(world: &mut World, home: usize, to: usize, child: &ChildId, term: u64) {
     let claims = vec![Claim { child: child.clone(), term }];
     say(world, home, to, RollWord::Call { roll: 1_000 + term, claims });
 }
 
 /// Home gives the child to a node, in a term, made of what it holds.
-fn give(world: &mut World, home: usize, to: usize, child: &ChildId, term: u64, from: Copy) {
+pub(super) fn give(
+    world: &mut World,
+    home: usize,
+    to: usize,
+    child: &ChildId,
+    term: u64,
+    from: Copy,
+) {
     let (_, owned) = world.nodes[home].engine.registry().owner(child).expect("it is owned");
     let epoch = Epoch { term, attempt: 0 };
     let ownership = Ownership { epoch, ..owned.clone() };
@@ -59,7 +66,7 @@ fn a_child_is_taken_in_a_term_alone_that_was_promised() {
 }
 
 /// The term of a child's owner.
-fn term_of(world: &World, index: usize, child: &ChildId) -> u64 {
+pub(super) fn term_of(world: &World, index: usize, child: &ChildId) -> u64 {
     world.nodes[index].engine.registry().highest_epoch(child).term
 }
 
@@ -152,7 +159,7 @@ fn what_was_promised_of_a_child_that_never_was_is_given_back() {
 }
 
 /// A child on its way: its old owner has committed, and its successor does not run yet. Gives both.
-fn committed(seed: u64) -> Option<(World, ChildId, usize, usize)> {
+pub(super) fn committed(seed: u64) -> Option<(World, ChildId, usize, usize)> {
     let (mut world, child, source, target) = sent(seed, 20 * SECOND);
     for _ in 0..20_000 {
         world.run_for(Duration::from_micros(100));
@@ -471,7 +478,7 @@ fn a_child_that_waits_for_its_next_start_goes_on_under_a_promise_and_is_given_it
 }
 
 /// The words that are on their way to a node.
-fn on_the_way(world: &World, to: usize) -> Vec<PeerMessage> {
+pub(super) fn on_the_way(world: &World, to: usize) -> Vec<PeerMessage> {
     let words = world.queue.values().filter_map(|(index, input)| match input {
         Input::Word { event: Event::Peer { message, .. }, .. } if *index == to => Some(message),
         _ => None,
@@ -479,7 +486,7 @@ fn on_the_way(world: &World, to: usize) -> Vec<PeerMessage> {
     words.cloned().collect()
 }
 
-fn home_of(world: &World, child: &ChildId) -> usize {
+pub(super) fn home_of(world: &World, child: &ChildId) -> usize {
     let home = world.nodes[world.alive()[0]].engine.core.home(child).expect("there is one");
     world.index_of(home).expect("it is a node")
 }
@@ -489,7 +496,7 @@ fn binds(world: &World, index: usize, child: &ChildId) -> bool {
 }
 
 /// A node hears of an entry that another one has written into its log.
-fn hears(world: &mut World, index: usize, writer: usize, child: &ChildId, entry: Entry) {
+pub(super) fn hears(world: &mut World, index: usize, writer: usize, child: &ChildId, entry: Entry) {
     let log = world.nodes[writer].me.run();
     let version = world.nodes[index].engine.registry().watermark(log);
     let entries = vec![LogEntry { version: version + 1, child: child.clone(), entry }];
@@ -498,7 +505,7 @@ fn hears(world: &mut World, index: usize, writer: usize, child: &ChildId, entry:
 }
 
 /// The child as its owner has it, at another epoch and in another life.
-fn begun_anew(world: &World, index: usize, child: &ChildId, epoch: Epoch) -> Ownership {
+pub(super) fn begun_anew(world: &World, index: usize, child: &ChildId, epoch: Epoch) -> Ownership {
     let (_, owned) = world.nodes[index].engine.registry().owner(child).expect("it is owned");
     Ownership { epoch, born: epoch, copied: epoch, ..owned.clone() }
 }
@@ -528,7 +535,7 @@ fn is_refused(world: &World, home: usize, child: &ChildId, refused: u64) -> bool
 }
 
 /// One child that was sent away from its home. Gives its owner, a third node and its home.
-fn apart() -> (World, ChildId, usize, usize, usize) {
+pub(super) fn apart() -> (World, ChildId, usize, usize, usize) {
     let (mut world, child, _, other, home) = one_child(1);
     let home = world.index_of(home.node).expect("it is a node");
     let (to, timeout) = (world.nodes[other].me.id, 5 * SECOND);

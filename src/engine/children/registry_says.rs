@@ -126,7 +126,11 @@ impl RegistrySays<'_> {
         let is_same = |theirs: &Ownership| born.is_none_or(|born| born == theirs.born);
         let is_live = core.is_live(owner);
         match entry {
-            Entry::Owned(theirs) if owner == to && epoch >= attempt && is_same(theirs) => {
+            // Of one that has died since, by way of others: it has taken everything with it, and what
+            // is held here is what the roll call finds.
+            Entry::Owned(theirs)
+                if owner == to && epoch >= attempt && is_live && is_same(theirs) =>
+            {
                 Seen::Successor
             }
             _ if owner == core.me || epoch <= attempt => Seen::Nothing,

@@ -1,6 +1,7 @@
 //! Each machine alone: what goes in, and all that comes out.
 
 mod attempts;
+mod left;
 mod lifecycle;
 mod others;
 mod pacing;

@@ -48,7 +48,7 @@ impl Node {
         self.children.source_input(&mut self.core, &child(), epoch, from, input);
     }
 
-    fn from_target(&mut self, input: &SourceInput) {
+    fn target_says(&mut self, input: &SourceInput) {
         self.input(ATTEMPT, Some(run(2)), input);
     }
 
@@ -67,7 +67,7 @@ impl Node {
         self.children.enqueue(&self.core, &child());
         self.children.pump(&mut self.core);
         if stage >= SourceStage::Freezing {
-            self.from_target(&SourceInput::Accepted);
+            self.target_says(&SourceInput::Accepted);
         }
         // Another state has all the room.
         if stage == SourceStage::Frozen {
@@ -79,7 +79,7 @@ impl Node {
             self.reported(&SourceInput::Frozen(Ok(8)));
         }
         if stage >= SourceStage::Committed {
-            self.from_target(&SourceInput::Ready);
+            self.target_says(&SourceInput::Ready);
         }
         self.forget();
         assert_eq!(self.stage(), Some(stage));
@@ -140,7 +140,7 @@ fn a_move_is_offered_frozen_sent_committed_and_ended() {
     assert_eq!(node.effects(), [says(2, word)]);
     assert_eq!(node.timers(), [Timer::Source(child(), ATTEMPT)]);
 
-    node.from_target(&SourceInput::Accepted);
+    node.target_says(&SourceInput::Accepted);
     let (to, epoch) = (id(2), ATTEMPT);
     let started = HubEvent::HandoverStarted { child: child(), kind: kind(), to, epoch };
     let retention = HotSwapOptions::default().retention;
@@ -154,7 +154,7 @@ fn a_move_is_offered_frozen_sent_committed_and_ended() {
     assert_eq!(node.timers(), [Timer::Source(child(), ATTEMPT)]);
     assert_eq!(node.children.pacing.bytes(), 8);
 
-    node.from_target(&SourceInput::Ready);
+    node.target_says(&SourceInput::Ready);
     assert_eq!(node.entry(), Some(Entry::Moved { to: run(2), ownership: moved() }));
     let away = ChildOrder::MovedAway { child: child(), to: run(2), epoch };
     assert_eq!(node.effects(), [order(away)]);
@@ -239,7 +239,7 @@ fn a_move_is_committed_only_to_a_target_that_is_live_and_not_leaving() {
     {
         let mut node = Node::moving(SourceStage::Sent);
         node.adopt([member(1), member(3)].into_iter().chain(two));
-        node.from_target(&SourceInput::Ready);
+        node.target_says(&SourceInput::Ready);
         node.assert_aborted(epoch(1, 2));
         let expected = [thaw(epoch(1, 2)), failed_event(SourceStage::Sent, reason)];
         assert_eq!(node.effects()[..2], expected);
@@ -250,7 +250,7 @@ fn a_move_is_committed_only_to_a_target_that_is_live_and_not_leaving() {
 fn who_has_promised_the_child_to_a_roll_call_does_not_commit_it() {
     let mut node = Node::moving(SourceStage::Sent);
     node.promise(3, 5);
-    node.from_target(&SourceInput::Ready);
+    node.target_says(&SourceInput::Ready);
     node.assert_aborted(epoch(1, 2));
     let reason = "a roll call is under way";
     let expected = [thaw(epoch(1, 2)), failed_event(SourceStage::Sent, reason)];
@@ -264,14 +264,14 @@ fn who_has_promised_the_child_to_a_roll_call_does_not_commit_it() {
 fn a_held_copy_goes_on_when_nothing_is_left_of_its_successor_unless_a_roll_call_decides() {
     let mut node = Node::moving(SourceStage::Committed);
     node.promise(3, 5);
-    node.from_target(&failed("boom"));
+    node.target_says(&failed("boom"));
     assert_eq!((node.effects(), node.stage()), (vec![], Some(SourceStage::Committed)));
     let mut node = Node::moving(SourceStage::Committed);
     // A successor that merely warns has seen the commit, or will.
     let (reason, gone, lasts) = ("it leaves".to_owned(), false, false);
-    node.from_target(&SourceInput::Failed { reason, gone, lasts });
+    node.target_says(&SourceInput::Failed { reason, gone, lasts });
     assert_eq!((node.effects(), node.stage()), (vec![], Some(SourceStage::Committed)));
-    node.from_target(&failed("boom"));
+    node.target_says(&failed("boom"));
     node.assert_aborted(epoch(1, 2));
     let failed = failed_event(SourceStage::Committed, "boom");
     assert_eq!(node.effects(), [thaw(epoch(1, 2)), failed]);
@@ -301,7 +301,7 @@ fn a_ready_that_comes_before_the_state_is_wanted_is_kept() {
     node.run_child();
     node.move_to(SourceStage::Freezing);
     // The target needs no state: it stands while a handler still runs here.
-    node.from_target(&SourceInput::Ready);
+    node.target_says(&SourceInput::Ready);
     assert_eq!((node.effects(), node.stage()), (vec![], Some(SourceStage::Freezing)));
     node.reported(&SourceInput::Frozen(Ok(0)));
     let away = ChildOrder::MovedAway { child: child(), to: run(2), epoch: ATTEMPT };
@@ -349,7 +349,7 @@ fn who_asked_for_a_move_is_told_that_it_failed_unless_it_is_asked_for_again_by_i
         let mut node = Node::running(&[1]);
         node.children.migrate(&mut node.core, &child(), id(2), false, waiter);
         node.forget();
-        node.from_target(input);
+        node.target_says(input);
         node
     };
     let mut node = asked(&SourceInput::Refused(RefuseReason::Busy));

@@ -78,6 +78,42 @@ class Host:
            input="add table inet cut\ndelete table inet cut\n")
 
 
+class Translated(Host):
+    """A namespace behind a router on the bridge, which translates its address and forwards one port.
+
+    `ip` is its own address, which nobody else reaches; `router.ip` is what others see."""
+
+    def __init__(self, net, name, router, ip, port):
+        self.net, self.name, self.ip, self.router = net, name, ip, router
+        self.namespace = net.namespace(name)
+        self.etc = f"/etc/netns/{self.namespace}"
+        os.makedirs(self.etc)
+        self.resolve_with("127.0.0.1")
+        inside = ip.rsplit(".", 1)[0] + ".1"
+        sh("ip", "netns", "add", self.namespace)
+        sh("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        sh("ip", "-n", router.namespace, "link", "add", "inside", "type", "veth",
+           "peer", "name", "eth0", "netns", self.namespace)
+        sh("ip", "-n", router.namespace, "addr", "add", f"{inside}/24", "dev", "inside")
+        sh("ip", "-n", router.namespace, "link", "set", "inside", "up")
+        self.up()
+        sh("ip", "-n", self.namespace, "route", "add", "default", "via", inside)
+        sh("ip", "netns", "exec", router.namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        sh("ip", "netns", "exec", router.namespace, "nft", "-f", "-", input=(
+            "add table ip nat\n"
+            "add chain ip nat out { type nat hook postrouting priority 100 ; }\n"
+            "add rule ip nat out oif eth0 masquerade\n"
+            "add chain ip nat in { type nat hook prerouting priority -100 ; }\n"
+            f"add rule ip nat in iif eth0 tcp dport {port} dnat to {ip}\n"))
+
+    def dial_nobody(self):
+        """The router lets nothing new out any more; what comes in by the forwarded port does."""
+        sh("ip", "netns", "exec", self.router.namespace, "nft", "-f", "-", input=(
+            "add table inet cut\n"
+            "add chain inet cut through { type filter hook forward priority 0 ; }\n"
+            "add rule inet cut through iif inside ct state new drop\n"))
+
+
 class Net:
     """A bridge in a namespace of its own, so that the machine's own network is not touched."""
 
@@ -93,6 +129,10 @@ class Net:
 
     def host(self, name, ip, up=True):
         self.hosts[name] = Host(self, name, ip, up)
+        return self.hosts[name]
+
+    def translated(self, name, router, ip, port):
+        self.hosts[name] = Translated(self, name, router, ip, port)
         return self.hosts[name]
 
 

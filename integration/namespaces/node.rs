@@ -164,6 +164,7 @@ impl Node {
                 json!({
                     "id": node.id.to_string(), "name": node.name.to_string(),
                     "state": format!("{:?}", node.state), "addresses": node.addresses,
+                    "linked": node.path == NodePath::Link,
                     "life": format!("{:?}", node.incarnation),
                 })
             })

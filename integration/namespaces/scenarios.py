@@ -134,6 +134,36 @@ def all_know(s, nodes, of, ip, old=None):
     return missing
 
 
+def translated(s):
+    """A node behind a translator with a forwarded port is told of by the address that others see."""
+    router = s.net.host("router", "10.77.0.3")
+    host = s.net.translated("n3", router, "10.78.0.2", PORT)
+    nodes = one, two = s.node(1).started(), s.node(2).started()
+    s.settled(nodes, 15, "two nodes have formed")
+    third = s.node(3, listen=ANY).started()
+    nodes += (third,)
+    s.numbers["settled_ms"] = s.settled(nodes, 15, "the one behind the translator is in")
+    s.tried(s.until, "others know the address that they see", 10, all_know(s, nodes[:2], third, router.ip))
+    told = s.addresses(one, third)
+    s.expect(told[:1] == [f"/ip4/{host.ip}/tcp/{PORT}"], f"its own address is not the first, {told}")
+    s.expect(told[-1:] == [s.seed(3)], f"the address that was seen is not the last, {told}")
+    # From here on it can only be dialled: by a newcomer, which hears of it from others.
+    host.dial_nobody()
+    fourth = s.node(4).started()
+    nodes += (fourth,)
+    s.settled(nodes, 15, "a fourth is in")
+
+    def unlinked():
+        for node, other in ((fourth, third), (third, fourth)):
+            linked = {member["name"]: member["linked"] for member in s.status(node)["nodes"]}
+            if not linked.get(other.name):
+                return f"{node.name} has no link to {other.name}"
+        return None
+    s.more["dialled_ms"] = s.tried(s.until, "the fourth has dialled it", 15, unlinked)
+    children = s.children(one)
+    s.answered(nodes, children, 15, "all children answer all nodes")
+
+
 def partial(s):
     """A node that reaches one of three only holds nobody up: starts, failover and a leave go on."""
     nodes = one, two, three = s.cluster()
@@ -391,5 +421,5 @@ def power_off(s):
     end_one(s, silently=True)
 
 
-ALL = (wildcard, headless, late, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill,
+ALL = (wildcard, headless, late, translated, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill,
        power_off)

@@ -465,6 +465,7 @@ impl World {
             fenced: node.fenced.iter().find(|(id, _)| *id == peer).map(|(_, life)| *life),
             known: node.known.clone(),
             dialled: None,
+            seen: None,
             up: 0,
             linked: false,
         }

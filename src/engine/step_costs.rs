@@ -152,6 +152,7 @@ impl Cluster {
                 fenced: None,
                 known: Vec::new(),
                 dialled: None,
+                seen: None,
                 up: 0,
                 linked: false,
             };

@@ -191,6 +191,12 @@ pub(crate) fn ip_of(address: &str) -> Option<IpAddr> {
     }
 }
 
+/// The port of a multiaddr that begins with a host and a port.
+#[must_use]
+pub(crate) fn port_of(address: &str) -> Option<u16> {
+    parts(address)?.2
+}
+
 /// Whether a multiaddr leads back to the machine that dials it.
 #[must_use]
 pub(crate) fn is_loopback(address: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Members: the nodes of a cluster as one of them sees it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -149,6 +149,10 @@ pub struct Hello {
     /// The multiaddr at which the sender has reached the receiver, if it dialled: the receiver
     /// may not know it, behind port forwarding for example.
     pub dialled: Option<String>,
+    /// Where the connection comes from, as the sender sees it, if the receiver has dialled over a
+    /// network: behind a translator it may not know that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<IpAddr>,
     /// How long the sender's run has been up, in milliseconds: of two runs with one key the one that
     /// has been up for less long is the second.
     pub up: u64,

@@ -2,27 +2,36 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    net::IpAddr,
+    io::ErrorKind,
+    net::{IpAddr, UdpSocket},
 };
 
 use tokio::sync::watch;
 
-use crate::model::address::{ip_of, is_loopback, is_memory, is_wildcard};
+use super::observed::Observed;
+use crate::model::{
+    address::{ip_of, is_loopback, is_memory, is_wildcard, multiaddr, port_of},
+    id::NodeId,
+};
 
 /// At most this many addresses are kept at which others have reached this node, besides those it
 /// listens on: the latest.
 const REACHED: usize = 4;
+/// At most this many addresses are told that nobody has tried: those at which peers see this node.
+const OBSERVED: usize = 4;
 /// At most this many addresses are told.
 const TOLD: usize = 16;
 /// The longest address that is believed, in bytes.
 const LENGTH: usize = 256;
 
-/// The addresses at which this node listens, and those at which others have reached it.
+/// The addresses at which this node listens, those at which others have reached it, and those at which
+/// they see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Known {
     listening: BTreeSet<String>,
     /// Not among `listening`, by port forwarding for example; the oldest first.
     reached: VecDeque<String>,
+    observed: Observed,
 }
 
 impl Known {
@@ -64,14 +73,36 @@ impl Known {
         listening
     }
 
-    /// What others should be told, best first.
+    /// What others should be told, best first; what nobody has tried last.
     pub(super) fn told(&self) -> Vec<String> {
+        let observed = self.observed();
         // Those at which somebody got through are few, and must not fall to the limit.
         let mut told = self.listening();
-        told.truncate(TOLD - self.reached.len());
+        told.truncate(TOLD - self.reached.len() - observed.len());
         let at = told.iter().position(|address| is_loopback(address)).unwrap_or(told.len());
         told.splice(at..at, self.reached.iter().cloned());
+        told.extend(observed);
         told
+    }
+
+    /// Where peers see this node, with the ports on which it listens: they lead here if those are
+    /// forwarded under their own numbers. Not if it has the address itself, nor if it is known under
+    /// which port it is reached there.
+    fn observed(&self) -> Vec<String> {
+        let known = self.listening.iter().chain(&self.reached);
+        let known: BTreeSet<IpAddr> = known.filter_map(|address| ip_of(address)).collect();
+        let mut observed = Vec::new();
+        for ip in self.observed.believed().into_iter().filter(|ip| !known.contains(ip)) {
+            let is_fit = |address: &&String| {
+                let own = ip_of(address).filter(|own| own.is_ipv4() == ip.is_ipv4());
+                own.is_some_and(|own| !own.is_loopback())
+            };
+            let ports = self.listening.iter().filter(is_fit).filter_map(|address| port_of(address));
+            let ports: BTreeSet<u16> = ports.collect();
+            observed.extend(ports.into_iter().map(|port| multiaddr(ip, port)));
+        }
+        observed.truncate(OBSERVED);
+        observed
     }
 }
 
@@ -108,6 +139,28 @@ impl Addresses {
     /// An admitted peer says that it dialled this address and came here.
     pub(super) fn reached(&self, address: &str) {
         self.known.send_if_modified(|known| known.reached(address));
+    }
+
+    /// A peer to which this node has dialled sees it there. An address of this machine is no news.
+    pub(super) fn seen(&self, peer: NodeId, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        // Any other error says nothing of the address.
+        let bound = UdpSocket::bind((ip, 0));
+        let is_here = !bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable);
+        self.known.send_if_modified(|known| match is_here {
+            true => known.observed.sees_no_more(peer),
+            false => known.observed.sees(peer, ip),
+        });
+    }
+
+    /// The link to a peer is over.
+    pub(super) fn unseen(&self, peer: NodeId) {
+        self.known.send_if_modified(|known| known.observed.sees_no_more(peer));
+    }
+
+    /// A node was reached as a seed.
+    pub(super) fn seed(&self, node: NodeId) {
+        self.known.send_if_modified(|known| known.observed.is_seed(node));
     }
 
     /// Whether this node listens there: who dials it would meet itself.
@@ -168,6 +221,53 @@ mod tests {
         assert_eq!(told.len(), TOLD);
         assert_eq!(told.iter().filter(|address| address.contains("192.0.2.")).count(), REACHED);
         assert_eq!(told[TOLD - 1], "/ip4/192.0.2.99/tcp/30001");
+    }
+
+    #[test]
+    fn where_peers_see_this_node_is_told_last_with_its_own_ports_and_four_at_most() {
+        let node = |n: u8| NodeId::from_key([n; 32]);
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut known =
+            listening(&["/ip4/10.0.0.1/tcp/7", "/ip6/fd00::1/tcp/8", "/ip4/127.0.0.1/tcp/9"]);
+        let listened = known.told();
+        assert!(!known.observed.sees(node(1), ip("192.0.2.1")));
+        assert_eq!(known.told(), listened);
+        assert!(known.observed.sees(node(2), ip("192.0.2.1")));
+        let told = known.told();
+        assert_eq!(
+            (&told[..3], &told[3..]),
+            (&listened[..], &["/ip4/192.0.2.1/tcp/7".to_owned()][..])
+        );
+        known.observed.sees(node(3), ip("2001:db8::7"));
+        known.observed.is_seed(node(3));
+        assert_eq!(known.told()[3..], ["/ip4/192.0.2.1/tcp/7", "/ip6/2001:db8::7/tcp/8"]);
+        // Under which port it is reached there is known by now.
+        known.reached("/ip4/192.0.2.1/tcp/30001");
+        assert_eq!(known.told().last().map(String::as_str), Some("/ip6/2001:db8::7/tcp/8"));
+        // It is an interface of this machine after all.
+        known.listens("/ip6/2001:db8::7/tcp/8".to_owned());
+        assert!(!known.told().iter().any(|address| known.observed().contains(address)));
+        for n in 10..30 {
+            known.observed.sees(node(n), ip(&format!("198.51.100.{}", n / 2)));
+            known.listens(format!("/ip4/10.0.1.{n}/tcp/7"));
+        }
+        assert_eq!((known.observed().len(), known.told().len()), (OBSERVED, TOLD));
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_not_told_because_a_peer_sees_it() {
+        let addresses = Addresses::default();
+        addresses.listens("/ip4/10.0.0.1/tcp/7".to_owned());
+        let node = NodeId::from_key([1; 32]);
+        addresses.seed(node);
+        addresses.seen(node, IpAddr::from([127, 0, 0, 1]));
+        let watch = addresses.watch();
+        assert_eq!(watch.borrow().told(), ["/ip4/10.0.0.1/tcp/7"]);
+        // No machine has an address of documentation.
+        addresses.seen(node, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(watch.borrow().told(), ["/ip4/10.0.0.1/tcp/7", "/ip4/192.0.2.1/tcp/7"]);
+        addresses.unseen(node);
+        assert_eq!(watch.borrow().told(), ["/ip4/10.0.0.1/tcp/7"]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     model::{
         access::AccessList,
+        address::ip_of,
         id::{HubName, Incarnation, NodeId},
         member::{Hello, Member},
     },
@@ -222,6 +223,7 @@ impl Greeter {
             fenced: fenced.map(|(_, incarnation)| *incarnation).max(),
             known: mine.known.iter().take(1_024).cloned().collect(),
             dialled: connection.dialled.then(|| connection.address.clone()),
+            seen: ip_of(&connection.address).filter(|_| !connection.dialled),
             up: self.birth.age().up(),
             linked: (self.is_linked)(connection.peer),
         };
@@ -403,7 +405,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_tells_loopback_over_loopback_alone_and_the_dialled_address_to_who_was_dialled() {
+    fn a_hello_tells_loopback_over_loopback_alone_and_each_end_what_it_cannot_know_of_its_address()
+    {
         let (_, announcement) = watch::channel(None);
         let greeter = greeter(announcement);
         let mine = Announcement { me: member(1), known: vec![member(2)], fenced: Vec::new() };
@@ -426,6 +429,8 @@ mod tests {
             assert_eq!(hello.me.addresses, member(1).addresses[..told], "{address}");
             assert_eq!(hello.known[0].addresses, member(2).addresses[..told], "{address}");
             assert_eq!(hello.dialled.as_deref(), dialled.then_some(address));
+            // Who accepts says where the connection comes from.
+            assert_eq!(hello.seen, ip_of(address).filter(|_| !dialled), "{address}");
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NetEvent,
+    addresses::Addresses,
     backoff::{Backoff, HIGHER_WAITS},
     birth::Age,
     carrier::DialFailure,
@@ -34,6 +35,7 @@ pub(super) struct Means {
     pub(super) dialler: Arc<Dialler>,
     pub(super) greeter: Arc<Greeter>,
     pub(super) teller: Arc<Teller>,
+    pub(super) addresses: Arc<Addresses>,
     pub(super) context: LinkContext,
     /// How long an old link may take to show that it is alive.
     pub(super) patience: Duration,
@@ -266,6 +268,7 @@ impl Keeper {
 
     fn link_ended(&mut self) {
         self.link = None;
+        self.means.addresses.unseen(self.peer.node);
         self.peer.set_outbox(None);
         self.dial_soon();
         self.means.peers.changed();
@@ -328,6 +331,9 @@ impl Keeper {
         }
         let outbox = Arc::new(Outbox::new(run));
         let age = greeted.age();
+        if let Some(ip) = greeted.hello.seen.filter(|_| greeted.connection.dialled) {
+            self.means.addresses.seen(self.peer.node, ip);
+        }
         let addresses = greeted.hello.me.addresses.clone();
         let connected = greeted.connection.address.clone();
         self.peer.set_outbox(Some(Arc::clone(&outbox)));

@@ -20,19 +20,13 @@ use crate::model::id::NodeId;
 #[derive(Clone)]
 pub(super) struct Links {
     means: Means,
-    addresses: Arc<Addresses>,
     carrier: Arc<dyn Carrier>,
     runtime: runtime::Handle,
 }
 
 impl Links {
-    pub(super) fn new(
-        means: Means,
-        addresses: Arc<Addresses>,
-        carrier: Arc<dyn Carrier>,
-        runtime: runtime::Handle,
-    ) -> Self {
-        Self { means, addresses, carrier, runtime }
+    pub(super) fn new(means: Means, carrier: Arc<dyn Carrier>, runtime: runtime::Handle) -> Self {
+        Self { means, carrier, runtime }
     }
 
     pub(super) fn me(&self) -> NodeId {
@@ -48,7 +42,7 @@ impl Links {
     }
 
     pub(super) fn addresses(&self) -> &Addresses {
-        &self.addresses
+        &self.means.addresses
     }
 
     pub(super) fn carrier(&self) -> &dyn Carrier {
@@ -88,7 +82,7 @@ impl Links {
                 if let Some(address) = &greeted.hello.dialled
                     && !greeted.connection.dialled
                 {
-                    self.addresses.reached(address);
+                    self.means.addresses.reached(address);
                 }
                 self.with_peer(node, |peer| peer.offer(greeted));
                 Ok(node)

@@ -32,6 +32,7 @@ mod lan;
 mod link;
 mod links;
 pub mod memory;
+mod observed;
 mod outbox;
 pub mod p2p;
 mod peer;

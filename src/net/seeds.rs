@@ -230,7 +230,10 @@ async fn dial(links: &Links, address: &str) -> Led {
     };
     let node = connection.peer;
     match links.admit(connection).await {
-        Ok(node) => Led::To(node),
+        Ok(node) => {
+            links.addresses().seed(node);
+            Led::To(node)
+        }
         // It is there, and this node comes back to it with a later life.
         Err(GreetFailure::Fenced(_)) => Led::To(node),
         Err(GreetFailure::Refused(reason) | GreetFailure::Broken(reason)) => Led::Nowhere(reason),

@@ -187,6 +187,7 @@ impl Shared {
                 deadline,
             }),
             teller,
+            addresses: Arc::clone(&addresses),
             context: LinkContext {
                 data,
                 events,
@@ -198,7 +199,7 @@ impl Shared {
             stop: stop.clone(),
         };
         Self {
-            links: Links::new(means, addresses, Arc::clone(&carrier), runtime),
+            links: Links::new(means, Arc::clone(&carrier), runtime),
             carrier,
             announcement,
             access,

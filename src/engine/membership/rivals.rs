@@ -117,7 +117,7 @@ mod tests {
     fn hello(me: Member) -> Hello {
         let hub = HubName::new("test").expect("a plain word");
         let (version, fenced, known, dialled) = (WIRE_VERSION, None, Vec::new(), None);
-        Hello { version, hub, me, fenced, known, dialled, up: 0, linked: false }
+        Hello { version, hub, me, fenced, known, dialled, seen: None, up: 0, linked: false }
     }
 
     #[test]

@@ -172,6 +172,7 @@ impl World {
             fenced: fenced.get(&self.nodes[to].id).copied(),
             known: known.clone(),
             dialled: None,
+            seen: None,
             up: 0,
             linked: false,
         }

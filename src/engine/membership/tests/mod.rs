@@ -81,7 +81,7 @@ fn view(nodes: &[u8]) -> View {
 fn hello(me: Member, known: Vec<Member>) -> Hello {
     let hub = HubName::new("test").expect("a plain word");
     let (version, fenced, dialled) = (WIRE_VERSION, None, None);
-    Hello { version, hub, me, fenced, known, dialled, up: 0, linked: false }
+    Hello { version, hub, me, fenced, known, dialled, seen: None, up: 0, linked: false }
 }
 
 fn status(me: Member) -> Status {

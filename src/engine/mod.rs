@@ -53,6 +53,8 @@ mod sim;
 #[cfg(feature = "bench-internals")]
 pub mod step_costs;
 pub(crate) mod sync;
+#[cfg(test)]
+mod tests;
 mod waits_for;
 mod wants;
 mod ways;

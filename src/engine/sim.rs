@@ -1901,7 +1901,7 @@ fn an_answer_to_an_earlier_question_does_not_end_a_later_one() {
     seek(&mut world, asker, &child);
     world.run_for(SECOND);
     assert!(world.nodes[asker].seeking.is_empty(), "it was answered");
-    let questions = world.nodes[asker].engine.homes.questions;
+    let questions = world.nodes[asker].engine.homes.questions();
     assert!(questions > 0);
     seek(&mut world, asker, &child);
     // The first question went twice; its second answer comes only now.

@@ -188,11 +188,19 @@ fn take_older(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::table::tests::{at, child, owned, record, removed, run},
+        super::{
+            table::Record,
+            tests::{child, owned, removed, run},
+        },
         *,
     };
+    use crate::model::child::Entry;
 
     const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn record(writer: u8, version: u64, entry: Entry) -> Record {
+        Record { writer: run(writer), version, entry }
+    }
 
     /// What node 1 knows, and who is in.
     struct Bench {
@@ -339,6 +347,6 @@ mod tests {
         bench.now += HOUR + SWEEP_EVERY;
         bench.sweep();
         assert_eq!(lives(&bench), 1, "something stands in it");
-        assert_eq!(bench.table.best(&child(0)).map(|best| best.writer), Some(at(0, 2, 1).writer));
+        assert_eq!(bench.table.best(&child(0)).map(|best| best.writer), Some(run(2)));
     }
 }

@@ -337,58 +337,19 @@ impl Table {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
+mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::model::{
-        child::{ChildSpec, Role, TakenIn},
-        id::{KindName, NodeId, Origin},
+    use super::{
+        super::tests::{child, moved, owned, removed, run},
+        *,
     };
 
-    pub(in super::super) fn run(n: u8) -> NodeRun {
-        NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
-    }
-
-    pub(in super::super) fn child(n: usize) -> ChildId {
-        ChildId::new(format!("c{n}")).expect("a valid id")
-    }
-
-    pub(in super::super) fn owned(n: usize, term: u64) -> Entry {
-        let epoch = Epoch { term, attempt: 0 };
-        let kind = KindName::new("k").expect("a valid kind");
-        Entry::Owned(Ownership {
-            epoch,
-            born: epoch,
-            copied: epoch,
-            role: Role::Active,
-            pinned: None,
-            origin: Origin::default(),
-            taken: TakenIn::default(),
-            failure: None,
-            spec: Arc::new(ChildSpec::from_parts(child(n), kind, Bytes::new())),
-        })
-    }
-
-    pub(in super::super) fn moved(n: usize, term: u64, to: NodeRun) -> Entry {
-        match owned(n, term) {
-            Entry::Owned(ownership) => Entry::Moved { to, ownership },
-            entry => entry,
-        }
-    }
-
-    pub(in super::super) fn removed(term: u64) -> Entry {
-        Entry::Removed { epoch: Epoch { term, attempt: 0 } }
-    }
-
-    pub(in super::super) fn record(writer: u8, version: u64, entry: Entry) -> Record {
+    fn record(writer: u8, version: u64, entry: Entry) -> Record {
         Record { writer: run(writer), version, entry }
     }
 
-    pub(in super::super) fn at(n: usize, writer: u8, version: u64) -> LogPosition {
+    fn at(n: usize, writer: u8, version: u64) -> LogPosition {
         LogPosition { child: child(n), writer: run(writer), version }
     }
 

@@ -12,15 +12,15 @@ use crate::model::{
     message::SyncWord,
 };
 
-fn run(n: u8) -> NodeRun {
+pub(super) fn run(n: u8) -> NodeRun {
     NodeRun { node: NodeId::from_key([n; 32]), nonce: n.into() }
 }
 
-fn child(n: u8) -> ChildId {
+pub(super) fn child(n: usize) -> ChildId {
     ChildId::new(format!("c{n}")).expect("a valid id")
 }
 
-fn owned(n: u8, term: u64) -> Entry {
+pub(super) fn owned(n: usize, term: u64) -> Entry {
     let epoch = Epoch { term, attempt: 0 };
     let kind = KindName::new("k").expect("a valid kind");
     let spec = Arc::new(ChildSpec::from_parts(child(n), kind, Bytes::new()));
@@ -38,14 +38,14 @@ fn owned(n: u8, term: u64) -> Entry {
     })
 }
 
-fn moved(n: u8, term: u64, to: NodeRun) -> Entry {
+pub(super) fn moved(n: usize, term: u64, to: NodeRun) -> Entry {
     match owned(n, term) {
         Entry::Owned(ownership) => Entry::Moved { to, ownership },
         entry => entry,
     }
 }
 
-fn removed(term: u64) -> Entry {
+pub(super) fn removed(term: u64) -> Entry {
     Entry::Removed { epoch: Epoch { term, attempt: 0 } }
 }
 
@@ -65,7 +65,7 @@ fn since(registry: &Registry, log: NodeRun, from: u64) -> Vec<SyncWord> {
     registry.changes_since(log, from).map(|part| part.word).collect()
 }
 
-type Picture = Vec<(u8, Option<(NodeRun, Epoch)>)>;
+type Picture = Vec<(usize, Option<(NodeRun, Epoch)>)>;
 
 fn picture(registry: &Registry) -> Picture {
     (0..6).map(|n| (n, registry.best(&child(n)).map(|best| (best.owner, best.epoch)))).collect()
@@ -98,7 +98,7 @@ fn a_gap_is_asked_for_and_changes_nothing() {
     assert!(registry.best(&child(0)).is_none());
 }
 
-fn entry(version: u64, n: u8, entry: Entry) -> LogEntry {
+fn entry(version: u64, n: usize, entry: Entry) -> LogEntry {
     LogEntry { version, child: child(n), entry }
 }
 
@@ -232,12 +232,12 @@ fn a_long_log_goes_in_parts() {
     assert_eq!(other.watermark(run(1)), 2_000);
 }
 
-fn writes() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
-    proptest::collection::vec((1_u8..4, 0_u8..6, 0_u8..4), 1..40)
+fn writes() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
+    proptest::collection::vec((1_u8..4, 0_usize..6, 0_u8..4), 1..40)
 }
 
 /// Three nodes write; nobody ever goes below what it wrote before.
-fn histories(writes: &[(u8, u8, u8)]) -> Vec<Registry> {
+fn histories(writes: &[(u8, usize, u8)]) -> Vec<Registry> {
     let mut nodes: Vec<Registry> = (1..4).map(|n| Registry::new(run(n))).collect();
     for (term, (node, n, what)) in writes.iter().enumerate() {
         let term = term as u64 + 1;

@@ -111,7 +111,7 @@ fn is_refused(effect: &Effect) -> bool {
 fn starts_that_wait_are_bounded_for_each_node_and_given_back() {
     let mut world = cluster(1, 2, 1);
     let peer = world.nodes[1].me.id;
-    world.nodes[0].engine.homes.quota = Quota::new(10_000);
+    *world.nodes[0].engine.homes.quota() = Quota::new(10_000);
     let children = homed(&world, 20);
     let over = |effect: &&Effect| matches!(effect, Effect::Emit(HubEvent::WordsRefused { .. }));
     let (mut refused, mut told) = (0, 0);
@@ -124,12 +124,12 @@ fn starts_that_wait_are_bounded_for_each_node_and_given_back() {
     }
     assert!((11..=13).contains(&refused), "{refused} were refused");
     assert_eq!(told, 1);
-    assert!(world.nodes[0].engine.homes.quota.used(peer) > 8_000);
+    assert!(world.nodes[0].engine.homes.quota().used(peer) > 8_000);
     // Others of the node that wait for one start take room, too.
     for request in 100..200 {
         effects_of(&mut world, start(&children[0], request));
     }
-    assert!(world.nodes[0].engine.homes.quota.used(peer) <= 10_000);
+    assert!(world.nodes[0].engine.homes.quota().used(peer) <= 10_000);
     let word = HomeWord::Stop { request: RequestId(7), children: children.clone(), wait: SECOND };
     let stops = effects_of(&mut world, word);
     let busy = stops.iter().filter_map(|effect| match effect {
@@ -145,14 +145,14 @@ fn starts_that_wait_are_bounded_for_each_node_and_given_back() {
         engine.handle(world.now + seconds * SECOND, Event::Tick);
         while engine.next_effect().is_some() {}
     }
-    assert_eq!(engine.homes.quota.used(peer), 0);
+    assert_eq!(engine.homes.quota().used(peer), 0);
 }
 
 #[test]
 fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
     let mut world = cluster(1, 2, 1);
     let peer = world.nodes[1].me.id;
-    world.nodes[0].engine.homes.quota = Quota::new(10_000);
+    *world.nodes[0].engine.homes.quota() = Quota::new(10_000);
     let children = homed(&world, 100);
     // While a start is under way nobody knows where the child is.
     let specs = children
@@ -168,12 +168,12 @@ fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
             effects_of(&mut world, HomeWord::Find { child: child.clone(), question });
         }
     }
-    let used = world.nodes[0].engine.homes.quota.used(peer);
+    let used = world.nodes[0].engine.homes.quota().used(peer);
     assert!((9_000..=10_000).contains(&used), "{used} bytes are kept");
     let engine = &mut world.nodes[0].engine;
     engine.handle(world.now + 2 * SECOND, Event::Tick);
     while engine.next_effect().is_some() {}
-    assert_eq!(engine.homes.quota.used(peer), 0);
+    assert_eq!(engine.homes.quota().used(peer), 0);
 }
 
 /// Node `from` tells node `to` that the log of `about` is at 2^62, in every way.

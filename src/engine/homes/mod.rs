@@ -1,0 +1,253 @@
+//! Starts, stops and migrations: asked for on any node, serialised at each child's home.
+//!
+//! The *requester* side (`requests`) keeps what its users asked for until every child has an outcome or
+//! the time is over, and asks again when a home changes. The *home* side (`orders`) orders one thing at a
+//! time for each child and answers everybody who asked for it. A home also says where a child is, and is
+//! asked for that (`locate`).
+
+use super::{
+    answers::Answer,
+    core::{Core, News},
+    io::Request,
+};
+use crate::model::{
+    child::{Epoch, Route},
+    id::{ChildId, NodeId, NodeRun, RequestId},
+    member::Member,
+    message::HomeWord,
+    quota::Quota,
+    report::{StartOutcome, StopOutcome},
+};
+
+mod locate;
+mod orders;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    locate::Locate,
+    orders::{Orders, What},
+    requests::{UserRequests, is_placed},
+};
+
+/// Bytes of starts, stops and questions that are kept for one node until they are answered.
+const KEPT: usize = 128 << 20;
+/// About what is kept with each of them besides its texts and arguments.
+const EACH: usize = 256;
+
+/// Who asked for something, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Asker {
+    run: NodeRun,
+    request: RequestId,
+}
+
+/// Requests of this node's users, and the orders of this node as a home.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    requests: UserRequests,
+    orders: Orders,
+    locate: Locate,
+    /// What is kept of other nodes in `orders` and `locate`.
+    quota: Quota,
+}
+
+impl Default for Homes {
+    fn default() -> Self {
+        Self {
+            requests: UserRequests::default(),
+            orders: Orders::default(),
+            locate: Locate::default(),
+            quota: Quota::new(KEPT),
+        }
+    }
+}
+
+impl Homes {
+    /// A user of this node asks for something that is done with children.
+    pub(crate) fn request(&mut self, core: &mut Core, id: RequestId, request: Request) {
+        self.requests.ask(core, &mut self.locate, id, request);
+    }
+
+    /// Messages of this node wait for a child that nobody here has heard of.
+    pub(crate) fn seek(&mut self, core: &mut Core, child: ChildId) {
+        self.locate.seek(core, child);
+    }
+
+    /// A word that asked where children are, or its answer, may have been lost.
+    pub(crate) fn seek_again(&mut self, core: &mut Core) {
+        let migrating = self.requests.migrating().filter(|child| !is_placed(core, child));
+        let migrating: Vec<ChildId> = migrating.cloned().collect();
+        self.locate.timer_passed(core, migrating.into_iter());
+    }
+
+    /// The view changed: homes may be other nodes now.
+    pub(crate) fn reset(&mut self, core: &mut Core) {
+        self.orders.reset(core, &mut self.quota);
+        self.locate.reset(core, &mut self.quota);
+        self.ask_again(core, |_| true);
+    }
+
+    /// The view is settled: this node serves what it is the home of.
+    pub(crate) fn serve(&mut self, core: &mut Core) {
+        self.orders.serve(core, &mut self.quota);
+        let orders = &self.orders;
+        self.locate.serve(core, &mut self.quota, |child| orders.has(child));
+        self.orders.repeat(core, &mut self.quota);
+        self.answer_located(core);
+        self.requests.ask_owners_again(core, &mut self.locate);
+    }
+
+    fn ask_again(&mut self, core: &mut Core, to: impl Fn(NodeId) -> bool) {
+        self.requests.ask_again(core, &mut self.locate, to);
+        self.locate.ask_again(core);
+    }
+
+    /// A member is reached, or in another way than before: what it was asked, ordered or answered
+    /// may have been lost.
+    pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
+        self.ask_again(core, |node| node == run.node);
+        if core.settled {
+            self.orders.repeat(core, &mut self.quota);
+            self.answer_located(core);
+        }
+    }
+
+    /// A word for a home, or an answer from one.
+    pub(crate) fn handle(&mut self, core: &mut Core, from: NodeRun, word: HomeWord) {
+        let node = from.node;
+        match word {
+            HomeWord::Start { request, specs, wait } => {
+                let asker = Asker { run: from, request };
+                for spec in specs {
+                    self.orders.receive(core, &mut self.quota, asker, wait, What::Start(spec));
+                }
+                self.answer_located(core);
+            }
+            HomeWord::Stop { request, children, wait } => {
+                let asker = Asker { run: from, request };
+                for child in children {
+                    self.orders.receive(core, &mut self.quota, asker, wait, What::Stop(child));
+                }
+                self.answer_located(core);
+            }
+            HomeWord::Find { child, question } => {
+                let is_ordered = self.orders.has(&child);
+                self.locate.asked(core, &mut self.quota, node, child, question, is_ordered);
+            }
+            HomeWord::Found { child, question, route } => {
+                if core.home(&child) == Some(node)
+                    && route.is_none_or(|route| core.is_possible(node, &child, route.epoch))
+                {
+                    self.located(core, child, question, route);
+                }
+            }
+            HomeWord::Started { request, outcomes } => {
+                self.requests.started(core, &mut self.locate, node, request, outcomes);
+            }
+            HomeWord::Stopped { request, outcomes } => {
+                self.requests.stopped(core, &mut self.locate, request, outcomes);
+            }
+            HomeWord::Ran { child, epoch, outcome } => self.ran(core, &child, epoch, outcome),
+            HomeWord::Halted { child, epoch, outcome } => self.halted(core, &child, epoch, outcome),
+            HomeWord::Migrated { request, child, outcome } => {
+                self.requests.migrated(core, request, &child, outcome);
+            }
+            HomeWord::Run { .. } | HomeWord::Halt { .. } | HomeWord::Migrate { .. } => {}
+        }
+    }
+
+    fn located(&mut self, core: &mut Core, child: ChildId, question: u64, route: Option<Route>) {
+        if let Some(route) = route {
+            core.hint(&child, route);
+        }
+        self.requests.located(core, &child, question, route);
+        self.locate.located(core, child, question, route);
+    }
+
+    /// Answers who asked where children are whose orders have ended.
+    fn answer_located(&mut self, core: &mut Core) {
+        for child in self.orders.take_free() {
+            let is_ordered = self.orders.has(&child);
+            self.locate.serve_one(core, &mut self.quota, child, is_ordered);
+        }
+    }
+
+    /// A start that this home ordered has ended.
+    fn ran(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, outcome: StartOutcome) {
+        self.orders.ran(core, &mut self.quota, child, epoch, outcome);
+        self.answer_located(core);
+    }
+
+    /// A stop that this home ordered has ended.
+    fn halted(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch, outcome: StopOutcome) {
+        self.orders.halted(core, &mut self.quota, child, epoch, outcome);
+        self.answer_located(core);
+    }
+
+    /// The registry changed: a stop follows its child, a migration too.
+    pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
+        self.orders.look(core, &mut self.quota, child);
+        self.answer_located(core);
+        self.requests.look(core, &mut self.locate, child);
+    }
+
+    /// A home's order took too long.
+    pub(crate) fn order_expired(&mut self, core: &mut Core, child: &ChildId, epoch: Epoch) {
+        self.orders.expired(core, &mut self.quota, child, epoch);
+        self.answer_located(core);
+    }
+
+    /// The time of a request is over. `waits_for`: what keeps the cluster unsettled.
+    pub(crate) fn expired(&mut self, core: &mut Core, id: RequestId, waits_for: Option<String>) {
+        self.requests.expired(core, &mut self.locate, id, waits_for);
+    }
+
+    /// Passes on what one machine told another.
+    pub(crate) fn news(&mut self, core: &mut Core, news: News) {
+        match news {
+            News::Ran { home, child, epoch, outcome } if home == core.me.node => {
+                self.ran(core, &child, epoch, outcome);
+            }
+            News::Ran { home, child, epoch, outcome } => {
+                tell(core, home, child, Answer::Ran { epoch, outcome });
+            }
+            News::Halted { home, child, epoch, outcome } if home == core.me.node => {
+                self.halted(core, &child, epoch, outcome);
+            }
+            News::Halted { home, child, epoch, outcome } => {
+                tell(core, home, child, Answer::Halted { epoch, outcome });
+            }
+            News::Migrated { waiters, child, outcome } => {
+                for (node, request) in waiters {
+                    let outcome = outcome.clone();
+                    tell(core, node, child.clone(), Answer::Migrated { request, outcome });
+                }
+            }
+            News::Look { .. }
+            | News::Parks { .. }
+            | News::Merged { .. }
+            | News::TakenBack { .. } => {}
+        }
+    }
+
+    /// How many questions were asked where children are.
+    #[cfg(test)]
+    pub(super) fn questions(&self) -> u64 {
+        self.locate.questions()
+    }
+
+    /// What is kept of other nodes.
+    #[cfg(test)]
+    pub(super) fn quota(&mut self) -> &mut Quota {
+        &mut self.quota
+    }
+}
+
+/// Answers a node, if it is in, once what this node's log says of the child is safe.
+fn tell(core: &mut Core, to: NodeId, child: ChildId, answer: Answer) {
+    if let Some(to) = core.view.member(to).map(Member::run) {
+        core.answer(to, child, answer);
+    }
+}

@@ -1,0 +1,640 @@
+//! Requests of this node's users: kept until every child has an outcome, or the time is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::locate::Locate;
+use crate::{
+    engine::{
+        answers::parts,
+        core::{Core, Timer},
+        io::{Effect, Reply, Request},
+        outcomes::Outcomes,
+    },
+    model::{
+        child::{ChildSpec, Entry, Epoch, Route},
+        id::{ChildId, NodeId, NodeRun, RequestId},
+        member::Member,
+        message::{ChildOutcome, HomeWord, PeerMessage},
+        report::{MigrateOutcome, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
+        settings::OnFailure,
+    },
+};
+
+#[derive(Debug)]
+enum Pending {
+    Start {
+        specs: Vec<Arc<ChildSpec>>,
+        outcomes: Outcomes<StartOutcome>,
+        on_failure: OnFailure,
+    },
+    Stop {
+        children: Vec<ChildId>,
+        outcomes: Outcomes<StopOutcome>,
+        /// Where children were when they were asked for: a later "not found" may be one's own doing,
+        /// as an order may have been carried out while its home changed.
+        seen: BTreeMap<ChildId, NodeId>,
+        /// The failed start for which these are stopped again.
+        rollback: Option<(RequestId, StartReport)>,
+    },
+    Migrate {
+        child: ChildId,
+        to: NodeId,
+        forced: bool,
+        /// The owner that was asked.
+        asked: Option<Placed>,
+        /// The number of the last question before it: only answers to later ones count.
+        since: u64,
+    },
+}
+
+impl Pending {
+    fn stop(children: Vec<ChildId>, rollback: Option<(RequestId, StartReport)>) -> Self {
+        let outcomes = Outcomes::new(&children);
+        Self::Stop { outcomes, children, seen: BTreeMap::new(), rollback }
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    pending: Pending,
+    wait: Duration,
+}
+
+/// Who owns a child, for who asks it to move the child. It forgets what it was asked when the child
+/// ends, so each life of the child is asked for anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Placed {
+    run: NodeRun,
+    /// Whether it runs the child or is still to start it: it takes migrations only then.
+    is_running: bool,
+    born: Epoch,
+}
+
+/// Requests of this node's users.
+#[derive(Debug, Default)]
+pub(super) struct UserRequests {
+    asked: BTreeMap<RequestId, Asked>,
+    /// The migrations among them, by child.
+    migrations: BTreeMap<ChildId, BTreeSet<RequestId>>,
+    /// Numbers of requests that the engine makes itself, from the top downwards.
+    own: u64,
+}
+
+impl UserRequests {
+    /// A user asks for something that is done with children.
+    pub(super) fn ask(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        request: Request,
+    ) {
+        let (pending, wait) = match request {
+            Request::Start { specs, on_failure, timeout } => {
+                let outcomes = Outcomes::new(specs.iter().map(|spec| spec.id()));
+                (Pending::Start { specs, outcomes, on_failure }, timeout)
+            }
+            Request::Stop { children, timeout } => (Pending::stop(children, None), timeout),
+            Request::Migrate { child, to, forced, timeout } => {
+                let since = locate.questions();
+                (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
+            }
+            Request::Leave { .. }
+            | Request::Stay
+            | Request::Drain { .. }
+            | Request::Undrain
+            | Request::ApplyParked { .. }
+            | Request::DiscardParked { .. } => return,
+        };
+        self.begin(core, locate, id, Asked { pending, wait });
+    }
+
+    fn begin(&mut self, core: &mut Core, locate: &mut Locate, id: RequestId, asked: Asked) {
+        core.timer(asked.wait, Timer::Request(id));
+        if let Pending::Migrate { child, .. } = &asked.pending {
+            self.migrations.entry(child.clone()).or_default().insert(id);
+        }
+        self.asked.insert(id, asked);
+        self.send(core, locate, id, false, |_| true);
+        self.finish(core, locate, id);
+    }
+
+    /// Children that are to be moved.
+    pub(super) fn migrating(&self) -> impl Iterator<Item = &ChildId> {
+        self.migrations.keys()
+    }
+
+    fn migrations_of(&self, child: &ChildId) -> Vec<RequestId> {
+        self.migrations.get(child).into_iter().flatten().copied().collect()
+    }
+
+    /// Homes may be others now, or what was asked of those that `to` names may have been lost.
+    pub(super) fn ask_again(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        to: impl Fn(NodeId) -> bool,
+    ) {
+        let ids: Vec<RequestId> = self.asked.keys().copied().collect();
+        for id in ids {
+            self.send(core, locate, id, true, &to);
+        }
+    }
+
+    /// The view is settled: owners may have refused to move what they are asked for again.
+    pub(super) fn ask_owners_again(&mut self, core: &mut Core, locate: &mut Locate) {
+        let migrations: Vec<RequestId> = self.migrations.values().flatten().copied().collect();
+        for id in migrations {
+            self.send(core, locate, id, true, |_| true);
+        }
+    }
+
+    /// Sends what has no outcome yet to those of the homes, or the owner, of this view that `to`
+    /// names.
+    fn send(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        again: bool,
+        to: impl Fn(NodeId) -> bool,
+    ) {
+        let Some(Asked { pending, wait }) = self.asked.get_mut(&id) else { return };
+        let wait = *wait;
+        match pending {
+            Pending::Start { specs, outcomes, .. } => {
+                let open = specs.iter().filter(|spec| outcomes.is_open(spec.id()));
+                for (home, specs) in by_home(core, open, |spec| spec.id(), to) {
+                    for specs in parts(specs, |spec| spec.args.len() + 256) {
+                        let word = HomeWord::Start { request: id, specs, wait };
+                        core.send(home, PeerMessage::Home(word));
+                    }
+                }
+            }
+            Pending::Stop { children, outcomes, seen, .. } => {
+                let open = children.iter().filter(|child| outcomes.is_open(child));
+                let owned = open
+                    .clone()
+                    .filter_map(|child| Some((child.clone(), core.registry.owner(child)?.0.node)));
+                seen.extend(owned);
+                for (home, children) in by_home(core, open, |child| child, to) {
+                    for children in parts(children, |child| child.as_str().len() + 16) {
+                        let word = HomeWord::Stop { request: id, children, wait };
+                        core.send(home, PeerMessage::Home(word));
+                    }
+                }
+            }
+            Pending::Migrate { child, asked, .. } => match placed(core, child) {
+                None => locate.ask(core, child),
+                Some(owner) if *asked != Some(owner) || again && to(owner.run.node) => {
+                    self.send_migration(core, id, owner);
+                }
+                Some(_) => {}
+            },
+        }
+    }
+
+    /// Asks this owner to move the child.
+    fn send_migration(&mut self, core: &mut Core, id: RequestId, owner: Placed) {
+        let Some(Asked { pending: Pending::Migrate { child, to, forced, asked, .. }, wait }) =
+            self.asked.get_mut(&id)
+        else {
+            return;
+        };
+        *asked = Some(owner);
+        let (child, to, forced, wait) = (child.clone(), *to, *forced, *wait);
+        let word = HomeWord::Migrate { request: id, child, to, forced, wait };
+        core.send(owner.run.node, PeerMessage::Home(word));
+    }
+
+    /// A child's home says where it is; `None`: there is none.
+    pub(super) fn located(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        question: u64,
+        route: Option<Route>,
+    ) {
+        for id in self.migrations_of(child) {
+            let Some(Asked { pending: Pending::Migrate { since, .. }, .. }) = self.asked.get(&id)
+            else {
+                continue;
+            };
+            match route {
+                _ if is_placed(core, child) => {}
+                Some(route) => {
+                    let owner = Placed { run: route.owner, is_running: true, born: Epoch::ZERO };
+                    self.send_migration(core, id, owner);
+                }
+                None if question > *since => {
+                    self.migrated(core, id, child, MigrateOutcome::NotFound);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A home says what became of starts.
+    pub(super) fn started(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        home: NodeId,
+        id: RequestId,
+        outcomes: Vec<ChildOutcome<StartOutcome>>,
+    ) {
+        for ChildOutcome { child, outcome } in &outcomes {
+            if let StartOutcome::Started { node: owner, epoch }
+            | StartOutcome::Exists { node: owner, epoch } = outcome
+                && let Some(owner) = core.view.member(*owner).map(Member::run)
+                && core.home(child) == Some(home)
+                && self.asked.contains_key(&id)
+                && core.is_possible(home, child, *epoch)
+            {
+                core.hint(child, Route { owner, epoch: *epoch });
+            }
+        }
+        if let Some(Asked { pending: Pending::Start { outcomes: known, .. }, .. }) =
+            self.asked.get_mut(&id)
+        {
+            outcomes.into_iter().for_each(|one| known.note(one.child, one.outcome));
+        }
+        self.finish(core, locate, id);
+    }
+
+    /// A home says what became of stops.
+    pub(super) fn stopped(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        outcomes: Vec<ChildOutcome<StopOutcome>>,
+    ) {
+        if let Some(Asked { pending: Pending::Stop { outcomes: known, seen, .. }, .. }) =
+            self.asked.get_mut(&id)
+        {
+            for ChildOutcome { child, outcome } in outcomes {
+                let outcome = match (outcome, seen.get(&child)) {
+                    (StopOutcome::NotFound, Some(node)) => StopOutcome::Stopped { node: *node },
+                    (outcome, _) => outcome,
+                };
+                known.note(child, outcome);
+            }
+        }
+        self.finish(core, locate, id);
+    }
+
+    /// A migration has ended.
+    pub(super) fn migrated(
+        &mut self,
+        core: &mut Core,
+        id: RequestId,
+        child: &ChildId,
+        outcome: MigrateOutcome,
+    ) {
+        let Some(Asked { pending: Pending::Migrate { child: asked, .. }, .. }) =
+            self.asked.get(&id)
+        else {
+            return;
+        };
+        if asked == child {
+            self.asked.remove(&id);
+            self.forget_migration(child, id);
+            core.effects.push_back(Effect::Reply { request: id, reply: Reply::Migrated(outcome) });
+        }
+    }
+
+    fn forget_migration(&mut self, child: &ChildId, id: RequestId) {
+        if let Some(ids) = self.migrations.get_mut(child) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.migrations.remove(child);
+            }
+        }
+    }
+
+    /// What is known of a child changed: a migration follows it.
+    pub(super) fn look(&mut self, core: &mut Core, locate: &mut Locate, child: &ChildId) {
+        for id in self.migrations_of(child) {
+            let Some(Asked { pending: Pending::Migrate { to, .. }, .. }) = self.asked.get(&id)
+            else {
+                continue;
+            };
+            match core.registry.owner(child) {
+                // It is where it should go: the answer of the old owner says the same.
+                Some((run, ownership)) if run.node == *to && ownership.pinned == Some(*to) => {}
+                _ => self.send(core, locate, id, false, |_| true),
+            }
+        }
+    }
+
+    /// Answers a request whose children all have an outcome.
+    fn finish(&mut self, core: &mut Core, locate: &mut Locate, id: RequestId) {
+        let done = match self.asked.get(&id).map(|asked| &asked.pending) {
+            Some(Pending::Start { outcomes, .. }) => outcomes.is_complete(),
+            Some(Pending::Stop { outcomes, .. }) => outcomes.is_complete(),
+            Some(Pending::Migrate { .. }) | None => false,
+        };
+        if done {
+            self.reply(core, locate, id, None);
+        }
+    }
+
+    /// The time of a request is over. `waits_for`: what keeps the cluster unsettled.
+    pub(super) fn expired(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        waits_for: Option<String>,
+    ) {
+        self.reply(core, locate, id, waits_for);
+    }
+
+    fn reply(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        waits_for: Option<String>,
+    ) {
+        let Some(Asked { pending, wait }) = self.asked.remove(&id) else { return };
+        let (request, reply) = match pending {
+            Pending::Start { specs, outcomes, on_failure } => {
+                let timeout = StartOutcome::Failed { reason: StartFailed::Timeout { waits_for } };
+                let report = start_report(&specs, &outcomes, &timeout);
+                let failed = report.failures().next().is_some();
+                if on_failure == OnFailure::Rollback && failed && report.started() > 0 {
+                    return self.roll_back(core, locate, id, report, wait);
+                }
+                (id, Reply::Started(report))
+            }
+            Pending::Stop { rollback: Some((start, report)), .. } => {
+                (start, Reply::Started(report))
+            }
+            Pending::Stop { children, outcomes, rollback: None, .. } => {
+                let outcome = |child: ChildId| {
+                    let outcome = outcomes.get(&child).unwrap_or(&StopOutcome::Timeout).clone();
+                    (child, outcome)
+                };
+                let outcomes = children.into_iter().map(outcome).collect();
+                (id, Reply::Stopped(StopReport { outcomes }))
+            }
+            Pending::Migrate { child, .. } => {
+                self.forget_migration(&child, id);
+                (id, Reply::Migrated(MigrateOutcome::Timeout))
+            }
+        };
+        core.effects.push_back(Effect::Reply { request, reply });
+    }
+
+    /// Stops what a failed start has started itself, and answers then.
+    fn roll_back(
+        &mut self,
+        core: &mut Core,
+        locate: &mut Locate,
+        id: RequestId,
+        mut report: StartReport,
+        wait: Duration,
+    ) {
+        let mut children = Vec::new();
+        for (child, outcome) in &mut report.outcomes {
+            if matches!(outcome, StartOutcome::Started { .. }) {
+                children.push(child.clone());
+                *outcome = StartOutcome::Failed { reason: StartFailed::RolledBack };
+            }
+        }
+        self.own += 1;
+        let own = RequestId(u64::MAX - self.own);
+        let pending = Pending::stop(children, Some((id, report)));
+        self.begin(core, locate, own, Asked { pending, wait });
+    }
+}
+
+/// Children, or what is to be started, by the home that is to serve each.
+fn by_home<'a, T: Clone + 'a>(
+    core: &Core,
+    all: impl Iterator<Item = &'a T>,
+    child: impl Fn(&T) -> &ChildId,
+    to: impl Fn(NodeId) -> bool,
+) -> BTreeMap<NodeId, Vec<T>> {
+    let mut homes: BTreeMap<NodeId, Vec<T>> = BTreeMap::new();
+    for one in all {
+        if let Some(home) = core.home(child(one)).filter(|home| to(*home)) {
+            homes.entry(home).or_default().push(one.clone());
+        }
+    }
+    homes
+}
+
+fn start_report(
+    specs: &[Arc<ChildSpec>],
+    outcomes: &Outcomes<StartOutcome>,
+    missing: &StartOutcome,
+) -> StartReport {
+    let outcome = |spec: &Arc<ChildSpec>| {
+        let child = spec.id().clone();
+        let outcome = outcomes.get(&child).unwrap_or(missing).clone();
+        (child, outcome)
+    };
+    StartReport { outcomes: specs.iter().map(outcome).collect() }
+}
+
+fn placed(core: &Core, child: &ChildId) -> Option<Placed> {
+    let best = core.registry.best(child)?;
+    let born = best.entry.ownership()?.born;
+    let is_running = matches!(best.entry, Entry::Owned(_));
+    Some(Placed { run: best.owner, is_running, born })
+}
+
+/// Whether it is known who owns a child.
+pub(super) fn is_placed(core: &Core, child: &ChildId) -> bool {
+    placed(core, child).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::tests::{child, core, member, spec},
+        model::{
+            child::{Ownership, Role, TakenIn},
+            id::Origin,
+        },
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const ID: RequestId = RequestId(7);
+
+    /// A node that is alone, and so the home of all children.
+    struct Bench {
+        core: Core,
+        locate: Locate,
+        requests: UserRequests,
+    }
+
+    impl Bench {
+        fn new(members: &[u8]) -> Self {
+            let (locate, requests) = (Locate::default(), UserRequests::default());
+            Self { core: core(members), locate, requests }
+        }
+
+        fn ask(&mut self, request: Request) {
+            self.requests.ask(&mut self.core, &mut self.locate, ID, request);
+        }
+
+        fn start(&mut self, children: &[usize], on_failure: OnFailure) {
+            let specs = children.iter().map(|n| spec(*n)).collect();
+            self.ask(Request::Start { specs, on_failure, timeout: SECOND });
+        }
+
+        fn started(&mut self, n: usize, outcome: StartOutcome) {
+            let home = self.core.me.node;
+            let outcomes = vec![ChildOutcome { child: child(n), outcome }];
+            self.requests.started(&mut self.core, &mut self.locate, home, ID, outcomes);
+        }
+
+        fn words(&mut self) -> Vec<HomeWord> {
+            let words = self.core.loopback.drain(..).map(|message| match message {
+                PeerMessage::Home(word) => word,
+                message => panic!("{message:?}"),
+            });
+            words.collect()
+        }
+
+        fn replies(&mut self) -> Vec<(RequestId, Reply)> {
+            let replies = self.core.effects.drain(..).filter_map(|effect| match effect {
+                Effect::Reply { request, reply } => Some((request, reply)),
+                _ => None,
+            });
+            replies.collect()
+        }
+
+        /// A node says that it owns a child that began there at this term.
+        fn owned(&mut self, n: usize, term: u64, pinned: Option<NodeId>) {
+            let epoch = Epoch { term, attempt: 0 };
+            let ownership = Ownership {
+                epoch,
+                born: epoch,
+                copied: epoch,
+                role: Role::Active,
+                pinned,
+                origin: Origin::default(),
+                taken: TakenIn::default(),
+                failure: None,
+                spec: spec(n),
+            };
+            self.core.write(&child(n), Entry::Owned(ownership));
+            self.requests.look(&mut self.core, &mut self.locate, &child(n));
+        }
+    }
+
+    fn failed() -> StartOutcome {
+        StartOutcome::Failed { reason: StartFailed::NoNode }
+    }
+
+    fn well(bench: &Bench) -> StartOutcome {
+        StartOutcome::Started { node: bench.core.me.node, epoch: Epoch { term: 1, attempt: 0 } }
+    }
+
+    #[test]
+    fn what_has_an_outcome_is_not_asked_for_again_and_what_has_none_times_out() {
+        let mut bench = Bench::new(&[1]);
+        bench.start(&[0, 1], OnFailure::Continue);
+        assert_eq!(bench.words().len(), 1, "one word to one home");
+        bench.started(0, failed());
+        assert_eq!(bench.replies(), []);
+        bench.requests.ask_again(&mut bench.core, &mut bench.locate, |_| true);
+        let [HomeWord::Start { specs, .. }] = &bench.words()[..] else { panic!("one word") };
+        assert_eq!(specs.iter().map(|spec| spec.id()).collect::<Vec<_>>(), [&child(1)]);
+        bench.requests.ask_again(&mut bench.core, &mut bench.locate, |_| false);
+        assert_eq!(bench.words(), [], "only whoever is named");
+        let waits_for = Some("it waits".to_owned());
+        bench.requests.expired(&mut bench.core, &mut bench.locate, ID, waits_for.clone());
+        let timeout = StartOutcome::Failed { reason: StartFailed::Timeout { waits_for } };
+        let outcomes = vec![(child(0), failed()), (child(1), timeout)];
+        assert_eq!(bench.replies(), [(ID, Reply::Started(StartReport { outcomes }))]);
+        bench.started(1, failed());
+        assert_eq!(bench.replies(), [], "it was answered");
+    }
+
+    #[test]
+    fn a_failed_start_of_all_or_none_stops_what_it_started_itself_and_answers_then() {
+        let mut bench = Bench::new(&[1]);
+        bench.start(&[0, 1, 2], OnFailure::Rollback);
+        bench.words();
+        let outcome = well(&bench);
+        bench.started(0, outcome);
+        let (node, epoch) = (bench.core.me.node, Epoch { term: 1, attempt: 0 });
+        bench.started(1, StartOutcome::Exists { node, epoch });
+        bench.started(2, failed());
+        assert_eq!(bench.replies(), []);
+        let [HomeWord::Stop { request, children, .. }] = &bench.words()[..] else {
+            panic!("one is stopped")
+        };
+        assert_eq!(*children, [child(0)]);
+        let outcomes = vec![ChildOutcome { child: child(0), outcome: StopOutcome::NotFound }];
+        bench.requests.stopped(&mut bench.core, &mut bench.locate, *request, outcomes);
+        let rolled_back = StartOutcome::Failed { reason: StartFailed::RolledBack };
+        let exists = StartOutcome::Exists { node, epoch };
+        let outcomes = vec![(child(0), rolled_back), (child(1), exists), (child(2), failed())];
+        assert_eq!(bench.replies(), [(ID, Reply::Started(StartReport { outcomes }))]);
+    }
+
+    #[test]
+    fn a_stop_that_finds_nothing_where_a_child_was_has_stopped_it() {
+        let mut bench = Bench::new(&[1]);
+        bench.owned(0, 1, None);
+        let children = vec![child(0), child(1)];
+        bench.ask(Request::Stop { children, timeout: SECOND });
+        let outcome = |n| ChildOutcome { child: child(n), outcome: StopOutcome::NotFound };
+        let outcomes = vec![outcome(0), outcome(1)];
+        bench.requests.stopped(&mut bench.core, &mut bench.locate, ID, outcomes);
+        let node = bench.core.me.node;
+        let stopped = (child(0), StopOutcome::Stopped { node });
+        let outcomes = vec![stopped, (child(1), StopOutcome::NotFound)];
+        assert_eq!(bench.replies(), [(ID, Reply::Stopped(StopReport { outcomes }))]);
+    }
+
+    #[test]
+    fn a_migration_follows_its_child_and_asks_each_life_of_it_once() {
+        let mut bench = Bench::new(&[1, 2]);
+        let to = member(2).id;
+        let migrate = Request::Migrate { child: child(0), to, forced: false, timeout: SECOND };
+        bench.ask(migrate);
+        bench.core.effects.clear();
+        assert_eq!(bench.requests.migrating().count(), 1);
+        let asked = |bench: &mut Bench| {
+            let words = bench.words().into_iter();
+            words.filter(|word| matches!(word, HomeWord::Migrate { .. })).count()
+        };
+        asked(&mut bench);
+        bench.owned(0, 1, None);
+        assert_eq!(asked(&mut bench), 1);
+        bench.owned(0, 1, None);
+        assert_eq!(asked(&mut bench), 0, "it was asked");
+        bench.owned(0, 2, None);
+        assert_eq!(asked(&mut bench), 1, "it began anew and forgot");
+        bench.requests.migrated(&mut bench.core, ID, &child(1), MigrateOutcome::NotFound);
+        assert_eq!(bench.replies(), [], "that is another child's");
+        bench.requests.migrated(&mut bench.core, ID, &child(0), MigrateOutcome::NotFound);
+        assert_eq!(bench.replies(), [(ID, Reply::Migrated(MigrateOutcome::NotFound))]);
+        assert_eq!(bench.requests.migrating().count(), 0, "nothing is kept of it");
+    }
+
+    #[test]
+    fn of_a_child_that_nobody_knows_a_migration_ends_with_the_answer_to_a_later_question() {
+        let mut bench = Bench::new(&[1]);
+        bench.locate.ask(&mut bench.core, &child(0));
+        let to = member(1).id;
+        bench.ask(Request::Migrate { child: child(0), to, forced: false, timeout: SECOND });
+        bench.requests.located(&mut bench.core, &child(0), 1, None);
+        assert_eq!(bench.replies(), [], "that was asked before");
+        bench.requests.located(&mut bench.core, &child(0), 2, None);
+        assert_eq!(bench.replies(), [(ID, Reply::Migrated(MigrateOutcome::NotFound))]);
+    }
+}

@@ -212,3 +212,38 @@ async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
     assert_eq!(tally.send(Add(1)).await, Ok(6));
     hub.stop().await;
 }
+
+#[actix::test]
+async fn a_child_whose_state_is_to_be_parked_comes_to_rest_and_can_be_asked_again() {
+    let network = MemoryNetwork::new();
+    let hub = node("a", &network, None).await;
+    let spec = ChildSpec::new::<Tally>("t", ()).expect("a valid spec");
+    let epoch = hub.start_child(spec).await.expect("it starts").epoch;
+    let tally = hub.child::<Tally>("t");
+    assert_eq!(tally.send(Add(5)).await, Ok(5));
+    let child = ChildId::new("t").expect("a valid id");
+    let workers = hub.shared().workers();
+    let worker = &workers[crate::hub::effects::worker_of(&child, workers.len())];
+    let order = |order| worker.send(Orders(vec![Order { order, parcel: None }]));
+    let key = |nonce| ParkedKey {
+        child: child.clone(),
+        run: NodeRun { node: hub.node_id(), nonce },
+        epoch,
+    };
+    for nonce in [7, 8] {
+        order(ChildOrder::Rest { child: child.clone(), epoch }).await.expect("it runs");
+        until("its state is parked", || async {
+            let reason = "it was stopped".to_owned();
+            let kind = KindName::new(Tally::KIND).expect("a valid name");
+            let park = ChildOrder::ParkFrozen { key: key(nonce), kind, reason, at: None };
+            order(park).await.expect("it runs");
+            hub.parked_states().await.iter().any(|state| state.key == key(nonce))
+        })
+        .await;
+    }
+    let parked = hub.parked_states().await;
+    assert!(parked.iter().all(|state| state.parked_at > std::time::UNIX_EPOCH), "it is now");
+    order(ChildOrder::Thaw { child: child.clone(), epoch }).await.expect("it runs");
+    assert_eq!(tally.send(Add(1)).await, Ok(6));
+    hub.stop().await;
+}

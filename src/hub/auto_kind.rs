@@ -158,7 +158,8 @@ pub trait AutoKind: HotSwap {
 ///
 /// ## `merge`
 /// After a split the state of the actor that gives way is parked; `merge` says how the one that goes
-/// on takes it in instead.
+/// on takes it in instead. The two may have the same past, which an addition counts twice:
+/// [`merge_diverged_state`](crate::HotSwap::merge_diverged_state) has a counter that does not.
 ///
 /// ```
 /// # use actix::prelude::*;

@@ -151,6 +151,86 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
     /// [`Hub::parked_states`](crate::Hub::parked_states) fetches it, and
     /// [`HubEvent::StateParked`](crate::HubEvent::StateParked) tells of it.
     /// [`Hub::apply_parked`](crate::Hub::apply_parked) gives it to this method again.
+    ///
+    /// # What both have is counted twice by an addition
+    /// Most often the two states have nothing in common, as one side of a split began the child from
+    /// nothing. But where a copy was held when the cut came, as the child was being moved, both sides go on
+    /// from it; and a parked state may be of a time from which the child has gone on elsewhere. `a + b` then
+    /// counts twice what came before. Nobody can tell `merge_diverged_state` which of these it is, so it must
+    /// be right for all: to take in a state that is in its own already must change nothing, and the order
+    /// must not matter. What was done is kept by its id, and merged by union; or it is counted for each maker
+    /// apart, and the larger count of each is kept. A maker is an actor as it was made once, on one node at
+    /// one [`epoch`](ChildContext::epoch), and not a node: that may make the child again, from nothing.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use actix::prelude::*;
+    /// use actix_hub::prelude::*;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// /// Likes, counted by who counted them: a grow-only counter.
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Likes {
+    ///     counts: BTreeMap<String, u64>,
+    ///     /// This actor's own name in `counts`: no other was made on this node at its epoch.
+    ///     #[serde(skip)]
+    ///     me: String,
+    /// }
+    ///
+    /// impl Actor for Likes {
+    ///     type Context = Context<Self>;
+    /// }
+    ///
+    /// impl Likes {
+    ///     fn make(_: (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+    ///         let me = format!("{} {}", child.hub().node_id(), child.epoch());
+    ///         Ok(Self { counts: BTreeMap::new(), me })
+    ///     }
+    ///
+    ///     fn like(&mut self) {
+    ///         *self.counts.entry(self.me.clone()).or_default() += 1;
+    ///     }
+    ///
+    ///     fn total(&self) -> u64 {
+    ///         self.counts.values().sum()
+    ///     }
+    ///
+    ///     fn merge(&mut self, other: Self) {
+    ///         for (maker, count) in other.counts {
+    ///             let own = self.counts.entry(maker).or_default();
+    ///             *own = count.max(*own);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// hot_swap!(
+    ///     Likes,
+    ///     kind = "likes",
+    ///     messages = [],
+    ///     make = Likes::make,
+    ///     keep = [me],
+    ///     merge = Likes::merge,
+    /// );
+    ///
+    /// let made = |me: &str| Likes { me: me.to_owned(), ..Likes::default() };
+    /// // Two likes before the split; both sides go on from them.
+    /// let mut before = made("a 1.0");
+    /// before.like();
+    /// before.like();
+    /// let (mut here, mut there) = (made("a 1.2"), made("b 2.0"));
+    /// here.alter_handover_state(Snapshot::of(&before));
+    /// there.alter_handover_state(Snapshot::of(&before));
+    /// here.like();
+    /// there.like();
+    /// for _ in 0..2 {
+    ///     // Once more changes nothing.
+    ///     assert_eq!(here.merge_diverged_state(Snapshot::of(&there)), MergeOutcome::Merged);
+    ///     assert_eq!(here.total(), 4, "an addition would have said 6");
+    /// }
+    /// ```
+    ///
+    /// Such a state has an entry for each time its actor was made: for each move and each start.
     fn merge_diverged_state(&mut self, other: Self::State) -> MergeOutcome {
         drop(other);
         MergeOutcome::Parked

@@ -19,6 +19,8 @@
 //! | Building | the bytes | the successor is built |
 //! | Ready | the successor, not running | the source's entry: commit or abort |
 //! | Opening | the successor, starting | `started()` has returned |
+//! | Kept | the state of a successor that could not start | it is tried again, or the source goes on |
+//! | Rebuilding | the same | the successor is built once more |
 
 use super::io::{BuildFailure, FreezeFailure};
 use crate::model::message::RefuseReason;
@@ -200,6 +202,23 @@ pub enum TargetStage {
     Ready,
     /// It owns the child; the successor is being started.
     Opening,
+    /// It owns the child, the successor could not start, and the state that it was made of is kept.
+    Kept,
+    /// The successor is being built again.
+    Rebuilding,
+}
+
+/// Why a successor does not run that was opened, and what else there is of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOpened {
+    /// It came without a state: nothing is lost with it.
+    Stateless(String),
+    /// Its source is there, and holds the actor.
+    SourceLives(String),
+    /// Nobody else is known to have its state; it may be tried again.
+    Alone,
+    /// The same, and it is not tried again here.
+    Hopeless,
 }
 
 /// What happens to a move at its target.
@@ -226,8 +245,8 @@ pub enum TargetInput {
     Leaving,
     /// The home gave the child to this node by a roll call.
     Taken,
-    /// The successor runs, or its `started` failed.
-    Opened(Result<(), String>),
+    /// The successor runs, or could not be started, or not be built again.
+    Opened(Result<(), NotOpened>),
 }
 
 /// What the target does.
@@ -247,6 +266,14 @@ pub enum TargetStep {
     Drop,
     /// Drop the successor, and park the state that it was made of.
     Park,
+    /// The same, and begin the child from nothing, or have the roll called.
+    ParkAndBegin,
+    /// Say Failed, keep the state, and look again after a while.
+    SayFailed(String),
+    /// Keep the state, and try again after a while.
+    TryLater,
+    /// Look whether it may be opened.
+    Look,
     /// Start the successor.
     Open,
     /// Write one's own entry: it runs.
@@ -268,7 +295,20 @@ pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetSt
         (T::Building, I::Built(Err(failure))) => (stage, TargetStep::Fail(failure.clone())),
         (T::Ready, I::Committed | I::Taken) => (T::Opening, TargetStep::Open),
         (T::Opening, I::Opened(Ok(()))) => (T::Opening, TargetStep::Own),
-        (T::Opening, I::Opened(Err(reason))) => (stage, fail(reason)),
+        // Until the source's entry says that it goes on, what came is kept: the source may die before it
+        // hears that its copy is wanted.
+        (T::Opening | T::Kept | T::Rebuilding, I::Opened(Err(why))) => match why {
+            NotOpened::Stateless(reason) => (stage, fail(reason)),
+            NotOpened::SourceLives(reason) => (T::Kept, TargetStep::SayFailed(reason.clone())),
+            NotOpened::Alone => (T::Kept, TargetStep::TryLater),
+            NotOpened::Hopeless => (stage, TargetStep::ParkAndBegin),
+        },
+        (T::Kept, I::Expired) => (T::Rebuilding, TargetStep::Build),
+        // It is opened like one that was never tried: a roll call may want it meanwhile.
+        (T::Rebuilding, I::Built(Ok(()))) => (T::Ready, TargetStep::Look),
+        (T::Kept | T::Rebuilding, I::Aborted) => (stage, TargetStep::Drop),
+        (T::Kept | T::Rebuilding, I::BegunAnew) => (stage, TargetStep::Park),
+        (T::Kept | T::Rebuilding, I::Leaving) => (stage, TargetStep::ParkAndBegin),
         (T::Accepted | T::Building, I::Expired) => {
             (stage, fail("the state did not arrive in time"))
         }
@@ -414,9 +454,57 @@ mod tests {
             (T::Building, TargetStep::Drop),
             (T::Ready, TargetStep::Park),
             (T::Opening, TargetStep::Nothing),
+            (T::Kept, TargetStep::Park),
+            (T::Rebuilding, TargetStep::Park),
         ] {
             assert_eq!(target(stage, &TargetInput::BegunAnew), (stage, expected));
         }
+    }
+
+    #[test]
+    fn the_state_of_a_successor_that_could_not_start_is_dropped_only_when_its_source_goes_on() {
+        use TargetStage as T;
+        let not_opened =
+            [NotOpened::SourceLives("x".to_owned()), NotOpened::Alone, NotOpened::Hopeless];
+        let inputs = not_opened.map(|why| TargetInput::Opened(Err(why))).into_iter().chain([
+            TargetInput::State,
+            TargetInput::NoRoom,
+            TargetInput::Built(Ok(())),
+            TargetInput::Committed,
+            TargetInput::Aborted,
+            TargetInput::BegunAnew,
+            TargetInput::Expired,
+            TargetInput::SourceGone,
+            TargetInput::Leaving,
+            TargetInput::Taken,
+        ]);
+        for input in inputs {
+            for stage in [T::Opening, T::Kept, T::Rebuilding] {
+                let (_, step) = target(stage, &input);
+                let drops = matches!(step, TargetStep::Drop | TargetStep::Fail(_));
+                let goes_on = stage != T::Opening && input == TargetInput::Aborted;
+                assert_eq!(drops, goes_on, "{stage:?} {input:?} {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_successor_that_could_not_start_is_built_again_and_started() {
+        let mut stage = TargetStage::Opening;
+        let mut steps = Vec::new();
+        for input in [
+            TargetInput::Opened(Err(NotOpened::Alone)),
+            TargetInput::Expired,
+            TargetInput::Built(Ok(())),
+            TargetInput::Committed,
+            TargetInput::Opened(Ok(())),
+        ] {
+            let (next, step) = target(stage, &input);
+            stage = next;
+            steps.push(step);
+        }
+        use TargetStep::*;
+        assert_eq!(steps, [TryLater, Build, Look, Open, Own]);
     }
 
     #[test]

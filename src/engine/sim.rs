@@ -44,6 +44,7 @@ mod draining;
 mod leaving;
 mod many;
 mod parked;
+mod reopen;
 mod restarts;
 mod returns;
 mod roll_call;
@@ -847,12 +848,12 @@ impl World {
             }
             ChildOrder::Open { child, built, epoch } => {
                 let state = runtime.built.remove(&(child.clone(), built));
-                runtime.bytes.remove(&(child.clone(), built));
                 let outcome = match state {
                     Some(_) if fault || cannot == Some(Cannot::Start) => {
                         Err("started panicked".to_owned())
                     }
                     Some(state) => {
+                        runtime.bytes.remove(&(child.clone(), built));
                         let old = runtime
                             .actors
                             .insert(child.clone(), Actor { epoch, gate: Gate::Open, state });
@@ -905,8 +906,9 @@ impl World {
                 self.report(index, ChildReport::Merged { child, epoch, outcome });
             }
             ChildOrder::ParkBuilt { key, kind, built, reason } => {
+                let arrived = runtime.bytes.remove(&(key.child.clone(), built));
                 let state = runtime.built.remove(&(key.child.clone(), built));
-                runtime.bytes.remove(&(key.child.clone(), built));
+                let state = state.or(arrived.map(|(_, state)| state));
                 let event = match state {
                     Some(state) => parked::hold(runtime, key, kind, reason, state),
                     None => Event::NotParked { key, reason: "it is gone".to_owned() },

@@ -326,7 +326,7 @@ impl<A: HotSwap> Seat<A> {
             self.dead.set(false);
         };
         self.dead.set(true);
-        self.finish(exit, epoch, opening);
+        self.finish(exit, maker, epoch, opening);
     }
 
     async fn run(
@@ -373,6 +373,7 @@ impl<A: HotSwap> Seat<A> {
     /// again.
     fn opened(&self, maker: &mut Maker, epoch: Epoch, opening: Opening) {
         let parcel = maker.parcel.take();
+        self.bench.release(&self.cell.child);
         let marks = parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
         let is_open = self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.cell.set_here(is_open);
@@ -393,7 +394,7 @@ impl<A: HotSwap> Seat<A> {
     }
 
     /// The actor has ended, whatever for.
-    fn finish(self: &Rc<Self>, exit: Exit, epoch: Epoch, opening: Opening) {
+    fn finish(self: &Rc<Self>, exit: Exit, maker: Maker, epoch: Epoch, opening: Opening) {
         let child = self.cell.child.clone();
         let instance: Rc<dyn Instance> = self.clone();
         self.bench.forget(&child, &instance);
@@ -412,6 +413,9 @@ impl<A: HotSwap> Seat<A> {
                     Exit::Stopped => "it stopped itself while it started".to_owned(),
                     Exit::Panicked { message } => message,
                 };
+                if let Some(parcel) = maker.parcel {
+                    self.bench.keep(&self.cell.child, maker.epoch, parcel);
+                }
                 self.answer(epoch, opening, Err(reason));
             }
             None => {

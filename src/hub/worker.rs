@@ -50,11 +50,16 @@ struct Slot {
     built: BTreeMap<Epoch, Box<dyn Built>>,
     /// Successors whose states are on a blocking thread.
     building: BTreeSet<Epoch>,
+    /// States of successors that could not start, by the attempt, until they are discarded or one runs.
+    kept: BTreeMap<Epoch, Parcel>,
 }
 
 impl Slot {
     fn is_empty(&self) -> bool {
-        self.instance.is_none() && self.built.is_empty() && self.building.is_empty()
+        self.instance.is_none()
+            && self.built.is_empty()
+            && self.building.is_empty()
+            && self.kept.is_empty()
     }
 }
 
@@ -70,6 +75,23 @@ impl Bench {
                 slots.remove(child);
             }
         }
+    }
+
+    /// A successor could not start: what it was made of is kept.
+    pub(crate) fn keep(&self, child: &ChildId, attempt: Epoch, parcel: Parcel) {
+        let mut slots = self.slots.borrow_mut();
+        slots.entry(child.clone()).or_default().kept.insert(attempt, parcel);
+    }
+
+    /// The child runs: what it could not be started of before is wanted no more.
+    pub(crate) fn release(&self, child: &ChildId) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(child) {
+            slot.kept.clear();
+        }
+    }
+
+    fn kept(&self, child: &ChildId, attempt: Epoch) -> Option<Parcel> {
+        self.slots.borrow().get(child)?.kept.get(&attempt).cloned()
     }
 
     /// A successor was built, or could not be.
@@ -251,6 +273,7 @@ impl Worker {
             ChildOrder::Build { spec, epoch, from, with_state } => {
                 let origin = ChildOrigin::HandedOver { from: from.node };
                 let child = spec.id().clone();
+                let parcel = parcel.or_else(|| self.bench.kept(&child, epoch));
                 if with_state && parcel.is_none() {
                     let gone = Err(BuildFailure::passing("the state is gone"));
                     return self.bench.built(child, epoch, &[], gone);
@@ -315,7 +338,9 @@ impl Worker {
             // The system keeps the bytes.
             ChildOrder::Park { .. } => {}
             ChildOrder::ParkBuilt { key, kind, built, reason } => {
+                let kept = self.bench.kept(&key.child, built);
                 let parcel = self.take_built(&key.child, built).and_then(|built| built.parcel());
+                let parcel = parcel.or(kept);
                 self.bench.reports.park(ParkParcel { key, kind, reason, at: None, parcel });
             }
             ChildOrder::ParkFrozen { key, kind, reason, at } => {
@@ -350,6 +375,7 @@ impl Worker {
         let slot = slots.get_mut(child)?;
         let built = slot.built.remove(&epoch);
         slot.building.remove(&epoch);
+        slot.kept.remove(&epoch);
         if slot.is_empty() {
             slots.remove(child);
         }

@@ -119,6 +119,9 @@ impl Remaining<'_> {
         let from = name(self.core, successor.from().node);
         match successor.stage() {
             TargetStage::Opening => format!("it came from {from} and is being started"),
+            TargetStage::Kept | TargetStage::Rebuilding => {
+                format!("it came from {from}, could not start, and is tried again")
+            }
             _ => format!("{from} has not said whether this node has it"),
         }
     }

@@ -29,6 +29,7 @@ mod passed_over;
 mod phase;
 mod rebalance;
 mod registry_says;
+mod reopen;
 mod retire;
 mod retry;
 mod roll;

@@ -10,11 +10,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    engine::{
-        core::Core,
-        handover::{TargetInput, TargetStage},
-        registry::Best,
-    },
+    engine::{core::Core, handover::TargetInput, registry::Best},
     model::{
         child::{Entry, Epoch, Ownership, Taken},
         id::{ChildId, NodeRun},
@@ -69,7 +65,7 @@ impl RegistrySays<'_> {
         let other_life = owner
             .filter(|(_, theirs)| theirs.born != successor.ownership().born)
             .map(|(owner, _)| owner)
-            .filter(|_| successor.stage() == TargetStage::Ready);
+            .filter(|_| successor.holds_state());
         let Some(owner) = other_life else { return Some(TargetInput::Aborted) };
         let is_from_live = core.is_live(from);
         // Who has just come back may hear of the owner before it hears that the source is

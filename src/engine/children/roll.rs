@@ -39,7 +39,9 @@ pub(super) fn hold(table: &Table, child: &ChildId) -> (Copy, Epoch, Epoch) {
     if let Some(successor) = table.successor(child) {
         let own = successor.ownership();
         let (copy, epoch) = match successor.stage() {
-            TargetStage::Ready => (Copy::Ready, successor.state()),
+            TargetStage::Ready | TargetStage::Kept | TargetStage::Rebuilding => {
+                (Copy::Ready, successor.state())
+            }
             TargetStage::Opening => (Copy::Live, own.epoch),
             TargetStage::Accepted | TargetStage::Building => (Copy::Nothing, successor.state()),
         };
@@ -168,6 +170,11 @@ impl Roll<'_> {
                 true
             }
             TargetStage::Opening => true,
+            // It is tried again, at this epoch from now on.
+            TargetStage::Kept | TargetStage::Rebuilding => {
+                successor.recover(ownership);
+                true
+            }
             TargetStage::Accepted | TargetStage::Building => false,
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     engine::{
         core::Core,
         handover::{SourceInput, TargetInput},
-        io::{Exit, FreezeFailure},
+        io::{BuildFailure, Exit, FreezeFailure},
     },
     model::{
         child::{ChildSpec, Epoch, Ownership},
@@ -206,6 +206,22 @@ impl Children {
         input: &TargetInput,
     ) -> bool {
         self.target(core).input(child, attempt, input)
+    }
+
+    /// A successor was built, or could not be.
+    pub(crate) fn built(
+        &mut self,
+        core: &mut Core,
+        child: &ChildId,
+        attempt: Epoch,
+        outcome: Result<(), BuildFailure>,
+    ) {
+        self.target(core).built(child, attempt, outcome);
+    }
+
+    /// The time of a successor in the making is over, or it is tried again.
+    pub(crate) fn target_expired(&mut self, core: &mut Core, child: &ChildId, attempt: Epoch) {
+        self.target(core).expired(child, attempt);
     }
 
     /// A successor runs, or its `started` failed.

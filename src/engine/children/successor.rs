@@ -23,6 +23,8 @@ pub(super) struct Successor {
     stage: TargetStage,
     /// A roll call gave the child to this node.
     recovered: bool,
+    /// How often it could not start, with its state.
+    tries: u32,
     stops: Vec<StopOrder>,
 }
 
@@ -38,6 +40,7 @@ impl Successor {
             with_state,
             stage: TargetStage::Accepted,
             recovered: false,
+            tries: 0,
             stops: Vec::new(),
         }
     }
@@ -75,6 +78,21 @@ impl Successor {
     /// Whether a roll call gave the child to this node.
     pub(super) fn is_recovered(&self) -> bool {
         self.recovered
+    }
+
+    /// Whether a state is here that nobody runs.
+    pub(super) fn holds_state(&self) -> bool {
+        matches!(self.stage, TargetStage::Ready | TargetStage::Kept | TargetStage::Rebuilding)
+    }
+
+    /// How often it could not start, with its state.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// It could not start once more.
+    pub(super) fn could_not_start(&mut self) {
+        self.tries += 1;
     }
 
     /// Goes on to a stage, or stays in it.

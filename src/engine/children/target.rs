@@ -139,17 +139,6 @@ impl Target<'_> {
         true
     }
 
-    /// A successor runs, or its `started` failed: reported at the epoch at which it was opened, which is
-    /// the attempt's or that of a takeover.
-    pub(super) fn opened(&mut self, child: &ChildId, epoch: Epoch, outcome: Result<(), String>) {
-        let is_it = |successor: &Successor| {
-            successor.ownership().epoch == epoch || successor.attempt() == epoch
-        };
-        if self.table.successor(child).is_some_and(is_it) {
-            self.step(child, &TargetInput::Opened(outcome));
-        }
-    }
-
     /// An input for a child's move.
     pub(super) fn step(&mut self, child: &ChildId, input: &TargetInput) {
         let Some(target) = self.table.successor_mut(child) else { return };
@@ -181,17 +170,20 @@ impl Target<'_> {
             TargetStep::Fail(failure) => {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 let Some(target) = self.table.remove_successor(child) else { return };
-                if target.is_recovered() {
-                    // Another node may hold an older copy: the home calls the roll again.
-                    call_again(core, child, epoch.term);
-                } else if before == TargetStage::Opening && !core.is_live(from) {
-                    // It is this node's child and there is no other copy: it begins anew.
-                    let (ownership, stops) = target.into_owner();
-                    self.revive(ownership, stops);
+                let is_own = before >= TargetStage::Opening && !core.is_live(from);
+                if target.is_recovered() || is_own {
+                    self.begin_again(target);
                 } else {
                     core.send(from.node, failed(failure, true));
                 }
             }
+            TargetStep::SayFailed(reason) => {
+                core.send(from.node, failed(BuildFailure::passing(reason), true));
+                self.try_later(child);
+            }
+            TargetStep::TryLater => self.try_later(child),
+            TargetStep::Look => core.news.push_back(News::Look { child: child.clone() }),
+            TargetStep::ParkAndBegin => self.park_and_begin(child),
             TargetStep::Refuse(reason) => {
                 self.table.remove_successor(child);
                 let word = HandoverWord::Refuse { child: child.clone(), epoch: attempt, reason };
@@ -270,7 +262,7 @@ impl Target<'_> {
     }
 
     /// Starts a child of this node anew, as nothing is left of it here or at its last owner.
-    fn revive(&mut self, ownership: Ownership, stops: Vec<StopOrder>) {
+    pub(super) fn revive(&mut self, ownership: Ownership, stops: Vec<StopOrder>) {
         let highest = self.core.registry.highest_epoch(ownership.spec.id());
         let epoch = highest.max(ownership.epoch).next_attempt();
         let Ownership { spec, pinned, origin, .. } = ownership;

@@ -6,7 +6,6 @@ use crate::{
         children::Children,
         core::{Core, Timer},
         drain::Drain,
-        handover::TargetInput,
         homes::Homes,
         leave::Leave,
         membership::Membership,
@@ -51,9 +50,7 @@ impl Deadlines<'_> {
         match timer {
             Timer::Start(child, epoch) => children.start_expired(core, &child, epoch),
             Timer::Source(child, epoch) => children.source_expired(core, &child, epoch),
-            Timer::Target(child, epoch) => {
-                children.target_input(core, &child, epoch, &TargetInput::Expired);
-            }
+            Timer::Target(child, epoch) => children.target_expired(core, &child, epoch),
             Timer::Query(child, epoch) => children.query(core, &child, epoch),
             Timer::Retry(child) => children.retry(core, &child),
             Timer::PassedOver(child) => children.try_passed_over(core, &child),

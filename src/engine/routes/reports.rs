@@ -1,13 +1,8 @@
 //! Reports of children's runtimes, and which machine waits for them.
 
 use crate::engine::{
-    applies::Applies,
-    children::Children,
-    core::Core,
-    handover::{SourceInput, TargetInput},
-    io::ChildReport,
-    parked::Parked,
-    parking,
+    applies::Applies, children::Children, core::Core, handover::SourceInput, io::ChildReport,
+    parked::Parked, parking,
 };
 
 /// The machines that wait for children's runtimes.
@@ -36,7 +31,7 @@ impl Reports<'_> {
                 children.rested(core, &child, epoch, &outcome);
             }
             ChildReport::Built { child, epoch, outcome } => {
-                children.target_input(core, &child, epoch, &TargetInput::Built(outcome));
+                children.built(core, &child, epoch, outcome);
             }
             ChildReport::Opened { child, epoch, outcome } => {
                 children.opened(core, &child, epoch, outcome);

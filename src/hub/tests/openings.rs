@@ -150,3 +150,56 @@ async fn the_bytes_that_a_child_came_in_are_given_back_when_it_runs() {
     assert!(matches!(peeked, Some(Ok(_))), "the child still runs");
     hub.stop().await;
 }
+
+/// Actors that can be started again later.
+static CAN_START: AtomicBool = AtomicBool::new(false);
+
+#[derive(Default, Serialize, Deserialize)]
+struct Later {
+    value: u64,
+}
+
+impl Actor for Later {
+    type Context = Context<Self>;
+    fn started(&mut self, _: &mut Context<Self>) {
+        assert!(CAN_START.load(Ordering::Acquire), "not yet");
+    }
+}
+
+crate::hot_swap!(Later, kind = "later", messages = []);
+
+#[actix::test]
+async fn the_state_of_a_successor_that_could_not_start_is_there_until_one_runs() {
+    let network = MemoryNetwork::new();
+    let builder = HubSystem::builder("test").node_name("a").child::<Later>().workers(1);
+    let hub = builder.memory(&network).start().await.expect("the hub starts");
+    let (child, epoch) = (ChildId::new("c").expect("a valid id"), Epoch { term: 1, attempt: 1 });
+    let state = codec::encode(&crate::Snapshot::of(&Later { value: 5 }), 1_000);
+    let last = Arc::new(());
+    let kept = Kept(state.expect("it encodes").to_vec(), last.clone());
+    let parcel = Parcel { state_version: 1, lanes: Vec::new(), bytes: Bytes::from_owner(kept) };
+    let from = NodeRun { node: NodeId::from_key([9; 32]), nonce: 1 };
+    let spec = Arc::new(ChildSpec::new::<Later>("c", ()).expect("a valid spec"));
+    let build = || ChildOrder::Build { spec: spec.clone(), epoch, from, with_state: true };
+    let open = || ChildOrder::Open { child: child.clone(), built: epoch, epoch };
+    let workers = hub.shared().workers();
+    let order = |order, parcel| workers[0].send(Orders(vec![Order { order, parcel }]));
+    let peek = || workers[0].send(Peek { child: child.clone() });
+    order(build(), Some(parcel)).await.expect("it runs");
+    for _ in 0..2 {
+        order(open(), None).await.expect("it runs");
+        until("it has not started", || async {
+            matches!(peek().await.expect("it runs"), Some(Err(StateUnknown::NotHere)))
+        })
+        .await;
+        assert_eq!(Arc::strong_count(&last), 2, "its state is still there");
+        order(build(), None).await.expect("it runs");
+    }
+    CAN_START.store(true, Ordering::Release);
+    order(open(), None).await.expect("it runs");
+    until("the bytes are given back", || async { Arc::strong_count(&last) == 1 }).await;
+    let Some(Ok((_, bytes))) = peek().await.expect("it runs") else { panic!("it runs") };
+    let state: crate::Snapshot<Later> = codec::decode(&bytes).expect("it is a state");
+    assert_eq!(state.into_value().expect("it reads back").value, 5);
+    hub.stop().await;
+}

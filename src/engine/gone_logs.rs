@@ -20,8 +20,9 @@ pub(crate) const MOST_GONE: usize = 1_024;
 #[derive(Debug, Default)]
 pub(crate) struct GoneLogs {
     named: BTreeMap<NodeRun, Vec<Watermark>>,
-    /// Members that give nothing: how much of all they named is here, and since when.
-    stuck: BTreeMap<NodeRun, (u64, Instant)>,
+    /// Members that give nothing: how far each log is here that they named and this node lacks, and since
+    /// when that is so.
+    stuck: BTreeMap<NodeRun, (BTreeMap<NodeRun, u64>, Instant)>,
     /// Members that are not waited for.
     given_up: BTreeSet<NodeRun>,
 }
@@ -69,12 +70,15 @@ impl GoneLogs {
             .collect();
         self.stuck.retain(|run, _| lacking.contains(run));
         for run in lacking {
-            let named = self.named.get(&run).into_iter().flatten();
-            let here = named.map(|mark| registry.watermark(mark.log).min(mark.version));
-            let here = here.fold(0, u64::saturating_add);
-            let stuck = self.stuck.entry(run).or_insert((here, now));
-            if stuck.0 != here {
-                *stuck = (here, now);
+            let lacks = self.lacking(run, registry, &is_live);
+            let here: BTreeMap<NodeRun, u64> =
+                lacks.map(|mark| (mark.log, registry.watermark(mark.log))).collect();
+            let stuck = self.stuck.entry(run).or_insert_with(|| (here.clone(), now));
+            // That it names other logs is no progress.
+            let goes_on = stuck.0.iter().any(|(log, before)| registry.watermark(*log) > *before);
+            stuck.0 = here;
+            if goes_on {
+                stuck.1 = now;
             } else if now.saturating_duration_since(stuck.1) >= patience {
                 self.stuck.remove(&run);
                 self.given_up.insert(run);
@@ -127,7 +131,8 @@ mod tests {
     #[test]
     fn a_member_that_gives_nothing_for_a_while_is_not_waited_for_until_it_comes_back() {
         let (mut logs, mut registry) = (GoneLogs::default(), Registry::new(run(1)));
-        logs.heard(run(2), vec![Watermark { log: run(3), version: 1 << 40 }]);
+        let mark = |n, version| Watermark { log: run(n), version };
+        logs.heard(run(2), vec![mark(3, 1 << 40)]);
         let begun = Instant::now();
         let lacks = |logs: &GoneLogs, registry: &Registry| {
             logs.lacking(run(2), registry, |_| false).next().is_some()
@@ -137,6 +142,11 @@ mod tests {
         tell(&mut registry, run(3), 1);
         logs.tick(begun + 6 * SECOND, 6 * SECOND, &registry, |_| false);
         assert!(lacks(&logs, &registry), "something came");
+        // It names others, of which some are here.
+        logs.heard(run(2), vec![mark(3, 1 << 40), mark(5, 9), mark(6, 1)]);
+        tell(&mut registry, run(6), 1);
+        logs.tick(begun + 9 * SECOND, 6 * SECOND, &registry, |_| false);
+        assert!(lacks(&logs, &registry));
         logs.tick(begun + 12 * SECOND, 6 * SECOND, &registry, |_| false);
         assert!(!lacks(&logs, &registry));
         logs.heard(run(2), vec![Watermark { log: run(3), version: 1 << 41 }]);

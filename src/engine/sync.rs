@@ -132,8 +132,9 @@ impl Sync {
     }
 
     /// A member has more of a log whose writer is gone: nobody sends that by itself.
-    pub(crate) fn lacks(&mut self, now: Instant, from: NodeId, mark: Watermark) {
+    pub(crate) fn lacks(&mut self, now: Instant, from: NodeId, mark: Watermark, every: Duration) {
         self.wants.note(mark.log, mark.version, from, now);
+        self.wants.hurry(mark.log, now, every.min(self.every));
     }
 
     /// The link broke: what was asked may never be answered.

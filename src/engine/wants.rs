@@ -26,6 +26,8 @@ struct Want {
     other: Option<Claim>,
     due: Instant,
     asks: u32,
+    /// When it was asked for last.
+    asked: Option<Instant>,
 }
 
 /// A question that is due.
@@ -61,7 +63,7 @@ impl Wants {
         let claim = Claim { holder, upto };
         let Some(mut want) = self.take(log) else {
             if self.held.get(&holder).is_none_or(|count| *count < MOST) {
-                self.put(log, Want { claim, other: None, due, asks: 0 });
+                self.put(log, Want { claim, other: None, due, asks: 0, asked: None });
             }
             return;
         };
@@ -79,11 +81,20 @@ impl Wants {
         self.put(log, want);
     }
 
+    /// A log is waited for: it is asked for again once in `every`, if nothing of it came since.
+    pub(crate) fn hurry(&mut self, log: NodeRun, now: Instant, every: Duration) {
+        let Some(mut want) = self.take(log) else { return };
+        if let Some(asked) = want.asked {
+            want.due = want.due.min((asked + every).max(now));
+        }
+        self.put(log, want);
+    }
+
     /// Something of a log came from this peer: what follows is on its way.
     pub(crate) fn came(&mut self, now: Instant, log: NodeRun, from: NodeId, version: u64) {
         let Some(mut want) = self.take(log) else { return };
         if want.claim.holder == from {
-            want.due = now + self.every;
+            (want.due, want.asked) = (now + self.every, Some(now));
         }
         if want.claim.upto > version {
             self.put(log, want);
@@ -105,7 +116,7 @@ impl Wants {
                 self.turn(now, log, &want, from);
             } else if want.asks < MOST_ASKS {
                 let holder = want.claim.holder;
-                (want.asks, want.due) = (want.asks + 1, now + self.every);
+                (want.asks, want.due, want.asked) = (want.asks + 1, now + self.every, Some(now));
                 self.put(log, want);
                 return Some(Ask { holder, log, from });
             }
@@ -115,7 +126,7 @@ impl Wants {
     /// Asks who else has a log, if anybody has more than `version` of it.
     fn turn(&mut self, now: Instant, log: NodeRun, want: &Want, version: u64) {
         if let Some(claim) = want.other.filter(|claim| claim.upto > version) {
-            self.put(log, Want { claim, other: None, due: now, asks: 0 });
+            self.put(log, Want { claim, other: None, due: now, asks: 0, asked: None });
         }
     }
 
@@ -189,6 +200,20 @@ mod tests {
         assert_eq!(asked.iter().sum::<usize>(), 3);
         assert_eq!((asked[0], asked[5], asked[10]), (1, 1, 1));
         assert!(wants.logs.is_empty() && wants.due.is_empty() && wants.held.is_empty());
+    }
+
+    #[test]
+    fn what_is_waited_for_is_asked_for_again_soon_and_not_while_it_comes() {
+        let (mut wants, now) = wants();
+        wants.note(run(9), 20, node(1), now);
+        assert_eq!(asks(&mut wants, now, 0), [node(1)]);
+        wants.hurry(run(9), now + SECOND / 2, SECOND);
+        assert_eq!(asks(&mut wants, now + SECOND / 2, 0), []);
+        assert_eq!(asks(&mut wants, now + SECOND, 0), [node(1)]);
+        wants.came(now + 3 * SECOND / 2, run(9), node(1), 10);
+        wants.hurry(run(9), now + 2 * SECOND, SECOND);
+        assert_eq!(asks(&mut wants, now + 2 * SECOND, 10), []);
+        assert_eq!(asks(&mut wants, now + 3 * SECOND, 10), [node(1)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Deadlines that have passed, and which machine waited for them.
 
+use super::views;
 use crate::{
     engine::{
         applies::Applies,
@@ -13,9 +14,10 @@ use crate::{
         returns::Returns,
         roll_call::Rolls,
         settle::Settle,
+        sync::Sync,
         waits_for::{keeps, waits_for},
     },
-    model::event::HubEvent,
+    model::{event::HubEvent, id::NodeRun, member::Member},
 };
 
 /// The machines that wait.
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) struct Deadlines<'a> {
     pub(super) core: &'a mut Core,
     pub(super) membership: &'a mut Membership,
+    pub(super) sync: &'a mut Sync,
     pub(super) settle: &'a mut Settle,
     pub(super) returns: &'a mut Returns,
     pub(super) homes: &'a mut Homes,
@@ -85,6 +88,11 @@ impl Deadlines<'_> {
         let is_told = self.settle.tick(core, calls);
         self.rolls.repeat(core);
         self.returns.tick(core);
+        // A question may be lost, and who does not answer is not waited for much longer.
+        let members: Vec<NodeRun> = core.view.members.values().map(Member::run).collect();
+        for run in members {
+            views::ask_for_gone(core, self.settle, self.sync, run);
+        }
         self.children.call_unmet(core);
         // A newcomer that hears nothing of all others had better doubt itself.
         if self.membership.is_proven() {

@@ -74,8 +74,8 @@ impl Engine {
 
     pub(super) fn deadlines(&mut self) -> Deadlines<'_> {
         lend!(
-            self, Deadlines, core, membership, settle, returns, homes, children, rolls, parked,
-            applies, leave, drain
+            self, Deadlines, core, membership, sync, settle, returns, homes, children, rolls,
+            parked, applies, leave, drain
         )
     }
 }

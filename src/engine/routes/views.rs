@@ -195,7 +195,7 @@ fn changed(before: &View, now: &View) -> BTreeSet<NodeId> {
 pub(super) fn ask_for_gone(core: &Core, settle: &Settle, sync: &mut Sync, member: NodeRun) {
     if !core.settled {
         for mark in settle.lacking(core, member) {
-            sync.lacks(core.now, member.node, mark);
+            sync.lacks(core.now, member.node, mark, core.config.settings.heartbeat);
         }
     }
 }

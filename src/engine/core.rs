@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,9 +14,9 @@ use super::{
     registry::Registry,
 };
 use crate::model::{
-    child::{Entry, Epoch, Ownership, Route},
+    child::{ChildSpec, Entry, Epoch, Ownership, Route},
     event::HubEvent,
-    id::{ChildId, KindName, NodeId, NodeRun, RequestId},
+    id::{ChildId, KindName, NodeId, NodeRun, Origin, RequestId},
     member::{Member, MemberState, View, ViewId},
     message::PeerMessage,
     parked::ParkedKey,
@@ -77,6 +78,9 @@ pub(crate) enum News {
     Migrated { waiters: Vec<(NodeId, RequestId)>, child: ChildId, outcome: MigrateOutcome },
     /// Nothing is left of a child on this node, or the owner here changed: look again.
     Look { child: ChildId },
+    /// A start that a home had ordered while its child was handed over: it has begun elsewhere, or begins
+    /// here.
+    StartNow { home: NodeId, spec: Arc<ChildSpec>, epoch: Epoch, origin: Origin },
     /// A state is about to be parked here.
     Parks { key: ParkedKey, other: OtherHolder },
     /// A child of this node has merged a state: if it is parked anywhere, it is wanted no more.

@@ -357,9 +357,15 @@ impl Instance {
         }
     }
 
-    /// A home orders a start that waits until nothing is left of this one.
+    /// A home orders a start that waits until nothing is left of this one, or its move has ended.
     pub(super) fn start_after(&mut self, order: StartOrder) {
         self.then = Some(order);
+    }
+
+    /// The start that waits, which is carried out now.
+    pub(super) fn take_start(&mut self) -> Option<News> {
+        let StartOrder { home, spec, epoch, origin } = self.then.take()?;
+        Some(News::StartNow { home, spec, epoch, origin })
     }
 
     /// Its actor is being stopped.

@@ -4,6 +4,7 @@ use super::{
     instance::Instance,
     merges::Merges,
     merging,
+    moving::Wait,
     pacing::Pacing,
     phase::{Begin, Phase, StartOrder, StopOrder},
     steps::{Start, Steps},
@@ -23,6 +24,9 @@ use crate::{
         words::brief,
     },
 };
+
+/// It was given up.
+const GIVEN_UP: Wait = Wait { until: None };
 
 /// The outcome of a start of a child that has an owner, for the request that asks.
 pub(crate) fn begun(node: NodeId, ownership: &Ownership, asked: Origin) -> StartOutcome {
@@ -76,6 +80,18 @@ impl Lifecycle<'_> {
                 if *ordered == epoch => {}
             Phase::Waiting(_) if instance.ownership().is_given_up() && at < epoch => {
                 self.start_by_hand(order);
+            }
+            // It is handed over without an actor.
+            Phase::Moving(moving) if moving.waits() == Some(GIVEN_UP) && at < epoch => {
+                let is_committed = moving.is_committed();
+                if !is_committed {
+                    self.steps().drop_move(&child, "the child is started by hand");
+                    return self.start_by_hand(order);
+                }
+                // Its new owner starts it; if it cannot, it is started here.
+                if let Some(instance) = self.table.instance_mut(&child) {
+                    instance.start_after(order);
+                }
             }
             // The order was repeated, and what it started has failed meanwhile.
             Phase::Waiting(_) if instance.ownership().is_given_up() => {

@@ -205,7 +205,8 @@ impl Source<'_> {
     fn finish(&mut self, child: &ChildId) {
         let Some(mut moving) = self.steps().end_move(child) else { return };
         // Who asked meanwhile for yet another place asks the new owner again.
-        self.table.remove(child);
+        let ended = self.table.remove(child);
+        self.core.news.extend(ended.and_then(|mut ended| ended.take_start()));
         let (to, epoch, now) = (moving.to().node, moving.epoch(), self.core.now);
         let waiters = moving.take_waiters();
         self.core.order(ChildOrder::End { child: child.clone() });
@@ -266,6 +267,10 @@ impl Source<'_> {
             core.news.push_back(News::Migrated { waiters, child, outcome });
         } else if !waiters.is_empty() {
             instance.attempts_mut().want_again(Wanted { to, forced, waiters });
+        }
+        let start = if instance.is_to_stop() { None } else { instance.take_start() };
+        if start.is_some() {
+            return core.news.extend(start);
         }
         self.plan_next(child, to, again, is_told);
     }

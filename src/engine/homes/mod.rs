@@ -226,6 +226,7 @@ impl Homes {
                 }
             }
             News::Look { .. }
+            | News::StartNow { .. }
             | News::Parks { .. }
             | News::Merged { .. }
             | News::TakenBack { .. } => {}

@@ -346,7 +346,11 @@ mod tests {
         bench.sweep();
         bench.now += HOUR + SWEEP_EVERY;
         bench.sweep();
-        assert_eq!(lives(&bench), 1, "something stands in it");
+        assert_eq!(lives(&bench), EMPTY_LOGS + 1, "each may come back, and ask what was stopped");
+        bench.away.viewed(|_| true, |_| true);
+        bench.now += HOUR + SWEEP_EVERY;
+        bench.sweep();
+        assert_eq!(lives(&bench), 1, "none comes back any more, and something stands in this one");
         assert_eq!(bench.table.best(&child(0)).map(|best| best.writer), Some(run(2)));
     }
 }

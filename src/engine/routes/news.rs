@@ -39,6 +39,9 @@ impl Listeners<'_> {
     pub(crate) fn tell(&mut self, news: News) {
         match news {
             News::Look { child } => self.look(&child),
+            News::StartNow { home, spec, epoch, origin } => {
+                self.children.run(self.core, home, spec, epoch, origin);
+            }
             News::Parks { key, other } => {
                 self.parked.awaits(&Around::of(self.core), key, other);
             }

@@ -140,6 +140,17 @@ impl<P: Payload> Door<P> {
         self.finish();
     }
 
+    /// The child's home has not answered for as long as messages wait that have no deadline of their own:
+    /// those end that waited when it was asked. It is asked again for the rest.
+    pub(crate) fn unanswered(&mut self) {
+        if let Some(before) = self.seeking.take()
+            && self.is_lost()
+        {
+            self.lane.expire_before(before);
+        }
+        self.finish();
+    }
+
     /// Whether messages wait that have nowhere to go.
     fn is_lost(&self) -> bool {
         (self.route.is_none() || self.doubt)

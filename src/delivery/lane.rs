@@ -262,6 +262,17 @@ impl<P: Payload> Lane<P> {
         }
     }
 
+    /// Messages with lower numbers that nobody waits for are over time, if none of them was written.
+    pub(crate) fn expire_before(&mut self, number: u64) {
+        let (over, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.number < number && !held.written && held.deadline().is_none());
+        self.held = rest;
+        for payload in over.into_iter().filter_map(|held| held.payload) {
+            self.outcomes.push((payload, Err(SendFailure::NotHandled(NotHandled::Timeout))));
+        }
+    }
+
     /// Whether this is the path to that run.
     pub(crate) fn goes_by(&self, run: NodeRun, path: u64) -> bool {
         self.paths.get(&run) == Some(&path)

@@ -151,6 +151,26 @@ fn an_answer_says_nothing_of_messages_that_came_after_the_question() {
 }
 
 #[test]
+fn what_nobody_waits_for_ends_when_no_home_answers_and_the_rest_is_asked_for_again() {
+    let (mut door, later) = (door(1), Instant::now() + Duration::from_secs(60));
+    door.enter(call(1), false, How::Send).expect("it waits");
+    let asked = call(2);
+    *asked.1.lock().expect("nobody panics with it") = Some(later);
+    door.enter(asked, true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["seek"]);
+    door.enter(call(3), false, How::Send).expect("it waits");
+    door.unanswered();
+    assert_eq!(wants(&mut door), ["1: not: Timeout", "seek"]);
+    door.unanswered();
+    assert_eq!(wants(&mut door), ["3: not: Timeout", "seek"], "it has waited as long");
+    door.route(owned_by(1, 0));
+    door.open(epoch(0), &[]);
+    door.unanswered();
+    assert_eq!(handle(&mut door, Instant::now()), Some(2), "its caller waits");
+    assert_eq!(wants(&mut door), [""; 0]);
+}
+
+#[test]
 fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadline() {
     let now = Instant::now();
     let (mut caller, mut owner) = (door(1), door(2));

@@ -593,6 +593,14 @@ pub enum Effect {
         /// Whether there is one.
         found: bool,
     },
+    /// The child's home has not answered [`Event::Seek`] within [`Settings::send_timeout`]: what has waited
+    /// since, and has no deadline of its own, ends.
+    ///
+    /// [`Settings::send_timeout`]: crate::Settings::send_timeout
+    SeekOver {
+        /// The child.
+        child: ChildId,
+    },
     /// This run is out. What was written to it and not accepted may have been handled if it went
     /// down, and was not handled if it left.
     Gone {

@@ -98,6 +98,8 @@ struct Node {
     /// How often it was told to send by another one.
     detours: usize,
     seeking: BTreeSet<ChildId>,
+    /// How many of them were not answered in time.
+    unanswered: usize,
     alive: bool,
     paused_until: Option<Instant>,
     backlog: VecDeque<Input>,
@@ -208,6 +210,8 @@ struct World {
     stuck: BTreeSet<ChildId>,
     /// Bytes of one log that may be on their way to one node, if not as usual.
     log_window: Option<usize>,
+    /// How often nodes compare what they have.
+    digest: Duration,
     /// How long removals are remembered.
     forget_after: Duration,
     /// How long states are on their way, actors take to start, and to merge: milliseconds.
@@ -272,6 +276,7 @@ impl World {
             newer: BTreeSet::new(),
             mute: BTreeSet::new(),
             log_window: None,
+            digest: Duration::from_millis(500),
             forget_after: Settings::default().forget_after,
             bulk_ms: (1, 30),
             start_ms: (0, 10),
@@ -295,7 +300,7 @@ impl World {
             addresses: vec![format!("/memory/{index}")],
             settings: Settings {
                 heartbeat: Duration::from_millis(200),
-                digest: Duration::from_millis(500),
+                digest: self.digest,
                 forget_after: self.forget_after,
                 ..Settings::default()
             },
@@ -336,6 +341,7 @@ impl World {
             paths: BTreeMap::new(),
             detours: 0,
             seeking: BTreeSet::new(),
+            unanswered: 0,
             alive: true,
             paused_until: None,
             backlog: VecDeque::new(),
@@ -657,6 +663,10 @@ impl World {
                     self.seed
                 );
             }
+            Effect::SeekOver { child } => {
+                assert!(self.nodes[index].seeking.remove(&child), "seed {}: {child}", self.seed);
+                self.nodes[index].unanswered += 1;
+            }
             Effect::Gates { valid } => self.nodes[index].valid = valid,
             Effect::DrainLinks { .. } => {
                 let wait = self.dice.ms(1, 20);
@@ -885,6 +895,10 @@ impl World {
             ChildOrder::SendDiverged { child, epoch, to, life } => {
                 let Some(actor) = runtime.actors.get_mut(&child) else { return };
                 actor.gate = Gate::Closed;
+                if let Some(failure) = unfreezable {
+                    let outcome = Err(failure);
+                    return self.report(index, ChildReport::Tried { child, epoch, outcome });
+                }
                 let state = actor.state.clone();
                 let header = BulkHeader::Diverged { child, epoch, state_version: 1, life };
                 self.send_state(index, header, to, state);

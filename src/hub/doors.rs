@@ -669,6 +669,14 @@ impl Doors {
         }
     }
 
+    /// The home of a child has not answered in time.
+    pub(crate) fn unanswered(&self, child: &ChildId) {
+        if let Some(cell) = self.known(child) {
+            cell.with(|door| door.unanswered());
+            self.release(&cell);
+        }
+    }
+
     /// The home of a child has answered the question where it is.
     pub(crate) fn sought(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {

@@ -1,7 +1,10 @@
 //! Where a child is: its home is asked when this node has heard nothing of it, and says so when it is
 //! sure.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    time::Instant,
+};
 
 use super::EACH;
 use crate::{
@@ -23,8 +26,9 @@ use crate::{
 /// later one that there is none.
 #[derive(Debug, Default)]
 pub(super) struct Locate {
-    /// Children for which messages of this node wait, with the number of the last question before.
-    sought: BTreeMap<ChildId, u64>,
+    /// Children for which messages of this node wait, with the number of the last question before, and since
+    /// when.
+    sought: BTreeMap<ChildId, (u64, Instant)>,
     /// How many questions were asked.
     questions: u64,
     /// Whether [`Timer::Seek`] is set.
@@ -44,7 +48,7 @@ impl Locate {
         if core.route(&child).is_some() {
             core.effects.push_back(Effect::Sought { child, found: true });
         } else if let btree_map::Entry::Vacant(vacant) = self.sought.entry(child.clone()) {
-            vacant.insert(self.questions);
+            vacant.insert((self.questions, core.now));
             self.ask(core, &child);
         }
     }
@@ -71,8 +75,21 @@ impl Locate {
     /// The time to ask again has come: for all for which messages wait, and for these others.
     pub(super) fn timer_passed(&mut self, core: &mut Core, others: impl Iterator<Item = ChildId>) {
         self.is_timed = false;
+        self.give_up(core);
         let children: BTreeSet<ChildId> = self.sought.keys().cloned().chain(others).collect();
         children.iter().for_each(|child| self.ask(core, child));
+    }
+
+    /// Homes that have not answered for as long as a caller waits who has not said how long.
+    fn give_up(&mut self, core: &mut Core) {
+        let (now, patience) = (core.now, core.config.settings.send_timeout);
+        self.sought.retain(|child, (_, since)| {
+            let is_over = now.saturating_duration_since(*since) >= patience;
+            if is_over {
+                core.effects.push_back(Effect::SeekOver { child: child.clone() });
+            }
+            !is_over
+        });
     }
 
     /// A child's home says where it is; `None`: there is none.
@@ -83,7 +100,7 @@ impl Locate {
         question: u64,
         route: Option<Route>,
     ) {
-        if let Some(since) = self.sought.get(&child)
+        if let Some((since, _)) = self.sought.get(&child)
             && (route.is_some() || question > *since)
         {
             self.sought.remove(&child);

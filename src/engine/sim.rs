@@ -50,6 +50,7 @@ mod returns;
 mod roll_call;
 mod rules;
 mod starts;
+mod waits;
 
 type State = BTreeSet<u64>;
 

@@ -362,6 +362,12 @@ impl Instance {
         self.then = Some(order);
     }
 
+    /// Whether a start waits.
+    #[cfg(test)]
+    pub(crate) fn starts_later(&self) -> bool {
+        self.then.is_some()
+    }
+
     /// The start that waits, which is carried out now.
     pub(super) fn take_start(&mut self) -> Option<News> {
         let StartOrder { home, spec, epoch, origin } = self.then.take()?;

@@ -10,12 +10,17 @@ use crate::model::{
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// As few tries as there can be.
-fn few() -> RestartIntensity {
+pub(super) fn few() -> RestartIntensity {
     RestartIntensity { restarts: 2, within: 600 * SECOND }
 }
 
 impl World {
-    fn start_with(&mut self, index: usize, name: &str, intensity: RestartIntensity) -> RequestId {
+    pub(super) fn start_with(
+        &mut self,
+        index: usize,
+        name: &str,
+        intensity: RestartIntensity,
+    ) -> RequestId {
         let id = ChildId::new(name).expect("a valid id");
         if !self.children.contains(&id) {
             self.children.push(id.clone());
@@ -26,7 +31,7 @@ impl World {
     }
 
     /// What each node that lives says of a child that failed.
-    fn failures(&self, child: &ChildId) -> Vec<Option<ChildFailure>> {
+    pub(super) fn failures(&self, child: &ChildId) -> Vec<Option<ChildFailure>> {
         let alive = self.alive().into_iter();
         let owned = alive.filter_map(|index| self.nodes[index].engine.registry().owner(child));
         owned.map(|(_, ownership)| ownership.failure.clone()).collect()
@@ -59,12 +64,27 @@ impl World {
 
     /// One child that runs and ends too often, and its node.
     pub(super) fn given_up(seed: u64) -> (Self, ChildId, usize) {
+        Self::given_up_at(seed, false)
+    }
+
+    /// The same on a node that is not its home.
+    pub(super) fn given_up_away(seed: u64) -> (Self, ChildId, usize) {
+        Self::given_up_at(seed, true)
+    }
+
+    fn given_up_at(seed: u64, is_away: bool) -> (Self, ChildId, usize) {
         let mut world = World::new(seed, 3);
         world.run_for(3 * SECOND);
         world.start_with(0, "c", few());
         world.run_for(2 * SECOND);
         let child = world.children[0].clone();
-        let at = world.runner(&child).expect("it runs");
+        let mut at = world.runner(&child).expect("it runs");
+        if is_away {
+            at = (at + 1) % 3;
+            let (child, to, timeout) = (child.clone(), world.nodes[at].me.id, 5 * SECOND);
+            world.request(at, Request::Migrate { child, to, forced: false, timeout });
+            world.run_for(2 * SECOND);
+        }
         for _ in 0..3 {
             world.acked.remove(&child);
             assert!(world.panic_child(at, &child), "seed {seed}");

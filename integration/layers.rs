@@ -61,6 +61,20 @@ const RULES: &[Rule] = &[
     },
     Rule { within: &["web/"], forbidden: &["crate::admin"], why: "web does not know admin" },
     Rule {
+        within: &[
+            "model/",
+            "engine/",
+            "delivery/",
+            "wire.rs",
+            "net/",
+            "hub/",
+            "admin/",
+            "error.rs",
+        ],
+        forbidden: &["crate::sim"],
+        why: "the simulation of whole nodes sits above them all",
+    },
+    Rule {
         within: &["engine/", "delivery/"],
         forbidden: &[
             "actix::",

@@ -74,6 +74,8 @@ mod error;
 mod hub;
 mod model;
 mod net;
+#[cfg(test)]
+mod sim;
 #[cfg(feature = "web")]
 pub mod web;
 mod wire;

@@ -309,6 +309,12 @@ impl<P: Payload> Door<P> {
         self.spread_news();
     }
 
+    /// Whether the gate lets messages go on to the actor.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.gate.state() == GateState::Open
+    }
+
     /// Whether there is a message for the actor.
     pub(crate) fn has_work(&self) -> bool {
         self.gate.has_work()

@@ -18,7 +18,7 @@ mod applies;
 mod away;
 mod backoff;
 #[cfg(test)]
-mod chance;
+pub(crate) mod chance;
 pub(crate) mod children;
 mod core;
 pub mod distribution;

@@ -1,0 +1,119 @@
+//! Whole nodes on a seeded network: real engines, doors, peers and paths, fake actors that count, and
+//! clients that keep what they were told.
+//!
+//! A node is put together in [`node`], [`doors`], [`worker`] and [`seat`], which play the glue of
+//! `hub/` that is bound to Actix, threads and the clock; each method there is named like the one that
+//! it plays, and changes with it. Everything else of a node is the real thing.
+//!
+//! A run is a [`Plan`]: a seed, and a list of faults. One that fails is shown with the command that
+//! replays it and with the faults without which it would not fail. `SIM_SEED=number` plays one seed,
+//! `SIM_SEEDS=1000` so many, `SIM_GO_ON=1` goes on after one that fails, and `SIM_TRACE=1` prints what
+//! comes to every node.
+
+mod actor;
+mod call;
+mod checks;
+mod doors;
+mod faults;
+mod ledger;
+mod network;
+mod node;
+mod seat;
+mod troubles;
+mod worker;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use faults::{Plan, Played, play};
+
+/// The seeds of a test: those that are asked for, or so many.
+fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let replayed = number("SIM_SEED");
+    let count = if replayed.is_some() { 0 } else { number("SIM_SEEDS").unwrap_or(count) };
+    replayed.into_iter().chain((0..count).map(|n| n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ n))
+}
+
+/// Plays a plan; a panic of what is played is a violation.
+fn try_out(plan: &Plan) -> Played {
+    catch_unwind(AssertUnwindSafe(|| play(plan))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violations = vec![format!("it panicked: {}", text.unwrap_or_default())];
+        Played { violations, ..Played::default() }
+    })
+}
+
+/// The plan without the faults that it fails without.
+fn shrink(mut plan: Plan) -> (Plan, Vec<String>) {
+    let mut violations = try_out(&plan).violations;
+    let mut at = 0;
+    while at < plan.faults.len() {
+        let mut less = plan.clone();
+        less.faults.remove(at);
+        let played = try_out(&less);
+        if played.violations.is_empty() {
+            at += 1;
+        } else {
+            // What was needed with it may not be needed without it.
+            (plan, violations, at) = (less, played.violations, 0);
+        }
+    }
+    (plan, violations)
+}
+
+/// Plays a plan of each seed, and fails when one does. Tells how often each thing was seen.
+fn play_all(name: &str, count: u64, plan: impl Fn(u64) -> Plan) -> BTreeMap<&'static str, u64> {
+    let mut seen = BTreeMap::<_, u64>::new();
+    let mut failed = 0;
+    for seed in seeds(count) {
+        let plan = plan(seed);
+        let played = try_out(&plan);
+        if !played.violations.is_empty() {
+            failed += 1;
+            let (plan, violations) = shrink(plan);
+            let replay = format!("SIM_SEED={seed} cargo test --lib sim::{name}");
+            eprintln!("{violations:#?}\nin the shortest run that fails, of\n  {replay}\n{plan:#?}");
+            if std::env::var_os("SIM_GO_ON").is_none() {
+                break;
+            }
+        }
+        for (what, times) in played.seen {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    assert_eq!(failed, 0, "so many runs failed, see above");
+    seen
+}
+
+/// A test in which nothing happens finds nothing.
+fn expect_seen(seen: &BTreeMap<&'static str, u64>, whats: &[&str]) {
+    let all = seeds(0).next().is_none();
+    for what in whats.iter().filter(|_| all) {
+        assert!(seen.contains_key(what), "nothing was {what}: {seen:?}");
+    }
+}
+
+#[test]
+fn orderly_moves_lose_nothing() {
+    let seen = play_all("orderly_moves_lose_nothing", 100, Plan::orderly);
+    expect_seen(&seen, &["acknowledged", "not handled", "handed over"]);
+}
+
+#[test]
+fn moves_over_links_that_break_lose_nothing() {
+    let seen = play_all("moves_over_links_that_break_lose_nothing", 100, Plan::hindered);
+    expect_seen(&seen, &["acknowledged", "handed over", "handover failed"]);
+}
+
+#[test]
+fn whatever_happens_at_once_is_survived() {
+    let seen = play_all("whatever_happens_at_once_is_survived", 150, Plan::rough);
+    let whats = ["acknowledged", "maybe handled", "handed over", "handover failed", "recovered"];
+    expect_seen(&seen, &whats);
+    expect_seen(&seen, &["merged", "parked", "restarted"]);
+}

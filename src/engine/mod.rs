@@ -32,6 +32,7 @@ pub mod io;
 mod leave;
 mod local_links;
 pub(crate) mod membership;
+mod met;
 mod outcomes;
 mod parked;
 mod parking;
@@ -68,6 +69,7 @@ use self::{
     io::{Effect, EngineConfig, Event, Way},
     leave::Leave,
     membership::Membership,
+    met::MetRuns,
     parked::Parked,
     probation::Probation,
     registry::Registry,
@@ -102,6 +104,7 @@ pub struct Engine {
     access: AccessList,
     membership: Membership,
     ways: Ways,
+    met: MetRuns,
     sync: Sync,
     settle: Settle,
     probation: Probation,
@@ -128,6 +131,7 @@ impl Engine {
             access: config.access.clone(),
             membership: Membership::new(&config, now),
             ways: Ways::new(settings.heartbeat),
+            met: MetRuns::default(),
             sync: Sync::new(settings.digest, config.seed),
             settle: Settle::default(),
             probation: Probation::default(),
@@ -170,6 +174,7 @@ impl Engine {
             Event::Linked { hello, local } => {
                 let run = hello.me.run();
                 self.ways.linked(run, local);
+                self.met.meet(run);
                 self.membership.linked(now, hello);
                 // Known before anybody learns that the way has changed: moves look at it.
                 if self.membership.is_linked(run.node) {
@@ -181,6 +186,7 @@ impl Engine {
                 self.core.linked.remove(&run);
                 self.membership.unlinked(now, run);
                 self.sync.unlinked(now, run.node);
+                self.met.tell_gone(&mut self.core);
             }
             Event::PathLost { to, by } => self.ways.path_lost(now, to, by),
             Event::Seed { seed, outcome } => self.membership.seed(now, seed, outcome),

@@ -41,6 +41,7 @@ use crate::model::{
 mod attacks;
 mod divergence;
 mod draining;
+mod farewells;
 mod leaving;
 mod many;
 mod parked;
@@ -129,6 +130,8 @@ struct Node {
     lie: Option<fn(&mut PeerMessage)>,
     /// Faults of others that it told.
     faults: Vec<(NodeId, String)>,
+    /// Runs of which it was told that they are out.
+    gone: Vec<NodeRun>,
 }
 
 #[derive(Debug)]
@@ -361,6 +364,7 @@ impl World {
             observed: Vec::new(),
             lie: None,
             faults: Vec::new(),
+            gone: Vec::new(),
             stayed: 0,
         }
     }
@@ -717,7 +721,8 @@ impl World {
                 self.nodes[index].detours += 1;
                 self.check_paths(index);
             }
-            Effect::Gone { .. } | Effect::Members { .. } | Effect::Emit(_) => {}
+            Effect::Gone { run, .. } => self.nodes[index].gone.push(run),
+            Effect::Members { .. } | Effect::Emit(_) => {}
         }
     }
 

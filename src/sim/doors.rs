@@ -353,6 +353,13 @@ impl Doors {
         }
     }
 
+    /// `Doors::unanswered`.
+    pub(super) fn unanswered(&self, child: &ChildId) {
+        if let Some(cell) = self.known(child) {
+            cell.with(|door| door.unanswered());
+        }
+    }
+
     /// `Doors::change`.
     fn change<R>(&mut self, act: impl FnOnce(&mut Peers<Cell>) -> (Vec<Change<Cell>>, R)) -> R {
         let (changes, result) = act(&mut self.peers);

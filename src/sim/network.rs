@@ -293,6 +293,7 @@ impl World {
             dialled: None,
             up: 0,
             linked: false,
+            seen: None,
         })
     }
 

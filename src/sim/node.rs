@@ -569,6 +569,7 @@ impl Node {
                 }
                 Effect::Parked(order) => self.parked(order),
                 Effect::Route { child, route } => self.doors.route(&child, route),
+                Effect::SeekOver { child } => self.doors.unanswered(&child),
                 Effect::Sought { child, found } => self.doors.sought(&child, found),
                 Effect::Gone { run, left } => self.doors.gone(now, run, left),
                 Effect::Path { to, by } => self.doors.detour(to, by),
@@ -742,6 +743,7 @@ fn child_of(order: &ChildOrder) -> &ChildId {
         | ChildOrder::End { child }
         | ChildOrder::Stop { child, .. }
         | ChildOrder::SendDiverged { child, .. }
+        | ChildOrder::Rest { child, .. }
         | ChildOrder::Merge { child, .. } => child,
         ChildOrder::Park { key, .. }
         | ChildOrder::ParkBuilt { key, .. }

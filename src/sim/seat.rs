@@ -50,6 +50,7 @@ pub(super) enum Opening {
 pub(super) enum Purpose {
     Handover,
     Diverged { to: NodeRun, life: Epoch },
+    Park,
 }
 
 /// `instance::FreezeOrder`.
@@ -188,6 +189,12 @@ impl Seat {
         around.later(child, takes, Later::Poll { seat: seat.number });
         seat.polled = true;
         seat
+    }
+
+    /// What it was made of, if it ended before it ran: `Bench::keep` keeps that.
+    pub(super) fn take_unopened(&mut self) -> Option<Parcel> {
+        let is_failed = self.dead && !self.running && self.ending.is_none();
+        self.parcel.take().filter(|_| is_failed)
     }
 
     pub(super) fn child(&self) -> &ChildId {
@@ -338,6 +345,7 @@ impl Seat {
                 }
                 around.tell(ChildReport::Tried { child, epoch, outcome });
             }
+            Purpose::Park => around.tell(ChildReport::Tried { child, epoch, outcome }),
         }
     }
 
@@ -636,7 +644,7 @@ impl Seat {
 
     /// `Instance::freeze`.
     pub(super) fn freeze(&mut self, around: &mut Around<'_>, order: FreezeOrder) {
-        if let Purpose::Diverged { to, life } = order.purpose {
+        if order.purpose != Purpose::Handover {
             match std::mem::replace(&mut self.stage, Stage::Aborted) {
                 Stage::Held { state, parcel: None } => {
                     self.stage = Stage::Released { state };
@@ -644,7 +652,13 @@ impl Seat {
                 }
                 held @ Stage::Held { .. } => {
                     self.stage = held;
-                    return self.send_diverged(around, order.epoch, to, life);
+                    let size = self.parcel().map_or(0, |parcel| parcel.bytes.len() as u64);
+                    return match order.purpose {
+                        Purpose::Diverged { to, life } => {
+                            self.send_diverged(around, order.epoch, to, life);
+                        }
+                        _ => self.frozen(around, order, Ok(size)),
+                    };
                 }
                 other => self.stage = other,
             }

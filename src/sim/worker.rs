@@ -130,6 +130,7 @@ struct Slot {
     instance: Option<u64>,
     built: BTreeMap<Epoch, Ready>,
     building: BTreeSet<Epoch>,
+    kept: BTreeMap<Epoch, Parcel>,
 }
 
 /// The workers of a node.
@@ -138,6 +139,8 @@ pub(super) struct Host {
     slots: BTreeMap<ChildId, Slot>,
     /// All that have not ended, also those that are replaced.
     pub(super) seats: BTreeMap<u64, Seat>,
+    /// Of which attempts they were made.
+    attempts: BTreeMap<u64, Epoch>,
     next: u64,
 }
 
@@ -170,7 +173,18 @@ impl Host {
         match task {
             Task::Poll { seat } => {
                 let Some(it) = self.seats.get_mut(&seat) else { return };
-                if !it.poll(around) {
+                let goes_on = it.poll(around);
+                // `Seat::opened` and `Seat::finish`, by `Bench::release` and `Bench::keep`.
+                let unopened = if goes_on { None } else { it.take_unopened() };
+                let is_open = it.is_active();
+                let attempt = self.attempts.get(&seat).copied();
+                let slot = self.slots.entry(child.clone()).or_default();
+                if is_open {
+                    slot.kept.clear();
+                }
+                slot.kept.extend(attempt.zip(unopened));
+                if !goes_on {
+                    self.attempts.remove(&seat);
                     self.forget(child, seat);
                 }
             }
@@ -268,6 +282,7 @@ impl Host {
         }
         let slot = self.slots.get_mut(child)?;
         slot.building.remove(&epoch);
+        slot.kept.remove(&epoch);
         slot.built.remove(&epoch)
     }
 
@@ -335,6 +350,7 @@ impl Host {
             ChildOrder::Build { spec, epoch, with_state, .. } => {
                 let child = spec.id().clone();
                 let parcel = parcel.map(|(_, parcel)| parcel);
+                let parcel = parcel.or_else(|| self.slot(&child).kept.get(&epoch).cloned());
                 if with_state && parcel.is_none() {
                     let gone = Err(BuildFailure::passing("the state is gone"));
                     return self.built_one(around, child, epoch, &[], gone);
@@ -367,7 +383,10 @@ impl Host {
             }
             ChildOrder::Open { child, built, epoch } => {
                 match self.slot(&child).built.remove(&built) {
-                    Some(ready) => self.run(around, &child, ready, epoch, Opening::Open),
+                    Some(ready) => {
+                        self.attempts.insert(self.next + 1, built);
+                        self.run(around, &child, ready, epoch, Opening::Open);
+                    }
                     None => {
                         let outcome = Err("the successor is gone".to_owned());
                         around.tell(ChildReport::Opened { child, epoch, outcome });
@@ -400,6 +419,14 @@ impl Host {
                     seat.freeze(around, order);
                 }
             }
+            ChildOrder::Rest { child, epoch } => {
+                if let Some(seat) = self.instance(&child) {
+                    let purpose = Purpose::Park;
+                    let (retention, forced, with_state) = (RETENTION, false, true);
+                    let order = FreezeOrder { epoch, retention, forced, with_state, purpose };
+                    seat.freeze(around, order);
+                }
+            }
             ChildOrder::Merge { child, epoch } => match (self.instance(&child), parcel) {
                 (Some(seat), Some((from, parcel))) => seat.merge(around, epoch, from, parcel),
                 _ => {
@@ -409,8 +436,9 @@ impl Host {
             },
             ChildOrder::Park { .. } => {}
             ChildOrder::ParkBuilt { key, kind, built, .. } => {
+                let kept = self.slot(&key.child).kept.get(&built).cloned();
                 let ready = self.take_built(around, &key.child, built);
-                around.park(key, kind, ready.and_then(|ready| ready.parcel));
+                around.park(key, kind, ready.and_then(|ready| ready.parcel).or(kept));
             }
             ChildOrder::ParkFrozen { key, kind, .. } => {
                 let parcel = self.instance(&key.child).and_then(|seat| seat.parcel());

@@ -47,8 +47,8 @@ impl Engine {
 
     pub(super) fn views(&mut self) -> Views<'_> {
         lend!(
-            self, Views, core, membership, probation, ways, sync, settle, returns, homes, children,
-            rolls, parked, applies, rescan
+            self, Views, core, membership, probation, ways, met, sync, settle, returns, homes,
+            children, rolls, parked, applies, rescan
         )
     }
 

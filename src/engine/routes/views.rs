@@ -11,6 +11,7 @@ use crate::{
         homes::Homes,
         io::Effect,
         membership::{MemberOutput, Membership},
+        met::MetRuns,
         parked::{Around, Parked},
         probation::Probation,
         relay,
@@ -35,6 +36,7 @@ pub(crate) struct Views<'a> {
     pub(super) membership: &'a mut Membership,
     pub(super) probation: &'a mut Probation,
     pub(super) ways: &'a mut Ways,
+    pub(super) met: &'a mut MetRuns,
     pub(super) sync: &'a mut Sync,
     pub(super) settle: &'a mut Settle,
     pub(super) returns: &'a mut Returns,
@@ -79,6 +81,7 @@ impl Views<'_> {
             }
             MemberOutput::Event(event) => self.core.emit(event),
             MemberOutput::Gone { run, left } => {
+                self.met.told(run);
                 effects.push_back(Effect::Gone { run, left });
                 if left {
                     self.core.registry.gone(run.node);
@@ -130,6 +133,7 @@ impl Views<'_> {
         self.settle.adopted(self.core, self.membership.patience());
         let members: Vec<NodeRun> = self.core.view.members.values().map(Member::run).collect();
         for run in members {
+            self.met.meet(run);
             ask_for_gone(self.core, self.settle, self.sync, run);
         }
     }
@@ -157,6 +161,7 @@ impl Views<'_> {
         core.settled = true;
         core.synced = true;
         core.registry.away.settled();
+        self.met.tell_gone(core);
         self.membership.settled(core.now);
         for run in core.view.members.values().map(Member::run) {
             self.membership.is_not_mute(run);

@@ -132,6 +132,12 @@ impl World {
         None
     }
 
+    /// Whether this node runs the child.
+    pub(super) fn runs(&self, at: usize, child: &ChildId) -> bool {
+        let node = self.places[at].node.as_ref();
+        node.is_some_and(|node| node.host.seats.values().any(|seat| seat.child() == child))
+    }
+
     /// Whether somebody runs the child.
     fn is_run(&self, child: &ChildId) -> bool {
         self.nodes().any(|(_, node)| node.host.seats.values().any(|seat| seat.child() == child))

@@ -138,6 +138,14 @@ impl Plan {
         let mut plan = Self::of(seed, &mut dice);
         let (moves, hindrances) = (1 + dice.pick(4), 1 + dice.pick(4));
         plan.draw(&mut dice, moves, 2_000, orderly);
+        // What is accepted just before a child goes, and not told, is sent again.
+        for Timed { at, .. } in plan.faults.clone() {
+            if dice.one_in(2) {
+                let at = at + dice.ms(0, 60);
+                let fault = Fault::Unlink(dice.pick(8), dice.pick(8));
+                plan.faults.push(Timed { at, lasts: dice.ms(100, 400), fault });
+            }
+        }
         plan.draw(&mut dice, hindrances, 2_500, hindrance);
         plan
     }
@@ -411,8 +419,8 @@ pub(super) struct Played {
     pub(super) seen: BTreeMap<&'static str, u64>,
 }
 
-/// Plays a plan.
-pub(super) fn play(plan: &Plan) -> Played {
+/// A cluster that has settled and runs its children; no fault has begun.
+pub(super) fn settled(plan: &Plan) -> World {
     let mut world = World::new(plan);
     world.run_for(SETTLED);
     world.children =
@@ -420,6 +428,12 @@ pub(super) fn play(plan: &Plan) -> Played {
     let children = world.children.clone();
     world.start(plan.nodes - 1, &children);
     world.run_for(Duration::from_secs(1));
+    world
+}
+
+/// Plays a plan.
+pub(super) fn play(plan: &Plan) -> Played {
+    let mut world = settled(plan);
     world.let_clients_send();
     let mut end = Duration::from_secs(1);
     for Timed { at, lasts, fault } in &plan.faults {

@@ -26,9 +26,13 @@ mod world;
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
-use faults::{Plan, Played, play};
+use faults::{Plan, Played, play, settled};
+use worker::Kind;
+
+use crate::{delivery::How, engine::io::Request};
 
 /// The seeds of a test: those that are asked for, or so many.
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
@@ -116,4 +120,45 @@ fn whatever_happens_at_once_is_survived() {
     let whats = ["acknowledged", "maybe handled", "handed over", "handover failed", "recovered"];
     expect_seen(&seen, &whats);
     expect_seen(&seen, &["merged", "parked", "restarted"]);
+}
+
+/// A child goes while a link is broken, and its old owner forgets its door: nobody there can say what it has
+/// accepted. What the state says of the client's lane is all that keeps it from being handled again.
+#[test]
+fn what_was_accepted_and_not_told_before_a_move_is_handled_once() {
+    for seed in seeds(30) {
+        let kind = Kind { merges: true, blocking: false };
+        let (unlinked, faults) = (Vec::new(), Vec::new());
+        let mut world = settled(&Plan { seed, nodes: 3, children: 1, kind, unlinked, faults });
+        let child = world.children[0].clone();
+        let runs = |at: &usize| world.runs(*at, &child);
+        let owner = (0..3).find(runs).expect("somebody runs it");
+        let (client, target) = ((owner + 1) % 3, (owner + 2) % 3);
+        let sent = 20 + world.dice.below(20);
+        for n in 0..sent {
+            if n == sent - 4 {
+                world.break_link(client, owner);
+                world.break_link(client, target);
+            }
+            world.client(client, &child, None, How::Try);
+            let wait = world.dice.ms(1, 12);
+            world.run_for(wait);
+        }
+        // Nor does the third node pass anything on.
+        for other in [owner, target] {
+            world.cut(client, other);
+            world.cut(other, client);
+        }
+        let to = world.run_of(target).node;
+        let timeout = Duration::from_secs(5);
+        world.request(owner, Request::Migrate { child, to, forced: false, timeout });
+        world.run_for(Duration::from_millis(400));
+        for other in [owner, target] {
+            world.mend(client, other);
+            world.mend(other, client);
+        }
+        world.check_end();
+        let violations = &world.ledger.violations;
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+    }
 }

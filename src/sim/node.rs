@@ -403,7 +403,7 @@ impl Node {
             }
             Input::Prune => {
                 self.doors.prune();
-                let wait = self.dice.ms(20, 1_500);
+                let wait = self.dice.ms(10, 500);
                 self.out.push(Out::After(wait, Thread::System, Input::Prune));
             }
         }

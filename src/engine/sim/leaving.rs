@@ -32,6 +32,23 @@ impl World {
         }
     }
 
+    /// Ends a node with all that it has: it tells the others, who hear it before its links break.
+    fn force(&mut self, index: usize) {
+        let nobody = self.make(index, 1).engine;
+        let engine = std::mem::replace(&mut self.nodes[index].engine, nobody);
+        for word in engine.farewell(self.now) {
+            self.perform(index, word);
+        }
+        self.nodes[index].alive = false;
+        self.run_for(Duration::from_millis(50));
+        for other in self.alive() {
+            let view = self.nodes[other].engine.view();
+            let is_in = view.member(self.nodes[index].me.id).is_some();
+            assert!(!is_in, "seed {}: n{other} has not heard of its end", self.seed);
+        }
+        self.crash(index);
+    }
+
     fn state_of(&self, seen_by: usize, index: usize) -> MemberState {
         let view = self.nodes[seen_by].engine.view();
         view.member(self.nodes[index].me.id).expect("it is in").state
@@ -279,5 +296,18 @@ fn a_node_that_says_goodbye_takes_over_nothing_that_a_roll_call_gives_it() {
         engine.core.closing = is_closing;
         engine.children.take(&mut engine.core, home, ownership, Copy::Nothing);
         assert_eq!(engine.children.instance(&child).is_some(), !is_closing);
+    }
+}
+
+#[test]
+fn what_a_node_had_that_is_forced_to_end_runs_elsewhere_before_anybody_would_find_it_down() {
+    for seed in seeds(20) {
+        let (mut world, leaver, child, _) = one_is_stuck(seed);
+        // Only what was left is lost with it.
+        world.acked.remove(&child);
+        world.force(leaver);
+        // A window is 600 ms.
+        world.run_for(Duration::from_millis(400));
+        world.check_end(true);
     }
 }

@@ -1,5 +1,5 @@
-//! What an engine has to say when somebody asks: where a child is and why, what moves, how far
-//! peers are behind. Nothing here decides anything.
+//! What an engine has to say when somebody asks: who is in, where a child is and why, what moves, how far
+//! peers are behind; and how others are asked. Nothing here decides anything.
 
 use std::{
     collections::BTreeSet,
@@ -10,14 +10,19 @@ use std::{
 use super::{
     Engine,
     children::{Instance, Left, Move, Phase},
+    io::Way,
     parked::Around,
+    registry::Registry,
+    relay,
     waits_for::waits_for,
 };
 use crate::model::{
     address::SeedOutcome,
     child::{ChildFailure, ChildSpec, Entry, Epoch, Ownership, Role, TakenIn},
     id::{ChildId, KindName, NodeId, NodeRun, Origin},
-    member::{Member, MemberState, NodePath, NodeState},
+    member::{Member, MemberState, NodePath, NodeState, View},
+    message::PeerMessage,
+    observe::ObserveWord,
     parked::ParkedKey,
 };
 
@@ -76,6 +81,47 @@ pub(crate) struct Seen {
 }
 
 impl Engine {
+    /// Who is in, as this node sees it.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.core.view
+    }
+
+    /// Who owns what, as this node knows it.
+    #[must_use]
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.core.registry
+    }
+
+    /// This node's run.
+    #[must_use]
+    pub fn me(&self) -> NodeRun {
+        self.core.me
+    }
+
+    /// Whether all members have adopted this node's view and their logs are here.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.core.settled
+    }
+
+    /// Whether this node has come in and had the registry since it began, or came back.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.core.synced || self.core.settled
+    }
+
+    /// The ways on which a member can be asked by who looks at the cluster.
+    pub(crate) fn ways_to(&mut self, to: NodeId) -> Vec<Way> {
+        self.ways.for_question(&self.membership, &self.core.view, self.core.me.node, to)
+    }
+
+    /// Says a word of who looks at the cluster to a member.
+    pub(crate) fn observe(&mut self, to: NodeRun, way: Way, word: ObserveWord) {
+        let (to, message) = relay::on_way(self.core.me, to, way, PeerMessage::Observe(word));
+        self.core.send(to, message);
+    }
+
     /// Parked states that end with this node if it ends now.
     pub(crate) fn last_parked(&self) -> Vec<ParkedKey> {
         self.parked.last(&Around::of(&self.core))

@@ -1,15 +1,7 @@
 //! The cluster's decisions, sans-io: events in, effects out, one deadline to wake for.
 //!
-//! [`Engine`] only routes: it has the machines, and hands each event to those that it is for. What is for
-//! more than one of them goes by `routes`.
-//!
-//! The machines: who is there is decided by `membership`; how words get there, `ways`; who owns what is
-//! kept by `registry` and passed on by `sync`; when a view may be acted on, `settle`; what a newcomer is
-//! told before that, `probation`; starts and stops, `homes`; when what became of them may be told,
-//! `answers`; the children of this node, their moves and two owners that meet, `children`, with the tables
-//! of `handover`; what is left of a dead node's children, `roll_call` and `promises`; what was stopped
-//! while a node was away, `returns`; states that nobody merges, `parked` and `applies`; how a node goes,
-//! `leave`; how it is emptied and stays, `drain`.
+//! [`Engine`] only routes: it has the machines, and hands each event to those that it is for; what is for
+//! several of them goes by `routes`. Which machine decides what: the first table of ARCHITECTURE.md.
 
 use std::time::Instant;
 
@@ -66,27 +58,28 @@ use self::{
     core::Core,
     drain::Drain,
     homes::Homes,
-    io::{Effect, EngineConfig, Event, Way},
+    io::{Effect, EngineConfig, Event},
     leave::Leave,
     membership::Membership,
     met::MetRuns,
     parked::Parked,
     probation::Probation,
-    registry::Registry,
     rescan::Rescan,
     returns::Returns,
     roll_call::Rolls,
+    routes::{Deadlines, Listeners, Reports, Requests, ToldAgain, Transfers, Views, Words},
     settle::Settle,
     sync::Sync,
     ways::Ways,
 };
-use crate::model::{
-    access::AccessList,
-    id::{NodeId, NodeRun},
-    member::View,
-    message::PeerMessage,
-    observe::ObserveWord,
-};
+use crate::model::{access::AccessList, id::NodeId, message::PeerMessage};
+
+/// The machines of an engine that somebody is lent, by name.
+macro_rules! lend {
+    ($engine:ident, $to:ident, $($machine:ident),+) => {
+        $to { $($machine: &mut $engine.$machine),+ }
+    };
+}
 
 /// One node's decisions.
 ///
@@ -236,17 +229,6 @@ impl Engine {
         None
     }
 
-    /// The ways on which a member can be asked by who looks at the cluster.
-    pub(crate) fn ways_to(&mut self, to: NodeId) -> Vec<Way> {
-        self.ways.to_be_asked(&self.membership, &self.core.view, self.core.me.node, to)
-    }
-
-    /// Says a word of who looks at the cluster to a member.
-    pub(crate) fn observe(&mut self, to: NodeRun, way: Way, word: ObserveWord) {
-        let (to, message) = relay::on_way(self.core.me, to, way, PeerMessage::Observe(word));
-        self.core.send(to, message);
-    }
-
     /// The hub lets this peer wait, as it says too much: that its words come late is not its fault.
     pub(crate) fn held(&mut self, peer: NodeId) {
         self.membership.held(self.core.now, peer);
@@ -260,36 +242,6 @@ impl Engine {
         let own = [self.core.next_timer(), self.ways.deadline(), at_once];
         let others = [self.membership.deadline(), self.sync.deadline(), self.parked.deadline()];
         own.into_iter().chain(others).flatten().min()
-    }
-
-    /// Who is in, as this node sees it.
-    #[must_use]
-    pub fn view(&self) -> &View {
-        &self.core.view
-    }
-
-    /// Who owns what, as this node knows it.
-    #[must_use]
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.core.registry
-    }
-
-    /// This node's run.
-    #[must_use]
-    pub fn me(&self) -> NodeRun {
-        self.core.me
-    }
-
-    /// Whether all members have adopted this node's view and their logs are here.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.core.settled
-    }
-
-    /// Whether this node has come in and had the registry since it began, or came back.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.core.synced || self.core.settled
     }
 
     /// Lets the machines talk to each other until nobody has anything to say.
@@ -349,5 +301,49 @@ impl Engine {
         for word in words.into_iter().rev() {
             self.core.effects.push_front(word);
         }
+    }
+}
+
+/// Who needs several machines is lent them by name.
+impl Engine {
+    fn words(&mut self) -> Words<'_> {
+        lend!(
+            self, Words, core, access, membership, probation, sync, settle, returns, homes,
+            children, rolls, parked, applies
+        )
+    }
+
+    fn views(&mut self) -> Views<'_> {
+        lend!(
+            self, Views, core, membership, probation, ways, met, sync, settle, returns, homes,
+            children, rolls, parked, applies, rescan
+        )
+    }
+
+    fn told_again(&mut self) -> ToldAgain<'_> {
+        lend!(self, ToldAgain, core, membership, ways, sync, settle, homes, children, parked)
+    }
+
+    fn listeners(&mut self) -> Listeners<'_> {
+        lend!(self, Listeners, core, homes, children, rolls, parked)
+    }
+
+    fn transfers(&mut self) -> Transfers<'_> {
+        lend!(self, Transfers, core, children, parked, applies)
+    }
+
+    fn reports(&mut self) -> Reports<'_> {
+        lend!(self, Reports, core, children, parked, applies)
+    }
+
+    fn requests(&mut self) -> Requests<'_> {
+        lend!(self, Requests, core, membership, homes, children, parked, applies, leave, drain)
+    }
+
+    fn deadlines(&mut self) -> Deadlines<'_> {
+        lend!(
+            self, Deadlines, core, membership, sync, settle, returns, homes, children, rolls,
+            parked, applies, leave, drain
+        )
     }
 }

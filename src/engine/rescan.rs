@@ -92,59 +92,26 @@ impl Rescan {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::{BTreeMap, BTreeSet},
-        sync::Arc,
-        time::Instant,
-    };
+    use std::{collections::BTreeSet, sync::Arc};
 
     use bytes::Bytes;
 
     use super::*;
     use crate::{
-        engine::{
-            distribution::ConsistentHashing, io::EngineConfig, membership::founding::Founding,
-            partition::Divergence, redundancy::Singularity,
-        },
+        engine::tests::{core, kind},
         model::{
-            access::AccessList,
             child::{ChildSpec, Entry, Epoch, Ownership},
-            id::{Incarnation, KindName, NodeId, NodeName},
-            member::View,
+            id::NodeId,
             message::{LogEntry, PeerMessage, RollWord},
-            settings::Settings,
         },
     };
-
-    fn core() -> Core {
-        let config = EngineConfig {
-            node: NodeId::from_key([1; 32]),
-            incarnation: Incarnation { started: 100, nonce: 1 },
-            name: NodeName::new("n").expect("a plain word"),
-            addresses: Vec::new(),
-            settings: Settings::default(),
-            kinds: BTreeMap::new(),
-            founding: Founding::Found,
-            access: AccessList::open(),
-            seed: 1,
-            distribution: Arc::new(ConsistentHashing),
-            redundancy: Arc::new(Singularity),
-            partition: Arc::new(Divergence),
-        };
-        let me = config.member();
-        let mut core = Core::new(config, Instant::now());
-        core.adopt(View { members: [(me.id, me)].into() });
-        core.settled = true;
-        core
-    }
 
     fn id(n: usize) -> ChildId {
         ChildId::new(format!("c{n:05}")).expect("a valid id")
     }
 
     fn spec(n: usize) -> Arc<ChildSpec> {
-        let kind = KindName::new("kind").expect("a valid name");
-        Arc::new(ChildSpec::from_parts(id(n), kind, Bytes::new()))
+        Arc::new(ChildSpec::from_parts(id(n), kind(), Bytes::new()))
     }
 
     /// A node that is in no more.
@@ -154,7 +121,7 @@ mod tests {
 
     /// A node with so many children that it owns, of which every third one was lost.
     fn node(count: usize) -> (Core, Children) {
-        let (mut core, mut children) = (core(), Children::default());
+        let (mut core, mut children) = (core(&[1]), Children::default());
         for n in 0..count {
             let epoch = Epoch { term: 1, attempt: 0 };
             children.begin(&mut core, spec(n), epoch);

@@ -143,7 +143,7 @@ impl Ways {
     /// The ways on which a member can be asked by who looks at the cluster: its link, if something
     /// comes over it, or some members between; these may have no link to it, so other ones are named
     /// each time.
-    pub(crate) fn to_be_asked(
+    pub(crate) fn for_question(
         &mut self,
         membership: &Membership,
         view: &View,
@@ -193,7 +193,7 @@ mod tests {
         let (view, me) = (bench.membership.view().clone(), node(1));
         let mut ways = Ways::new(Bench::WINDOW);
         let ask = |ways: &mut Ways, bench: &Bench, to: u8| {
-            ways.to_be_asked(&bench.membership, &view, me, node(to))
+            ways.for_question(&bench.membership, &view, me, node(to))
         };
         assert_eq!(ask(&mut ways, &bench, 9), [], "it is not in");
         assert_eq!(ask(&mut ways, &bench, 2), [Way::Straight]);

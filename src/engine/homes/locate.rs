@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::EACH;
+use super::asker::EACH;
 use crate::{
     engine::{
         core::{Core, Fault, Timer},

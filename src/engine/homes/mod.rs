@@ -19,6 +19,7 @@ use crate::model::{
     report::{StartOutcome, StopOutcome},
 };
 
+mod asker;
 mod locate;
 mod orders;
 mod requests;
@@ -26,22 +27,11 @@ mod requests;
 mod tests;
 
 use self::{
+    asker::{Asker, KEPT},
     locate::Locate,
     orders::{Orders, What},
     requests::{UserRequests, is_placed},
 };
-
-/// Bytes of starts, stops and questions that are kept for one node until they are answered.
-const KEPT: usize = 128 << 20;
-/// About what is kept with each of them besides its texts and arguments.
-const EACH: usize = 256;
-
-/// Who asked for something, and under which number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Asker {
-    run: NodeRun,
-    request: RequestId,
-}
 
 /// Requests of this node's users, and the orders of this node as a home.
 #[derive(Debug)]

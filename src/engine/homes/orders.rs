@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Asker, EACH};
+use super::asker::{Asker, EACH};
 use crate::{
     engine::{
         answers::Answer,

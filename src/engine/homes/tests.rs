@@ -12,6 +12,7 @@ use crate::{
     model::{
         child::{Entry, Ownership, Role, TakenIn},
         id::Origin,
+        member::View,
         message::{ChildOutcome, PeerMessage},
         report::StartFailed,
         settings::OnFailure,
@@ -29,6 +30,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self { core: core(&[1]), homes: Homes::default() }
+    }
+
+    /// The view is this now, and settled.
+    fn settles(&mut self, view: View) {
+        self.core.adopt(view);
+        self.homes.reset(&mut self.core);
+        self.core.settled = true;
+        self.homes.serve(&mut self.core);
     }
 
     fn receive(&mut self, request: u64, what: What) {
@@ -182,4 +191,25 @@ fn a_request_is_answered_when_each_of_its_children_has_an_outcome() {
         let replies = bench.core.effects.iter().filter(|e| matches!(e, Effect::Reply { .. }));
         assert_eq!(replies.count(), n);
     }
+}
+
+#[test]
+fn a_start_whose_executor_died_is_ordered_anew_and_what_waits_stays_behind_it() {
+    let mut bench = Bench::new();
+    // This node is a home, and takes no children.
+    let mut view = core(&[1, 2]).view;
+    view.members.get_mut(&bench.core.me.node).expect("it is in").draining = true;
+    bench.settles(view);
+    let homed = (0..100).find(|n| bench.core.is_home(&child(*n)));
+    let n = homed.expect("of a hundred children it is the home of one");
+    bench.receive(1, What::Start(spec(n)));
+    assert_eq!(bench.orders(), [], "it is for the other one");
+    bench.receive(2, What::Stop(child(n)));
+    bench.settles(core(&[1]).view);
+    let orders = bench.orders();
+    let [("run", _, epoch), ..] = orders[..] else { panic!("it is ordered here: {orders:?}") };
+    assert_eq!(bench.homes.orders.waiting(&child(n)), 1);
+    bench.ran(n, epoch);
+    assert_eq!(bench.answers(), [1]);
+    assert!(matches!(&bench.orders()[..], [("halt", id, _)] if *id == child(n)));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::MOST_PARKED;
+use super::store::MOST_PARKED;
 use crate::model::{id::NodeRun, parked::ParkedKey};
 
 /// What others hold, as they said: at most [`MOST_PARKED`] each.

@@ -34,7 +34,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::around::Around;
+pub(crate) use self::{around::Around, store::MOST_PARKED};
 use self::{
     copies::{AGAIN, Copies, NO_ROOM},
     dropped::Dropped,
@@ -42,8 +42,6 @@ use self::{
     store::Store,
 };
 
-/// The most parked states that a node holds, and that another node is believed to hold.
-pub(crate) const MOST_PARKED: usize = 1_024;
 /// The most keys in one word.
 const PART: usize = 64;
 /// So many nodes hold a parked state, if there are as many that stay.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::MOST_PARKED;
 use crate::model::{
     id::NodeId,
     parked::{ParkedInfo, ParkedKey},
 };
 
+/// The most parked states that a node holds, and that another node is believed to hold.
+pub(crate) const MOST_PARKED: usize = 1_024;
 /// One peer's copies take at most this part of the room: one in so many.
 pub(super) const SHARE: usize = 2;
 

@@ -23,18 +23,18 @@ use crate::{
 /// The machines that wait.
 #[derive(Debug)]
 pub(crate) struct Deadlines<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) membership: &'a mut Membership,
-    pub(super) sync: &'a mut Sync,
-    pub(super) settle: &'a mut Settle,
-    pub(super) returns: &'a mut Returns,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) rolls: &'a mut Rolls,
-    pub(super) parked: &'a Parked,
-    pub(super) applies: &'a mut Applies,
-    pub(super) leave: &'a mut Leave,
-    pub(super) drain: &'a mut Drain,
+    pub(crate) core: &'a mut Core,
+    pub(crate) membership: &'a mut Membership,
+    pub(crate) sync: &'a mut Sync,
+    pub(crate) settle: &'a mut Settle,
+    pub(crate) returns: &'a mut Returns,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) rolls: &'a mut Rolls,
+    pub(crate) parked: &'a Parked,
+    pub(crate) applies: &'a mut Applies,
+    pub(crate) leave: &'a mut Leave,
+    pub(crate) drain: &'a mut Drain,
 }
 
 impl Deadlines<'_> {

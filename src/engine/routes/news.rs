@@ -14,11 +14,11 @@ use crate::{
 /// The machines that have news for each other.
 #[derive(Debug)]
 pub(crate) struct Listeners<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) rolls: &'a mut Rolls,
-    pub(super) parked: &'a mut Parked,
+    pub(crate) core: &'a mut Core,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) rolls: &'a mut Rolls,
+    pub(crate) parked: &'a mut Parked,
 }
 
 impl Listeners<'_> {

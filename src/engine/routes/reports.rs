@@ -8,10 +8,10 @@ use crate::engine::{
 /// The machines that wait for children's runtimes.
 #[derive(Debug)]
 pub(crate) struct Reports<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) children: &'a mut Children,
-    pub(super) parked: &'a mut Parked,
-    pub(super) applies: &'a mut Applies,
+    pub(crate) core: &'a mut Core,
+    pub(crate) children: &'a mut Children,
+    pub(crate) parked: &'a mut Parked,
+    pub(crate) applies: &'a mut Applies,
 }
 
 impl Reports<'_> {

@@ -18,14 +18,14 @@ use crate::{
 /// The machines that answer users.
 #[derive(Debug)]
 pub(crate) struct Requests<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) membership: &'a mut Membership,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) parked: &'a mut Parked,
-    pub(super) applies: &'a mut Applies,
-    pub(super) leave: &'a mut Leave,
-    pub(super) drain: &'a mut Drain,
+    pub(crate) core: &'a mut Core,
+    pub(crate) membership: &'a mut Membership,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) parked: &'a mut Parked,
+    pub(crate) applies: &'a mut Applies,
+    pub(crate) leave: &'a mut Leave,
+    pub(crate) drain: &'a mut Drain,
 }
 
 impl Requests<'_> {

@@ -11,14 +11,14 @@ use crate::{
 /// The machines that say again what may have been lost.
 #[derive(Debug)]
 pub(crate) struct ToldAgain<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) membership: &'a mut Membership,
-    pub(super) ways: &'a mut Ways,
-    pub(super) sync: &'a mut Sync,
-    pub(super) settle: &'a mut Settle,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) parked: &'a mut Parked,
+    pub(crate) core: &'a mut Core,
+    pub(crate) membership: &'a mut Membership,
+    pub(crate) ways: &'a mut Ways,
+    pub(crate) sync: &'a mut Sync,
+    pub(crate) settle: &'a mut Settle,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) parked: &'a mut Parked,
 }
 
 impl ToldAgain<'_> {

@@ -21,10 +21,10 @@ use crate::{
 /// The machines that wait for states.
 #[derive(Debug)]
 pub(crate) struct Transfers<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) children: &'a mut Children,
-    pub(super) parked: &'a mut Parked,
-    pub(super) applies: &'a mut Applies,
+    pub(crate) core: &'a mut Core,
+    pub(crate) children: &'a mut Children,
+    pub(crate) parked: &'a mut Parked,
+    pub(crate) applies: &'a mut Applies,
 }
 
 impl Transfers<'_> {

@@ -32,20 +32,20 @@ use crate::{
 /// The machines for which a view means something.
 #[derive(Debug)]
 pub(crate) struct Views<'a> {
-    pub(super) core: &'a mut Core,
-    pub(super) membership: &'a mut Membership,
-    pub(super) probation: &'a mut Probation,
-    pub(super) ways: &'a mut Ways,
-    pub(super) met: &'a mut MetRuns,
-    pub(super) sync: &'a mut Sync,
-    pub(super) settle: &'a mut Settle,
-    pub(super) returns: &'a mut Returns,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) rolls: &'a mut Rolls,
-    pub(super) parked: &'a mut Parked,
-    pub(super) applies: &'a mut Applies,
-    pub(super) rescan: &'a mut Rescan,
+    pub(crate) core: &'a mut Core,
+    pub(crate) membership: &'a mut Membership,
+    pub(crate) probation: &'a mut Probation,
+    pub(crate) ways: &'a mut Ways,
+    pub(crate) met: &'a mut MetRuns,
+    pub(crate) sync: &'a mut Sync,
+    pub(crate) settle: &'a mut Settle,
+    pub(crate) returns: &'a mut Returns,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) rolls: &'a mut Rolls,
+    pub(crate) parked: &'a mut Parked,
+    pub(crate) applies: &'a mut Applies,
+    pub(crate) rescan: &'a mut Rescan,
 }
 
 impl Views<'_> {
@@ -238,11 +238,12 @@ mod tests {
     fn who_was_alone_and_finds_an_elder_joins_it() {
         let (elder, younger) = (member(1, 5), member(2, 9));
         let both = view(&[elder.clone(), younger.clone()]);
-        assert!(joins(node(2), &view(&[younger.clone()]), &both));
+        let alone = view(&[younger]);
+        assert!(joins(node(2), &alone, &both));
         assert!(joins(node(2), &View::default(), &both));
         assert!(!joins(node(1), &view(&[elder]), &both), "the other one is younger");
         assert!(!joins(node(2), &both, &both), "it was not alone");
-        assert!(!joins(node(2), &View::default(), &view(&[younger])));
+        assert!(!joins(node(2), &View::default(), &alone));
     }
 
     #[test]

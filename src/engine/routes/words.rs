@@ -32,19 +32,19 @@ use crate::{
 /// The machines that hear words of peers.
 #[derive(Debug)]
 pub(crate) struct Words<'a> {
-    pub(super) core: &'a mut Core,
+    pub(crate) core: &'a mut Core,
     /// Whose words count.
-    pub(super) access: &'a AccessList,
-    pub(super) membership: &'a mut Membership,
-    pub(super) probation: &'a mut Probation,
-    pub(super) sync: &'a mut Sync,
-    pub(super) settle: &'a mut Settle,
-    pub(super) returns: &'a mut Returns,
-    pub(super) homes: &'a mut Homes,
-    pub(super) children: &'a mut Children,
-    pub(super) rolls: &'a mut Rolls,
-    pub(super) parked: &'a mut Parked,
-    pub(super) applies: &'a mut Applies,
+    pub(crate) access: &'a AccessList,
+    pub(crate) membership: &'a mut Membership,
+    pub(crate) probation: &'a mut Probation,
+    pub(crate) sync: &'a mut Sync,
+    pub(crate) settle: &'a mut Settle,
+    pub(crate) returns: &'a mut Returns,
+    pub(crate) homes: &'a mut Homes,
+    pub(crate) children: &'a mut Children,
+    pub(crate) rolls: &'a mut Rolls,
+    pub(crate) parked: &'a mut Parked,
+    pub(crate) applies: &'a mut Applies,
 }
 
 impl Words<'_> {

@@ -61,6 +61,8 @@ pub(crate) struct Instance {
     stops: Vec<StopOrder>,
     /// What a home ordered to be started when this one has ended.
     then: Option<StartOrder>,
+    /// The term of the latest roll call that was told of its frozen copy.
+    answered: u64,
 }
 
 /// What is known of it.
@@ -133,6 +135,16 @@ impl Instance {
             Phase::Yielding { offered, .. } => Some(offered),
             _ => None,
         }
+    }
+
+    /// The term of the latest roll call that was told of its frozen copy.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// The roll call of this term is told of its frozen copy.
+    pub(super) fn note_answer(&mut self, term: u64) {
+        self.answered = self.answered.max(term);
     }
 
     /// Whether this node is the owner, as far as this instance knows.
@@ -230,6 +242,7 @@ impl Instance {
             immovable: Immovable::default(),
             stops: Vec::new(),
             then: None,
+            answered: 0,
         }
     }
 

@@ -9,7 +9,7 @@
 //! | | |
 //! |---|---|
 //! | who runs here | `table` of `instance` (`phase`, `attempts`, `moving`) and `successor`; `pacing`; `merges` |
-//! | steps that several take | `steps`; the table of moves that failed, `retry` |
+//! | steps that several take | `steps`; which copies are in what became of a child, `lineage`; the table of moves that failed, `retry` |
 //! | machines | `lifecycle`, `source`, `target`, `merging`, `retire` |
 //! | machines that use these | `divergence`, `rebalance`, `roll` |
 //! | on top | `registry_says`, `left`; the face: here, and `routes` |
@@ -21,6 +21,7 @@ mod instance;
 mod instances;
 mod left;
 mod lifecycle;
+mod lineage;
 mod merges;
 mod merging;
 mod moving;

@@ -3,6 +3,8 @@
 
 use super::{
     divergence::{Divergence, Seen, Winner, rank},
+    instance::Instance,
+    lineage::{passes_instance, passes_successor},
     merges::Merges,
     pacing::Pacing,
     phase::Life,
@@ -66,7 +68,10 @@ impl RegistrySays<'_> {
             .filter(|(_, theirs)| theirs.born != successor.ownership().born)
             .map(|(owner, _)| owner)
             .filter(|_| successor.holds_state());
-        let Some(owner) = other_life else { return Some(TargetInput::Aborted) };
+        let Some(owner) = other_life else {
+            let is_passed = passes_successor(core, child, successor);
+            return Some(if is_passed { TargetInput::BegunAnew } else { TargetInput::Aborted });
+        };
         let is_from_live = core.is_live(from);
         // Who has just come back may hear of the owner before it hears that the source is
         // gone; and then a roll call may still want what stands here.
@@ -89,7 +94,7 @@ impl RegistrySays<'_> {
             Some(moving) => {
                 let (to, attempt) = (moving.to(), moving.epoch());
                 let born = moving.with_state().then_some(own.born);
-                self.of_committed(own, to, attempt, born, (owner, epoch, entry))
+                self.of_committed(instance, to, attempt, born, (owner, epoch, entry))
             }
             None => self.of_owner(own, (owner, epoch, entry)),
         };
@@ -112,7 +117,7 @@ impl RegistrySays<'_> {
     /// without a state to hand over, every successor begins from nothing.
     fn of_committed(
         &self,
-        own: &Ownership,
+        held: &Instance,
         to: NodeRun,
         attempt: Epoch,
         born: Option<Epoch>,
@@ -131,13 +136,21 @@ impl RegistrySays<'_> {
             }
             _ if owner == core.me || epoch <= attempt => Seen::Nothing,
             Entry::Removed { .. } => Seen::Removed,
+            Entry::Owned(theirs)
+                if is_live && core.settled && born.is_some() && passes_instance(held, theirs) =>
+            {
+                let life = Life { run: owner, born: theirs.born };
+                Seen::Other { life, winner: Winner::There }
+            }
             // Taken over elsewhere, or already handed on by the successor.
             Entry::Owned(theirs) | Entry::Moved { ownership: theirs, .. }
                 if is_live && is_same(theirs) =>
             {
                 Seen::Successor
             }
-            Entry::Owned(theirs) if is_live && core.settled => self.other(own, owner, theirs),
+            Entry::Owned(theirs) if is_live && core.settled => {
+                self.other(held.ownership(), owner, theirs)
+            }
             Entry::Owned(_) | Entry::Moved { .. } => Seen::Nothing,
         }
     }

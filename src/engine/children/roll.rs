@@ -2,6 +2,7 @@
 //! what it is given.
 
 use super::{
+    lineage::note_answer,
     pacing::Pacing,
     phase::{Begin, Doing},
     steps::{Start, Steps},
@@ -99,6 +100,7 @@ impl Roll<'_> {
             core.look_at_promise(&child);
             // After the promise: what is said to be held stays so until the home has decided.
             let (copy, epoch, born) = hold(self.table, &child);
+            note_answer(self.table, &child, copy, term);
             holds.push(Held { child, term, promised, copy, epoch, born });
         }
         core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));

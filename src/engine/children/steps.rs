@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     instance::Instance,
+    lineage::supersede,
     moving::Move,
     pacing::Pacing,
     phase::{Begin, StopOrder},
@@ -60,8 +61,7 @@ impl Steps<'_> {
         let mut instance = Instance::starting(self.core, ownership.clone(), why);
         stops.into_iter().for_each(|stop| instance.add_stop(stop));
         if let Some(superseded) = self.table.put(child.clone(), instance) {
-            let epoch = superseded.attempt();
-            self.core.order(ChildOrder::Discard { child: child.clone(), epoch });
+            supersede(self.core, child.clone(), &superseded);
         }
         self.core.write(&child, Entry::Owned(ownership));
         self.core.order(ChildOrder::Start { spec, epoch, origin: why.origin() });

@@ -25,6 +25,8 @@ pub(super) struct Successor {
     recovered: bool,
     /// How often it could not start, with its state.
     tries: u32,
+    /// The term of the latest roll call that was told of it.
+    answered: u64,
     stops: Vec<StopOrder>,
 }
 
@@ -41,6 +43,7 @@ impl Successor {
             stage: TargetStage::Accepted,
             recovered: false,
             tries: 0,
+            answered: 0,
             stops: Vec::new(),
         }
     }
@@ -83,6 +86,16 @@ impl Successor {
     /// Whether a state is here that nobody runs.
     pub(super) fn holds_state(&self) -> bool {
         matches!(self.stage, TargetStage::Ready | TargetStage::Kept | TargetStage::Rebuilding)
+    }
+
+    /// The term of the latest roll call that was told of it.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// The roll call of this term is told of it.
+    pub(super) fn note_answer(&mut self, term: u64) {
+        self.answered = self.answered.max(term);
     }
 
     /// How often it could not start, with its state.

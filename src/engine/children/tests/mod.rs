@@ -3,6 +3,7 @@
 mod attempts;
 mod left;
 mod lifecycle;
+mod lineage;
 mod others;
 mod pacing;
 mod rebalance;

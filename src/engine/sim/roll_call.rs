@@ -368,8 +368,11 @@ fn of_a_ready_copy_that_cannot_start_and_was_all_that_was_left_the_child_begins_
         hit += 1;
         world.cannot.insert(target, Cannot::Start);
         world.crash(source);
-        world.run_for(10 * SECOND);
+        // It is tried several times, and then parked.
+        world.run_for(30 * SECOND);
         assert!(world.runner(&child).is_some_and(|runner| runner != target), "seed {seed}");
+        let parked = &world.nodes[target].runtime.parked;
+        assert!(parked.keys().any(|key| key.child == child), "seed {seed}");
         let home = world.alive()[0];
         // One call gave it the ready copy, the next one found nothing.
         assert!(term_of(&world, home, &child) > 2, "seed {seed}");

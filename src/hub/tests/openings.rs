@@ -166,7 +166,15 @@ impl Actor for Later {
     }
 }
 
-crate::hot_swap!(Later, kind = "later", messages = []);
+impl Handler<Add> for Later {
+    type Result = u64;
+    fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
+        self.value += n;
+        self.value
+    }
+}
+
+crate::hot_swap!(Later, kind = "later", messages = [Add]);
 
 #[actix::test]
 async fn the_state_of_a_successor_that_could_not_start_is_there_until_one_runs() {

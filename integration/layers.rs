@@ -137,7 +137,7 @@ fn no_layer_names_one_above_it() {
     for file in files {
         let name = file.strip_prefix(&src).expect("it is below src").to_string_lossy().into_owned();
         // Simulations and tests may use the clock as a starting point.
-        let files = ["sim.rs", "tests.rs", "suite.rs", "model_test.rs"];
+        let files = ["sim.rs", "tests.rs", "suite.rs", "_test.rs"];
         if files.iter().any(|ending| name.ends_with(ending))
             || ["/sim/", "/tests/"].iter().any(|folder| name.contains(folder))
         {

@@ -2,8 +2,8 @@ use super::{Node, child, child_of, emit, epoch, id, member, order, owned, run, s
 use crate::{
     engine::{
         children::{Offer, phase::Phase},
-        handover::{SourceInput, TargetInput},
-        io::{ChildOrder, Effect},
+        handover::{SourceInput, TargetInput, TargetStage},
+        io::{BuildFailure, ChildOrder, Effect},
     },
     model::{
         child::{ChildOrigin, Entry, Epoch, Ownership},
@@ -243,14 +243,28 @@ fn a_successor_that_stands_ready_is_opened_and_one_that_does_not_is_not_taken() 
 }
 
 #[test]
-fn a_successor_that_a_roll_call_took_and_that_does_not_start_is_told_to_the_home() {
+fn a_successor_that_a_roll_call_took_and_that_never_starts_is_parked_and_told_to_the_home() {
     let mut node = Node::successor(&ready());
     node.promise(2, 5);
     node.given(2, given(), Copy::Ready);
     node.forget();
     node.children.opened(&mut node.core, &child(), GIVEN, Err("boom".to_owned()));
-    let discard = order(ChildOrder::Discard { child: child(), epoch: ATTEMPT });
-    assert_eq!(node.all(), [discard, node.again(5)], "another node may hold an older copy");
+    assert_eq!(node.all(), [], "its state is kept");
+    for _ in 0..4 {
+        assert_eq!(node.children.successor_stage(&child()), Some(TargetStage::Kept));
+        node.children.target_expired(&mut node.core, &child(), ATTEMPT);
+        let built = node.effects();
+        assert!(
+            matches!(&built[..], [Effect::Child(ChildOrder::Build { with_state: true, .. })]),
+            "{built:?}"
+        );
+        let failed = Err(BuildFailure::passing("boom"));
+        node.children.built(&mut node.core, &child(), ATTEMPT, failed);
+    }
+    let effects = node.all();
+    let is_parked = |effect: &Effect| matches!(effect, Effect::Child(ChildOrder::ParkBuilt { built, .. }) if *built == ATTEMPT);
+    assert!(effects.iter().any(is_parked), "{effects:?}");
+    assert!(effects.contains(&node.again(5)), "another node may hold an older copy: {effects:?}");
     assert_eq!(node.children.successor_stage(&child()), None);
 }
 

@@ -213,7 +213,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             lane,
             session,
             number,
-            settled,
+            acknowledged,
             wants_reply,
             budget,
             trace,
@@ -228,7 +228,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             buffer.put_u64_le(lane.0);
             buffer.put_u64_le(*session);
             buffer.put_u64_le(*number);
-            buffer.put_u64_le(*settled);
+            buffer.put_u64_le(*acknowledged);
             if let Some(budget) = budget {
                 put_budget(buffer, *budget);
             }
@@ -247,7 +247,7 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             buffer.put_u64_le(*number);
             put_budget(buffer, *budget);
         }
-        DataFrame::Settled { lane, upto } => {
+        DataFrame::Acknowledged { lane, upto } => {
             buffer.put_u8(SETTLED);
             buffer.put_u64_le(lane.0);
             buffer.put_u64_le(*upto);
@@ -513,7 +513,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 return Err(malformed("unknown flags"));
             }
             let (lane, session) = (reader.lane()?, reader.u64()?);
-            let (number, settled) = (reader.u64()?, reader.u64()?);
+            let (number, acknowledged) = (reader.u64()?, reader.u64()?);
             let budget = if flags & HAS_BUDGET == 0 { None } else { Some(reader.budget()?) };
             let trace = if flags & HAS_TRACE == 0 { None } else { Some(reader.trace()?) };
             let name: Arc<str> = reader.text()?.into();
@@ -521,7 +521,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 lane,
                 session,
                 number,
-                settled,
+                acknowledged,
                 wants_reply: flags & WANTS_REPLY != 0,
                 budget,
                 trace,
@@ -535,7 +535,7 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
             reader.end(DataFrame::Budget { lane, session, number, budget })
         }
         SETTLED => {
-            let frame = DataFrame::Settled { lane: reader.lane()?, upto: reader.u64()? };
+            let frame = DataFrame::Acknowledged { lane: reader.lane()?, upto: reader.u64()? };
             reader.end(frame)
         }
         CLOSED => {
@@ -671,7 +671,17 @@ mod tests {
                 body()
             )
                 .prop_map(
-                    |(lane, session, number, settled, wants_reply, budget, trace, name, body)| {
+                    |(
+                        lane,
+                        session,
+                        number,
+                        acknowledged,
+                        wants_reply,
+                        budget,
+                        trace,
+                        name,
+                        body,
+                    )| {
                         let trace = trace.map(|(trace_id, span_id, flags)| TraceContext {
                             trace_id,
                             span_id,
@@ -682,7 +692,7 @@ mod tests {
                             lane,
                             session,
                             number,
-                            settled,
+                            acknowledged,
                             wants_reply,
                             budget,
                             trace,
@@ -691,7 +701,8 @@ mod tests {
                         }
                     }
                 ),
-            (lane.clone(), any::<u64>()).prop_map(|(lane, upto)| DataFrame::Settled { lane, upto }),
+            (lane.clone(), any::<u64>())
+                .prop_map(|(lane, upto)| DataFrame::Acknowledged { lane, upto }),
             (lane.clone(), any::<u64>(), any::<u64>(), any::<u32>()).prop_map(
                 |(lane, session, number, millis)| DataFrame::Budget {
                     lane,
@@ -780,7 +791,7 @@ mod tests {
                     lane: LaneId(1),
                     session: 1,
                     number: 1,
-                    settled: 1,
+                    acknowledged: 1,
                     wants_reply: true,
                     budget: None,
                     trace: None,

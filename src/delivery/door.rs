@@ -71,10 +71,10 @@ pub(crate) enum Signal<P> {
     /// lets a message in knows its deadline.
     Sweep(Instant),
     /// Nobody here knows where the child is, and messages wait for it: ask its home, then call
-    /// [`Door::sought`]. Asked for once until then.
-    Seek,
+    /// [`Door::located`]. Asked for once until then.
+    Locate,
     /// A message has its reply, or will have none.
-    Settled {
+    Resolved {
         /// The message.
         payload: P,
         /// CBOR of its result, or why there is none.
@@ -93,7 +93,7 @@ pub(crate) struct Door<P> {
     route: Option<Route>,
     /// The child's home is asked where it is. The number is that of the first message that came
     /// after the question: an answer that there is no such child says nothing about it.
-    seeking: Option<u64>,
+    locating: Option<u64>,
     /// Where the registry said last that the child is.
     said: Option<Route>,
     /// Whose refusal named `route`, if the registry has not said it yet.
@@ -116,7 +116,7 @@ impl<P: Payload> Door<P> {
             gate: Gate::new(limits),
             lane: Lane::new(lane, limits),
             route: None,
-            seeking: None,
+            locating: None,
             said: None,
             hearsay: None,
             doubt: false,
@@ -128,8 +128,8 @@ impl<P: Payload> Door<P> {
 
     /// The child's home has answered; where the child is, if it is anywhere, was told before with
     /// [`Door::route`]. If it is nowhere, what waited when the question was asked ends here.
-    pub(crate) fn sought(&mut self, found: bool) {
-        if let Some(before) = self.seeking.take()
+    pub(crate) fn located(&mut self, found: bool) {
+        if let Some(before) = self.locating.take()
             && !found
             && self.is_lost()
         {
@@ -143,7 +143,7 @@ impl<P: Payload> Door<P> {
     /// The child's home has not answered for as long as messages wait that have no deadline of their own:
     /// those end that waited when it was asked. It is asked again for the rest.
     pub(crate) fn unanswered(&mut self) {
-        if let Some(before) = self.seeking.take()
+        if let Some(before) = self.locating.take()
             && self.is_lost()
         {
             self.lane.expire_before(before);
@@ -210,8 +210,8 @@ impl<P: Payload> Door<P> {
     pub(crate) fn is_idle(&self) -> bool {
         self.gate.is_idle()
             && self.lane.is_idle()
-            && !self.lane.owes_thanks()
-            && self.seeking.is_none()
+            && !self.lane.owes_acknowledgement()
+            && self.locating.is_none()
             && self.signals.is_empty()
     }
 
@@ -327,7 +327,7 @@ impl<P: Payload> Door<P> {
             return false;
         }
         self.gate.open(epoch, marks);
-        self.heed(marks);
+        self.take_marks(marks);
         self.here(epoch);
         true
     }
@@ -335,13 +335,13 @@ impl<P: Payload> Door<P> {
     /// A successor is built here.
     pub(crate) fn expect(&mut self, epoch: Epoch, marks: &[LaneMark]) {
         self.gate.expect(epoch, marks);
-        self.heed(marks);
+        self.take_marks(marks);
         self.finish();
     }
 
     /// What of this node's own lane is in the state that came here. Its owner's word of that may
     /// have been lost, and what waits goes to the gate without its number.
-    fn heed(&mut self, marks: &[LaneMark]) {
+    fn take_marks(&mut self, marks: &[LaneMark]) {
         let own = (self.me, self.lane.id());
         for mark in marks.iter().filter(|mark| (mark.run, mark.lane) == own) {
             self.lane.is_in_state(mark.accepted);
@@ -400,7 +400,7 @@ impl<P: Payload> Door<P> {
         for item in queue {
             if let Queued::Local { payload, .. } = item {
                 let outcome = Err(SendFailure::NotHandled(reason.clone()));
-                self.signals.push_back(Signal::Settled { payload, outcome });
+                self.signals.push_back(Signal::Resolved { payload, outcome });
             }
         }
     }
@@ -448,10 +448,10 @@ impl<P: Payload> Door<P> {
                     // What came while the child was about to be here, or to end.
                     for (payload, _) in self.gate.take_local() {
                         let outcome = Err(SendFailure::NotHandled(NotHandled::Stopped));
-                        self.signals.push_back(Signal::Settled { payload, outcome });
+                        self.signals.push_back(Signal::Resolved { payload, outcome });
                     }
                 }
-                if !self.gate.is_here() && self.seeking.is_none() && self.lane.is_free() {
+                if !self.gate.is_here() && self.locating.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
                 }
             }
@@ -585,7 +585,7 @@ impl<P: Payload> Door<P> {
             | DataFrame::Message { .. }
             | DataFrame::Budget { .. }
             | DataFrame::Closed { .. }
-            | DataFrame::Settled { .. } => self.gate.frame(now, from, frame),
+            | DataFrame::Acknowledged { .. } => self.gate.frame(now, from, frame),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 match self.lane.answer(now, from, frame) {
                     Answered::Nothing => {}
@@ -655,7 +655,7 @@ impl<P: Payload> Door<P> {
         self.gate.sweep(now, &mut expired);
         self.time_out(expired);
         self.lane.sweep(now);
-        for run in self.lane.thanks(now) {
+        for run in self.lane.to_acknowledge(now) {
             if self.ready.insert((Side::Calls, run)) {
                 self.signals.push_back(Signal::Ready(Side::Calls, run));
             }
@@ -672,7 +672,7 @@ impl<P: Payload> Door<P> {
     fn time_out(&mut self, expired: Vec<P>) {
         for payload in expired {
             let outcome = Err(SendFailure::NotHandled(NotHandled::Timeout));
-            self.signals.push_back(Signal::Settled { payload, outcome });
+            self.signals.push_back(Signal::Resolved { payload, outcome });
         }
     }
 
@@ -686,7 +686,7 @@ impl<P: Payload> Door<P> {
 
     fn finish(&mut self) {
         for (payload, outcome) in std::mem::take(&mut self.lane.outcomes) {
-            self.signals.push_back(Signal::Settled { payload, outcome });
+            self.signals.push_back(Signal::Resolved { payload, outcome });
         }
         if std::mem::take(&mut self.lane.timed)
             && let Some(at) = self.lane.next_time()
@@ -704,9 +704,9 @@ impl<P: Payload> Door<P> {
         if self.gate.has_work() {
             self.signals.push_back(Signal::Wake);
         }
-        if self.seeking.is_none() && self.is_lost() {
-            self.seeking = Some(self.lane.next_number());
-            self.signals.push_back(Signal::Seek);
+        if self.locating.is_none() && self.is_lost() {
+            self.locating = Some(self.lane.next_number());
+            self.signals.push_back(Signal::Locate);
         }
     }
 }

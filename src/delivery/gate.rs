@@ -91,7 +91,7 @@ struct LaneIn {
     reply_bytes: usize,
     unsent: BTreeSet<u64>,
     /// Everything below has its reply.
-    settled: u64,
+    acknowledged_upto: u64,
     refusal: Option<Refusal>,
     /// Since when its node is known to have no path here while others went.
     absent: Option<Instant>,
@@ -127,11 +127,11 @@ impl LaneIn {
         }
     }
 
-    fn settle(&mut self, upto: u64) {
-        self.settled = self.settled.max(upto);
+    fn acknowledged(&mut self, upto: u64) {
+        self.acknowledged_upto = self.acknowledged_upto.max(upto);
         while let Some((number, _)) = self.replies.first_key_value() {
             let number = *number;
-            if number >= self.settled {
+            if number >= self.acknowledged_upto {
                 break;
             }
             self.drop_reply(number);
@@ -513,7 +513,7 @@ impl<P: Payload> Gate<P> {
     ) {
         let Some(lane) = self.lanes.get_mut(&(run, lane)) else { return };
         lane.pending.remove(&number);
-        if number >= lane.settled && !lane.gone {
+        if number >= lane.acknowledged_upto && !lane.gone {
             lane.keep(number, outcome, &self.limits);
             self.news.insert(run);
         }
@@ -540,7 +540,7 @@ impl<P: Payload> Gate<P> {
                 lane,
                 session,
                 number,
-                settled,
+                acknowledged: acknowledged_upto,
                 wants_reply,
                 budget,
                 trace,
@@ -558,14 +558,14 @@ impl<P: Payload> Gate<P> {
                     name,
                     body,
                 };
-                return self.message(session, settled, item);
+                return self.message(session, acknowledged_upto, item);
             }
             DataFrame::Budget { lane, session, number, budget } => {
                 self.redate(from, lane, session, number, now + budget.min(LONGEST));
             }
-            DataFrame::Settled { lane, upto } => {
+            DataFrame::Acknowledged { lane, upto } => {
                 if let Some(lane) = self.lanes.get_mut(&(from, lane)) {
-                    lane.settle(upto);
+                    lane.acknowledged(upto);
                 }
             }
             _ => {}
@@ -645,13 +645,18 @@ impl<P: Payload> Gate<P> {
         Ok(())
     }
 
-    fn message(&mut self, session: u64, settled: u64, item: RemoteItem) -> Result<(), Violation> {
+    fn message(
+        &mut self,
+        session: u64,
+        acknowledged_upto: u64,
+        item: RemoteItem,
+    ) -> Result<(), Violation> {
         let run = item.run;
         let Some(lane) = self.lanes.get_mut(&(run, item.lane)) else {
             return Err(Violation("a message of a lane that was not opened".to_owned()));
         };
         // True of the lane, whatever becomes of the message.
-        lane.settle(settled);
+        lane.acknowledged(acknowledged_upto);
         if session != lane.session || !lane.ok {
             return Ok(());
         }

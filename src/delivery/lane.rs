@@ -25,7 +25,7 @@ use crate::{
 /// How long a lane waits before it asks an owner again that did not have the child yet.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 /// How long an owner waits to hear that its replies arrived, if no message tells it before.
-const THANK_AFTER: Duration = Duration::from_millis(100);
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
 /// A message that was not accepted yet.
@@ -83,10 +83,10 @@ pub(crate) struct Lane<P> {
     /// The target did not have the child: another route, or the same one later.
     retry: Option<Instant>,
     backoff: Duration,
-    /// Owners that gave replies, and when they are told at the latest up to where all is settled.
+    /// Owners that gave replies, and when they are told at the latest up to where all replies are acknowledged.
     /// Usually the next message tells them.
-    thank: BTreeMap<NodeRun, Instant>,
-    /// Whether `retry` or `thank` has changed: a sweep must come in time.
+    unacknowledged: BTreeMap<NodeRun, Instant>,
+    /// Whether `retry` or `unacknowledged` has changed: a sweep must come in time.
     pub(crate) timed: bool,
     /// What messages came to, for the door to pass on.
     pub(crate) outcomes: Vec<Outcome<P>>,
@@ -110,7 +110,7 @@ impl<P: Payload> Lane<P> {
             redated: false,
             retry: None,
             backoff: FIRST_RETRY,
-            thank: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
             timed: false,
             outcomes: Vec::new(),
         }
@@ -150,8 +150,8 @@ impl<P: Payload> Lane<P> {
     }
 
     /// Whether an owner is still to be told that its replies arrived.
-    pub(crate) fn owes_thanks(&self) -> bool {
-        !self.thank.is_empty()
+    pub(crate) fn owes_acknowledgement(&self) -> bool {
+        !self.unacknowledged.is_empty()
     }
 
     /// The number that the next message will have.
@@ -204,9 +204,9 @@ impl<P: Payload> Lane<P> {
         self.redated = self.cursor > 0;
     }
 
-    /// Owners that are to be told up to where all is settled.
-    pub(crate) fn thanks(&self, now: Instant) -> Vec<NodeRun> {
-        self.thank.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
+    /// Owners that are to be told up to where all replies are acknowledged.
+    pub(crate) fn to_acknowledge(&self, now: Instant) -> Vec<NodeRun> {
+        self.unacknowledged.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
     }
 
     fn has_room(&self) -> bool {
@@ -293,7 +293,7 @@ impl<P: Payload> Lane<P> {
         if self.paths.remove(&run).is_none() {
             return;
         }
-        self.thank.remove(&run);
+        self.unacknowledged.remove(&run);
         if self.target.is_some_and(|target| target.owner == run) {
             self.drop_ghosts();
             self.new_session();
@@ -388,9 +388,9 @@ impl<P: Payload> Lane<P> {
         number: u64,
         outcome: Result<Bytes, ReplyFailure>,
     ) {
-        self.thank.entry(from).or_insert_with(|| {
+        self.unacknowledged.entry(from).or_insert_with(|| {
             self.timed = true;
-            now + THANK_AFTER
+            now + ACKNOWLEDGE_AFTER
         });
         let Some(Awaiting { mut payload, .. }) = self.awaiting.remove(&number) else { return };
         let outcome = outcome.map_err(|failure| {
@@ -433,8 +433,8 @@ impl<P: Payload> Lane<P> {
         }
     }
 
-    /// All numbers below this are settled.
-    fn settled(&self) -> u64 {
+    /// The replies to all numbers below this are acknowledged, or nobody waits for them.
+    fn acknowledged(&self) -> u64 {
         let awaiting = self.awaiting.keys().next().copied();
         let held = self.held.front().map(|held| held.number);
         awaiting.into_iter().chain(held).min().unwrap_or(self.next)
@@ -473,7 +473,7 @@ impl<P: Payload> Lane<P> {
             if self.cursor >= self.held.len() || !self.has_room() {
                 break;
             }
-            let settled = self.settled();
+            let acknowledged = self.acknowledged();
             let (over, has_payload) = match self.held.get(self.cursor) {
                 Some(held) => (held.deadline().is_some_and(|at| at <= now), held.payload.is_some()),
                 None => break,
@@ -513,7 +513,7 @@ impl<P: Payload> Lane<P> {
                 lane,
                 session,
                 number: held.number,
-                settled,
+                acknowledged,
                 wants_reply: held.wants_reply,
                 budget: held.said.map(|deadline| deadline.saturating_duration_since(now)),
                 trace: body.trace,
@@ -534,10 +534,10 @@ impl<P: Payload> Lane<P> {
             out(frame);
         }
         if said {
-            self.thank.remove(&to);
-        } else if self.thank.get(&to).is_some_and(|at| *at <= now) {
-            self.thank.remove(&to);
-            out(DataFrame::Settled { lane, upto: self.settled() });
+            self.unacknowledged.remove(&to);
+        } else if self.unacknowledged.get(&to).is_some_and(|at| *at <= now) {
+            self.unacknowledged.remove(&to);
+            out(DataFrame::Acknowledged { lane, upto: self.acknowledged() });
             *budget = budget.saturating_sub(24);
         }
         *budget == 0 && self.has_news_for(to)
@@ -587,13 +587,13 @@ impl<P: Payload> Lane<P> {
 
     /// When the lane itself has something to do, whatever its callers wait for.
     pub(crate) fn next_time(&self) -> Option<Instant> {
-        self.retry.into_iter().chain(self.thank.values().copied()).min()
+        self.retry.into_iter().chain(self.unacknowledged.values().copied()).min()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.payload.deadline());
         let held = self.held.iter().filter_map(Held::deadline);
-        awaiting.chain(held).chain(self.retry).chain(self.thank.values().copied()).min()
+        awaiting.chain(held).chain(self.retry).chain(self.unacknowledged.values().copied()).min()
     }
 }
 

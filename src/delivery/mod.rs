@@ -88,7 +88,7 @@ impl Side {
             | DataFrame::Message { .. }
             | DataFrame::Budget { .. }
             | DataFrame::Closed { .. }
-            | DataFrame::Settled { .. } => Some(Self::Calls),
+            | DataFrame::Acknowledged { .. } => Some(Self::Calls),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 Some(Self::Answers)
             }

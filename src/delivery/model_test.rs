@@ -95,7 +95,7 @@ enum Step {
     /// The registry tells a node where the child is.
     Tells(usize),
     /// A child's home answers a node that has asked.
-    Sought(usize),
+    Located(usize),
     /// A caller changes its mind on how long it waits.
     Redate(u64, u64),
     Suspend(usize, bool),
@@ -140,7 +140,7 @@ fn calm_step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Fail),
         3 => Just(Step::Discard),
         3 => node.clone().prop_map(Step::Tells),
-        3 => node.clone().prop_map(Step::Sought),
+        3 => node.clone().prop_map(Step::Located),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, s)| Step::Suspend(n, s)),
         1 => node.prop_map(Step::Prune),
         2 => (1..300_u64).prop_map(Step::Wait),
@@ -241,7 +241,7 @@ struct Model {
     woken: BTreeSet<usize>,
     sweeps: BTreeMap<usize, Instant>,
     /// Who has asked where the child is.
-    seeking: BTreeSet<usize>,
+    locating: BTreeSet<usize>,
     /// How long callers wait.
     deadlines: BTreeMap<u64, (usize, Shared)>,
     owner: usize,
@@ -301,7 +301,7 @@ impl Model {
             ready: BTreeSet::new(),
             woken: BTreeSet::new(),
             sweeps: BTreeMap::new(),
-            seeking: BTreeSet::new(),
+            locating: BTreeSet::new(),
             deadlines: BTreeMap::new(),
             owner: 0,
             epoch,
@@ -510,10 +510,10 @@ impl Model {
                         let sweep = self.sweeps.entry(node).or_insert(at);
                         *sweep = at.min(*sweep);
                     }
-                    Signal::Seek => {
-                        assert!(self.seeking.insert(node), "asked again before the answer");
+                    Signal::Locate => {
+                        assert!(self.locating.insert(node), "asked again before the answer");
                     }
-                    Signal::Settled { payload: Call(call, _), outcome } => {
+                    Signal::Resolved { payload: Call(call, _), outcome } => {
                         self.answer(call, outcome.map(|body| number(&body)));
                     }
                 }
@@ -802,11 +802,11 @@ impl Model {
         }
     }
 
-    fn sought(&mut self, node: usize) {
-        if self.seeking.remove(&node) {
+    fn located(&mut self, node: usize) {
+        if self.locating.remove(&node) {
             self.tell_route(node);
             let found = !self.is_stopped();
-            self.doors[node].sought(found);
+            self.doors[node].located(found);
             self.settle();
         }
     }
@@ -1054,7 +1054,7 @@ impl Model {
             Step::Fail => self.fail(),
             Step::Discard => self.discard(),
             Step::Tells(node) => self.tell_route(node),
-            Step::Sought(node) => self.sought(node),
+            Step::Located(node) => self.located(node),
             Step::Redate(back, millis) => self.redate(back, millis),
             Step::Suspend(node, suspended) => {
                 self.doors[node].suspend(suspended);
@@ -1099,7 +1099,7 @@ impl Model {
             }
             for node in 0..NODES {
                 self.tell_route(node);
-                self.sought(node);
+                self.located(node);
             }
             for a in 0..NODES {
                 for b in 0..NODES {
@@ -1194,7 +1194,7 @@ fn a_reply_lost_with_its_link_goes_again_though_the_child_has_moved() {
         Trouble::None,
         vec![
             Step::Ask(1),
-            Step::Sought(1),
+            Step::Located(1),
             Step::Write(1, 0),
             Step::Deliver(1, 0, 0),
             Step::Deliver(1, 0, 0),
@@ -1239,7 +1239,7 @@ fn a_door_that_owes_an_owner_word_of_its_replies_is_not_dropped() {
         Trouble::None,
         vec![
             Step::Ask(2),
-            Step::Sought(2),
+            Step::Located(2),
             Step::Write(2, 0),
             Step::Deliver(2, 0, 0),
             Step::Deliver(2, 0, 0),
@@ -1261,7 +1261,7 @@ fn what_an_owner_before_accepted_and_then_forgot_is_not_handled_by_a_successor_h
         Trouble::None,
         vec![
             Step::Tell(1),
-            Step::Sought(1),
+            Step::Located(1),
             Step::Write(1, 0),
             Step::Tell(1),
             Step::Deliver(1, 0, 0),

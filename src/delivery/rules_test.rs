@@ -37,7 +37,7 @@ fn message(session: u64, number: u64, size: usize) -> DataFrame {
         lane: LANE,
         session,
         number,
-        settled: 0,
+        acknowledged: 0,
         wants_reply: true,
         budget: Some(Duration::from_secs(10)),
         trace: None,

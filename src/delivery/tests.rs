@@ -85,8 +85,8 @@ pub(super) fn wants(door: &mut Door<Call>) -> Vec<String> {
     let mut wants = Vec::new();
     while let Some(signal) = door.next_signal() {
         match signal {
-            Signal::Seek => wants.push("seek".to_owned()),
-            Signal::Settled { payload, outcome } => {
+            Signal::Locate => wants.push("locate".to_owned()),
+            Signal::Resolved { payload, outcome } => {
                 wants.push(match outcome {
                     Ok(_) => format!("{}: ok", payload.0),
                     Err(SendFailure::NotHandled(why)) => format!("{}: not: {why:?}", payload.0),
@@ -127,8 +127,8 @@ pub(super) fn handle(door: &mut Door<Call>, now: Instant) -> Option<u8> {
 fn a_message_for_an_unknown_child_waits_for_its_home_and_is_refused_if_there_is_none() {
     let mut door = door(1);
     door.enter(call(1), true, How::Send).expect("it waits");
-    assert_eq!(wants(&mut door), ["seek"]);
-    door.sought(false);
+    assert_eq!(wants(&mut door), ["locate"]);
+    door.located(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
     assert!(door.is_idle());
 }
@@ -137,15 +137,15 @@ fn a_message_for_an_unknown_child_waits_for_its_home_and_is_refused_if_there_is_
 fn an_answer_says_nothing_of_messages_that_came_after_the_question() {
     let mut door = door(1);
     door.enter(call(1), true, How::Send).expect("it waits");
-    assert_eq!(wants(&mut door), ["seek"]);
+    assert_eq!(wants(&mut door), ["locate"]);
     // The answer is on its way; the child is started meanwhile.
     door.enter(call(2), true, How::Send).expect("it waits");
     assert_eq!(wants(&mut door), [""; 0]);
-    door.sought(false);
-    assert_eq!(wants(&mut door), ["1: not: NoSuchChild", "seek"]);
+    door.located(false);
+    assert_eq!(wants(&mut door), ["1: not: NoSuchChild", "locate"]);
     door.route(owned_by(1, 0));
     door.open(epoch(0), &[]);
-    door.sought(true);
+    door.located(true);
     assert_eq!(wants(&mut door), [""; 0]);
     assert_eq!(handle(&mut door, Instant::now()), Some(2));
 }
@@ -157,12 +157,12 @@ fn what_nobody_waits_for_ends_when_no_home_answers_and_the_rest_is_asked_for_aga
     let asked = call(2);
     *asked.1.lock().expect("nobody panics with it") = Some(later);
     door.enter(asked, true, How::Send).expect("it waits");
-    assert_eq!(wants(&mut door), ["seek"]);
+    assert_eq!(wants(&mut door), ["locate"]);
     door.enter(call(3), false, How::Send).expect("it waits");
     door.unanswered();
-    assert_eq!(wants(&mut door), ["1: not: Timeout", "seek"]);
+    assert_eq!(wants(&mut door), ["1: not: Timeout", "locate"]);
     door.unanswered();
-    assert_eq!(wants(&mut door), ["3: not: Timeout", "seek"], "it has waited as long");
+    assert_eq!(wants(&mut door), ["3: not: Timeout", "locate"], "it has waited as long");
     door.route(owned_by(1, 0));
     door.open(epoch(0), &[]);
     door.unanswered();
@@ -182,8 +182,8 @@ fn messages_for_a_child_that_an_old_owner_forgot_are_not_kept_until_their_deadli
     carry(&mut caller, now, (1, 2), &mut owner);
     caller.route(None);
     carry(&mut owner, now, (2, 1), &mut caller);
-    assert_eq!(wants(&mut caller), ["seek"]);
-    caller.sought(false);
+    assert_eq!(wants(&mut caller), ["locate"]);
+    caller.located(false);
     assert_eq!(wants(&mut caller), ["1: not: NoSuchChild"]);
 }
 
@@ -199,8 +199,8 @@ fn messages_for_a_stopped_child_do_not_wait_for_a_dead_node_that_once_had_it() {
     door.route(None);
     door.gone(now, run_of(2), DOWN);
     door.enter(call(1), true, How::Send).expect("it waits");
-    assert_eq!(wants(&mut door), ["seek"]);
-    door.sought(false);
+    assert_eq!(wants(&mut door), ["locate"]);
+    door.located(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
 }
 
@@ -208,11 +208,11 @@ fn messages_for_a_stopped_child_do_not_wait_for_a_dead_node_that_once_had_it() {
 fn messages_do_not_wait_for_a_child_that_was_started_and_stopped_while_its_home_was_asked() {
     let mut door = door(1);
     door.enter(call(1), true, How::Send).expect("it waits");
-    assert_eq!(wants(&mut door), ["seek"]);
+    assert_eq!(wants(&mut door), ["locate"]);
     // On a node without a link.
     door.route(owned_by(2, 0));
     door.route(None);
-    door.sought(false);
+    door.located(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
 }
 
@@ -240,8 +240,8 @@ fn sent_on_to_nobody(now: Instant) -> (Door<Call>, Door<Call>) {
 fn a_refusal_that_names_an_owner_which_has_forgotten_the_child_is_checked_with_its_home() {
     let now = Instant::now();
     let (mut caller, _) = sent_on_to_nobody(now);
-    assert_eq!(wants(&mut caller), ["seek"]);
-    caller.sought(false);
+    assert_eq!(wants(&mut caller), ["locate"]);
+    caller.located(false);
     assert_eq!(wants(&mut caller), ["1: not: NoSuchChild"]);
     assert!(caller.is_idle());
 }
@@ -251,16 +251,16 @@ fn a_child_that_its_home_knows_is_waited_for_where_a_refusal_says_that_it_comes(
     let mut now = Instant::now();
     let (mut caller, mut new) = sent_on_to_nobody(now);
     for _ in 0..3 {
-        assert_eq!(wants(&mut caller), ["seek"]);
+        assert_eq!(wants(&mut caller), ["locate"]);
         // It has an owner, but the news of the last move have not come that far.
-        caller.sought(true);
+        caller.located(true);
         assert_eq!(wants(&mut caller), [""; 0], "not asked for again until something is heard");
         now += Duration::from_secs(1);
         caller.sweep(now);
         carry(&mut caller, now, (1, 3), &mut new);
         carry(&mut new, now, (3, 1), &mut caller);
     }
-    assert_eq!(wants(&mut caller), ["seek"]);
+    assert_eq!(wants(&mut caller), ["locate"]);
     new.open(epoch(1), &[]);
     now += Duration::from_secs(1);
     caller.sweep(now);
@@ -349,7 +349,7 @@ fn a_bye_that_passed_an_answer_does_not_say_that_nothing_was_handled() {
     };
     let mut caller = written();
     caller.gone(now, run_of(2), Gone { left: true, answered: false });
-    let Some(Signal::Settled { outcome, .. }) = caller.next_signal() else {
+    let Some(Signal::Resolved { outcome, .. }) = caller.next_signal() else {
         panic!("the caller is told");
     };
     assert_eq!(outcome, Err(SendFailure::MaybeHandled(MaybeHandled::NodeDown)));
@@ -499,7 +499,7 @@ fn lied_to(why: Refusal) -> Vec<String> {
     carry(&mut caller, now, (1, 3), &mut next);
     assert_eq!(handle(&mut next, now), Some(1), "after {why:?}");
     carry(&mut next, now, (3, 1), &mut caller);
-    wants(&mut caller).into_iter().filter(|want| want != "seek").collect()
+    wants(&mut caller).into_iter().filter(|want| want != "locate").collect()
 }
 
 #[test]
@@ -742,10 +742,10 @@ fn a_start_that_ends_after_its_child_was_removed_opens_the_door_of_nobody() {
     assert_eq!(wants(&mut door), ["1: not: Stopped"]);
     assert!(!door.open(epoch(3), &[]));
     door.enter(call(2), false, How::Try).expect("its home is asked");
-    assert_eq!(wants(&mut door), ["seek"]);
+    assert_eq!(wants(&mut door), ["locate"]);
     assert_eq!(handle(&mut door, Instant::now()), None);
     door.vacate(&NotHandled::Stopped);
-    door.sought(false);
+    door.located(false);
     assert_eq!(wants(&mut door), ["2: not: NoSuchChild"]);
     // The next life of the child has a door.
     door.route(owned_by(1, 4));

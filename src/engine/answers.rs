@@ -81,7 +81,7 @@ struct Receiver {
 
 impl Receiver {
     /// Up to which version answers leave now. `None`: they are dropped.
-    fn look(&mut self, now: Instant, safe: Safe) -> Option<u64> {
+    fn upto(&mut self, now: Instant, safe: Safe) -> Option<u64> {
         if safe.upto != self.safe {
             (self.safe, self.since) = (safe.upto, now);
         }
@@ -152,7 +152,7 @@ impl Answers {
         let Self { receivers, quota, .. } = self;
         let mut words = Vec::new();
         receivers.retain(|to, receiver| {
-            let upto = safe(*to).and_then(|safe| receiver.look(now, safe));
+            let upto = safe(*to).and_then(|safe| receiver.upto(now, safe));
             let is_dropped = upto.is_none();
             let mut leaving = Leaving::default();
             while let Some((child, answer)) = receiver.next(upto.unwrap_or(u64::MAX)) {

@@ -56,7 +56,7 @@ pub(crate) enum Timer {
     /// A home gives an order up.
     Order(ChildId, Epoch),
     /// Homes that were asked where children are, and have not answered, are asked again.
-    Seek,
+    Locate,
     /// The time of a request to leave is over.
     Leave(RequestId),
     /// The time of a request to be drained is over.
@@ -77,7 +77,7 @@ pub(crate) enum News {
     /// A move that was asked for has ended.
     Migrated { waiters: Vec<(NodeId, RequestId)>, child: ChildId, outcome: MigrateOutcome },
     /// Nothing is left of a child on this node, or the owner here changed: look again.
-    Look { child: ChildId },
+    Changed { child: ChildId },
     /// A start that a home had ordered while its child was handed over: it has begun elsewhere, or begins
     /// here.
     StartNow { home: NodeId, spec: Arc<ChildSpec>, epoch: Epoch, origin: Origin },
@@ -427,18 +427,18 @@ impl Core {
     }
 
     /// What is known of a child changed: is what was promised kept?
-    pub(crate) fn look_at_promise(&mut self, child: &ChildId) {
+    pub(crate) fn review_promise(&mut self, child: &ChildId) {
         let Some(best) = self.registry.best(child) else { return };
         let is_removed = matches!(best.entry, Entry::Removed { .. });
         let lives = self.settled && self.view.is_live(best.owner);
-        self.promises.look(child, best.epoch.term, is_removed, lives);
+        self.promises.child_changed(child, best.epoch.term, is_removed, lives);
     }
 
     /// The view is settled. A promise for a child that nobody has heard of by now is void: the child was
     /// removed long ago, or never was.
     pub(crate) fn settle_promise(&mut self, child: &ChildId) {
         match self.registry.best(child) {
-            Some(_) => self.look_at_promise(child),
+            Some(_) => self.review_promise(child),
             None => self.promises.release(child),
         }
     }

@@ -272,8 +272,8 @@ pub enum TargetStep {
     SayFailed(String),
     /// Keep the state, and try again after a while.
     TryLater,
-    /// Look whether it may be opened.
-    Look,
+    /// Review whether it may be opened.
+    Review,
     /// Start the successor.
     Open,
     /// Write one's own entry: it runs.
@@ -305,7 +305,7 @@ pub fn target(stage: TargetStage, input: &TargetInput) -> (TargetStage, TargetSt
         },
         (T::Kept, I::Expired) => (T::Rebuilding, TargetStep::Build),
         // It is opened like one that was never tried: a roll call may want it meanwhile.
-        (T::Rebuilding, I::Built(Ok(()))) => (T::Ready, TargetStep::Look),
+        (T::Rebuilding, I::Built(Ok(()))) => (T::Ready, TargetStep::Review),
         (T::Kept | T::Rebuilding, I::Aborted) => (stage, TargetStep::Drop),
         (T::Kept | T::Rebuilding, I::BegunAnew) => (stage, TargetStep::Park),
         (T::Kept | T::Rebuilding, I::Leaving) => (stage, TargetStep::ParkAndBegin),
@@ -504,7 +504,7 @@ mod tests {
             steps.push(step);
         }
         use TargetStep::*;
-        assert_eq!(steps, [TryLater, Build, Look, Open, Own]);
+        assert_eq!(steps, [TryLater, Build, Review, Open, Own]);
     }
 
     #[test]

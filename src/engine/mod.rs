@@ -204,7 +204,7 @@ impl Engine {
                 self.transfers().parked_not_sent(&key, to, &purpose);
             }
             Event::Request { id, request } => self.requests().take(id, request),
-            Event::Seek { child } => self.homes.seek(&mut self.core, child),
+            Event::Locate { child } => self.homes.locate(&mut self.core, child),
             Event::Child(report) => self.reports().take(report),
             Event::LinksDrained => {
                 self.leave.drained(&mut self.core, &mut self.membership);
@@ -253,11 +253,11 @@ impl Engine {
                 let me = self.core.me;
                 self.words().hear(me, message);
             } else if let Some(child) = self.core.touched.pop_first() {
-                self.listeners().look(&child);
+                self.listeners().child_changed(&child);
             } else if let Some(news) = self.core.news.pop_front() {
                 self.listeners().tell(news);
             } else if self.ways.is_to_be_looked_at() {
-                self.told_again().look();
+                self.told_again().refresh();
             } else if self.views().may_settle() {
                 self.views().settled();
             } else if self.membership.is_proven()

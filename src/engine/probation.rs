@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_no_order_does_not_wait() {
-        let found = HomeWord::Found {
+        let found = HomeWord::Located {
             child: ChildId::new("a").expect("a valid id"),
             question: 1,
             route: None,

@@ -91,7 +91,13 @@ impl Promises {
 
     /// What is known of a child changed: its promise is kept by an owner of its term, and pointless
     /// when the child was removed. `lives`: whether it has an owner that lives, in a settled view.
-    pub(crate) fn look(&mut self, child: &ChildId, highest: u64, is_removed: bool, lives: bool) {
+    pub(crate) fn child_changed(
+        &mut self,
+        child: &ChildId,
+        highest: u64,
+        is_removed: bool,
+        lives: bool,
+    ) {
         let Some(term) = self.term(child) else { return };
         if highest >= term || is_removed {
             self.release(child);

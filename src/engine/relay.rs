@@ -39,7 +39,7 @@ pub(crate) struct Reached {
 impl Reached {
     /// Looks anew. Gives the members that are reached in another way than before: what was said to
     /// them may be lost.
-    pub(crate) fn look(
+    pub(crate) fn refresh(
         &mut self,
         membership: &mut Membership,
         view: &View,
@@ -120,7 +120,7 @@ impl Detours {
     }
 
     /// Decides anew. Gives whose messages go otherwise from now on: by whom, or over its link again.
-    pub(crate) fn look(
+    pub(crate) fn refresh(
         &mut self,
         now: Instant,
         membership: &Membership,
@@ -308,14 +308,14 @@ mod tests {
         let (view, me) = (bench.membership.view().clone(), Bench::run(1).node);
         let (second, third) = (Bench::run(2), Bench::run(3));
         let mut reached = Reached::default();
-        let first = reached.look(&mut bench.membership, &view, me);
+        let first = reached.refresh(&mut bench.membership, &view, me);
         assert_eq!(first, [(second, Some(Reach::Link)), (third, Some(Reach::Link))]);
-        assert_eq!(reached.look(&mut bench.membership, &view, me), []);
+        assert_eq!(reached.refresh(&mut bench.membership, &view, me), []);
         bench.unlink(3);
         let by = Some(Reach::By(second.node));
-        assert_eq!(reached.look(&mut bench.membership, &view, me), [(third, by)]);
+        assert_eq!(reached.refresh(&mut bench.membership, &view, me), [(third, by)]);
         bench.unlink(2);
-        let lost = reached.look(&mut bench.membership, &view, me);
+        let lost = reached.refresh(&mut bench.membership, &view, me);
         assert_eq!(lost, [(second, None), (third, None)]);
     }
 }

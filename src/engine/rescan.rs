@@ -63,7 +63,7 @@ impl Rescan {
             let orphans: Vec<(NodeRun, ChildId)> =
                 orphans.map(|(owner, child)| (owner, child.clone())).collect();
             left -= orphans.len();
-            orphans.iter().for_each(|(_, child)| rolls.look(core, child));
+            orphans.iter().for_each(|(_, child)| rolls.child_changed(core, child));
             *self = match orphans.into_iter().next_back() {
                 Some(last) if left == 0 => Self::Orphaned(Some(last)),
                 _ => Self::Owned(None),

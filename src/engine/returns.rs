@@ -151,7 +151,7 @@ impl Returns {
 
     /// Whether everybody who came back has asked, and this node has its answers. Called while a view lacks
     /// nothing else: all that others say of children is here.
-    pub(crate) fn look(
+    pub(crate) fn is_over(
         &mut self,
         core: &mut Core,
         children: &mut Children,

@@ -80,7 +80,7 @@ impl Rolls {
     }
 
     /// Looks at one child: the registry changed, or a view has settled.
-    pub(crate) fn look(&mut self, core: &Core, child: &ChildId) {
+    pub(crate) fn child_changed(&mut self, core: &Core, child: &ChildId) {
         let owner = core.registry.owner(child).map(|(run, _)| run);
         let known = core.registry.highest_epoch(child).term;
         let done = |gift: &Gift| owner.is_none() || known >= gift.ownership.epoch.term;
@@ -384,7 +384,7 @@ mod tests {
 
         /// Calls the roll for what is found now. Gives the call's number and the term it claims.
         fn call(&mut self) -> (u64, u64) {
-            self.rolls.look(&self.core, &self.child);
+            self.rolls.child_changed(&self.core, &self.child);
             self.rolls.call(&mut self.core);
             self.calls().pop().expect("a call")
         }
@@ -453,12 +453,12 @@ mod tests {
         assert_eq!(bench.given(), given);
         // An owner of a lower term is none that was meant.
         bench.owned_by(2, at(term - 1, 7));
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         bench.rolls.repeat(&mut bench.core);
         assert_eq!(bench.given(), given);
         assert!(!bench.rolls.is_idle());
         bench.owned_by(2, at(term, 0));
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         bench.rolls.repeat(&mut bench.core);
         assert_eq!(bench.given(), []);
         assert!(bench.rolls.is_idle() && bench.rolls.busy.is_empty());
@@ -554,7 +554,7 @@ mod tests {
         let (roll, term) = bench.call();
         assert!(!bench.rolls.is_idle(), "it is said again");
         bench.owned_by(2, at(term + 3, 1));
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         bench.answer(roll, [1, 2, 3].map(|_| nothing(&bench.child, term)));
         let words = bench.calls();
         assert!(!words.is_empty() && words.iter().all(|(_, claimed)| *claimed == term + 4));
@@ -576,7 +576,7 @@ mod tests {
         let mut bench = Bench::new();
         let (roll, term) = bench.call();
         bench.owned_by(2, at(1, 7));
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         let held = nothing(&bench.child, term);
         let live = Held { copy: Copy::Live, epoch: at(1, 7), ..held.clone() };
         bench.answer(roll, [held.clone(), live, held]);
@@ -593,7 +593,7 @@ mod tests {
                 bench.answer(roll, nothing.clone());
             }
             bench.core.write(&bench.child, Entry::Removed { epoch: at(1, 9) });
-            bench.rolls.look(&bench.core, &bench.child);
+            bench.rolls.child_changed(&bench.core, &bench.child);
             if !given {
                 bench.answer(roll, nothing);
             }
@@ -621,7 +621,7 @@ mod tests {
     fn only_its_home_calls_the_roll_for_a_child_and_when_its_view_is_settled() {
         let mut bench = Bench::new();
         bench.core.settled = false;
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         bench.rolls.call(&mut bench.core);
         assert_eq!(bench.calls(), []);
         bench.core.settled = true;
@@ -630,8 +630,8 @@ mod tests {
         let mut ids = (0..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
         bench.child = ids.find(|child| !bench.core.is_home(child)).expect("there is one");
         bench.owned_by(9, at(1, 0));
-        bench.rolls.look(&bench.core, &bench.child);
-        bench.rolls.look(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
+        bench.rolls.child_changed(&bench.core, &bench.child);
         bench.rolls.again(&mut bench.core, run(2), bench.child.clone(), 4);
         bench.rolls.call(&mut bench.core);
         assert_eq!(bench.calls(), []);

@@ -99,7 +99,7 @@ struct Node {
     paths: BTreeMap<NodeRun, NodeRun>,
     /// How often it was told to send by another one.
     detours: usize,
-    seeking: BTreeSet<ChildId>,
+    locating: BTreeSet<ChildId>,
     /// How many of them were not answered in time.
     unanswered: usize,
     alive: bool,
@@ -344,7 +344,7 @@ impl World {
             routes: BTreeMap::new(),
             paths: BTreeMap::new(),
             detours: 0,
-            seeking: BTreeSet::new(),
+            locating: BTreeSet::new(),
             unanswered: 0,
             alive: true,
             paused_until: None,
@@ -661,15 +661,15 @@ impl World {
                     None => routes.remove(&child),
                 };
             }
-            Effect::Sought { child, .. } => {
+            Effect::Located { child, .. } => {
                 assert!(
-                    self.nodes[index].seeking.remove(&child),
+                    self.nodes[index].locating.remove(&child),
                     "seed {}: n{index} was answered about {child} and had not asked",
                     self.seed
                 );
             }
-            Effect::SeekOver { child } => {
-                assert!(self.nodes[index].seeking.remove(&child), "seed {}: {child}", self.seed);
+            Effect::LocateOver { child } => {
+                assert!(self.nodes[index].locating.remove(&child), "seed {}: {child}", self.seed);
                 self.nodes[index].unanswered += 1;
             }
             Effect::Gates { valid } => self.nodes[index].valid = valid,
@@ -1364,9 +1364,9 @@ fn who_asked_is_told_that_it_started_though_its_home_died_before_it_answered() {
 }
 
 /// Asks on a node where a child is, as its doors do.
-fn seek(world: &mut World, index: usize, child: &ChildId) {
-    if world.nodes[index].seeking.insert(child.clone()) {
-        world.input(index, Input::Event(Event::Seek { child: child.clone() }));
+fn locate(world: &mut World, index: usize, child: &ChildId) {
+    if world.nodes[index].locating.insert(child.clone()) {
+        world.input(index, Input::Event(Event::Locate { child: child.clone() }));
     }
 }
 
@@ -1384,7 +1384,7 @@ fn a_started_child_is_found_at_once_from_every_node_and_a_missing_one_is_not() {
         let missing = ChildId::new("missing").expect("a valid id");
         for index in 0..3 {
             for child in children.iter().chain([&missing]) {
-                seek(&mut world, index, child);
+                locate(&mut world, index, child);
             }
         }
         // A word that is lost with its link is said again.
@@ -1402,14 +1402,14 @@ fn a_started_child_is_found_at_once_from_every_node_and_a_missing_one_is_not() {
             for index in 0..3 {
                 for child in &children {
                     let node = &world.nodes[index];
-                    let answered = !node.seeking.contains(child);
+                    let answered = !node.locating.contains(child);
                     assert!(!answered || node.routes.contains_key(child), "seed {seed}: {child}");
                 }
             }
             world.run_for(Duration::from_millis(1));
         }
         for node in &world.nodes {
-            assert!(node.seeking.is_empty(), "seed {seed}: nobody answered");
+            assert!(node.locating.is_empty(), "seed {seed}: nobody answered");
             assert!(!node.routes.contains_key(&missing));
         }
         world.run_for(2 * SECOND);
@@ -1920,19 +1920,19 @@ fn an_answer_to_an_earlier_question_does_not_end_a_later_one() {
     let home = world.index_of(home).expect("it is a node");
     let asker = (home + 1) % 3;
     let from = world.nodes[home].me.run();
-    seek(&mut world, asker, &child);
+    locate(&mut world, asker, &child);
     world.run_for(SECOND);
-    assert!(world.nodes[asker].seeking.is_empty(), "it was answered");
+    assert!(world.nodes[asker].locating.is_empty(), "it was answered");
     let questions = world.nodes[asker].engine.homes.questions();
     assert!(questions > 0);
-    seek(&mut world, asker, &child);
+    locate(&mut world, asker, &child);
     // The first question went twice; its second answer comes only now.
-    let word = HomeWord::Found { child: child.clone(), question: questions, route: None };
+    let word = HomeWord::Located { child: child.clone(), question: questions, route: None };
     let event = Event::Peer { from, message: PeerMessage::Home(word) };
     world.input(asker, Input::Event(event));
-    assert!(world.nodes[asker].seeking.contains(&child), "a stale answer ended it");
+    assert!(world.nodes[asker].locating.contains(&child), "a stale answer ended it");
     world.run_for(SECOND);
-    assert!(world.nodes[asker].seeking.is_empty(), "the right answer ends it");
+    assert!(world.nodes[asker].locating.is_empty(), "the right answer ends it");
 }
 
 #[test]

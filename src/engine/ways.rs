@@ -95,15 +95,15 @@ impl Ways {
     }
 
     /// Looks anew.
-    pub(crate) fn look(
+    pub(crate) fn refresh(
         &mut self,
         now: Instant,
         membership: &mut Membership,
         view: &View,
         me: NodeId,
     ) -> Changes {
-        let words = self.reached.look(membership, view, me);
-        let paths = self.detours.look(now, membership, view, me);
+        let words = self.reached.refresh(membership, view, me);
+        let paths = self.detours.refresh(now, membership, view, me);
         let reachable = self.detours.runs().chain(self.reached.linked()).collect();
         Changes { words, paths, reachable }
     }

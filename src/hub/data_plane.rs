@@ -134,7 +134,7 @@ fn take(
         DataFrame::Closed { lane } => exchange.lanes.forget(*lane),
         DataFrame::Message { lane, .. }
         | DataFrame::Budget { lane, .. }
-        | DataFrame::Settled { lane, .. } => exchange.lanes.door(*lane),
+        | DataFrame::Acknowledged { lane, .. } => exchange.lanes.door(*lane),
         DataFrame::Accepted { lane, .. }
         | DataFrame::Reply { lane, .. }
         | DataFrame::Refused { lane, .. } => {

@@ -69,7 +69,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Messages wait for a child of which nobody here has heard.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Seek(pub(crate) ChildId);
+pub(crate) struct Locate(pub(crate) ChildId);
 
 /// A message that was taken in while its child was here cannot be given to the child's next node, and
 /// nobody waits for its reply.
@@ -170,15 +170,15 @@ impl DoorCell {
                         self.watch(doors.millis(at));
                     }
                 }
-                Signal::Seek => {
+                Signal::Locate => {
                     if let Some(doors) = self.doors.upgrade()
                         && let Some(system) = doors.system.get()
                     {
                         // A hub that has ended answers whoever waits.
-                        system.do_send(Seek(self.child.clone()));
+                        system.do_send(Locate(self.child.clone()));
                     }
                 }
-                Signal::Settled { payload, outcome } => {
+                Signal::Resolved { payload, outcome } => {
                     if let Err(SendFailure::NotHandled(reason)) = &outcome
                         && reason.is_unsendable()
                         && let Some(message) = payload.untold()
@@ -189,7 +189,7 @@ impl DoorCell {
                     let doors = outcome.is_ok().then(|| self.doors.upgrade()).flatten();
                     let hub = doors.as_ref().and_then(|doors| doors.hub.get());
                     let _bound = hub.map(Bound::to);
-                    payload.settle(outcome);
+                    payload.resolve(outcome);
                 }
             }
         }
@@ -228,7 +228,7 @@ impl DoorCell {
         if self.remote.load(Ordering::Acquire)
             && let Err(reason) = message.encode()
         {
-            message.settle(Err(SendFailure::NotHandled(reason.clone())));
+            message.resolve(Err(SendFailure::NotHandled(reason.clone())));
             return Err(reason);
         }
         let due = waiter.as_ref().map(|waiter| waiter.deadline());
@@ -236,7 +236,7 @@ impl DoorCell {
         // Under the lock: who looks at the door after it was closed sees all that was let in.
         if doors.is_closed() {
             drop(inner);
-            message.settle(Err(SendFailure::NotHandled(NotHandled::HubStopped)));
+            message.resolve(Err(SendFailure::NotHandled(NotHandled::HubStopped)));
             return Err(NotHandled::HubStopped);
         }
         let entered = inner.door.enter(message, waiter.is_some(), how);
@@ -252,7 +252,7 @@ impl DoorCell {
         self.finish(inner);
         if let Some(rejected) = rejected {
             let failure = SendFailure::NotHandled(rejected.reason.clone());
-            rejected.payload.settle(Err(failure));
+            rejected.payload.resolve(Err(failure));
             return Err(rejected.reason);
         }
         if let Some(due) = due {
@@ -470,7 +470,7 @@ pub(crate) struct Doors {
     /// Whose doors these are.
     pub(crate) hub: OnceLock<Weak<Shared>>,
     /// Who asks where children are.
-    pub(crate) system: OnceLock<Recipient<Seek>>,
+    pub(crate) system: OnceLock<Recipient<Locate>>,
     pub(crate) unsendable: OnceLock<Recipient<Unsendable>>,
     /// Who is told what paths by a third member have to tell.
     pub(crate) reports: OnceLock<Recipient<PathReport>>,
@@ -678,9 +678,9 @@ impl Doors {
     }
 
     /// The home of a child has answered the question where it is.
-    pub(crate) fn sought(&self, child: &ChildId, found: bool) {
+    pub(crate) fn located(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
-            cell.with(|door| door.sought(found));
+            cell.with(|door| door.located(found));
             self.release(&cell);
         }
     }

@@ -50,8 +50,8 @@ impl HubSystem {
                 }
                 Effect::Parked(order) => self.parked(order, ctx),
                 Effect::Route { child, route } => shared.doors.route(&child, route),
-                Effect::Sought { child, found } => shared.doors.sought(&child, found),
-                Effect::SeekOver { child } => shared.doors.unanswered(&child),
+                Effect::Located { child, found } => shared.doors.located(&child, found),
+                Effect::LocateOver { child } => shared.doors.unanswered(&child),
                 Effect::Gone { run, left } => {
                     running.questions.retain(|_, open| open.asked != run);
                     shared.doors.gone(run, left);

@@ -21,7 +21,7 @@ use super::{
     requests::HubStopped,
     shutdown::{OVERTIME, ShutdownReport, shut_down},
     system::End,
-    worker::Halt,
+    worker::Terminate,
 };
 
 /// How long what is queued for peers may take to be written.
@@ -187,7 +187,7 @@ async fn stop_all(shared: &Arc<Shared>, patience: Patience) {
         let _ = timeout(patience.share(FLUSH + END), network.shutdown(flush)).await;
     }
     shared.doors.stop();
-    let halts = shared.workers().iter().map(|worker| worker.send(Halt));
+    let halts = shared.workers().iter().map(|worker| worker.send(Terminate));
     let all = futures_util::future::join_all(halts);
     if timeout(patience.share(patience.children), all).await.is_err() {
         tracing::warn!(hub = %shared.name, "a child did not end in time");

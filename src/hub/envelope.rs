@@ -192,7 +192,7 @@ trait Call: Send {
     /// Its name, if nobody waits for its reply.
     fn untold(&self) -> Option<&str>;
     fn deadline(&self) -> Option<Instant>;
-    fn settle(&mut self, outcome: Result<Bytes, SendFailure>);
+    fn resolve(&mut self, outcome: Result<Bytes, SendFailure>);
     /// While replies are not `valid` the caller is not told; the answer says how to.
     fn run(
         &mut self,
@@ -269,8 +269,8 @@ impl Envelope {
     }
 
     /// The message has its reply, or will have none.
-    pub(crate) fn settle(mut self, outcome: Result<Bytes, SendFailure>) {
-        self.0.settle(outcome);
+    pub(crate) fn resolve(mut self, outcome: Result<Bytes, SendFailure>) {
+        self.0.resolve(outcome);
     }
 }
 
@@ -335,7 +335,7 @@ where
         Some(slot.began + Duration::from_millis(slot.deadline()))
     }
 
-    fn settle(&mut self, outcome: Result<Bytes, SendFailure>) {
+    fn resolve(&mut self, outcome: Result<Bytes, SendFailure>) {
         let Some(slot) = self.slot.take() else { return };
         match outcome {
             Ok(bytes) => match codec::decode(&bytes) {

@@ -28,7 +28,7 @@ struct Account {
 }
 
 impl Account {
-    fn settle(&mut self, now: Instant) {
+    fn accrue(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at);
         self.used = self.used.saturating_sub(passed / SHARE);
         self.at = now;
@@ -83,14 +83,14 @@ impl Fair {
     fn note(&mut self, now: Instant, peer: NodeId, took: Duration) -> &mut Account {
         if self.accounts.len() > self.many {
             self.accounts.retain(|_, account| {
-                account.settle(now);
+                account.accrue(now);
                 !account.used.is_zero()
             });
             self.many = FEW.max(2 * self.accounts.len());
         }
         let even = Account { used: Duration::ZERO, at: now, slowed: false };
         let account = self.accounts.entry(peer).or_insert(even);
-        account.settle(now);
+        account.accrue(now);
         account.used = account.used.saturating_add(took).min(BURST + self.longest / SHARE);
         account
     }

@@ -566,7 +566,7 @@ impl<A: HotSwap> Seat<A> {
     }
 
     /// The actor's state as a handover would carry it; the actor goes on.
-    fn look(&self, actor: &mut A, rules: Rules) -> Result<Bytes, FreezeFailure> {
+    fn peek_state(&self, actor: &mut A, rules: Rules) -> Result<Bytes, FreezeFailure> {
         let prepared = self.prepare(actor);
         let state = prepared.map_err(|message| FreezeFailure::Panicked { message })?;
         let encoded = encode_state::<A>(&state, rules);
@@ -584,7 +584,7 @@ impl<A: HotSwap> Seat<A> {
     /// Tells the state to who asked for it.
     fn show(&self, actor: &mut A) -> Result<Peeked, StateUnknown> {
         let rules = Rules { limit: MOST_SHOWN, read_back: false };
-        match self.look(actor, rules) {
+        match self.peek_state(actor, rules) {
             Ok(bytes) => Ok((A::STATE_VERSION, bytes)),
             Err(FreezeFailure::TooLarge { size, limit }) => {
                 Err(StateUnknown::TooLarge { size, limit })
@@ -596,7 +596,7 @@ impl<A: HotSwap> Seat<A> {
     /// Tells whether the state could go, before anybody wants that.
     fn try_state(&self, actor: &mut A) {
         let rules = Rules::of_states(self.bench.hub.settings());
-        let outcome = self.look(actor, rules).map(|bytes| bytes.len() as u64);
+        let outcome = self.peek_state(actor, rules).map(|bytes| bytes.len() as u64);
         let (child, epoch) = (self.cell.child.clone(), self.epoch.get());
         self.bench.reports.tell(ChildReport::Tried { child, epoch, outcome });
     }

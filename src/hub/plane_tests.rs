@@ -604,7 +604,7 @@ async fn the_door_of_an_id_that_does_not_exist_goes_with_the_last_reference() {
     assert!(doors.sweep(Instant::now()));
     assert!(!slot.is_done());
     assert_eq!(doors.count(), before + 1, "a message waits");
-    doors.sought(&id, false);
+    doors.located(&id, false);
     assert!(slot.is_done());
     // The time of its caller is not waited for.
     assert!(!doors.sweep(Instant::now()));
@@ -649,7 +649,7 @@ async fn a_lane_that_was_closed_while_there_was_no_path_is_forgotten_on_the_next
     let is_idle = || far.cell(&child(1)).with(|door| door.is_idle());
     assert!(leads(&net, lane) && !is_idle(), "a reply is kept");
     let mut frame = BytesMut::new();
-    wire::append_frame(&mut frame, &DataFrame::Settled { lane, upto: 2 });
+    wire::append_frame(&mut frame, &DataFrame::Acknowledged { lane, upto: 2 });
     net.frames(0, 1, &frame);
     assert!(is_idle());
     assert!(net.broken.is_empty(), "{:?}", net.broken);

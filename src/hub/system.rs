@@ -16,7 +16,7 @@ use super::{
     builder::HubBuilder,
     clock::unix_now,
     data_plane::state_taken,
-    doors::{PathReport, Seek, Unsendable},
+    doors::{Locate, PathReport, Unsendable},
     expected::Expected,
     fair::{Bill, Fair, Hold},
     observe::Open,
@@ -577,11 +577,11 @@ fn charged(event: &Event) -> Option<NodeId> {
     }
 }
 
-impl Handler<Seek> for HubSystem {
+impl Handler<Locate> for HubSystem {
     type Result = ();
 
-    fn handle(&mut self, Seek(child): Seek, ctx: &mut Context<Self>) {
-        self.take([Event::Seek { child }], ctx);
+    fn handle(&mut self, Locate(child): Locate, ctx: &mut Context<Self>) {
+        self.take([Event::Locate { child }], ctx);
     }
 }
 

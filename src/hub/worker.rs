@@ -198,7 +198,7 @@ pub(crate) struct Orders(pub(crate) Vec<Order>);
 /// The hub stops: all children of this arbiter end.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Halt;
+pub(crate) struct Terminate;
 
 impl Worker {
     pub(crate) fn new(hub: Hub, system: Addr<HubSystem>, thread: Arc<WorkerThread>) -> Self {
@@ -501,10 +501,10 @@ impl Handler<Surrender> for Worker {
     }
 }
 
-impl Handler<Halt> for Worker {
+impl Handler<Terminate> for Worker {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Halt, _: &mut Context<Self>) -> ResponseFuture<()> {
+    fn handle(&mut self, _: Terminate, _: &mut Context<Self>) -> ResponseFuture<()> {
         let slots = self.bench.slots.clone();
         for slot in slots.borrow_mut().values_mut() {
             slot.built.clear();

@@ -43,7 +43,7 @@ pub enum DataFrame {
         /// Its number in the lane.
         number: u64,
         /// All numbers below this have their reply, or are no longer waited for.
-        settled: u64,
+        acknowledged: u64,
         /// Whether a reply is waited for.
         wants_reply: bool,
         /// How long the sender still waits; `None` for a tell.
@@ -67,7 +67,7 @@ pub enum DataFrame {
         budget: Duration,
     },
     /// From a lane: all replies to numbers below this have arrived.
-    Settled {
+    Acknowledged {
         /// The lane.
         lane: LaneId,
         /// The lowest number that is still waited for, or the next one.

@@ -364,14 +364,14 @@ pub enum HomeWord {
         outcome: StopOutcome,
     },
     /// To the home of a child: where is it?
-    Find {
+    Locate {
         /// The child.
         child: ChildId,
         /// The asker's number of the question, for the answer. Later questions have higher ones.
         question: u64,
     },
-    /// The answer to `Find`.
-    Found {
+    /// The answer to `Locate`.
+    Located {
         /// The child.
         child: ChildId,
         /// From the question.

@@ -39,8 +39,8 @@ use crate::{
 pub(super) enum Want {
     /// `DoorCell::actor.wake()`.
     Wake(ChildId),
-    /// `Doors::system.do_send(Seek)`.
-    Seek(ChildId),
+    /// `Doors::system.do_send(Locate)`.
+    Locate(ChildId),
     /// `Network::data_ready`.
     Data(NodeRun),
     /// `PathReport::Lost`.
@@ -55,7 +55,7 @@ pub(super) enum Want {
 enum Wish {
     Wake,
     Ready(Side, NodeRun),
-    Seek,
+    Locate,
 }
 
 type Sink = Arc<Mutex<Vec<(Arc<Cell>, Wish)>>>;
@@ -107,10 +107,10 @@ impl Cell {
             let wish = match signal {
                 Signal::Wake => Wish::Wake,
                 Signal::Ready(side, run) => Wish::Ready(side, run),
-                Signal::Seek => Wish::Seek,
+                Signal::Locate => Wish::Locate,
                 // All doors are swept every so often.
                 Signal::Sweep(_) => continue,
-                Signal::Settled { payload, outcome } => {
+                Signal::Resolved { payload, outcome } => {
                     payload.settle(outcome);
                     continue;
                 }
@@ -272,7 +272,7 @@ impl Doors {
             for (cell, wish) in wishes {
                 match wish {
                     Wish::Wake => self.wants.push(Want::Wake(cell.child.clone())),
-                    Wish::Seek => self.wants.push(Want::Seek(cell.child.clone())),
+                    Wish::Locate => self.wants.push(Want::Locate(cell.child.clone())),
                     Wish::Ready(side, run) => self.ready(cell, side, run),
                 }
             }
@@ -346,10 +346,10 @@ impl Doors {
         }
     }
 
-    /// `Doors::sought`.
-    pub(super) fn sought(&self, child: &ChildId, found: bool) {
+    /// `Doors::located`.
+    pub(super) fn located(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
-            cell.with(|door| door.sought(found));
+            cell.with(|door| door.located(found));
         }
     }
 
@@ -655,7 +655,7 @@ impl Doors {
             DataFrame::Closed { lane } => exchange.lanes.forget(*lane),
             DataFrame::Message { lane, .. }
             | DataFrame::Budget { lane, .. }
-            | DataFrame::Settled { lane, .. } => exchange.lanes.door(*lane),
+            | DataFrame::Acknowledged { lane, .. } => exchange.lanes.door(*lane),
             DataFrame::Accepted { lane, .. }
             | DataFrame::Reply { lane, .. }
             | DataFrame::Refused { lane, .. } => {

@@ -463,8 +463,8 @@ impl Node {
                     Want::Wake(child) => self.around(now, ledger, |host, around| {
                         host.wake(around, &child);
                     }),
-                    Want::Seek(child) => {
-                        let event = Event::Seek { child };
+                    Want::Locate(child) => {
+                        let event = Event::Locate { child };
                         self.out.push(Out::Mail(Thread::System, Input::Outcome(event)));
                     }
                     Want::Data(run) => self.fill(run),
@@ -569,8 +569,8 @@ impl Node {
                 }
                 Effect::Parked(order) => self.parked(order),
                 Effect::Route { child, route } => self.doors.route(&child, route),
-                Effect::SeekOver { child } => self.doors.unanswered(&child),
-                Effect::Sought { child, found } => self.doors.sought(&child, found),
+                Effect::LocateOver { child } => self.doors.unanswered(&child),
+                Effect::Located { child, found } => self.doors.located(&child, found),
                 Effect::Gone { run, left } => self.doors.gone(now, run, left),
                 Effect::Path { to, by } => self.doors.detour(to, by),
                 Effect::Members { runs } => self.doors.members(runs),

@@ -209,7 +209,7 @@ impl Lifecycle<'_> {
         if is_to_stop {
             self.steps().stop(child);
         } else {
-            self.core.news.push_back(News::Look { child: child.clone() });
+            self.core.news.push_back(News::Changed { child: child.clone() });
         }
     }
 
@@ -289,7 +289,7 @@ impl Lifecycle<'_> {
         }
         self.core.write(child, Entry::Owned(instance.ownership().clone()));
         self.core.order(instance.go_on());
-        self.core.news.push_back(News::Look { child: child.clone() });
+        self.core.news.push_back(News::Changed { child: child.clone() });
     }
 
     /// A home orders a stop.
@@ -349,7 +349,7 @@ impl Lifecycle<'_> {
         if !elsewhere && !stopped.was_refused {
             core.emit(HubEvent::ChildStopped { child: child.clone() });
         }
-        core.news.push_back(News::Look { child: child.clone() });
+        core.news.push_back(News::Changed { child: child.clone() });
         if let Some(order) = stopped.then {
             self.run(order);
         }

@@ -97,7 +97,7 @@ impl Roll<'_> {
             };
             // A call may come late, by another node: then nobody acts on the promise any more, and
             // nothing that this node hears of the child will end it.
-            core.look_at_promise(&child);
+            core.review_promise(&child);
             // After the promise: what is said to be held stays so until the home has decided.
             let (copy, epoch, born) = hold(self.table, &child);
             note_answer(self.table, &child, copy, term);

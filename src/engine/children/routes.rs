@@ -254,7 +254,7 @@ impl Children {
 /// The registry, and roll calls.
 impl Children {
     /// Looks at one child after what is known of it changed.
-    pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
+    pub(crate) fn child_changed(&mut self, core: &mut Core, child: &ChildId) {
         self.registry_says(core).changed(child);
         self.lifecycle(core).start_again(child);
         rebalance::want_again(&self.table, &mut self.pacing, child);

@@ -241,7 +241,7 @@ impl Source<'_> {
             core.order(instance.go_on());
         } else if moving.waits().is_some() {
             // The time for its next start may have come meanwhile.
-            core.news.push_back(News::Look { child: child.clone() });
+            core.news.push_back(News::Changed { child: child.clone() });
         }
         let to = moving.to().node;
         instance.attempts_mut().note_trouble(to, reason.clone());

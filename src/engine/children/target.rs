@@ -182,7 +182,7 @@ impl Target<'_> {
                 self.try_later(child);
             }
             TargetStep::TryLater => self.try_later(child),
-            TargetStep::Look => core.news.push_back(News::Look { child: child.clone() }),
+            TargetStep::Review => core.news.push_back(News::Changed { child: child.clone() }),
             TargetStep::ParkAndBegin => self.park_and_begin(child),
             TargetStep::Refuse(reason) => {
                 self.table.remove_successor(child);
@@ -237,7 +237,7 @@ impl Target<'_> {
         if is_to_stop {
             self.steps().stop(child);
         } else {
-            self.core.news.push_back(News::Look { child: child.clone() });
+            self.core.news.push_back(News::Changed { child: child.clone() });
         }
     }
 

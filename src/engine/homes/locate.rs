@@ -28,10 +28,10 @@ use crate::{
 pub(super) struct Locate {
     /// Children for which messages of this node wait, with the number of the last question before, and since
     /// when.
-    sought: BTreeMap<ChildId, (u64, Instant)>,
+    open: BTreeMap<ChildId, (u64, Instant)>,
     /// How many questions were asked.
     questions: u64,
-    /// Whether [`Timer::Seek`] is set.
+    /// Whether [`Timer::Locate`] is set.
     is_timed: bool,
     /// Who asked while this node was not sure, and the number of the question.
     askers: BTreeMap<ChildId, BTreeMap<NodeId, u64>>,
@@ -44,10 +44,10 @@ impl Locate {
     }
 
     /// Messages of this node wait for a child that nobody here has heard of.
-    pub(super) fn seek(&mut self, core: &mut Core, child: ChildId) {
+    pub(super) fn locate(&mut self, core: &mut Core, child: ChildId) {
         if core.route(&child).is_some() {
-            core.effects.push_back(Effect::Sought { child, found: true });
-        } else if let btree_map::Entry::Vacant(vacant) = self.sought.entry(child.clone()) {
+            core.effects.push_back(Effect::Located { child, found: true });
+        } else if let btree_map::Entry::Vacant(vacant) = self.open.entry(child.clone()) {
             vacant.insert((self.questions, core.now));
             self.ask(core, &child);
         }
@@ -57,36 +57,36 @@ impl Locate {
     pub(super) fn ask(&mut self, core: &mut Core, child: &ChildId) {
         if let Some(home) = core.home(child) {
             self.questions += 1;
-            let word = HomeWord::Find { child: child.clone(), question: self.questions };
+            let word = HomeWord::Locate { child: child.clone(), question: self.questions };
             core.send(home, PeerMessage::Home(word));
         }
         if !self.is_timed {
             self.is_timed = true;
-            core.timer(core.config.settings.heartbeat, Timer::Seek);
+            core.timer(core.config.settings.heartbeat, Timer::Locate);
         }
     }
 
     /// A question or its answer may have been lost: asks anew for all for which messages wait.
     pub(super) fn ask_again(&mut self, core: &mut Core) {
-        let sought: Vec<ChildId> = self.sought.keys().cloned().collect();
-        sought.iter().for_each(|child| self.ask(core, child));
+        let open: Vec<ChildId> = self.open.keys().cloned().collect();
+        open.iter().for_each(|child| self.ask(core, child));
     }
 
     /// The time to ask again has come: for all for which messages wait, and for these others.
     pub(super) fn timer_passed(&mut self, core: &mut Core, others: impl Iterator<Item = ChildId>) {
         self.is_timed = false;
         self.give_up(core);
-        let children: BTreeSet<ChildId> = self.sought.keys().cloned().chain(others).collect();
+        let children: BTreeSet<ChildId> = self.open.keys().cloned().chain(others).collect();
         children.iter().for_each(|child| self.ask(core, child));
     }
 
     /// Homes that have not answered for as long as a caller waits who has not said how long.
     fn give_up(&mut self, core: &mut Core) {
         let (now, patience) = (core.now, core.config.settings.send_timeout);
-        self.sought.retain(|child, (_, since)| {
+        self.open.retain(|child, (_, since)| {
             let is_over = now.saturating_duration_since(*since) >= patience;
             if is_over {
-                core.effects.push_back(Effect::SeekOver { child: child.clone() });
+                core.effects.push_back(Effect::LocateOver { child: child.clone() });
             }
             !is_over
         });
@@ -100,11 +100,11 @@ impl Locate {
         question: u64,
         route: Option<Route>,
     ) {
-        if let Some((since, _)) = self.sought.get(&child)
+        if let Some((since, _)) = self.open.get(&child)
             && (route.is_some() || question > *since)
         {
-            self.sought.remove(&child);
-            core.effects.push_back(Effect::Sought { child, found: route.is_some() });
+            self.open.remove(&child);
+            core.effects.push_back(Effect::Located { child, found: route.is_some() });
         }
     }
 
@@ -138,7 +138,7 @@ impl Locate {
         if core.settled && !(is_ordered && is_home) {
             if is_home {
                 let route = core.route(&child);
-                core.send(from, PeerMessage::Home(HomeWord::Found { child, question, route }));
+                core.send(from, PeerMessage::Home(HomeWord::Located { child, question, route }));
             }
             return;
         }
@@ -210,7 +210,8 @@ mod tests {
         fn words(&mut self) -> Vec<(ChildId, u64)> {
             let words = self.core.loopback.drain(..).map(|message| match message {
                 PeerMessage::Home(
-                    HomeWord::Find { child, question } | HomeWord::Found { child, question, .. },
+                    HomeWord::Locate { child, question }
+                    | HomeWord::Located { child, question, .. },
                 ) => (child, question),
                 message => panic!("{message:?}"),
             });
@@ -218,13 +219,13 @@ mod tests {
         }
 
         /// Who waits for messages to be sent was told this.
-        fn sought(&mut self) -> Vec<bool> {
+        fn located(&mut self) -> Vec<bool> {
             let effects = self.core.effects.drain(..);
-            let sought = effects.filter_map(|effect| match effect {
-                Effect::Sought { found, .. } => Some(found),
+            let located = effects.filter_map(|effect| match effect {
+                Effect::Located { found, .. } => Some(found),
                 _ => None,
             });
-            sought.collect()
+            located.collect()
         }
 
         fn asked(&mut self, from: NodeId, question: u64, is_ordered: bool) {
@@ -241,33 +242,33 @@ mod tests {
     fn an_earlier_answer_says_where_a_child_is_and_only_a_later_one_that_there_is_none() {
         let mut bench = Bench::new(&[1]);
         bench.locate.ask(&mut bench.core, &child(0));
-        bench.locate.seek(&mut bench.core, child(0));
+        bench.locate.locate(&mut bench.core, child(0));
         assert_eq!(bench.words(), [(child(0), 1), (child(0), 2)]);
-        bench.locate.seek(&mut bench.core, child(0));
+        bench.locate.locate(&mut bench.core, child(0));
         assert_eq!(bench.words(), [], "it is asked for");
         bench.locate.located(&mut bench.core, child(0), 1, None);
-        assert_eq!(bench.sought(), [] as [bool; 0]);
+        assert_eq!(bench.located(), [] as [bool; 0]);
         bench.locate.located(&mut bench.core, child(0), 2, None);
-        assert_eq!(bench.sought(), [false]);
-        bench.locate.seek(&mut bench.core, child(0));
+        assert_eq!(bench.located(), [false]);
+        bench.locate.locate(&mut bench.core, child(0));
         let me = bench.core.me;
         bench.locate.located(&mut bench.core, child(0), 1, route(me));
-        assert_eq!(bench.sought(), [true]);
+        assert_eq!(bench.located(), [true]);
         bench.locate.located(&mut bench.core, child(0), 9, None);
-        assert_eq!(bench.sought(), [] as [bool; 0], "it is told once");
+        assert_eq!(bench.located(), [] as [bool; 0], "it is told once");
     }
 
     #[test]
     fn what_is_sought_is_asked_for_again_with_each_heartbeat_and_one_timer() {
         let mut bench = Bench::new(&[1]);
         for n in [0, 1] {
-            bench.locate.seek(&mut bench.core, child(n));
+            bench.locate.locate(&mut bench.core, child(n));
         }
         bench.words();
         let heartbeat = bench.core.config.settings.heartbeat;
         for _ in 0..3 {
             bench.core.now += heartbeat;
-            assert_eq!(bench.core.due_timer(), Some(Timer::Seek));
+            assert_eq!(bench.core.due_timer(), Some(Timer::Locate));
             assert_eq!(bench.core.due_timer(), None);
             bench.locate.timer_passed(&mut bench.core, [child(1), child(2)].into_iter());
             let asked: Vec<ChildId> = bench.words().into_iter().map(|(child, _)| child).collect();

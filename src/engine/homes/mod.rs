@@ -61,12 +61,12 @@ impl Homes {
     }
 
     /// Messages of this node wait for a child that nobody here has heard of.
-    pub(crate) fn seek(&mut self, core: &mut Core, child: ChildId) {
-        self.locate.seek(core, child);
+    pub(crate) fn locate(&mut self, core: &mut Core, child: ChildId) {
+        self.locate.locate(core, child);
     }
 
     /// A word that asked where children are, or its answer, may have been lost.
-    pub(crate) fn seek_again(&mut self, core: &mut Core) {
+    pub(crate) fn locate_again(&mut self, core: &mut Core) {
         let migrating = self.requests.migrating().filter(|child| !is_placed(core, child));
         let migrating: Vec<ChildId> = migrating.cloned().collect();
         self.locate.timer_passed(core, migrating.into_iter());
@@ -122,11 +122,11 @@ impl Homes {
                 }
                 self.answer_located(core);
             }
-            HomeWord::Find { child, question } => {
+            HomeWord::Locate { child, question } => {
                 let is_ordered = self.orders.has(&child);
                 self.locate.asked(core, &mut self.quota, node, child, question, is_ordered);
             }
-            HomeWord::Found { child, question, route } => {
+            HomeWord::Located { child, question, route } => {
                 if core.home(&child) == Some(node)
                     && route.is_none_or(|route| core.is_possible(node, &child, route.epoch))
                 {
@@ -177,10 +177,10 @@ impl Homes {
     }
 
     /// The registry changed: a stop follows its child, a migration too.
-    pub(crate) fn look(&mut self, core: &mut Core, child: &ChildId) {
-        self.orders.look(core, &mut self.quota, child);
+    pub(crate) fn child_changed(&mut self, core: &mut Core, child: &ChildId) {
+        self.orders.child_changed(core, &mut self.quota, child);
         self.answer_located(core);
-        self.requests.look(core, &mut self.locate, child);
+        self.requests.child_changed(core, &mut self.locate, child);
     }
 
     /// A home's order took too long.
@@ -215,7 +215,7 @@ impl Homes {
                     tell(core, node, child.clone(), Answer::Migrated { request, outcome });
                 }
             }
-            News::Look { .. }
+            News::Changed { .. }
             | News::StartNow { .. }
             | News::Parks { .. }
             | News::Merged { .. }

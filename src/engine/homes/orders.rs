@@ -443,7 +443,7 @@ impl Orders {
     }
 
     /// What is known of a child changed: a stop follows it.
-    pub(super) fn look(&mut self, core: &mut Core, quota: &mut Quota, child: &ChildId) {
+    pub(super) fn child_changed(&mut self, core: &mut Core, quota: &mut Quota, child: &ChildId) {
         let owner = core.registry.owner(child).map(|(run, _)| run);
         if let Some(Ordered { order: Order::Halt { owner: asked }, .. }) = self.orders.get(child)
             && *asked != owner

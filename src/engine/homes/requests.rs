@@ -318,7 +318,7 @@ impl UserRequests {
     }
 
     /// What is known of a child changed: a migration follows it.
-    pub(super) fn look(&mut self, core: &mut Core, locate: &mut Locate, child: &ChildId) {
+    pub(super) fn child_changed(&mut self, core: &mut Core, locate: &mut Locate, child: &ChildId) {
         for id in self.migrations_of(child) {
             let Some(Asked { pending: Pending::Migrate { to, .. }, .. }) = self.asked.get(&id)
             else {
@@ -529,7 +529,7 @@ mod tests {
                 spec: spec(n),
             };
             self.core.write(&child(n), Entry::Owned(ownership));
-            self.requests.look(&mut self.core, &mut self.locate, &child(n));
+            self.requests.child_changed(&mut self.core, &mut self.locate, &child(n));
         }
     }
 

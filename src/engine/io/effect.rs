@@ -76,19 +76,19 @@ pub enum Effect {
         /// Its owner; `None`: there is no such child.
         route: Option<Route>,
     },
-    /// The child's home has answered [`Event::Seek`]. If there is such a child, a route was told
+    /// The child's home has answered [`Event::Locate`]. If there is such a child, a route was told
     /// before.
-    Sought {
+    Located {
         /// The child.
         child: ChildId,
         /// Whether there is one.
         found: bool,
     },
-    /// The child's home has not answered [`Event::Seek`] within [`Settings::send_timeout`]: what has waited
+    /// The child's home has not answered [`Event::Locate`] within [`Settings::send_timeout`]: what has waited
     /// since, and has no deadline of its own, ends.
     ///
     /// [`Settings::send_timeout`]: crate::Settings::send_timeout
-    SeekOver {
+    LocateOver {
         /// The child.
         child: ChildId,
     },

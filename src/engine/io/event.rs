@@ -137,8 +137,8 @@ pub enum Event {
         by: NodeRun,
     },
     /// Messages of this node wait for a child that it has not heard of: answered with
-    /// [`Effect::Sought`].
-    Seek {
+    /// [`Effect::Located`].
+    Locate {
         /// The child.
         child: ChildId,
     },

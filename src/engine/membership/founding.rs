@@ -173,7 +173,7 @@ impl Founder {
     }
 
     /// Founds, or tells that this node waits, if this is the time.
-    pub(super) fn settle(
+    pub(super) fn found_or_wait(
         &mut self,
         now: Instant,
         timing: &Timing,

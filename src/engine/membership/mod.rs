@@ -504,7 +504,7 @@ impl Membership {
         self.settle_suspects(now);
         self.take_in();
         let Self { timing, founder, roster, out, pace, .. } = self;
-        founder.settle(now, timing, roster, out, pace);
+        founder.found_or_wait(now, timing, roster, out, pace);
         self.tell_delays(now);
         self.own_life().settle_check(now);
         self.sight().look_at_links(now);

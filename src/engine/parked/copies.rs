@@ -84,7 +84,7 @@ impl Copies {
     }
 
     /// It is looked anew: nobody waits but who is passed over still.
-    pub(super) fn look(&mut self, now: Instant) {
+    pub(super) fn give_up_late(&mut self, now: Instant) {
         self.next = None;
         self.passed.retain(|_, until| *until > now);
     }
@@ -138,7 +138,7 @@ mod tests {
         copies.pass_over(now, run(2), AGAIN);
         assert_eq!(choose(&mut copies, &[2, 3]), None);
         assert_eq!(copies.deadline(), Some(now + AGAIN));
-        copies.look(now + AGAIN);
+        copies.give_up_late(now + AGAIN);
         assert_eq!(copies.deadline(), None);
         assert_eq!(choose(&mut copies, &[2, 3]), Some(run(2)));
     }

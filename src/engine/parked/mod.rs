@@ -348,7 +348,7 @@ impl Parked {
         }
         self.changed = false;
         self.answer(around);
-        self.copies.look(around.now);
+        self.copies.give_up_late(around.now);
         if self.held.is_empty() {
             return;
         }

@@ -66,7 +66,7 @@ impl Deadlines<'_> {
                 self.homes.expired(core, id, waits_for);
             }
             Timer::Order(child, epoch) => self.homes.order_expired(core, &child, epoch),
-            Timer::Seek => self.homes.seek_again(core),
+            Timer::Locate => self.homes.locate_again(core),
             Timer::Leave(id) => {
                 let waits_for = waits_for(core, self.membership, self.settle, self.returns);
                 let waits_for = waits_for.or_else(|| keeps(core, self.parked));

@@ -23,14 +23,14 @@ pub(crate) struct Listeners<'a> {
 
 impl Listeners<'_> {
     /// Everybody looks at a child of which something else is known now.
-    pub(crate) fn look(&mut self, child: &ChildId) {
+    pub(crate) fn child_changed(&mut self, child: &ChildId) {
         let core = &mut *self.core;
         core.reroute(child);
-        core.look_at_promise(child);
-        self.children.look(core, child);
-        self.homes.look(core, child);
+        core.review_promise(child);
+        self.children.child_changed(core, child);
+        self.homes.child_changed(core, child);
         if core.settled {
-            self.rolls.look(core, child);
+            self.rolls.child_changed(core, child);
             self.children.enqueue(core, child);
         }
     }
@@ -38,7 +38,7 @@ impl Listeners<'_> {
     /// Who is concerned hears it.
     pub(crate) fn tell(&mut self, news: News) {
         match news {
-            News::Look { child } => self.look(&child),
+            News::Changed { child } => self.child_changed(&child),
             News::StartNow { home, spec, epoch, origin } => {
                 self.children.run(self.core, home, spec, epoch, origin);
             }

@@ -23,9 +23,9 @@ pub(crate) struct ToldAgain<'a> {
 
 impl ToldAgain<'_> {
     /// Looks how everybody is reached now.
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let core = &mut *self.core;
-        let now = self.ways.look(core.now, self.membership, &core.view, core.me.node);
+        let now = self.ways.refresh(core.now, self.membership, &core.view, core.me.node);
         for (to, by) in now.paths {
             core.effects.push_back(Effect::Path { to, by });
         }

@@ -148,7 +148,7 @@ impl Views<'_> {
             return false;
         }
         let waited = self.settle.waited(self.core);
-        let settles = self.returns.look(self.core, self.children, waited);
+        let settles = self.returns.is_over(self.core, self.children, waited);
         if self.returns.take_news() {
             self.settle.say_again(self.core);
         }

@@ -165,7 +165,7 @@ fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
     while engine.next_effect().is_some() {}
     for question in [1, 2] {
         for child in &children {
-            effects_of(&mut world, HomeWord::Find { child: child.clone(), question });
+            effects_of(&mut world, HomeWord::Locate { child: child.clone(), question });
         }
     }
     let used = world.nodes[0].engine.homes.quota().used(peer);

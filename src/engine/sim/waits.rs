@@ -101,12 +101,12 @@ fn a_question_that_no_home_answers_is_over_in_time_and_asked_again() {
         let index = world.join();
         world.run_for(SECOND);
         let child = ChildId::new("nobody").expect("a valid id");
-        seek(&mut world, index, &child);
+        locate(&mut world, index, &child);
         world.run_for(Settings::default().send_timeout - SECOND);
-        assert!(world.nodes[index].seeking.contains(&child), "seed {seed}");
+        assert!(world.nodes[index].locating.contains(&child), "seed {seed}");
         world.run_for(2 * SECOND);
         assert_eq!(world.nodes[index].unanswered, 1, "seed {seed}");
-        seek(&mut world, index, &child);
+        locate(&mut world, index, &child);
         world.run_for(Settings::default().send_timeout + SECOND);
         assert_eq!(world.nodes[index].unanswered, 2, "seed {seed}");
     }
@@ -117,11 +117,11 @@ fn a_question_that_is_answered_is_not_over_again() {
     let mut world = cluster(1, 3, 1);
     let child = ChildId::new("nobody").expect("a valid id");
     for _ in 0..3 {
-        seek(&mut world, 1, &child);
+        locate(&mut world, 1, &child);
         world.run_for(SECOND);
-        assert!(!world.nodes[1].seeking.contains(&child));
+        assert!(!world.nodes[1].locating.contains(&child));
     }
-    seek(&mut world, 1, &child);
+    locate(&mut world, 1, &child);
     world.run_for(2 * Settings::default().send_timeout);
     assert_eq!(world.nodes[1].unanswered, 0);
 }

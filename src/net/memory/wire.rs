@@ -98,7 +98,7 @@ impl Wire {
         for (side, cut) in cut.into_iter().enumerate() {
             self.cut[side].store(cut, Ordering::Release);
         }
-        self.settle();
+        self.propagate();
     }
 
     /// Breaks it, from the next [`set_cuts`](Self::set_cuts) on.
@@ -138,7 +138,7 @@ impl Wire {
     }
 
     /// Brings about what a change means for the streams.
-    fn settle(&self) {
+    fn propagate(&self) {
         let mut state = self.state();
         let mut dropped = Vec::new();
         for side in 0..2 {
@@ -186,13 +186,13 @@ impl Streams for End {
         let mine = self.wire.pipe(self.side, mine);
         let theirs = self.wire.pipe(1 - self.side, theirs);
         self.wire.state().held[1 - self.side].push(theirs);
-        self.wire.settle();
+        self.wire.propagate();
         Ok(mine)
     }
 
     fn close(&self) {
         self.wire.closed[self.side].store(true, Ordering::Release);
-        self.wire.settle();
+        self.wire.propagate();
     }
 }
 

@@ -60,7 +60,7 @@ fn refused(reason: &str) -> StartOutcome {
 }
 
 fn look() -> News {
-    News::Look { child: child() }
+    News::Changed { child: child() }
 }
 
 fn halted(outcome: StopOutcome) -> News {

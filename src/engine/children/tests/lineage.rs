@@ -37,7 +37,7 @@ fn taken_over(node: &mut Node, told: Option<u64>, copy: Copy) -> Vec<Effect> {
         super::super::lineage::note_answer(&mut node.children.table, &child(), copy, term);
     }
     node.log_says(2, Entry::Owned(made_of_a_copy(epoch(2, 0))));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     node.effects()
 }
 

@@ -39,7 +39,7 @@ impl Node {
         node.children.started(&mut node.core, &child(), OFFERED, Ok(()));
         node.forget();
         node.log_says(3, Entry::Owned(winner()));
-        node.children.look(&mut node.core, &child());
+        node.children.child_changed(&mut node.core, &child());
         assert_eq!(node.effects(), [send(3, epoch(1, 0))]);
         assert_eq!(node.timers(), [Timer::Yield(child(), OFFERED)]);
         let to = Life { run: run(3), born: epoch(1, 0) };
@@ -70,7 +70,7 @@ fn taken() -> Effect {
 #[test]
 fn an_owner_that_gives_way_offers_its_state_once_to_each_life_and_again_when_it_hears_nothing() {
     let mut node = Node::yielding();
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     assert_eq!(node.effects(), []);
     node.children.yield_again(&mut node.core, &child(), OFFERED);
     assert_eq!(
@@ -82,7 +82,7 @@ fn an_owner_that_gives_way_offers_its_state_once_to_each_life_and_again_when_it_
     assert_eq!((node.effects(), node.timers()), (vec![], vec![]));
     // Its owner has begun anew, or went on elsewhere: that one is offered it, under the same name.
     node.log_says(3, Entry::Owned(Ownership { born: epoch(1, 1), ..winner() }));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     assert_eq!(node.effects(), [send(3, epoch(1, 1))]);
     node.log_says(2, Entry::Owned(Ownership { epoch: epoch(5, 0), ..winner() }));
     node.children.yield_again(&mut node.core, &child(), OFFERED);
@@ -113,11 +113,11 @@ fn an_entry_says_that_a_state_was_taken_as_well_as_a_word_does() {
     let mut theirs = winner();
     theirs.taken.add(Taken { from: run(1), epoch: epoch(1, 9) }, &TakenIn::default());
     node.log_says(3, Entry::Owned(theirs.clone()));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     assert_eq!(node.effects(), [], "it is of an earlier offer");
     theirs.taken.add(Taken { from: run(1), epoch: OFFERED }, &TakenIn::default());
     node.log_says(3, Entry::Owned(theirs));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     assert!(node.children.instance(&child()).is_none());
 }
 
@@ -135,7 +135,7 @@ fn what_is_to_be_merged_into_an_owner_that_gives_way_is_dropped_with_it() {
 fn an_owner_whose_rival_began_anew_goes_on_above_it_and_takes_its_offer_back() {
     let mut node = Node::yielding();
     node.log_says(3, Entry::Owned(owned(epoch(6, 0))));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     let thaw = ChildOrder::Thaw { child: child(), epoch: epoch(7, 0) };
     assert_eq!(node.effects(), [order(thaw)]);
     assert_eq!(

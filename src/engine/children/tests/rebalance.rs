@@ -243,7 +243,7 @@ fn a_migration_that_failed_for_a_passing_reason_waits_for_its_time() {
     let refused = SourceInput::Refused(RefuseReason::Busy);
     node.children.source_input(&mut node.core, &child(), ATTEMPT, Some(run(2)), &refused);
     node.forget();
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     assert_eq!(node.pumped(), [], "each event would try it again");
     node.children.retry(&mut node.core, &child());
     assert_eq!(node.instance().moving().expect("it is offered again").to(), run(2));

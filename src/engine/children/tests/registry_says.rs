@@ -21,7 +21,7 @@ fn same_life(epoch: Epoch) -> Ownership {
 
 impl Node {
     fn looked(&mut self) -> Vec<Effect> {
-        self.children.look(&mut self.core, &child());
+        self.children.child_changed(&mut self.core, &child());
         self.effects()
     }
 

@@ -303,7 +303,7 @@ fn a_child_of_which_nothing_is_left_begins_anew_unless_something_is_here_by_now(
 fn homes_are_asked_to_call_the_roll_for_promises_that_nobody_wants_any_more() {
     let mut node = Node::running(&[1]);
     node.promise(2, 5);
-    node.core.look_at_promise(&child());
+    node.core.review_promise(&child());
     node.children.call_unmet(&mut node.core);
     assert_eq!(node.all(), [node.again(5)]);
     // Its owner is gone: its home calls by itself.
@@ -311,7 +311,7 @@ fn homes_are_asked_to_call_the_roll_for_promises_that_nobody_wants_any_more() {
     node.log_says(3, Entry::Owned(owned(epoch(1, 0))));
     node.promise(2, 5);
     node.adopt([1, 2].map(member));
-    node.core.look_at_promise(&child());
+    node.core.review_promise(&child());
     node.children.call_unmet(&mut node.core);
     assert_eq!(node.all(), []);
 }

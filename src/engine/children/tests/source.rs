@@ -161,7 +161,7 @@ fn a_move_is_offered_frozen_sent_committed_and_ended() {
     assert_eq!(node.timers(), [Timer::Query(child(), ATTEMPT)]);
 
     node.log_says(2, Entry::Owned(moved()));
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     let handed_over = HubEvent::HandedOver {
         child: child(),
         kind: kind(),

@@ -103,7 +103,7 @@ fn a_successor_is_built_stands_ready_opens_and_owns() {
     let ready = HandoverWord::Ready { child: child(), epoch };
     assert_eq!(node.effects(), [says(2, ready)]);
     node.log_says(2, Entry::Moved { to: run(1), ownership: offered(ATTEMPT) });
-    node.children.look(&mut node.core, &child());
+    node.children.child_changed(&mut node.core, &child());
     let open = ChildOrder::Open { child: child(), built: ATTEMPT, epoch };
     assert_eq!(node.effects(), [order(open)]);
     assert_eq!(node.entry(), None, "it owns nothing that does not run");
@@ -112,7 +112,7 @@ fn a_successor_is_built_stands_ready_opens_and_owns() {
     let (kind, from) = (kind(), id(2));
     let taken_over = HubEvent::TakenOver { child: child(), kind, from, epoch };
     assert_eq!(node.effects(), [emit(taken_over)]);
-    assert_eq!(node.news(), news(&[News::Look { child: child() }]));
+    assert_eq!(node.news(), news(&[News::Changed { child: child() }]));
     assert_eq!(node.instance().came(), Some((id(2), ATTEMPT)));
     assert_eq!(node.children.successor_stage(&child()), None);
 }

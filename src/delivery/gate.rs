@@ -623,11 +623,14 @@ impl<P: Payload> Gate<P> {
             }),
         };
         let lane = self.lanes.entry((run, id)).or_default();
+        // A frame of an earlier link that comes late opens nothing: the lane has gone over to a later one.
         if session <= lane.session {
             return Ok(());
         }
         lane.session = session;
         lane.gone = false;
+        // All that was not accepted is written again on this session; what waits of the one before would be
+        // handled twice.
         lane.last = lane.accepted;
         lane.queued = 0;
         lane.queued_bytes = 0;

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Limits, Payload, SendFailure};
+use super::{Body, Limits, Payload, SendFailure};
 use crate::{
     error::{MaybeHandled, NotHandled},
     model::{
@@ -440,6 +440,45 @@ impl<P: Payload> Lane<P> {
         awaiting.into_iter().chain(held).min().unwrap_or(self.next)
     }
 
+    /// Tells the owner what callers have made of their deadlines, of messages that it has.
+    fn write_budgets(&mut self, now: Instant, budget: &mut usize, out: &mut dyn FnMut(DataFrame)) {
+        if !std::mem::take(&mut self.redated) {
+            return;
+        }
+        let (lane, session) = (self.id, self.session);
+        for held in self.held.iter_mut().take(self.cursor) {
+            let deadline = held.deadline();
+            if let Some(at) = deadline
+                && held.said != deadline
+            {
+                held.said = deadline;
+                let (number, budget_left) = (held.number, at.saturating_duration_since(now));
+                out(DataFrame::Budget { lane, session, number, budget: budget_left });
+                *budget = budget.saturating_sub(40);
+            }
+        }
+    }
+
+    /// The next message, encoded. Those before it that cannot be sent, or came too late, end here.
+    fn next_body(&mut self, now: Instant) -> Option<Body> {
+        loop {
+            let held = self.held.get_mut(self.cursor)?;
+            // One that was written before may be with its owner: that one says whether it was too late.
+            let is_over = !held.written && held.deadline().is_some_and(|at| at <= now);
+            let body = match held.payload.as_mut() {
+                Some(payload) if !is_over => payload.body(),
+                _ => Err(NotHandled::Timeout),
+            };
+            let reason = match body {
+                Ok(body) => return Some(body),
+                Err(reason) => reason,
+            };
+            let dropped = self.held.remove(self.cursor).and_then(|held| held.payload);
+            let why = SendFailure::NotHandled(reason);
+            self.outcomes.extend(dropped.map(|payload| (payload, Err(why))));
+        }
+    }
+
     /// Writes what this run is to have. Tells whether there is more.
     pub(crate) fn write(
         &mut self,
@@ -451,88 +490,51 @@ impl<P: Payload> Lane<P> {
     ) -> bool {
         let (lane, session) = (self.id, self.session);
         let mut said = false;
-        if self.redated && self.target.is_some_and(|t| t.owner == to) {
-            self.redated = false;
-            for held in self.held.iter_mut().take(self.cursor) {
-                let deadline = held.deadline();
-                if let Some(at) = deadline
-                    && held.said != deadline
-                {
-                    held.said = deadline;
-                    out(DataFrame::Budget {
-                        lane,
-                        session,
-                        number: held.number,
-                        budget: at.saturating_duration_since(now),
-                    });
-                    *budget = budget.saturating_sub(40);
+        if self.target.is_some_and(|target| target.owner == to) {
+            // Deadlines first: a message that waits at the gate must not begin for a caller who gave up while
+            // others were written.
+            self.write_budgets(now, budget, out);
+            while *budget > 0 && self.has_news_for(to) && self.has_room() {
+                let acknowledged = self.acknowledged();
+                let Some(body) = self.next_body(now) else { break };
+                let size = body.bytes.len();
+                // One is always let through: it may be larger than the window.
+                if self.cursor > 0 && self.in_flight + size > self.limits.window_bytes {
+                    break;
                 }
+                // The session opens with its first message, so that a gate keeps nothing of those who have
+                // nothing to say; and before it, as a message of a session that is not open is a violation.
+                if !self.opened {
+                    self.opened = true;
+                    self.opened_at.insert(to);
+                    let epoch = self.target.map_or(Epoch::ZERO, |target| target.epoch);
+                    out(DataFrame::Open { lane, session, child: child.clone(), epoch });
+                    *budget = budget.saturating_sub(64);
+                }
+                let held = &mut self.held[self.cursor];
+                held.size = size;
+                // From here on it may be with its owner: only that one's refusal, or its end, sends it
+                // elsewhere.
+                held.written = true;
+                held.said = held.deadline();
+                out(DataFrame::Message {
+                    lane,
+                    session,
+                    number: held.number,
+                    acknowledged,
+                    wants_reply: held.wants_reply,
+                    budget: held.said.map(|deadline| deadline.saturating_duration_since(now)),
+                    trace: body.trace,
+                    name: body.name,
+                    body: body.bytes,
+                });
+                self.cursor += 1;
+                self.in_flight += size;
+                *budget = budget.saturating_sub(size + 48);
+                said = true;
             }
         }
-        while *budget > 0 && self.target.is_some_and(|t| t.owner == to) && self.has_news_for(to) {
-            if self.cursor >= self.held.len() || !self.has_room() {
-                break;
-            }
-            let acknowledged = self.acknowledged();
-            let (over, has_payload) = match self.held.get(self.cursor) {
-                Some(held) => (held.deadline().is_some_and(|at| at <= now), held.payload.is_some()),
-                None => break,
-            };
-            let written = self.held.get(self.cursor).is_some_and(|held| held.written);
-            if !has_payload || (over && !written) {
-                if let Some(held) = self.held.remove(self.cursor)
-                    && let Some(payload) = held.payload
-                {
-                    let why = SendFailure::NotHandled(NotHandled::Timeout);
-                    self.outcomes.push((payload, Err(why)));
-                }
-                continue;
-            }
-            let Some(held) = self.held.get_mut(self.cursor) else { break };
-            let Some(payload) = held.payload.as_mut() else { break };
-            let body = match payload.body() {
-                Ok(body) => body,
-                Err(reason) => {
-                    if let Some(held) = self.held.remove(self.cursor)
-                        && let Some(payload) = held.payload
-                    {
-                        let why = SendFailure::NotHandled(reason);
-                        self.outcomes.push((payload, Err(why)));
-                    }
-                    continue;
-                }
-            };
-            let size = body.bytes.len();
-            if self.cursor > 0 && self.in_flight + size > self.limits.window_bytes {
-                break;
-            }
-            held.size = size;
-            held.written = true;
-            held.said = held.deadline();
-            let frame = DataFrame::Message {
-                lane,
-                session,
-                number: held.number,
-                acknowledged,
-                wants_reply: held.wants_reply,
-                budget: held.said.map(|deadline| deadline.saturating_duration_since(now)),
-                trace: body.trace,
-                name: body.name,
-                body: body.bytes,
-            };
-            if !self.opened {
-                self.opened = true;
-                self.opened_at.insert(to);
-                let epoch = self.target.map_or(Epoch::ZERO, |target| target.epoch);
-                out(DataFrame::Open { lane, session, child: child.clone(), epoch });
-                *budget = budget.saturating_sub(64);
-            }
-            self.cursor += 1;
-            self.in_flight += size;
-            *budget = budget.saturating_sub(size + 48);
-            said = true;
-            out(frame);
-        }
+        // A message says it on its way; without one it is said after a while.
         if said {
             self.unacknowledged.remove(&to);
         } else if self.unacknowledged.get(&to).is_some_and(|at| *at <= now) {

@@ -191,6 +191,7 @@ impl Divergence<'_> {
         // Before the epoch is raised: what was offered has the old one in its name, and whoever has
         // parked it would keep it for ever.
         instance.stop_yielding(self.core);
+        self.core.news.extend(instance.take_start());
         // Also above what is promised: that term is for the home to give.
         let promised = Epoch { term: self.core.promises.term(child).unwrap_or(0), attempt: 0 };
         instance.raise(above.max(promised).next_term());

@@ -10,7 +10,7 @@ use super::{
     immovable::Immovable,
     instances::Counted,
     moving::{Move, Wait},
-    phase::{Begin, Doing, Life, Phase, StartOrder, StopOrder},
+    phase::{Answered, Begin, Doing, Life, Phase, StartOrder, StopOrder},
 };
 use crate::{
     engine::{
@@ -22,6 +22,7 @@ use crate::{
     model::{
         child::{ChildFailure, ChildSpec, Epoch, Ownership, Taken, TakenIn},
         id::{NodeId, RequestId},
+        member::ViewId,
         parked::ParkedKey,
     },
 };
@@ -61,8 +62,8 @@ pub(crate) struct Instance {
     stops: Vec<StopOrder>,
     /// What a home ordered to be started when this one has ended.
     then: Option<StartOrder>,
-    /// The term of the latest roll call that was told of its frozen copy.
-    answered: u64,
+    /// The latest roll call that was told of its frozen copy.
+    answered: Option<Answered>,
 }
 
 /// What is known of it.
@@ -137,14 +138,14 @@ impl Instance {
         }
     }
 
-    /// The term of the latest roll call that was told of its frozen copy.
-    pub(super) fn answered(&self) -> u64 {
-        self.answered
+    /// The term of the latest roll call of this view that was told of its frozen copy; 0: none was.
+    pub(super) fn answered(&self, view: ViewId) -> u64 {
+        Answered::term_in(self.answered, view)
     }
 
-    /// The roll call of this term is told of its frozen copy.
-    pub(super) fn note_answer(&mut self, term: u64) {
-        self.answered = self.answered.max(term);
+    /// A roll call is told of its frozen copy.
+    pub(super) fn note_answer(&mut self, answered: Answered) {
+        Answered::note(&mut self.answered, answered);
     }
 
     /// Whether this node is the owner, as far as this instance knows.
@@ -242,7 +243,7 @@ impl Instance {
             immovable: Immovable::default(),
             stops: Vec::new(),
             then: None,
-            answered: 0,
+            answered: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! it: a roll call gives the child to the best copy of those that were told to it. A node that was away then
 //! may hold a later one, and what it holds was acknowledged.
 
-use super::{instance::Instance, successor::Successor, table::Table};
+use super::{instance::Instance, phase::Answered, successor::Successor, table::Table};
 use crate::{
     engine::core::{Core, News, OtherHolder},
     engine::io::ChildOrder,
@@ -21,30 +21,28 @@ fn is_passed(own: &Ownership, answered: u64, theirs: &Ownership) -> bool {
 }
 
 /// Whether an owner went on from a copy without having heard of the one that is held here.
-pub(super) fn passes_instance(held: &Instance, theirs: &Ownership) -> bool {
-    is_passed(held.ownership(), held.answered(), theirs)
+pub(super) fn passes_instance(core: &Core, held: &Instance, theirs: &Ownership) -> bool {
+    is_passed(held.ownership(), held.answered(core.view_id), theirs)
 }
 
-/// Whether the child's live owner went on from a copy without having heard of the one that stands here, and
-/// nobody else may have what it holds.
+/// Whether the child's owner went on from a copy without having heard of the one that stands here.
 pub(super) fn passes_successor(core: &Core, child: &ChildId, successor: &Successor) -> bool {
+    let answered = successor.answered(core.view_id);
+    let owner = core.registry.owner(child);
     successor.holds_state()
-        && core.settled
-        && !core.is_live(successor.from())
-        && core.registry.owner(child).is_some_and(|(owner, theirs)| {
-            core.is_live(owner) && is_passed(successor.ownership(), successor.answered(), theirs)
-        })
+        && owner.is_some_and(|(_, theirs)| is_passed(successor.ownership(), answered, theirs))
 }
 
 /// A roll call is told what is held of a child.
-pub(super) fn note_answer(table: &mut Table, child: &ChildId, copy: Copy, term: u64) {
+pub(super) fn note_answer(core: &Core, table: &mut Table, child: &ChildId, copy: Copy, term: u64) {
+    let answered = Answered { view: core.view_id, term };
     if copy == Copy::Frozen
         && let Some(instance) = table.instance_mut(child)
     {
-        instance.note_answer(term);
+        instance.note_answer(answered);
     }
     if let Some(successor) = table.successor_mut(child) {
-        successor.note_answer(term);
+        successor.note_answer(answered);
     }
 }
 

@@ -6,6 +6,7 @@ use super::moving::{Move, Wait};
 use crate::model::{
     child::{ChildOrigin, ChildSpec, Epoch},
     id::{NodeId, NodeRun, Origin},
+    member::ViewId,
 };
 
 /// Why an instance begins.
@@ -105,6 +106,28 @@ impl Phase {
             Self::Retiring { .. } => Doing::Retiring,
             Self::Yielding { to, .. } => Doing::Yielding { to: *to },
         }
+    }
+}
+
+/// The latest roll call that was told of a copy.
+///
+/// By another view it counts no more: it may never have been decided, and its term was another's then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    pub(super) view: ViewId,
+    pub(super) term: u64,
+}
+
+impl Answered {
+    /// The term in this view; 0: none was told.
+    pub(super) fn term_in(answered: Option<Self>, view: ViewId) -> u64 {
+        answered.filter(|it| it.view == view).map_or(0, |it| it.term)
+    }
+
+    /// A later one is told.
+    pub(super) fn note(answered: &mut Option<Self>, later: Self) {
+        let before = Self::term_in(*answered, later.view);
+        *answered = Some(Self { term: later.term.max(before), ..later });
     }
 }
 

@@ -68,10 +68,10 @@ impl RegistrySays<'_> {
             .filter(|(_, theirs)| theirs.born != successor.ownership().born)
             .map(|(owner, _)| owner)
             .filter(|_| successor.holds_state());
-        let Some(owner) = other_life else {
-            let is_passed = passes_successor(core, child, successor);
-            return Some(if is_passed { TargetInput::BegunAnew } else { TargetInput::Aborted });
-        };
+        // Or an owner of the same life, that went on from a copy without this one?
+        let passed =
+            || owner.map(|(by, _)| by).filter(|_| passes_successor(core, child, successor));
+        let Some(owner) = other_life.or_else(passed) else { return Some(TargetInput::Aborted) };
         let is_from_live = core.is_live(from);
         // Who has just come back may hear of the owner before it hears that the source is
         // gone; and then a roll call may still want what stands here.
@@ -96,7 +96,7 @@ impl RegistrySays<'_> {
                 let born = moving.with_state().then_some(own.born);
                 self.of_committed(instance, to, attempt, born, (owner, epoch, entry))
             }
-            None => self.of_owner(own, (owner, epoch, entry)),
+            None => self.of_owner(instance, (owner, epoch, entry)),
         };
         let seen = match seen {
             // A roll call may be about to give the child to another that holds a newer state.
@@ -136,11 +136,11 @@ impl RegistrySays<'_> {
             }
             _ if owner == core.me || epoch <= attempt => Seen::Nothing,
             Entry::Removed { .. } => Seen::Removed,
-            Entry::Owned(theirs)
-                if is_live && core.settled && born.is_some() && passes_instance(held, theirs) =>
+            // Before the view is settled, too, it is no successor: a node that comes back hears the logs first.
+            Entry::Owned(theirs) | Entry::Moved { ownership: theirs, .. }
+                if born.is_some() && passes_instance(core, held, theirs) =>
             {
-                let life = Life { run: owner, born: theirs.born };
-                Seen::Other { life, winner: Winner::There }
+                if is_live && core.settled { there(owner, theirs) } else { Seen::Nothing }
             }
             // Taken over elsewhere, or already handed on by the successor.
             Entry::Owned(theirs) | Entry::Moved { ownership: theirs, .. }
@@ -156,8 +156,13 @@ impl RegistrySays<'_> {
     }
 
     /// The same, of an instance that this node owns.
-    fn of_owner(&self, own: &Ownership, (owner, epoch, entry): (NodeRun, Epoch, &Entry)) -> Seen {
+    fn of_owner(
+        &self,
+        instance: &Instance,
+        (owner, epoch, entry): (NodeRun, Epoch, &Entry),
+    ) -> Seen {
         let core = &*self.core;
+        let own = instance.ownership();
         match entry {
             Entry::Owned(_) | Entry::Moved { .. } if owner == core.me => {
                 if core.settled {
@@ -168,6 +173,15 @@ impl RegistrySays<'_> {
             }
             _ if epoch < own.epoch => Seen::Nothing,
             Entry::Removed { .. } => Seen::Removed,
+            // It has offered its state to who went on without it, and is not to turn round by its rank.
+            Entry::Owned(theirs)
+                if core.is_live(owner)
+                    && core.settled
+                    && instance.offered().is_some()
+                    && passes_instance(core, instance, theirs) =>
+            {
+                there(owner, theirs)
+            }
             Entry::Owned(theirs) if core.is_live(owner) && core.settled => {
                 self.other(own, owner, theirs)
             }
@@ -192,4 +206,10 @@ impl RegistrySays<'_> {
         let found = entries.find(|(run, entry)| core.is_live(*run) && has_it(entry));
         found.map(|(run, _)| run)
     }
+}
+
+/// Another owner that goes on.
+fn there(owner: NodeRun, theirs: &Ownership) -> Seen {
+    let life = Life { run: owner, born: theirs.born };
+    Seen::Other { life, winner: Winner::There }
 }

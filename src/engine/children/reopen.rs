@@ -30,10 +30,7 @@ const CANNOT_START: &str = "its owner went down while it moved here, and it coul
 fn not_opened(core: &Core, successor: &Successor, reason: String) -> NotOpened {
     match () {
         () if !successor.with_state() => NotOpened::Stateless(reason),
-        // A roll call gave it to this node when its source was gone.
-        () if core.is_live(successor.from()) && !successor.is_recovered() => {
-            NotOpened::SourceLives(reason)
-        }
+        () if successor.source_lives(core) => NotOpened::SourceLives(reason),
         // On a node that is to be empty nothing stays that could be kept elsewhere.
         () if successor.tries() >= TRIES || core.emptying => NotOpened::Hopeless,
         () => NotOpened::Alone,
@@ -79,13 +76,14 @@ impl Target<'_> {
     pub(super) fn expired(&mut self, child: &ChildId, attempt: Epoch) {
         let successor = self.table.successor(child).filter(|it| it.attempt() == attempt);
         let Some(successor) = successor else { return };
-        let source_lives = self.core.is_live(successor.from()) && !successor.is_recovered();
+        let source_lives = successor.source_lives(self.core);
         let input = match successor.stage() {
             // It has not heard that it is to go on, or may not yet.
             TargetStage::Kept if source_lives => {
                 let reason = "the successor could not be started".to_owned();
                 TargetInput::Opened(Err(NotOpened::SourceLives(reason)))
             }
+            TargetStage::Kept if self.core.emptying => TargetInput::Leaving,
             _ => TargetInput::Expired,
         };
         self.step(child, &input);
@@ -96,6 +94,8 @@ impl Target<'_> {
         let Some(successor) = self.table.successor(child) else { return };
         let after = AFTER * (1 << successor.tries().saturating_sub(1).min(TRIES));
         self.core.timer(after, Timer::Target(child.clone(), successor.attempt()));
+        // The entry that ends it may have come before it was kept.
+        self.core.news.push_back(News::Changed { child: child.clone() });
     }
 
     /// The child begins without the state that is here, and that is parked.

@@ -41,7 +41,16 @@ impl Retire<'_> {
             let epoch = self.core.next_term(child);
             return self.core.write(child, Entry::Removed { epoch });
         };
+        if instance.retires().is_some() {
+            return;
+        }
         instance.stop_yielding(self.core);
+        if instance.doing() != Doing::Stopping {
+            // The others know nothing of it, and settle: until it is parked somebody would start it anew, and
+            // that one would end with it.
+            instance.raise(self.core.next_term(child));
+            self.core.write(child, Entry::Owned(instance.ownership().clone()));
+        }
         match instance.doing() {
             Doing::Stopping => {}
             // There is no state that would be lost.

@@ -100,7 +100,7 @@ impl Roll<'_> {
             core.review_promise(&child);
             // After the promise: what is said to be held stays so until the home has decided.
             let (copy, epoch, born) = hold(self.table, &child);
-            note_answer(self.table, &child, copy, term);
+            note_answer(core, self.table, &child, copy, term);
             holds.push(Held { child, term, promised, copy, epoch, born });
         }
         core.send(from.node, PeerMessage::Roll(RollWord::Answer { roll, holds }));
@@ -149,6 +149,7 @@ impl Roll<'_> {
         };
         self.steps().drop_move(child, why);
         let Some(instance) = self.table.instance_mut(child) else { return true };
+        self.core.news.extend(instance.take_start());
         instance.stop_yielding(self.core);
         instance.confirm(ownership);
         self.core.write(child, Entry::Owned(instance.ownership().clone()));

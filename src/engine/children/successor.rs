@@ -1,11 +1,12 @@
 //! One successor in the making: what its node keeps of it until it runs.
 
-use super::phase::StopOrder;
+use super::phase::{Answered, StopOrder};
 use crate::{
-    engine::handover::TargetStage,
+    engine::{core::Core, handover::TargetStage},
     model::{
         child::{Epoch, Ownership},
         id::{NodeId, NodeRun},
+        member::ViewId,
     },
 };
 
@@ -25,8 +26,8 @@ pub(super) struct Successor {
     recovered: bool,
     /// How often it could not start, with its state.
     tries: u32,
-    /// The term of the latest roll call that was told of it.
-    answered: u64,
+    /// The latest roll call that was told of it.
+    answered: Option<Answered>,
     stops: Vec<StopOrder>,
 }
 
@@ -43,7 +44,7 @@ impl Successor {
             stage: TargetStage::Accepted,
             recovered: false,
             tries: 0,
-            answered: 0,
+            answered: None,
             stops: Vec::new(),
         }
     }
@@ -88,14 +89,14 @@ impl Successor {
         matches!(self.stage, TargetStage::Ready | TargetStage::Kept | TargetStage::Rebuilding)
     }
 
-    /// The term of the latest roll call that was told of it.
-    pub(super) fn answered(&self) -> u64 {
-        self.answered
+    /// The term of the latest roll call of this view that was told of it; 0: none was.
+    pub(super) fn answered(&self, view: ViewId) -> u64 {
+        Answered::term_in(self.answered, view)
     }
 
-    /// The roll call of this term is told of it.
-    pub(super) fn note_answer(&mut self, term: u64) {
-        self.answered = self.answered.max(term);
+    /// A roll call is told of it.
+    pub(super) fn note_answer(&mut self, answered: Answered) {
+        Answered::note(&mut self.answered, answered);
     }
 
     /// How often it could not start, with its state.
@@ -106,6 +107,12 @@ impl Successor {
     /// It could not start once more.
     pub(super) fn could_not_start(&mut self) {
         self.tries += 1;
+    }
+
+    /// Whether the source is there, and goes on with its actor when it hears that this one does not start. A
+    /// roll call gives a child away when its source is gone.
+    pub(super) fn source_lives(&self, core: &Core) -> bool {
+        core.is_live(self.from) && !self.recovered
     }
 
     /// Goes on to a stage, or stays in it.

@@ -297,8 +297,14 @@ impl Target<'_> {
 
     /// This node takes no children any more: not even those that it has said it would.
     pub(super) fn take_no_more(&mut self) {
-        let children: Vec<ChildId> =
-            self.table.successors().map(|(child, _)| child.clone()).collect();
+        // A source that lives goes on with its actor when it hears that its successor did not start.
+        let is_kept_for_source = |successor: &Successor| {
+            let stage = successor.stage();
+            matches!(stage, TargetStage::Kept | TargetStage::Rebuilding)
+                && successor.source_lives(self.core)
+        };
+        let successors = self.table.successors().filter(|(_, it)| !is_kept_for_source(it));
+        let children: Vec<ChildId> = successors.map(|(child, _)| child.clone()).collect();
         for child in children {
             self.step(&child, &TargetInput::Leaving);
         }

@@ -8,6 +8,7 @@ mod others;
 mod pacing;
 mod rebalance;
 mod registry_says;
+mod retire;
 mod roll;
 mod source;
 mod table;
@@ -44,6 +45,7 @@ use crate::{
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, Origin},
         member::{Member, MemberState, View},
         message::{Copy, HandoverWord, LogEntry, PeerMessage},
+        parked::ParkedKey,
         settings::Settings,
     },
 };

@@ -110,29 +110,47 @@ fn an_app_without_its_hub_says_so() {
     });
 }
 
+async fn ready(address: std::net::SocketAddr) {
+    eventually("the server answers", || async {
+        actix_rt::net::TcpStream::connect(address).await.is_ok()
+    })
+    .await;
+}
+
+/// SIGTERM, which the process outlives as somebody waits for it.
+fn terminate() {
+    let pid = std::process::id().to_string();
+    let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(sent.expect("kill can be run").success());
+}
+
 #[test]
-fn the_server_and_its_hub_end_together() {
+fn at_sigterm_requests_end_and_then_the_children_go_to_other_nodes() {
     run(async {
         let hubs = Net::Memory(MemoryNetwork::new()).cluster(2).await;
         let (a, b) = (&hubs[0], &hubs[1]);
         for n in 0..10 {
-            start(a, &format!("c{n}")).await;
+            let child = format!("c{n}");
+            start(a, &child).await;
+            a.migrate(&child, a.node_id()).await.expect("it is here then");
         }
         let app_hub = a.clone();
         let server =
             HttpServer::new(move || App::new().app_data(app_hub.clone()).configure(routes))
                 .workers(1)
-                .disable_signals()
                 .bind("127.0.0.1:0")
-                .expect("it listens")
-                .run();
-        let handle = server.handle();
-        let (served, ()) = futures_util::future::join(a.serve(server), handle.stop(true)).await;
+                .expect("it listens");
+        let address = server.addrs()[0];
+        let told = async {
+            ready(address).await;
+            terminate();
+        };
+        let (served, ()) = futures_util::future::join(a.serve(server), told).await;
         let report = served.expect("the server ends well");
-        assert!(report.lost.is_empty() && !report.forced, "{report}");
+        assert!(report.lost.is_empty() && !report.forced && !report.incomplete, "{report}");
+        assert_eq!(report.handed_over, 10, "{report}");
         assert_eq!(members(b).await, 1, "it has left");
-        let here = b.children(Scope::Local).await.len();
-        assert_eq!(here, 10, "the other has all of them");
+        assert_eq!(b.children(Scope::Local).await.len(), 10, "the other has all of them");
         b.stop().await;
     });
 }
@@ -141,13 +159,9 @@ fn the_server_and_its_hub_end_together() {
 fn a_hub_that_ends_first_ends_the_server() {
     run(async {
         let hub = builder("web", "a").start().await.expect("the hub starts");
-        let server = HttpServer::new(App::new)
-            .workers(1)
-            .disable_signals()
-            .bind("127.0.0.1:0")
-            .expect("it listens")
-            .run();
+        let server = HttpServer::new(App::new).workers(1).bind("127.0.0.1:0").expect("it listens");
         let (served, ()) = futures_util::future::join(hub.serve(server), hub.stop()).await;
-        assert!(served.is_ok(), "{served:?}");
+        let error = served.expect_err("it was not shut down").to_string();
+        assert!(error.contains("was stopped"), "{error}");
     });
 }

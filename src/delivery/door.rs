@@ -396,6 +396,12 @@ impl<P: Payload> Door<P> {
         self.finish();
     }
 
+    /// The hub stops: nothing is kept, also not what waits for other nodes.
+    pub(crate) fn abandon(&mut self) {
+        self.lane.abandon();
+        self.vacate(&NotHandled::HubStopped);
+    }
+
     fn refuse(&mut self, queue: impl IntoIterator<Item = Queued<P>>, reason: &NotHandled) {
         for item in queue {
             if let Queued::Local { payload, .. } = item {

@@ -273,6 +273,21 @@ impl<P: Payload> Lane<P> {
         }
     }
 
+    /// The hub stops: everything ends. A message may hold references to children, and by them the hub.
+    pub(crate) fn abandon(&mut self) {
+        let maybe = || Err(SendFailure::MaybeHandled(MaybeHandled::HubStopped));
+        for held in std::mem::take(&mut self.held) {
+            let why = match held.written {
+                true => maybe(),
+                false => Err(SendFailure::NotHandled(NotHandled::HubStopped)),
+            };
+            self.outcomes.extend(held.payload.map(|payload| (payload, why)));
+        }
+        let awaiting = std::mem::take(&mut self.awaiting);
+        self.outcomes.extend(awaiting.into_values().map(|awaiting| (awaiting.payload, maybe())));
+        (self.cursor, self.in_flight) = (0, 0);
+    }
+
     /// Whether this is the path to that run.
     pub(crate) fn goes_by(&self, run: NodeRun, path: u64) -> bool {
         self.paths.get(&run) == Some(&path)

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -64,6 +64,15 @@ const NEVER: u64 = u64::MAX;
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under a lock is a defect of ours; the others go on.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same if nobody holds it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Messages wait for a child of which nobody here has heard.
@@ -186,13 +195,16 @@ impl DoorCell {
                         self.tell_unsendable(message.to_owned(), reason.clone());
                     }
                     // A reply is decoded, on whichever thread this is.
-                    let doors = outcome.is_ok().then(|| self.doors.upgrade()).flatten();
-                    let hub = doors.as_ref().and_then(|doors| doors.hub.get());
-                    let _bound = hub.map(Bound::to);
+                    let _bound = outcome.is_ok().then(|| self.bound());
                     payload.resolve(outcome);
                 }
             }
         }
+    }
+
+    /// What is read meanwhile on this thread is read in the name of this door's hub.
+    fn bound(&self) -> Option<Bound> {
+        self.doors.upgrade()?.hub.get().map(Bound::to)
     }
 
     fn tell_unsendable(&self, message: String, reason: NotHandled) {
@@ -225,9 +237,15 @@ impl DoorCell {
         let Some(doors) = self.doors.upgrade() else {
             return Err(NotHandled::HubStopped);
         };
-        if self.remote.load(Ordering::Acquire)
-            && let Err(reason) = message.encode()
-        {
+        let encoded = match self.remote.load(Ordering::Acquire) {
+            true => {
+                // What is encoded may be read back.
+                let _bound = self.bound();
+                message.encode()
+            }
+            false => Ok(()),
+        };
+        if let Err(reason) = encoded {
             message.resolve(Err(SendFailure::NotHandled(reason.clone())));
             return Err(reason);
         }
@@ -370,7 +388,7 @@ impl DoorCell {
     /// Answers every caller: the hub stops.
     fn abandon(self: &Arc<Self>) {
         let mut inner = lock(&self.inner);
-        inner.door.vacate(&NotHandled::HubStopped);
+        inner.door.abandon();
         let waiters = std::mem::take(&mut inner.waiters);
         self.finish(inner);
         for waiter in waiters {
@@ -425,6 +443,8 @@ impl Writes for DoorCell {
         budget: usize,
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
+        // Messages are encoded that were not yet, and what is encoded may be read back.
+        let _bound = self.bound();
         self.with(|door| door.write(now, side, to, budget, out))
     }
 }
@@ -972,8 +992,12 @@ impl Doors {
     /// Who calls this holds a door no longer: it is forgotten if nobody else does and there is no such
     /// child. The door of a child that is known is kept until [`prune`](Self::prune), as its lane
     /// would have to be opened anew for the next message.
+    ///
+    /// A reference may be dropped under the lock of another door, with the message that it stood in: so a
+    /// door that is in use at the moment is left to [`prune`](Self::prune).
     fn release(&self, cell: &Arc<DoorCell>) {
-        if cell.is_alone() && lock(&cell.inner).door.is_of_nobody() {
+        let is_of_nobody = || try_lock(&cell.inner).is_some_and(|inner| inner.door.is_of_nobody());
+        if cell.is_alone() && is_of_nobody() {
             self.forget(std::slice::from_ref(cell));
         }
     }
@@ -999,7 +1023,8 @@ impl Doors {
         // Nobody can get hold of a door while map and lanes are locked.
         for cell in cells {
             let is_known = map.cells.get(&cell.child).is_some_and(|known| Arc::ptr_eq(known, cell));
-            let inner = lock(&cell.inner);
+            // Not waited for: who is in a door may wait for the map.
+            let Some(inner) = try_lock(&cell.inner) else { continue };
             if !is_known || !cell.is_alone() || !inner.door.is_idle() {
                 continue;
             }

@@ -40,6 +40,8 @@ use crate::{
 
 /// How long the engine's answer may be late.
 const LATE: Duration = Duration::from_millis(250);
+/// How long after the deadline the engine may take to say what is left.
+const SEIZE: Duration = Duration::from_millis(1_500);
 /// How long an actor may take to come to rest when its handlers are cut off: it may hold its own
 /// context, or its thread.
 const CUT_OFF: Duration = Duration::from_millis(1_250);
@@ -68,6 +70,8 @@ pub struct ShutdownReport {
     pub lost: Vec<ChildLeft>,
     /// Whether the deadline passed, so that what was left was forced.
     pub forced: bool,
+    /// Whether the hub did not say in time what was left: more may be lost than is named.
+    pub incomplete: bool,
     /// How long it took until the hub began to stop.
     pub took: Duration,
 }
@@ -92,6 +96,9 @@ impl fmt::Display for ShutdownReport {
         }
         if self.forced {
             f.write_str("; the deadline passed")?;
+        }
+        if self.incomplete {
+            f.write_str("; what else was lost is not known")?;
         }
         Ok(())
     }
@@ -204,11 +211,14 @@ pub(crate) async fn shut_down(
         Err(_) => None,
     };
     let has_left = matches!(outcome, Some(Ok(())));
-    let seized = timeout_at(until + 2 * LATE, hub.system().send(Seize)).await;
+    // A hub that is behind is waited for: without its answer nothing of what is left can be kept.
+    let seized = timeout_at(until + SEIZE, hub.system().send(Seize)).await;
+    let incomplete = seized.is_err() && !has_left;
     let seized = seized.ok().and_then(Result::ok).flatten().unwrap_or_default();
     let mut report = ShutdownReport {
         handed_over: shared.handed_over().saturating_sub(before) + seized.committed,
         forced: !has_left && Instant::now() >= until,
+        incomplete,
         ..ShutdownReport::default()
     };
     if has_left {
@@ -247,6 +257,11 @@ async fn bring_to_rest(
     };
     // Handlers may end by themselves while there is time.
     let retention = retention.min(until.saturating_duration_since(Instant::now()));
+    // Where others are in, replies go out for as long as the engine's last word holds, and no longer.
+    let retention = match seized.is_alone {
+        true => retention,
+        false => retention.min(shared.settings.suspicion_window() / 2),
+    };
     let rests = join_all(seized.left.iter().map(|left| rest(shared, left, retention)));
     // With nobody else in, the children are still this node's, and what they answer counts.
     match seized.is_alone {
@@ -419,9 +434,12 @@ async fn keep(
 }
 
 fn tell(shared: &Shared, report: &ShutdownReport) {
-    let ShutdownReport { handed_over, written, lost, forced, took } = report;
+    let ShutdownReport { handed_over, written, lost, forced, incomplete, took } = report;
     let (written, count) = (written.len(), lost.len());
     let (hub, node) = (&shared.name, &shared.node_name);
+    if *incomplete {
+        tracing::error!(%hub, %node, "the hub did not say what was left: more may be lost than is named");
+    }
     if lost.is_empty() {
         tracing::info!(%hub, %node, handed_over, written, forced, ?took, "the node ends");
         return;
@@ -453,6 +471,7 @@ mod tests {
             }],
             lost: (1..=5).map(left).collect(),
             forced: true,
+            incomplete: false,
             took: Duration::from_millis(25_040),
         };
         let why = "(no other node takes children)";

@@ -45,6 +45,11 @@ impl Observed {
 
     /// This node was reached as a seed.
     pub(super) fn is_seed(&mut self, node: NodeId) -> bool {
+        if self.seeds.len() >= SEEDS {
+            // A seed that has no key file comes with another id each time.
+            let Self { seeds, sights, .. } = self;
+            seeds.retain(|seed| sights.contains_key(seed));
+        }
         self.seeds.len() < SEEDS && self.seeds.insert(node) && self.judge()
     }
 

@@ -29,8 +29,7 @@
 //!     let hub = HubSystem::builder("links").child::<Link>().start().await?;
 //!     let app_hub = hub.clone();
 //!     let server = HttpServer::new(move || App::new().app_data(app_hub.clone()).service(follow))
-//!         .bind(("0.0.0.0", 8080))?
-//!         .run();
+//!         .bind(("0.0.0.0", 8080))?;
 //!     // At SIGTERM: connections drain, then the children go to the other nodes.
 //!     let report = hub.serve(server).await?;
 //!     println!("{report}");

@@ -141,7 +141,7 @@ impl StartChildError {
         match self {
             Self::Exists { .. } => (StatusCode::CONFLICT, None),
             Self::Spec(error) => error.answer(),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
             Self::Failed { reason, .. } => match reason {
                 // It may be started, all the same.
                 StartFailed::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
@@ -165,7 +165,7 @@ impl StopChildError {
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, None),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
             Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -176,7 +176,7 @@ impl MigrateError {
             Self::NotFound { .. } | Self::NoSuchNode { .. } => (StatusCode::NOT_FOUND, None),
             Self::Failed { .. } => (StatusCode::CONFLICT, None),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -186,7 +186,7 @@ impl LeaveError {
         match self {
             Self::NoSuccessor { .. } | Self::Stayed => (StatusCode::CONFLICT, None),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -196,7 +196,7 @@ impl DrainError {
         match self {
             Self::NoSuccessor { .. } | Self::Undrained => (StatusCode::CONFLICT, None),
             Self::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -208,7 +208,7 @@ impl AskNodeError {
             Self::NotAsked { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::NoAnswer { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
             Self::NoSuccessor { .. } => (StatusCode::CONFLICT, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -219,7 +219,7 @@ impl ApplyError {
             Self::NotHeld { .. } => (StatusCode::NOT_FOUND, None),
             Self::Failed { .. } => (StatusCode::CONFLICT, None),
             Self::NoAnswer { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
@@ -228,21 +228,21 @@ impl DiscardError {
     fn answer(&self) -> Answer {
         match self {
             Self::NotHeld { .. } => (StatusCode::NOT_FOUND, None),
-            Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
         }
     }
 }
 
 impl HubStopped {
     fn answer(self) -> Answer {
-        (StatusCode::SERVICE_UNAVAILABLE, None)
+        (StatusCode::BAD_GATEWAY, None)
     }
 }
 
 macro_rules! as_responses {
     ($($error:ty),* $(,)?) => {$(
         /// Problem details (RFC 9457): 404 what there is not, 409 what is otherwise, 503 what was not
-        /// done and may be tried again, 504 what may have been done.
+        /// done and may be tried again, 502 (the hub has ended) and 504 what may have been done.
         impl ResponseError for $error {
             fn status_code(&self) -> StatusCode {
                 self.answer().0

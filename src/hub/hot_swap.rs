@@ -417,7 +417,9 @@ impl<A: HotSwap> fmt::Debug for ChildContext<A> {
 const ARGS_LIMIT: usize = 256 << 10;
 
 impl ChildSpec {
-    /// What is needed to start a child of kind `A` from nothing.
+    /// What is needed to start a child of kind `A` from nothing. Arguments that hold references to children
+    /// beside an `Option` in an `Option` are read back while they are encoded, and so made inside
+    /// [`Hub::bind`](crate::Hub::bind), or by a child.
     ///
     /// # Errors
     /// [`ChildSpecError`] when the id has not its shape, or the arguments cannot be encoded or

@@ -88,6 +88,8 @@ const CANNOT: [Cannot; 7] = [
     Cannot::FindRoom,
 ];
 
+/// Within this time two nodes have met again after a link broke, and heard each other.
+const ONE_BREAK: Duration = Duration::from_secs(1);
 /// When the faults begin.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -283,6 +285,13 @@ impl World {
             }
             Fault::Unlink(a, b) => {
                 let (a, b) = self.two_nodes(a, b);
+                // No third node hears both of two, and each break puts off the next dial: a link
+                // that breaks again before long may be gone for as long as a node may be silent.
+                let again = self.last_break.replace(self.now);
+                let soon = again.is_some_and(|last| self.now - last < ONE_BREAK);
+                if soon && self.alive().len() <= 2 {
+                    (self.is_calm, self.ledger.is_gentle) = (false, false);
+                }
                 self.break_link(a, b);
                 self.cut(a, b);
                 self.cut(b, a);

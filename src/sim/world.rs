@@ -120,6 +120,8 @@ pub(super) struct World {
     pub(super) clients_send: bool,
     /// Nothing has happened that allows two owners.
     pub(super) is_calm: bool,
+    /// When a link was last broken.
+    pub(super) last_break: Option<Instant>,
     /// Children that somebody has stopped at some time.
     pub(super) stopped: BTreeSet<ChildId>,
     pub(super) trace: bool,
@@ -155,6 +157,7 @@ impl World {
             clients_send: false,
             // Two without a link are two clusters when nobody is left between them.
             is_calm: plan.unlinked.is_empty(),
+            last_break: None,
             stopped: BTreeSet::new(),
             trace: std::env::var_os("SIM_TRACE").is_some(),
             next_look: now,

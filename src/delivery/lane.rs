@@ -209,10 +209,13 @@ impl<P: Payload> Lane<P> {
         self.unacknowledged.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
     }
 
+    /// Whether the next may be written. One that was encoded and did not fit is not tried again
+    /// before there is room: its lane would be called ready, and the link woken, without end.
     fn has_room(&self) -> bool {
+        let next = self.held.get(self.cursor).map_or(0, |held| held.size).max(1);
         self.cursor == 0
             || (self.cursor < self.limits.window_messages
-                && self.in_flight < self.limits.window_bytes)
+                && self.in_flight + next <= self.limits.window_bytes)
     }
 
     /// Takes another way. Everything held must be free.
@@ -513,6 +516,7 @@ impl<P: Payload> Lane<P> {
                 let acknowledged = self.acknowledged();
                 let Some(body) = self.next_body(now) else { break };
                 let size = body.bytes.len();
+                self.held[self.cursor].size = size;
                 // One is always let through: it may be larger than the window.
                 if self.cursor > 0 && self.in_flight + size > self.limits.window_bytes {
                     break;
@@ -527,7 +531,6 @@ impl<P: Payload> Lane<P> {
                     *budget = budget.saturating_sub(64);
                 }
                 let held = &mut self.held[self.cursor];
-                held.size = size;
                 // From here on it may be with its owner: only that one's refusal, or its end, sends it
                 // elsewhere.
                 held.written = true;

@@ -28,7 +28,9 @@ pub(super) struct Call(u8, Arc<Mutex<Option<Instant>>>);
 
 impl Payload for Call {
     fn body(&mut self) -> Result<Body, NotHandled> {
-        Ok(Body { name: "call".into(), bytes: Bytes::copy_from_slice(&[self.0]), trace: None })
+        // From 200 on two are too large for the window.
+        let length = if self.0 < 200 { 1 } else { 700 };
+        Ok(Body { name: "call".into(), bytes: vec![self.0; length].into(), trace: None })
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -535,6 +537,33 @@ fn a_session_ends_with_its_path_and_what_it_brought_is_taken_from_the_next_one()
     }
     assert_eq!(handle(&mut owner, now), Some(1));
     assert_eq!(handle(&mut owner, now), None);
+}
+
+#[test]
+fn a_lane_whose_next_message_finds_no_room_is_ready_when_there_is_some_and_not_before() {
+    let now = Instant::now();
+    let (mut owner, mut caller) = (door(2), lane_of(run_of(1), 1));
+    owner.open(epoch(0), &[]);
+    link(&mut owner, 1);
+    let is_ready = |caller: &mut Door<Call>| {
+        let signals = std::iter::from_fn(|| caller.next_signal());
+        signals.filter(|signal| matches!(signal, Signal::Ready(..))).count() > 0
+    };
+    for number in [200, 201] {
+        caller.enter(call(number), true, How::Send).expect("it is taken");
+    }
+    assert!(is_ready(&mut caller));
+    bring(&mut caller, run_of(1), now, &mut owner);
+    assert!(!is_ready(&mut caller));
+    assert_eq!(written(&mut caller, now, 2).len(), 0);
+    assert!(!is_ready(&mut caller));
+    assert_eq!(handle(&mut owner, now), Some(200));
+    for frame in written(&mut owner, now, 1) {
+        caller.frame(now, (run_of(2), PATH), frame).expect("the protocol is kept");
+    }
+    assert!(is_ready(&mut caller));
+    bring(&mut caller, run_of(1), now, &mut owner);
+    assert_eq!([(); 2].map(|()| handle(&mut owner, now)), [Some(201), None]);
 }
 
 /// Another lane of the child `c`: of an earlier or later door of a node, or of another run of it.

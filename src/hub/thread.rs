@@ -38,10 +38,9 @@ impl WorkerThread {
 
     /// Runs code of a child.
     pub(crate) fn run<T>(&self, child: Tag, act: impl FnOnce() -> T) -> T {
-        let before = self.runs.swap(child.0, Ordering::Relaxed);
-        let done = act();
-        self.runs.store(before, Ordering::Relaxed);
-        done
+        // Put back when the code panics, too.
+        let _before = Before { runs: &self.runs, tag: self.runs.swap(child.0, Ordering::Relaxed) };
+        act()
     }
 
     /// The name that the system shows for it.
@@ -53,6 +52,18 @@ impl WorkerThread {
     pub(crate) fn runs(&self) -> Option<Tag> {
         let tag = self.runs.load(Ordering::Relaxed);
         (tag != 0).then_some(Tag(tag))
+    }
+}
+
+/// What a thread ran before; runs it again when this is dropped.
+struct Before<'a> {
+    runs: &'a AtomicU64,
+    tag: u64,
+}
+
+impl Drop for Before<'_> {
+    fn drop(&mut self) {
+        self.runs.store(self.tag, Ordering::Relaxed);
     }
 }
 
@@ -86,6 +97,15 @@ mod tests {
             thread.run(tag("inner"), || assert_eq!(thread.runs(), Some(tag("inner"))));
             assert_eq!(thread.runs(), Some(tag("outer")));
         });
+        assert_eq!(thread.runs(), None);
+    }
+
+    #[test]
+    fn a_thread_does_not_run_a_child_any_more_whose_code_panicked() {
+        let thread = WorkerThread::default();
+        let tag = Tag::of(&ChildId::new("c").expect("an id"));
+        let act = || thread.run(tag, || panic!("on purpose"));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).expect_err("it panics");
         assert_eq!(thread.runs(), None);
     }
 }

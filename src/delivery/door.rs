@@ -309,7 +309,7 @@ impl<P: Payload> Door<P> {
         self.spread_news();
     }
 
-    /// Whether the gate lets messages go on to the actor.
+    /// Messages go on to the actor.
     #[cfg(test)]
     pub(crate) fn is_open(&self) -> bool {
         self.gate.state() == GateState::Open

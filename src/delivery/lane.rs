@@ -209,8 +209,8 @@ impl<P: Payload> Lane<P> {
         self.unacknowledged.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
     }
 
-    /// Whether the next may be written. One that was encoded and did not fit is not tried again
-    /// before there is room: its lane would be called ready, and the link woken, without end.
+    /// Room in the window for the next message. One that was encoded and did not fit is not tried
+    /// again before there is some: its lane would be called ready, and the link woken, without end.
     fn has_room(&self) -> bool {
         let next = self.held.get(self.cursor).map_or(0, |held| held.size).max(1);
         self.cursor == 0

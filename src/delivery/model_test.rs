@@ -207,7 +207,7 @@ struct Pipe {
 /// The number of a path, and whether it is the link.
 type Used = (u64, bool);
 
-/// What may happen besides moves, broken links and detours.
+/// A fault besides moves, broken links and detours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     /// Nothing: nothing is lost.
@@ -255,9 +255,9 @@ struct Model {
     held: Option<usize>,
     /// Successors that are not wanted any more.
     unwanted: VecDeque<(usize, Epoch)>,
-    /// What the registry says. `None`: the child was stopped.
+    /// The owner by the registry. `None`: the child was stopped.
     registry: Option<Route>,
-    /// Who has stopped the child and not read so in the registry.
+    /// The node that has stopped the child and not read so in the registry.
     ended: Option<usize>,
     /// Who has yet to hear that a node is out, and whether it left.
     unheard: BTreeMap<(usize, usize), bool>,

@@ -90,7 +90,7 @@ impl Cell {
         format!("{:?}", self.lock().door)
     }
 
-    /// Whether the gate lets messages go on to the actor.
+    /// Messages go on to the actor.
     pub(super) fn is_open(&self) -> bool {
         self.lock().door.is_open()
     }

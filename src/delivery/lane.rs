@@ -383,9 +383,10 @@ impl<P: Payload> Lane<P> {
     }
 
     fn accepted(&mut self, from: NodeRun, upto: u64) {
-        self.backoff = FIRST_RETRY;
         while self.held.front().is_some_and(|held| held.number <= upto) {
             let Some(held) = self.held.pop_front() else { return };
+            // Only by something new: whoever refuses each session says first what it accepted long ago.
+            self.backoff = FIRST_RETRY;
             if self.cursor > 0 {
                 self.cursor -= 1;
                 self.in_flight = self.in_flight.saturating_sub(held.size);

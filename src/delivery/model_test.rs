@@ -1278,6 +1278,32 @@ fn what_an_owner_before_accepted_and_then_forgot_is_not_handled_by_a_successor_h
     );
 }
 
+#[test]
+fn who_says_again_what_it_accepted_long_ago_does_not_keep_what_it_refuses() {
+    play(
+        Trouble::Stops,
+        vec![
+            Step::Stop,
+            Step::Begin(1),
+            Step::Open,
+            Step::Tells(2),
+            Step::Tell(2),
+            Step::Write(2, 1),
+            Step::Deliver(2, 1, 0),
+            Step::Deliver(2, 1, 0),
+            Step::Handle,
+            Step::Stop,
+            Step::Break(1, 2),
+            Step::Begin(0),
+            Step::Open,
+            Step::Freeze(1),
+            Step::Ready,
+            Step::Stop,
+            Step::Tell(2),
+        ],
+    );
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,

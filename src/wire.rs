@@ -816,6 +816,8 @@ mod tests {
         PeerMessage::Member(MemberWord::Heartbeat {
             incarnation: Incarnation { started: 1, nonce: 2 },
             number: 7,
+            next: 1_000,
+            wants_all: false,
             view: ViewId(3),
             pulse: Pulse { sent: 4, echo: Some(5), held: 6 },
             hears: None,

@@ -234,6 +234,11 @@ impl Engine {
         self.membership.held(self.core.now, peer);
     }
 
+    /// Messages of this node have gone to these members since this was said before.
+    pub(crate) fn in_use(&mut self, members: impl IntoIterator<Item = NodeId>) {
+        self.membership.in_use(members);
+    }
+
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -82,7 +82,7 @@ impl DataPlane for Plane {
             return false;
         };
         let now = Instant::now();
-        let mut more = false;
+        let (mut more, before) = (false, buffer.len());
         for side in [Side::Answers, Side::Calls] {
             if let Some(exchange) = doors.over_link(side, to) {
                 // Calls are not kept waiting by answers without end.
@@ -91,7 +91,11 @@ impl DataPlane for Plane {
             }
         }
         // Beyond the target: the messages of others are not kept waiting by one's own.
-        doors.paths.fill(now, to, buffer) || more
+        more |= doors.paths.fill(now, to, buffer);
+        if buffer.len() > before {
+            doors.use_link(to.node);
+        }
+        more
     }
 }
 

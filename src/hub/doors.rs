@@ -35,7 +35,7 @@ use crate::{
     model::{
         child::Route,
         frame::{DataFrame, PathClosed, PathId},
-        id::{ChildId, LaneId, NodeRun},
+        id::{ChildId, LaneId, NodeId, NodeRun},
         message::BulkHeader,
     },
     net::{BulkDone, Network},
@@ -498,6 +498,8 @@ pub(crate) struct Doors {
     pub(crate) sweep_wanted: tokio::sync::Notify,
     /// Nobody is let in any more: the hub leaves or stops.
     closed: AtomicBool,
+    /// The nodes to which frames have gone over a link since they were last asked for.
+    used: Mutex<BTreeSet<NodeId>>,
     /// Every caller was answered.
     stopped: AtomicBool,
     /// The clock by which the engine judges.
@@ -536,6 +538,7 @@ impl Doors {
             sweeping: Mutex::default(),
             sweep_wanted: tokio::sync::Notify::new(),
             closed: AtomicBool::new(false),
+            used: Mutex::default(),
             stopped: AtomicBool::new(false),
             drained: tokio::sync::Notify::new(),
         })
@@ -901,6 +904,16 @@ impl Doors {
     /// Whether nobody is let in any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Frames go to this node over its link.
+    pub(crate) fn use_link(&self, node: NodeId) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
+    /// The nodes to which frames have gone since this was asked before.
+    pub(crate) fn take_used(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether every caller was answered, as the hub has stopped.

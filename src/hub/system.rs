@@ -506,7 +506,12 @@ impl Handler<Begin> for HubSystem {
         self.take([Event::Tick], ctx);
         // A node that is alone has no reason to look at the time.
         let beat = self.hub.shared().doors.validity.beat();
-        ctx.run_interval(beat, |system, ctx| system.take([Event::Tick], ctx));
+        ctx.run_interval(beat, |system, ctx| {
+            if let Some(running) = &mut system.running {
+                running.engine.in_use(system.hub.shared().doors.take_used());
+            }
+            system.take([Event::Tick], ctx);
+        });
     }
 }
 

@@ -87,13 +87,18 @@ pub struct Status {
 /// Words about who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberWord {
-    /// The sender lives. Sent once a heartbeat to whoever it hears, and at once when its status
-    /// changes; by way of others where there is no link.
+    /// The sender lives. Sent to whoever it hears, once a heartbeat or as often as the one before said,
+    /// and when its status changes; by way of others where there is no link.
     Heartbeat {
         /// The life that says so.
         incarnation: Incarnation,
         /// Rises with each heartbeat of a run: one that comes late is dropped.
         number: u64,
+        /// The next one to the receiver comes within so many milliseconds.
+        next: u32,
+        /// The sender wants one of the receiver at once, and then with each heartbeat, until it says
+        /// otherwise.
+        wants_all: bool,
         /// The sender's view.
         view: ViewId,
         /// What the round trip is measured by.

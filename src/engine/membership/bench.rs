@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::contact::{Contact, Lives, Timing};
+use super::{
+    beats::Cadence,
+    contact::{Contact, Lives, Timing},
+};
 use crate::model::{
     id::{Incarnation, Life, NodeId, NodeName},
     member::{Member, MemberState, View, ViewId},
@@ -89,6 +92,8 @@ pub(super) fn contacts(now: Instant, told: &[Told<'_>]) -> BTreeMap<NodeId, Cont
             &TIMING,
             mine,
             1,
+            Cadence::each(&TIMING),
+            told.is_linked,
             ViewId(u64::MAX),
             Some(hears),
             Some(status),

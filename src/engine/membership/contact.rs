@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::beats::{Beats, Cadence};
 use crate::model::{
     id::{Incarnation, Life, NodeId, NodeRun},
     member::{Member, MemberState, View, ViewId},
@@ -73,10 +74,13 @@ pub(super) struct Contact {
     is_mute: bool,
     /// When anything last came over the link that stands.
     heard_straight: Option<Instant>,
-    /// When it last said that it hears this node's current life.
+    /// When it last said that it hears this node's current life, and whether it did with its latest
+    /// heartbeat.
     hears_me: Instant,
+    says_so: bool,
     /// Whether it said so of the link.
     hears_my_link: bool,
+    beats: Beats,
     /// The number of its latest heartbeat.
     number: u64,
     status: Option<Status>,
@@ -118,7 +122,9 @@ impl Contact {
             is_mute: false,
             heard_straight: is_linked.then_some(now),
             hears_me: now,
+            says_so: true,
             hears_my_link: true,
+            beats: Beats::new(now),
             number: 0,
             status: None,
             view: None,
@@ -185,8 +191,9 @@ impl Contact {
         self.link = Link::Up { since: now };
         self.heard = Some(now);
         self.heard_straight = Some(now);
-        self.hears_me = now;
+        (self.hears_me, self.says_so) = (now, true);
         self.hears_my_link = true;
+        self.beats.begin_anew(now);
         self.told_status = 0;
         self.told_view = None;
         self.asked = None;
@@ -196,6 +203,7 @@ impl Contact {
     pub(super) fn unlinked(&mut self, now: Instant) {
         if self.is_linked() {
             self.link = Link::Down { since: now, refused: false };
+            self.beats.begin_anew(now);
             self.heard_straight = None;
             self.probe_at = None;
             self.round_trip = None;
@@ -234,18 +242,25 @@ impl Contact {
     pub(super) fn is_heard(&self, now: Instant, timing: &Timing) -> bool {
         !self.is_mute
             && !self.is_refused()
-            && self.heard.is_some_and(|at| since(now, at) < timing.window)
+            && self.heard.is_some_and(|at| since(now, self.beats.counts_from(at)) < timing.window)
     }
 
     /// Whether this node is heard by it, as far as it said so within the window.
     pub(super) fn hears_me(&self, now: Instant, timing: &Timing) -> bool {
-        since(now, self.hears_me) < timing.window
+        since(now, self.heard_me_at()) < timing.window
+    }
+
+    /// From when on it counts that it does not say that it hears this node.
+    fn heard_me_at(&self) -> Instant {
+        if self.says_so { self.beats.counts_from(self.hears_me) } else { self.hears_me }
     }
 
     /// Whether words came over the link lately.
     pub(super) fn hears_straight(&self, now: Instant, timing: &Timing) -> bool {
         self.is_linked()
-            && self.heard_straight.is_some_and(|at| since(now, at) < timing.link_patience())
+            && self.heard_straight.is_some_and(|at| {
+                since(now, self.beats.link_counts_from(at)) < timing.link_patience()
+            })
     }
 
     /// Whether the link carries words in both directions.
@@ -264,7 +279,8 @@ impl Contact {
 
     /// When both directions were last known to work.
     pub(super) fn mutual_at(&self) -> Instant {
-        self.heard.map_or(self.hears_me, |heard| heard.min(self.hears_me))
+        let hears_me = self.heard_me_at();
+        self.heard.map_or(hears_me, |heard| self.beats.counts_from(heard).min(hears_me))
     }
 
     /// Whether its link stands and nothing has come of it for two windows.
@@ -273,7 +289,7 @@ impl Contact {
     }
 
     fn stale_at(&self, timing: &Timing) -> Instant {
-        self.heard.unwrap_or(self.since) + timing.window * 2
+        self.beats.counts_from(self.heard.unwrap_or(self.since)) + timing.window * 2
     }
 
     /// What a heartbeat to it says that this node hears of it.
@@ -302,6 +318,7 @@ impl Contact {
     pub(super) fn forget_words(&mut self, now: Instant) {
         self.since = now;
         (self.heard, self.heard_straight) = (None, None);
+        self.beats.begin_anew(now);
         (self.status, self.view) = (None, None);
         (self.told_status, self.told_view, self.asked) = (0, None, None);
     }
@@ -314,6 +331,8 @@ impl Contact {
         timing: &Timing,
         mine: Incarnation,
         number: u64,
+        cadence: Cadence,
+        is_straight: bool,
         view: ViewId,
         hears: Option<Heard>,
         status: Option<Status>,
@@ -330,11 +349,14 @@ impl Contact {
             *refused = false;
         }
         if let Some(heard) = hears.filter(|heard| heard.incarnation == mine) {
-            self.hears_me = now;
+            (self.hears_me, self.says_so) = (now, true);
             self.hears_my_link = heard.straight;
         } else {
+            // What it has said counts as long as it was to count, and no longer than from now on.
+            (self.hears_me, self.says_so) = (self.heard_me_at().min(now), false);
             self.hears_my_link = false;
         }
+        self.beats.came(now, timing, cadence, is_straight);
         if let Link::Up { since: up } = self.link
             && since(now, up) < timing.link_patience()
         {
@@ -504,6 +526,15 @@ impl Contact {
         self.told_view == Some(view)
     }
 
+    /// The heartbeats to and from it.
+    pub(super) fn beats(&self) -> &Beats {
+        &self.beats
+    }
+
+    pub(super) fn beats_mut(&mut self) -> &mut Beats {
+        &mut self.beats
+    }
+
     /// Whether it has to be told of the others that want to come in, which is then done.
     pub(super) fn introduce(&mut self) -> bool {
         self.waits() && !std::mem::replace(&mut self.is_introduced, true)
@@ -523,7 +554,11 @@ impl Contact {
             news.is_restored = std::mem::take(&mut self.link_is_missed);
             return news;
         }
-        let broken = *self.unlinked.get_or_insert(now);
+        let broken = *self.unlinked.get_or_insert_with(|| {
+            // By way of others it is to hear so before it is suspected, or suspects.
+            self.beats.owe();
+            now
+        });
         if !self.is_heard(now, timing) {
             return news;
         }
@@ -561,10 +596,10 @@ impl Contact {
         let probe = self.probe_at.filter(|_| self.is_linked());
         let missing = self.unlinked.filter(|_| !self.link_is_missed);
         [
-            self.heard.map(|at| at + timing.window),
-            Some(self.hears_me + timing.window),
+            self.heard.map(|at| self.beats.counts_from(at) + timing.window),
+            Some(self.heard_me_at() + timing.window),
             Some(self.stale_at(timing)),
-            straight.map(|at| at + timing.link_patience()),
+            straight.map(|at| self.beats.link_counts_from(at) + timing.link_patience()),
             probe,
             missing.map(|at| at + timing.join_timeout),
         ]
@@ -634,7 +669,20 @@ mod tests {
     ) -> Heartbeat {
         let view = contact.view_id().unwrap_or(ViewId(1));
         let mine = member(1).incarnation;
-        contact.take_heartbeat(now, &TIMING, mine, number, view, hears, status, |_| None)
+        let cadence = Cadence::each(&TIMING);
+        let is_straight = contact.is_linked();
+        contact.take_heartbeat(
+            now,
+            &TIMING,
+            mine,
+            number,
+            cadence,
+            is_straight,
+            view,
+            hears,
+            status,
+            |_| None,
+        )
     }
 
     fn heard(straight: bool) -> Option<Heard> {
@@ -682,6 +730,33 @@ mod tests {
         contact.unlinked(later);
         assert!(!contact.link_works(later, &TIMING) && !contact.is_suspicious(later, &TIMING));
         assert!(!contact.heard_straight(later, &TIMING), "nothing comes over a link that is gone");
+    }
+
+    #[test]
+    fn what_comes_by_way_of_others_makes_no_silent_link_work() {
+        let now = Instant::now();
+        for cadence in [SECOND, 18 * SECOND].map(|next| Cadence { next, wants_all: false }) {
+            let mut contact = met(now);
+            for second in 1..=4_u32 {
+                let now = now + SECOND * second;
+                let (mine, view, number) = (member(1).incarnation, ViewId(1), second.into());
+                let (hears, status) = (heard(true), None);
+                contact.take_heartbeat(
+                    now,
+                    &TIMING,
+                    mine,
+                    number,
+                    cadence,
+                    false,
+                    view,
+                    hears,
+                    status,
+                    |_| None,
+                );
+                assert_eq!(contact.hears_straight(now, &TIMING), second < 2, "{second}");
+                assert!(contact.is_heard(now, &TIMING));
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
+    beats::Cadence,
     bounds::{described, sorted},
     contact::Timing,
     outputs::Outputs,
@@ -19,6 +20,7 @@ use crate::model::{
 /// A heartbeat without what is for others to see to.
 pub(super) struct Beat {
     pub(super) number: u64,
+    pub(super) cadence: Cadence,
     pub(super) view: ViewId,
     pub(super) pulse: Pulse,
     pub(super) hears: Option<Heard>,
@@ -66,7 +68,7 @@ impl Hearing<'_> {
         is_straight: bool,
         beat: Beat,
     ) {
-        let Beat { number, view, pulse, hears, status } = beat;
+        let Beat { number, cadence, view, pulse, hears, status } = beat;
         let (mine, others) = (self.roster.incarnation(), self.roster.contacts().len());
         let voice = &*self.voice;
         let Some(contact) = self.roster.contact_mut(from) else { return };
@@ -74,10 +76,23 @@ impl Hearing<'_> {
             contact.take_pulse(now, voice.clock(now), pulse);
         }
         let lives_of = |id: ViewId| voice.lives_of(id).cloned();
-        let news =
-            contact.take_heartbeat(now, self.timing, mine, number, view, hears, status, lives_of);
+        let news = contact.take_heartbeat(
+            now,
+            self.timing,
+            mine,
+            number,
+            cadence,
+            is_straight,
+            view,
+            hears,
+            status,
+            lives_of,
+        );
         if news.is_late {
             return;
+        }
+        if contact.beats().is_pressing(now, self.timing, false) {
+            self.voice.has_news();
         }
         self.pace.news_if(news.is_news);
         // In a large mesh what is not known is mostly on its way: asked with the next heartbeat.

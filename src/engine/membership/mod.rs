@@ -26,6 +26,7 @@
 //! | [`turn`] | what a member turns to that leaves, or takes children again |
 //! | [`sight`] | who is suspect, whose link is broken, who is forgotten |
 //! | [`dialling`] | who is dialled that was not met |
+//! | [`rhythm`], [`beats`] | who is told with which heartbeat, and wants each |
 //! | [`pace`] | when all is judged |
 //! | [`outputs`] | what is to be done, in order |
 //! | [`bounds`] | what is taken of what a peer says |
@@ -33,6 +34,7 @@
 //! Each is a type with private fields, or functions and short-lived types over parts that are named.
 //! None of them calls back: what one finds is an outcome that this file carries to the next.
 
+mod beats;
 #[cfg(test)]
 mod bench;
 mod bounds;
@@ -51,6 +53,7 @@ mod own_life;
 mod pace;
 mod pause;
 mod removal;
+mod rhythm;
 mod rivals;
 mod roster;
 mod routes;
@@ -69,6 +72,7 @@ use std::time::{Duration, Instant};
 
 pub use self::outputs::MemberOutput;
 use self::{
+    beats::Cadence,
     bounds::{described, is_plausible, usable},
     contact::{Contact, Timing},
     dialling::Dialling,
@@ -369,6 +373,14 @@ impl Membership {
         }
     }
 
+    /// Messages of this node went to these members lately: a link to one of them that carries nothing is
+    /// to be found out as soon as in a small mesh.
+    pub(crate) fn in_use(&mut self, members: impl IntoIterator<Item = NodeId>) {
+        if rhythm::is_sparse(self.roster.contacts().len()) {
+            members.into_iter().for_each(|node| self.doubt(self.now, node));
+        }
+    }
+
     /// This member says what it must.
     pub(crate) fn is_not_mute(&mut self, run: NodeRun) {
         self.mute.forgive(run);
@@ -500,6 +512,9 @@ impl Membership {
     /// Everything that follows from what is known now.
     fn judge(&mut self, now: Instant) {
         self.removal().settle_rivals(now);
+        if self.sight().look_at_questions(now) {
+            self.voice.has_news();
+        }
         self.sight().regard(now);
         self.settle_suspects(now);
         self.take_in();
@@ -596,7 +611,17 @@ impl Membership {
 
     fn take_word(&mut self, now: Instant, from: NodeRun, is_straight: bool, word: MemberWord) {
         match word {
-            MemberWord::Heartbeat { incarnation, number, view, pulse, hears, fence, status } => {
+            MemberWord::Heartbeat {
+                incarnation,
+                number,
+                next,
+                wants_all,
+                view,
+                pulse,
+                hears,
+                fence,
+                status,
+            } => {
                 if incarnation.nonce != from.nonce || !is_plausible(incarnation) {
                     return;
                 }
@@ -609,7 +634,9 @@ impl Membership {
                 }
                 let (me, status) = hearing::own_status(from, incarnation, status);
                 if self.meeting().introduce(now, from, incarnation, me) {
-                    let beat = Beat { number, view, pulse, hears, status };
+                    let next = Duration::from_millis(next.into());
+                    let cadence = Cadence { next, wants_all };
+                    let beat = Beat { number, cadence, view, pulse, hears, status };
                     self.hearing().take_heartbeat(now, from.node, is_straight, beat);
                 }
             }
@@ -675,6 +702,7 @@ impl Membership {
             Greeting::Rival => {
                 let patience = self.timing.heartbeat + self.timing.heartbeat / 2;
                 self.rivals.hold(now, hello, patience);
+                self.doubt(now, node);
                 self.pace.news();
             }
             Greeting::Twin => self.out.refuse(node, "another process with the same key is alive"),
@@ -731,6 +759,15 @@ impl Membership {
             let missing = self.known().missing(life);
             tracing::warn!(node = %me, peer = %node, ?missing, "a node cannot come in");
             self.out.event(HubEvent::JoinDelayed { node, missing });
+        }
+    }
+
+    /// For a window every heartbeat of this contact is wanted.
+    fn doubt(&mut self, now: Instant, node: NodeId) {
+        let Some(contact) = self.roster.contact_mut(node) else { return };
+        if contact.beats_mut().doubt(now, &self.timing) {
+            self.pace.news();
+            self.voice.has_news();
         }
     }
 

@@ -76,7 +76,8 @@ impl Pace {
         self.is_news |= self.judge_at.is_some_and(|at| at <= now);
         let due = self.earliest(heartbeat, others, lag);
         if self.is_news && due > now {
-            self.judge_at = Some(self.judge_at.map_or(due, |at| at.min(due)));
+            // Not before, whatever else is due by time until then: it would be put off again and again.
+            self.judge_at = Some(due);
             return false;
         }
         if self.is_news {
@@ -149,6 +150,18 @@ mod tests {
         }
         assert!(is_many(17) && !is_many(16));
         assert_eq!([0, 1, 16, 31, 32, 320].map(crowd), [1, 1, 1, 1, 2, 20]);
+    }
+
+    #[test]
+    fn with_many_others_what_changes_by_time_alone_is_judged_when_all_may_be_and_nobody_is_woken_before()
+     {
+        let now = Instant::now();
+        let mut pace = judged(now);
+        let (changes, may) = (now + SECOND / 100, now + SECOND / 20);
+        pace.judged(Some(changes));
+        assert!(!pace.is_due(changes, SECOND, 100, Lag::default()));
+        assert_eq!(pace.deadline(), Some(may));
+        assert!(pace.is_due(may, SECOND, 100, Lag::default()));
     }
 
     #[test]

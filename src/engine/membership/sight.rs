@@ -1,11 +1,18 @@
 //! Contacts over time: who is suspect, whose link is broken, who is heard no more and forgotten.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    contact::Timing, dialling::Dialling, outputs::Outputs, roster::Roster, routes::Routes,
+    contact::{Contact, Timing},
+    dialling::Dialling,
+    outputs::Outputs,
+    roster::Roster,
+    routes::Routes,
 };
-use crate::model::{event::HubEvent, id::NodeId};
+use crate::model::{
+    event::HubEvent,
+    id::{Life, NodeId},
+};
 
 /// What it takes to keep contacts in sight.
 pub(super) struct Sight<'a> {
@@ -29,6 +36,19 @@ impl Sight<'_> {
             });
             self.out.regarded();
         }
+    }
+
+    /// Of whom somebody does not hear this node wants every heartbeat: it votes by that. Whether anybody
+    /// has to be told so.
+    pub(super) fn look_at_questions(&mut self, now: Instant) -> bool {
+        let contacts = self.roster.contacts().values();
+        let asked: BTreeSet<Life> = contacts.flat_map(Contact::asks_about).collect();
+        let mut is_news = false;
+        for (_, contact) in self.roster.contacts_mut() {
+            let is_asked_about = asked.contains(&contact.life());
+            is_news |= contact.beats_mut().ask_about(now, is_asked_about);
+        }
+        is_news
     }
 
     /// Tells what there is to do about links that carry nothing.

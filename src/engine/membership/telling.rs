@@ -12,7 +12,7 @@ use super::{
     roster::Roster,
     routes::Routes,
     verdict,
-    voice::Voice,
+    voice::{Audience, Voice},
     votes::Votes,
 };
 use crate::model::{
@@ -125,9 +125,10 @@ impl Telling<'_> {
         }
         let is_beat = self.voice.is_beat(now);
         let first = is_many(others).then(|| self.first_to_know(now));
+        let rhythm = self.voice.rhythm(now, self.roster.contacts().keys());
         let (members, contacts) = self.roster.telling();
-        let first = first.as_deref();
-        let said = self.voice.speak(now, self.timing, members, contacts, first, self.fences);
+        let audience = Audience { rhythm, first: first.as_deref() };
+        let said = self.voice.speak(now, self.timing, members, contacts, audience, self.fences);
         if !is_waiting {
             self.introduce(now);
         }
@@ -142,7 +143,8 @@ impl Telling<'_> {
             // In a large mesh that forms links take longer, and need no help.
             let patience = self.timing.heartbeat * crowd(others);
             for to in self.dialling.unmet(now, patience) {
-                self.out.greet(to, self.voice.greeting(now, to.node, self.fences));
+                let word = self.voice.greeting(now, self.timing, to.node, self.fences);
+                self.out.greet(to, word);
             }
         }
     }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use super::{
+    beats::Cadence,
     contact::{Contact, Lives, Timing},
     fences::Fences,
     pace::{Lag, is_many},
+    rhythm::Rhythm,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId},
@@ -30,12 +32,23 @@ pub(super) struct Said {
     pub(super) is_probe: bool,
 }
 
+/// Who is told when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audience<'a> {
+    /// With the heartbeat.
+    pub(super) rhythm: Rhythm,
+    /// The only ones, with many others, that are told at once that something changed; `None`: all are.
+    pub(super) first: Option<&'a [NodeId]>,
+}
+
 /// What this node tells, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Voice {
     began: Instant,
     me: NodeId,
     number: u64,
+    /// How many heartbeats there were.
+    beats: u64,
     heartbeat_at: Instant,
     /// When all were last told that this node lives.
     heartbeat_sent: Instant,
@@ -74,6 +87,7 @@ impl Voice {
             began: now,
             me: me.id,
             number: 0,
+            beats: 0,
             heartbeat_at: now + heartbeat,
             heartbeat_sent: now,
             lag: Lag::default(),
@@ -215,20 +229,30 @@ impl Voice {
         now >= self.heartbeat_at
     }
 
-    /// Tells what is due. `first`: the only ones, with many others, that are told at once that something
-    /// changed; `None`: all are.
+    /// Who is told with the heartbeat that is due, or with the latest one.
+    pub(super) fn rhythm<'a>(
+        &self,
+        now: Instant,
+        others: impl ExactSizeIterator<Item = &'a NodeId>,
+    ) -> Rhythm {
+        Rhythm::of(self.me, others, self.beats + u64::from(self.is_beat(now)))
+    }
+
+    /// Tells what is due, to these in the order of the `audience`.
     pub(super) fn speak<'a>(
         &mut self,
         now: Instant,
         timing: &Timing,
         members: &BTreeMap<NodeId, Member>,
         contacts: impl IntoIterator<Item = (&'a NodeId, &'a mut Contact)>,
-        first: Option<&[NodeId]>,
+        audience: Audience<'_>,
         fences: &Fences,
     ) -> Vec<Said> {
         let mut out = Vec::new();
+        let Audience { rhythm, first } = audience;
         let all = self.is_beat(now);
         if all {
+            self.beats += 1;
             self.lag.note(now.saturating_duration_since(self.heartbeat_at));
             (self.heartbeat_sent, self.heartbeat_at) = (now, now + timing.heartbeat);
         }
@@ -240,9 +264,11 @@ impl Voice {
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
-        for (to, contact) in contacts {
+        for (place, (to, contact)) in contacts.into_iter().enumerate() {
             let (to, works) = (*to, contact.link_works(now, timing));
+            let is_pressing = contact.beats().is_pressing(now, timing, rhythm.is_sparse());
             let is_soon = all
+                || is_pressing
                 || first.is_none_or(|first| first.contains(&to))
                 || (works && contact.was_told_status(0));
             // Of a view without others its name says all.
@@ -265,12 +291,16 @@ impl Voice {
                 out.push(Said { to, word, is_probe: false });
             }
             let (status, version) = self.status_for(contact);
-            if all || is_soon && !contact.was_told_status(version) {
+            let is_turn = !works || rhythm.is_turn(place);
+            let is_due = all && contact.beats().is_due(now, timing, is_turn);
+            if is_due || is_pressing || is_soon && !contact.was_told_status(version) {
+                let pause = if works { rhythm.pause(place) } else { 1 };
+                let cadence = contact.beats_mut().say(now, timing, pause, rhythm.is_sparse());
                 let told = contact.tell_status(version, works);
                 // Who has been told who this node is need not be told it each time.
                 let me = |told| status.me.clone().filter(|_| told < self.me_version);
                 let status = told.map(|told| Box::new(Status { me: me(told), ..status.clone() }));
-                let word = self.heartbeat(now, timing, contact, fences, status);
+                let word = self.heartbeat(now, timing, contact, cadence, fences, status);
                 if contact.is_linked() && !works {
                     out.push(Said { to, word: word.clone(), is_probe: true });
                 }
@@ -290,11 +320,20 @@ impl Voice {
     }
 
     /// A first word to a node that was not met, by way of others.
-    pub(super) fn greeting(&mut self, now: Instant, to: NodeId, fences: &Fences) -> MemberWord {
+    pub(super) fn greeting(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        to: NodeId,
+        fences: &Fences,
+    ) -> MemberWord {
         self.number += 1;
+        let cadence = Cadence::each(timing);
         MemberWord::Heartbeat {
             incarnation: self.incarnation(),
             number: self.number,
+            next: cadence.millis(),
+            wants_all: cadence.wants_all,
             view: self.view.0,
             pulse: crate::model::message::Pulse {
                 sent: u64::try_from(self.clock(now).as_micros()).unwrap_or(u64::MAX),
@@ -316,12 +355,15 @@ impl Voice {
         now: Instant,
         timing: &Timing,
         contact: &Contact,
+        cadence: Cadence,
         fences: &Fences,
         status: Option<Box<Status>>,
     ) -> MemberWord {
         MemberWord::Heartbeat {
             incarnation: self.incarnation(),
             number: self.number,
+            next: cadence.millis(),
+            wants_all: cadence.wants_all,
             view: self.view.0,
             pulse: contact.pulse(now, self.clock(now)),
             hears: contact.hearing(now, timing),
@@ -366,7 +408,9 @@ mod tests {
         members: &View,
         contacts: &mut BTreeMap<NodeId, Contact>,
     ) -> Vec<Said> {
-        voice.speak(now, &TIMING, &members.members, contacts, None, &Fences::default())
+        let rhythm = voice.rhythm(now, contacts.keys());
+        let audience = Audience { rhythm, first: None };
+        voice.speak(now, &TIMING, &members.members, contacts, audience, &Fences::default())
     }
 
     fn views(said: &[Said]) -> Vec<(NodeId, Option<ViewId>, usize, usize)> {
@@ -431,7 +475,8 @@ mod tests {
             let (hears, told) = contact(waiting);
             let it = contacts.get_mut(&id(2)).expect("it is there");
             let (mine, view) = (member(1).incarnation, ViewId(u64::MAX));
-            it.take_heartbeat(now, &TIMING, mine, number, view, hears, told, |_| None);
+            let each = Cadence::each(&TIMING);
+            it.take_heartbeat(now, &TIMING, mine, number, each, true, view, hears, told, |_| None);
         };
         let listed = |said: Vec<Said>| -> Vec<bool> {
             let told = |said: Said| match said.word {
@@ -516,7 +561,9 @@ mod tests {
             let first = [id(3)];
             let members = &members.members;
             let fences = Fences::default();
-            let said = voice.speak(now, &TIMING, members, &mut contacts, Some(&first), &fences);
+            let rhythm = voice.rhythm(now, contacts.keys());
+            let audience = Audience { rhythm, first: Some(&first) };
+            let said = voice.speak(now, &TIMING, members, &mut contacts, audience, &fences);
             said.into_iter()
                 .map(|said| (said.to, matches!(said.word, MemberWord::View { .. })))
                 .collect()

@@ -7,6 +7,7 @@
 mod adversary;
 mod faults;
 mod invariants;
+mod large;
 mod network;
 mod random;
 mod scenarios;
@@ -80,6 +81,8 @@ struct Node {
     words_left: Option<usize>,
     /// It said Bye.
     left: bool,
+    /// How many words it has put onto links.
+    said: usize,
 }
 
 /// When a node is told that its view has settled.

@@ -53,6 +53,7 @@ impl World {
             mute: false,
             words_left: None,
             left: false,
+            said: 0,
         });
         self.drain(index);
         index
@@ -244,6 +245,7 @@ impl World {
         if node.mute || node.words_left == Some(0) {
             return;
         }
+        node.said += 1;
         if let Some(left) = &mut node.words_left {
             *left -= 1;
         }

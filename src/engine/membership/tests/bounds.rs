@@ -107,6 +107,8 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
                     MemberWord::Heartbeat {
                         incarnation: life,
                         number,
+                        next: 1_000,
+                        wants_all: false,
                         view: if pick(2) == 0 { known.id() } else { ViewId(pick(4)) },
                         pulse: Pulse::default(),
                         hears: (pick(3) > 0).then_some(Heard {

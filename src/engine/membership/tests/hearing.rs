@@ -120,6 +120,8 @@ fn who_is_held_by_this_node_is_not_suspect_for_what_is_read_late() {
                 let late = MemberWord::Heartbeat {
                     incarnation: life(2),
                     number,
+                    next: 1_000,
+                    wants_all: false,
                     view: bench.view_of(2),
                     pulse: Pulse::default(),
                     hears: hears.filter(|_| false),

@@ -272,6 +272,8 @@ impl Bench {
         MemberWord::Heartbeat {
             incarnation: life(n),
             number: self.number,
+            next: 1_000,
+            wants_all: false,
             view: self.view_of(n),
             pulse: Pulse::default(),
             hears: Some(Heard { incarnation: self.membership.incarnation(), straight: true }),

@@ -1,0 +1,161 @@
+//! To whom this node says with which heartbeat that it lives.
+//!
+//! With few others all are told each time. In a large mesh that would be most of what a node does:
+//! n times n words in each heartbeat. There its neighbours on the ring of ids are told each time, and
+//! the others in turns, so that a node says about [`FEW`] words in each heartbeat however many there
+//! are. Every heartbeat says when the next one comes at the latest, and silence is judged by that
+//! ([`beats`](super::beats)).
+
+use crate::model::id::NodeId;
+
+/// So many others are all told with each heartbeat.
+const FEW: usize = 32;
+/// Of more, so many on each side of this node on the ring of ids are.
+const NEIGHBOURS: usize = 8;
+/// The most heartbeats from one to anybody to the next.
+pub(super) const LONGEST: u32 = 64;
+
+/// Who is told with the heartbeat of now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    others: usize,
+    /// How many of them come before this node on the ring.
+    before: usize,
+    /// How many heartbeats it takes until everybody has had a turn.
+    cycle: u32,
+    /// Whose turn it is.
+    turn: u32,
+}
+
+impl Rhythm {
+    /// With these others, sorted, at the heartbeat of this number.
+    pub(super) fn of<'a>(
+        me: NodeId,
+        others: impl ExactSizeIterator<Item = &'a NodeId>,
+        number: u64,
+    ) -> Self {
+        let count = others.len();
+        let in_turns = count.saturating_sub(2 * NEIGHBOURS);
+        let cycle = match is_sparse(count) {
+            true => u32::try_from(in_turns.div_ceil(FEW - 2 * NEIGHBOURS)).unwrap_or(LONGEST),
+            false => 1,
+        };
+        let cycle = cycle.min(LONGEST);
+        let turn = u32::try_from(number % u64::from(cycle)).unwrap_or(0);
+        Self { others: count, before: others.filter(|id| **id < me).count(), cycle, turn }
+    }
+
+    /// After how many heartbeats the `place`th of the others is told again, if it is told now.
+    pub(super) fn pause(&self, place: usize) -> u32 {
+        if self.is_neighbour(place) { 1 } else { self.cycle - self.since_turn(place) }
+    }
+
+    /// Whether there are so many that not all are told each time.
+    pub(super) fn is_sparse(&self) -> bool {
+        is_sparse(self.others)
+    }
+
+    /// Whether the `place`th of the others is told now, whatever it was told before.
+    pub(super) fn is_turn(&self, place: usize) -> bool {
+        self.is_neighbour(place) || self.since_turn(place) == 0
+    }
+
+    /// How many heartbeats ago it was the turn of the `place`th.
+    fn since_turn(&self, place: usize) -> u32 {
+        let place = u32::try_from(place % self.cycle as usize).unwrap_or(0);
+        (self.turn + place) % self.cycle
+    }
+
+    fn is_neighbour(&self, place: usize) -> bool {
+        let all = self.others + 1;
+        // This node itself is at `before`.
+        let at = if place < self.before { place } else { place + 1 };
+        let ahead = (at + all - self.before) % all;
+        ahead <= NEIGHBOURS || all - ahead <= NEIGHBOURS
+    }
+}
+
+/// Whether there are so many others that not all are told with each heartbeat.
+pub(super) fn is_sparse(others: usize) -> bool {
+    others > FEW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(count: usize) -> Vec<NodeId> {
+        let id = |n: usize| {
+            let mut key = [7; 32];
+            (key[0], key[1]) = ((n >> 8) as u8, n as u8);
+            NodeId::from_key(key)
+        };
+        (0..count).map(id).collect()
+    }
+
+    /// What the node at `at` of a ring of `count` goes by, and the others.
+    fn rhythm(count: usize, at: usize, number: u64) -> (Rhythm, Vec<NodeId>) {
+        let mut others = ids(count);
+        let me = others.remove(at);
+        (Rhythm::of(me, others.iter(), number), others)
+    }
+
+    #[test]
+    fn few_are_all_told_each_time() {
+        for number in 0..3 {
+            let (rhythm, others) = rhythm(FEW + 1, 5, number);
+            for place in 0..others.len() {
+                assert!(rhythm.is_turn(place) && rhythm.pause(place) == 1);
+            }
+        }
+        assert!(is_sparse(FEW + 1) && !is_sparse(FEW));
+    }
+
+    #[test]
+    fn of_many_about_as_many_are_told_each_time_and_all_within_the_cycle() {
+        for count in [FEW + 2, 64, 100, 300, 700] {
+            let cycle = rhythm(count, 3, 0).0.cycle;
+            let mut told = vec![0; count - 1];
+            for number in 10..10 + u64::from(cycle) {
+                let (rhythm, _) = rhythm(count, 3, number);
+                let now: Vec<usize> = (0..count - 1).filter(|at| rhythm.is_turn(*at)).collect();
+                assert!(now.len() <= FEW + 1, "{} of {count}", now.len());
+                now.into_iter().for_each(|place| told[place] += 1);
+            }
+            let each_time = told.iter().filter(|times| **times == cycle).count();
+            assert_eq!(each_time, 2 * NEIGHBOURS, "of {count}");
+            assert!(told.iter().all(|times| *times == 1 || *times == cycle), "{told:?}");
+        }
+        assert_eq!(rhythm(5_000, 3, 0).0.cycle, LONGEST);
+    }
+
+    #[test]
+    fn the_next_turn_comes_when_it_was_said() {
+        for number in 0..40 {
+            let (now, others) = rhythm(200, 70, number);
+            for place in 0..others.len() {
+                let next = u64::from(now.pause(place));
+                assert!(rhythm(200, 70, number + next).0.is_turn(place));
+                let between = (1..next).map(|n| rhythm(200, 70, number + n).0);
+                assert!(between.into_iter().all(|rhythm| !rhythm.is_turn(place)));
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_are_each_others() {
+        let count = 61;
+        let neighbours = |at: usize| -> Vec<usize> {
+            let (rhythm, others) = rhythm(count, at, 1);
+            let all = ids(count);
+            let place = |id: &NodeId| all.iter().position(|it| it == id).expect("it is in");
+            let near = (0..others.len()).filter(|at| rhythm.is_neighbour(*at));
+            near.map(|at| place(&others[at])).collect()
+        };
+        for at in 0..count {
+            let near = neighbours(at);
+            assert_eq!(near.len(), 2 * NEIGHBOURS);
+            assert!(near.iter().all(|other| neighbours(*other).contains(&at)), "of {at}");
+        }
+    }
+}

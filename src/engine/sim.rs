@@ -126,7 +126,7 @@ struct Node {
     stayed: usize,
     /// Words of who looked at the cluster.
     observed: Vec<(NodeRun, Way, ObserveWord)>,
-    /// What it makes of the words that its engine says.
+    /// What it makes of the words that its engine says, by whatever path they go.
     lie: Option<fn(&mut PeerMessage)>,
     /// Faults of others that it told.
     faults: Vec<(NodeId, String)>,
@@ -231,6 +231,18 @@ struct World {
 
 /// Two that yield to each other have heard of it after so long, if their link works.
 const AT_ODDS: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Makes of its own word what it makes of all of them; others' words it passes on as they are.
+    fn lie_in(&self, message: &mut PeerMessage) {
+        let Some(lie) = self.lie else { return };
+        match message {
+            PeerMessage::Relay { from, message, .. } if *from == self.me.run() => lie(message),
+            PeerMessage::Relay { .. } => {}
+            message => lie(message),
+        }
+    }
+}
 
 fn node_id(index: usize, generation: u64) -> NodeId {
     let mut key = [0; 32];
@@ -613,9 +625,7 @@ impl World {
         }
         match effect {
             Effect::Send { to, mut message } | Effect::Probe { to, mut message } => {
-                if let Some(lie) = self.nodes[index].lie {
-                    lie(&mut message);
-                }
+                self.nodes[index].lie_in(&mut message);
                 if self.mute.contains(&index) && !matches!(message, PeerMessage::Member(_)) {
                     return;
                 }

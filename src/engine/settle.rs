@@ -176,10 +176,17 @@ impl Settle {
         self.say(core, run);
     }
 
-    /// A member says In.
-    pub(crate) fn heard(&mut self, core: &mut Core, from: NodeRun, said: Said, wanted: bool) {
+    /// A member says In. Whether it says for the first time that it has adopted the view of now: what
+    /// it was told before, it may have heard in another view.
+    pub(crate) fn heard(
+        &mut self,
+        core: &mut Core,
+        from: NodeRun,
+        said: Said,
+        wanted: bool,
+    ) -> bool {
         if !core.view.is_live(from) {
-            return;
+            return false;
         }
         let before = self.said.insert(from, said);
         let is_news = before.is_none_or(|before| before.adopted != said.adopted);
@@ -192,6 +199,7 @@ impl Settle {
             }
             self.say_soon(core);
         }
+        is_news && said.view == core.view_id
     }
 
     /// A member says how far it has the logs of those who are gone.
@@ -506,6 +514,22 @@ mod tests {
         bench.settle.heard(&mut bench.core, run(2), said, false);
         assert!(!bench.is_complete());
         assert_eq!(bench.settle.missing(&bench.core), [Missing::Log(member(2).id)]);
+    }
+
+    #[test]
+    fn a_member_that_adopts_the_view_is_news_once_and_each_time_that_it_does() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2]);
+        let said = |view: &[u8], adopted| {
+            let view = self::view(view).id();
+            Said { view, adopted, echo: 1, version: 0 }
+        };
+        let mut is_news = |said| bench.settle.heard(&mut bench.core, run(2), said, false);
+        assert!(!is_news(said(&[1, 2, 3], 4)), "it is in another one");
+        assert!(is_news(said(&[1, 2], 5)) && !is_news(said(&[1, 2], 5)));
+        assert!(is_news(said(&[1, 2], 7)), "somebody came in and left again");
+        let stranger = bench.settle.heard(&mut bench.core, run(3), said(&[1, 2], 5), false);
+        assert!(!stranger);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! time for each child and answers everybody who asked for it. A home also says where a child is, and is
 //! asked for that (`locate`).
 
+use std::collections::BTreeSet;
+
 use super::{
     answers::Answer,
     core::{Core, News},
@@ -39,6 +41,8 @@ pub(crate) struct Homes {
     requests: UserRequests,
     orders: Orders,
     locate: Locate,
+    /// Members that have adopted this view since homes were asked in it.
+    late: BTreeSet<NodeId>,
     /// What is kept of other nodes in `orders` and `locate`.
     quota: Quota,
 }
@@ -49,6 +53,7 @@ impl Default for Homes {
             requests: UserRequests::default(),
             orders: Orders::default(),
             locate: Locate::default(),
+            late: BTreeSet::new(),
             quota: Quota::new(KEPT),
         }
     }
@@ -76,7 +81,23 @@ impl Homes {
     pub(crate) fn reset(&mut self, core: &mut Core) {
         self.orders.reset(core, &mut self.quota);
         self.locate.reset(core, &mut self.quota);
+        self.late.clear();
         self.ask_again(core, |_| true);
+    }
+
+    /// A member has adopted this view, and this node had asked before. Until then the member may not
+    /// have had this node in, or not have been the home, and have dropped what it was asked.
+    pub(crate) fn adopted(&mut self, core: &mut Core, member: NodeId) {
+        self.late.insert(member);
+        // All such are asked at once when the view settles: no home serves before that.
+        if core.settled {
+            self.ask_late(core);
+        }
+    }
+
+    fn ask_late(&mut self, core: &mut Core) {
+        let late = std::mem::take(&mut self.late);
+        self.requests.ask_again(core, &mut self.locate, |node| late.contains(&node));
     }
 
     /// The view is settled: this node serves what it is the home of.
@@ -87,6 +108,7 @@ impl Homes {
         self.orders.repeat(core, &mut self.quota);
         self.answer_located(core);
         self.requests.ask_owners_again(core, &mut self.locate);
+        self.ask_late(core);
     }
 
     fn ask_again(&mut self, core: &mut Core, to: impl Fn(NodeId) -> bool) {

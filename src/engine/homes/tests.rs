@@ -213,3 +213,47 @@ fn a_start_whose_executor_died_is_ordered_anew_and_what_waits_stays_behind_it() 
     assert_eq!(bench.answers(), [1]);
     assert!(matches!(&bench.orders()[..], [("halt", id, _)] if *id == child(n)));
 }
+
+/// Which requests home 2 was asked to start something for since this was asked last.
+fn asked_of_two(bench: &mut Bench) -> Vec<u64> {
+    let two = core(&[2]).view;
+    let effects = std::mem::take(&mut bench.core.effects).into_iter();
+    let request = |effect| match effect {
+        Effect::Send { to, message: PeerMessage::Home(HomeWord::Start { request, .. }) }
+            if two.member(to).is_some() =>
+        {
+            Some(request.0)
+        }
+        _ => None,
+    };
+    effects.filter_map(request).collect()
+}
+
+#[test]
+fn a_home_that_adopts_the_view_after_it_was_asked_is_asked_again() {
+    let mut bench = Bench::new();
+    let view = core(&[1, 2, 3]).view;
+    bench.core.adopt(view.clone());
+    let [two, three] = [2, 3].map(|n| crate::engine::tests::member(n).id);
+    let homed = (0..100).find(|n| bench.core.home(&child(*n)) == Some(two));
+    let specs = vec![spec(homed.expect("of a hundred children it is the home of one"))];
+    bench.core.settled = false;
+    bench.homes.reset(&mut bench.core);
+    let request = Request::Start { specs, on_failure: OnFailure::Continue, timeout: SECOND };
+    bench.homes.request(&mut bench.core, RequestId(7), request);
+    assert_eq!(asked_of_two(&mut bench), [7]);
+    // It has not heard that it is in. It serves nobody before the view is settled.
+    bench.homes.adopted(&mut bench.core, two);
+    assert!(asked_of_two(&mut bench).is_empty());
+    bench.core.settled = true;
+    bench.homes.serve(&mut bench.core);
+    assert_eq!(asked_of_two(&mut bench), [7]);
+    // Another node came in and left again, and this one has not heard of either.
+    bench.homes.adopted(&mut bench.core, three);
+    assert!(asked_of_two(&mut bench).is_empty(), "that is not its home");
+    bench.homes.adopted(&mut bench.core, two);
+    assert_eq!(asked_of_two(&mut bench), [7]);
+    // Who had adopted the view before this node did has heard what it was asked.
+    bench.settles(view);
+    assert_eq!(asked_of_two(&mut bench), [7]);
+}

@@ -115,7 +115,10 @@ impl Words<'_> {
                 core.learn_kinds(from, kinds);
                 self.returns.said(core, from, away, asked);
                 self.settle.heard_of_gone(from, gone);
-                self.settle.heard(core, from, Said { view, adopted, echo, version }, wanted);
+                let said = Said { view, adopted, echo, version };
+                if self.settle.heard(core, from, said, wanted) {
+                    self.homes.adopted(core, from.node);
+                }
                 if self.settle.is_in(core, from) {
                     core.touched.extend(core.registry.correct(from, version));
                 }

@@ -38,6 +38,24 @@ fn a_rollback_stops_nothing_that_was_there_before() {
     }
 }
 
+#[test]
+fn starts_that_are_under_way_while_a_node_joins_are_answered_by_their_new_homes() {
+    for seed in seeds(60) {
+        let mut world = World::new(seed, 2);
+        world.run_for(3 * SECOND);
+        world.start_ms = (0, 300);
+        world.join();
+        let wait = world.dice.ms(0, 60);
+        world.run_for(wait);
+        let asker = world.dice.below(2) as usize;
+        let id = world.start(asker, 0..30);
+        world.run_for(4 * SECOND);
+        assert!(world.nodes[asker].replies.contains_key(&id), "seed {seed}: it is not answered");
+        assert_eq!(world.started(asker, id), 30, "seed {seed}");
+        world.check_end(true);
+    }
+}
+
 /// A cluster whose nodes tell each other their logs a few entries at a time.
 fn narrow(seed: u64, nodes: usize) -> World {
     let mut world = World::new(seed, nodes);

@@ -632,6 +632,11 @@ impl Membership {
                     self.fences.tell(from.node, incarnation, &mut self.out);
                     return;
                 }
+                if self.is_mute_one_back(now, from, incarnation) {
+                    // Its link ends with the life before: it is met when it is dialled.
+                    self.removal().remove(now, from.node, Out::Down);
+                    return;
+                }
                 let (me, status) = hearing::own_status(from, incarnation, status);
                 if self.meeting().introduce(now, from, incarnation, me) {
                     let next = Duration::from_millis(next.into());
@@ -692,6 +697,9 @@ impl Membership {
             Greeting::Own => self.out.disconnect(node, "it has this node's own key"),
             Greeting::Absurd => self.out.refuse(node, "its incarnation is absurd"),
             Greeting::Over | Greeting::New => self.meeting().welcome(now, hello),
+            Greeting::Again if self.is_mute_one_back(now, run, hello.me.incarnation) => {
+                self.removal().replace(now, hello);
+            }
             Greeting::Again => {
                 self.meeting().meet_again(now, &hello.me);
                 self.rivals.forgive(node);
@@ -707,6 +715,19 @@ impl Membership {
             }
             Greeting::Twin => self.out.refuse(node, "another process with the same key is alive"),
         }
+    }
+
+    /// Whether this is a later life of a member that this node holds off as mute.
+    ///
+    /// Somebody has carried out what this node voted for as well, and the member knows of that sooner
+    /// than this node. In the place of the life before it would be in without a hold-off here alone:
+    /// the others do not follow for as long as they hold it off, and hear it, so that they do not vote
+    /// against it either; nobody could settle.
+    fn is_mute_one_back(&self, now: Instant, run: NodeRun, incarnation: Incarnation) -> bool {
+        let known = self.roster.contact_of(run).map(Contact::incarnation);
+        self.roster.is_member(run.node)
+            && known.is_some_and(|known| known < incarnation)
+            && self.mute.is_held_off(now, run)
     }
 
     // ---- Judgements

@@ -138,13 +138,16 @@ fn split<'a>(
 /// The lives that this node votes against: members that it does not hear, and lives that others do
 /// not hear and it does not either, known to it or not. There is no wait of its own before that
 /// vote: two waits of one length would race each other for ever. Sorted, at most [`LISTED`].
+///
+/// A run that is held off as mute counts as not heard: who still has it in, and finds it mute in its
+/// next life, would else get no vote from those who do not take it in.
 pub(super) fn unheard(now: Instant, timing: &Timing, known: &Known<'_>) -> Vec<Life> {
     let is_heard = |life: Life| {
+        let contact = known.contacts.get(&life.node).filter(|contact| contact.life() == life);
         life == known.me
-            || known
-                .contacts
-                .get(&life.node)
-                .is_some_and(|contact| contact.life() == life && contact.is_heard(now, timing))
+            || contact.is_some_and(|contact| {
+                contact.is_heard(now, timing) && !known.mute.is_held_off(now, contact.run())
+            })
     };
     let members = known
         .view

@@ -10,6 +10,7 @@ mod hearing;
 mod heartbeats;
 mod joining;
 mod leaving;
+mod mute;
 mod pauses;
 mod runs;
 mod telling;

@@ -93,6 +93,10 @@ impl World {
             if node.is_going() || node.engine.is_leaving() {
                 return Some(format!("n{at} leaves"));
             }
+            // What its children were sent meanwhile fills their queues, and the lanes that lead there.
+            if self.places[*at].is_held_up(self.now) {
+                return Some(format!("a thread of n{at} is held by a child"));
+            }
             if let Some(left) = node.leftovers().first() {
                 return Some(format!("n{at} has {left}"));
             }

@@ -549,6 +549,11 @@ const THREADS: [Thread; 4] =
     [Thread::Network, Thread::System, Thread::Worker(0), Thread::Worker(1)];
 
 impl Place {
+    /// Whether the code of some child keeps a thread to itself.
+    pub(super) fn is_held_up(&self, now: Instant) -> bool {
+        self.busy.values().any(|until| *until > now)
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         !self.asleep.is_empty()
     }

@@ -2,7 +2,7 @@
 //!
 //! With few others all are told each time. In a large mesh that would be most of what a node does:
 //! n times n words in each heartbeat. There its neighbours on the ring of ids are told each time, and
-//! the others in turns, so that a node says about [`FEW`] words in each heartbeat however many there
+//! the others in turns, so that a node says about [`TOLD`] words in each heartbeat however many there
 //! are. Every heartbeat says when the next one comes at the latest, and silence is judged by that
 //! ([`beats`](super::beats)).
 
@@ -10,8 +10,10 @@ use crate::model::id::NodeId;
 
 /// So many others are all told with each heartbeat.
 const FEW: usize = 32;
-/// Of more, so many on each side of this node on the ring of ids are.
-const NEIGHBOURS: usize = 8;
+/// Of more, so many are each time.
+const TOLD: usize = 16;
+/// So many of these are always the same on each side of this node on the ring of ids.
+const NEIGHBOURS: usize = 4;
 /// The most heartbeats from one to anybody to the next.
 pub(super) const LONGEST: u32 = 64;
 
@@ -37,7 +39,7 @@ impl Rhythm {
         let count = others.len();
         let in_turns = count.saturating_sub(2 * NEIGHBOURS);
         let cycle = match is_sparse(count) {
-            true => u32::try_from(in_turns.div_ceil(FEW - 2 * NEIGHBOURS)).unwrap_or(LONGEST),
+            true => u32::try_from(in_turns.div_ceil(TOLD - 2 * NEIGHBOURS)).unwrap_or(LONGEST),
             false => 1,
         };
         let cycle = cycle.min(LONGEST);
@@ -119,7 +121,7 @@ mod tests {
             for number in 10..10 + u64::from(cycle) {
                 let (rhythm, _) = rhythm(count, 3, number);
                 let now: Vec<usize> = (0..count - 1).filter(|at| rhythm.is_turn(*at)).collect();
-                assert!(now.len() <= FEW + 1, "{} of {count}", now.len());
+                assert!(now.len() <= TOLD + 1, "{} of {count}", now.len());
                 now.into_iter().for_each(|place| told[place] += 1);
             }
             let each_time = told.iter().filter(|times| **times == cycle).count();

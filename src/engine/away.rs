@@ -25,6 +25,9 @@ pub(crate) struct Away {
     /// Up to where the logs were known of members that came in, when they did, until a view with them is
     /// settled.
     back: BTreeMap<NodeRun, u64>,
+    /// The same of logs of runs that are not in, of which those tell who come in. `None`: the view is
+    /// settled.
+    gone: Option<BTreeMap<NodeRun, u64>>,
     /// Absences of this node that are dealt with, by who has named them.
     asked: BTreeMap<NodeRun, u64>,
 }
@@ -50,19 +53,40 @@ impl Away {
         self.noted.contains_key(&run)
     }
 
+    /// Whether anybody may come back.
+    pub(crate) fn is_anyone_noted(&self) -> bool {
+        !self.noted.is_empty()
+    }
+
     /// It comes in; its log is known up to here.
     pub(crate) fn is_back(&mut self, run: NodeRun, version: u64) {
-        self.back.insert(run, version);
+        let before = self.gone.as_mut().and_then(|gone| gone.remove(&run));
+        self.back.insert(run, before.unwrap_or(version));
+    }
+
+    /// It is not in; its log is known up to here, if nobody has come in since the view was settled.
+    pub(crate) fn is_gone(&mut self, run: NodeRun, version: u64) {
+        self.gone.get_or_insert_default().entry(run).or_insert(version);
     }
 
     /// The view is settled: what its members have said by now is known.
     pub(crate) fn settled(&mut self) {
         self.back.clear();
+        self.gone = None;
     }
 
-    /// Up to where a member's log was known when it came in, if it has just come in.
-    pub(crate) fn known(&self, run: NodeRun) -> Option<u64> {
-        self.back.get(&run).copied()
+    /// Up to where a log was known before those came in who are new in this view. `None`: all that is known
+    /// of it counts, as a member has said it that was in before, or the view is settled.
+    pub(crate) fn before(&self, log: NodeRun, is_live: bool) -> Option<u64> {
+        let gone = self.gone.as_ref().filter(|_| !is_live);
+        let gone = gone.map(|gone| gone.get(&log).copied().unwrap_or(0));
+        self.back.get(&log).copied().or(gone)
+    }
+
+    /// Whether an entry that is not here was dropped with reason: it was here before its writer was away for
+    /// long.
+    pub(crate) fn is_dropped(&self, log: NodeRun, version: u64) -> bool {
+        self.is_noted(log) && self.back.get(&log).is_some_and(|known| version <= *known)
     }
 
     /// It has asked what it did not know: that absence is over.
@@ -76,6 +100,9 @@ impl Away {
     pub(crate) fn forget(&mut self, run: NodeRun) {
         self.noted.remove(&run);
         self.back.remove(&run);
+        if let Some(gone) = &mut self.gone {
+            gone.remove(&run);
+        }
     }
 
     /// Absences of runs that are in, and that have not asked yet.
@@ -105,7 +132,14 @@ impl Away {
         is_live: impl Fn(NodeRun) -> bool,
         is_replaced: impl Fn(NodeRun) -> bool,
     ) {
-        self.back.retain(|run, _| is_live(*run));
+        let gone = self.gone.get_or_insert_default();
+        self.back.retain(|run, version| {
+            let stays = is_live(*run);
+            if !stays {
+                gone.insert(*run, *version);
+            }
+            stays
+        });
         self.asked.retain(|run, _| is_live(*run));
         self.noted.retain(|run, _| !is_replaced(*run));
     }
@@ -153,13 +187,14 @@ mod tests {
         away.is_back(run(2), 7);
         away.ask_over(run(2), 3);
         away.viewed(|it| it == run(2), |_| false);
-        assert_eq!((away.known(run(2)), away.is_asked(run(2), 3)), (Some(7), true));
+        assert_eq!((away.before(run(2), true), away.is_asked(run(2), 3)), (Some(7), true));
         assert!(away.is_noted(run(1)), "it may come back");
         away.viewed(|_| false, |it| it == run(1));
-        assert_eq!((away.known(run(2)), away.asked()), (None, Vec::new()));
+        assert_eq!((away.before(run(2), true), away.asked()), (None, Vec::new()));
+        assert_eq!(away.before(run(2), false), Some(7), "what others tell of it came later");
         assert!(!away.is_noted(run(1)));
         away.is_back(run(3), 7);
         away.settled();
-        assert_eq!(away.known(run(3)), None, "all that it says from now on counts");
+        assert_eq!(away.before(run(3), true), None, "all that it says from now on counts");
     }
 }

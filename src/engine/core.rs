@@ -224,16 +224,7 @@ impl Core {
     /// The members of this view that were not in the one before come in: what is known of their logs was
     /// not said by them since.
     pub(crate) fn see_returns(&mut self, before: &View) {
-        let view = &self.view;
-        let away = &mut self.registry.away;
-        let is_replaced =
-            |run: NodeRun| view.member(run.node).is_some_and(|member| member.run() != run);
-        away.viewed(|run| view.is_live(run), is_replaced);
-        let came = view.members.values().map(Member::run).filter(|run| !before.is_live(*run));
-        for run in came.collect::<Vec<_>>() {
-            let version = self.registry.watermark(run);
-            self.registry.away.is_back(run, version);
-        }
+        self.registry.viewed(before, &self.view);
     }
 
     /// A member has said which kinds it has registered.

@@ -1,10 +1,13 @@
 //! Nodes that come back after removals were forgotten, and what they ask before anybody acts.
 //!
 //! Each member names with its `In` the runs in the view that were away for longer than it remembers
-//! removals. Who is named asks everybody about its children ([`Doubt`]). Those that
-//! some member has known and nobody knows any more were stopped meanwhile: they are retired. A child that
-//! started after the cut, or that somebody knows, goes on, and is told anew to who has forgotten it. All wait for that before the view is settled: a
-//! child that is started anew meanwhile would end with the one of before.
+//! removals, and those that are new to it while anybody is away: they may have been with that one. Who is
+//! named asks everybody about its children, and about those that it knows from the logs of runs that are gone
+//! ([`Doubt`]). Those that some member has known and nobody knows any more were stopped meanwhile: they are
+//! retired. A child that started after the cut, or that somebody knows, goes on, and is told anew to who has
+//! forgotten it; of children whose owner is gone the members decide, as others may know them by the same old
+//! log. All wait for that before the view is settled: a child that is started anew meanwhile would end with
+//! the one of before.
 //!
 //! [`Doubt`]: SyncWord::Doubt
 
@@ -30,13 +33,41 @@ const SILENT_WINDOWS: u32 = 2;
 /// For how many a view waits for members that have come back: some may wait for others that are silent.
 const BACK_WINDOWS: u32 = 6;
 
-/// A child of this node of which nobody else has said anything.
+/// A child of which no member but this node says anything.
 #[derive(Debug)]
 struct Doubted {
     first: Watermark,
-    /// Somebody has known it, and does no more.
-    is_forgotten: bool,
-    is_known: bool,
+    since: Watermark,
+    /// It is known by the word of a run that is gone, and not by this node's own.
+    is_third: bool,
+    /// Members that have known it, and do no more.
+    forgotten: usize,
+    /// Members that know it.
+    known: usize,
+    /// A member has never heard of it.
+    is_unheard: bool,
+    /// A member has not answered that may know it.
+    is_spared: bool,
+}
+
+impl Doubted {
+    /// Whether it goes on. A child that this node has does if anybody knows it. Of one whose owner is gone
+    /// nobody has anything: it was stopped unless more know it, this node among them, than do no more.
+    fn lives(&self) -> bool {
+        let known_by_more =
+            if self.is_third { self.known + 1 > self.forgotten } else { self.known > 0 };
+        self.is_spared || known_by_more
+    }
+
+    /// Whether somebody does not know it who has to: what a node has written itself all have heard.
+    fn is_missed(&self) -> bool {
+        self.forgotten > 0 || self.is_spared || self.is_third && self.is_unheard
+    }
+
+    /// Whether it is to be asked who else knows it.
+    fn is_open(&self) -> bool {
+        self.is_missed() && (self.is_third || !self.lives())
+    }
 }
 
 /// What one member is asked.
@@ -64,15 +95,19 @@ impl Check {
     fn batch(&self, behind: Option<&ChildId>) -> Vec<Doubtful> {
         let behind = (behind.map_or(Unbounded, Excluded), Unbounded);
         let doubted = self.doubted.range::<ChildId, _>(behind);
-        let open = doubted.filter(|(_, it)| !self.is_second || it.is_forgotten && !it.is_known);
-        let doubtful = open.map(|(child, it)| Doubtful { child: child.clone(), first: it.first });
+        let open = doubted.filter(|(_, it)| !self.is_second || it.is_open());
+        let doubtful = open.map(|(child, it)| Doubtful {
+            child: child.clone(),
+            first: it.first,
+            since: it.since,
+        });
         doubtful.take(BATCH).collect()
     }
 
-    /// The children that somebody has forgotten, and whether somebody else knows them.
-    fn forgotten(self) -> impl Iterator<Item = (ChildId, bool)> {
-        let forgotten = self.doubted.into_iter().filter(|(_, it)| it.is_forgotten);
-        forgotten.map(|(child, it)| (child, it.is_known))
+    /// The children that somebody does not know, and whether they go on.
+    fn missed(self) -> impl Iterator<Item = (ChildId, bool)> {
+        let missed = self.doubted.into_iter().filter(|(_, it)| it.is_missed());
+        missed.map(|(child, it)| (child, it.lives()))
     }
 }
 
@@ -116,7 +151,9 @@ impl Returns {
 
     /// A member asks.
     pub(crate) fn doubted(core: &mut Core, from: NodeRun, batch: u64, children: &[Doubtful]) {
-        let recalls = children.iter().take(BATCH).map(|child| core.registry.recall(from, child));
+        let is_live = |run| core.is_live(run);
+        let recalls = children.iter().take(BATCH);
+        let recalls = recalls.map(|child| core.registry.recall(from, child, is_live));
         let word = SyncWord::Recalled { batch, recalls: recalls.collect() };
         core.send(from.node, PeerMessage::Sync(word));
     }
@@ -139,9 +176,10 @@ impl Returns {
         for (Doubtful { child, .. }, recall) in children.iter().zip(recalls) {
             let Some(doubted) = check.doubted.get_mut(child) else { continue };
             match recall {
-                Recall::Known => doubted.is_known = true,
-                Recall::Forgotten => doubted.is_forgotten = true,
-                Recall::Never => {}
+                Recall::Known => doubted.known += 1,
+                Recall::Forgotten => doubted.forgotten += 1,
+                Recall::Never => doubted.is_unheard = true,
+                Recall::Heard => {}
             }
         }
         if let Some(Doubtful { child, .. }) = children.last() {
@@ -201,13 +239,25 @@ impl Returns {
         if absences.is_empty() {
             return;
         }
-        let doubted = core.registry.own().map(|Doubtful { child, first }| {
-            // All that members say of it is here.
-            let is_known = core
-                .registry
-                .entries_of(&child)
-                .any(|(run, _)| run != core.me && core.is_live(run));
-            (child, Doubted { first, is_forgotten: false, is_known })
+        let doubtful = core.registry.doubtful(|run| core.is_live(run));
+        let doubted = doubtful.map(|Doubtful { child, first, since }| {
+            let is_third = since.log != core.me;
+            // All that members say of it is here. Who says it of one of a third run knows it when asked.
+            let is_known = !is_third
+                && core
+                    .registry
+                    .entries_of(&child)
+                    .any(|(run, _)| run != core.me && core.is_live(run));
+            let doubted = Doubted {
+                first,
+                since,
+                is_third,
+                forgotten: 0,
+                known: usize::from(is_known),
+                is_unheard: false,
+                is_spared: false,
+            };
+            (child, doubted)
         });
         let doubted = doubted.collect();
         let runs: Vec<NodeRun> = absences.iter().map(|absence| absence.run).collect();
@@ -241,10 +291,11 @@ impl Returns {
             core.registry.away.ask_over(*run, *number);
         }
         self.news = true;
-        for (child, is_known) in check.forgotten() {
-            match is_known {
+        for (child, lives) in check.missed() {
+            let Core { registry, view, .. } = &mut *core;
+            match lives {
                 // Who has stopped it would not hear of it any more.
-                true => drop(core.registry.say_anew(&child)),
+                true => drop(registry.say_anew(&child, |run| view.is_live(run))),
                 false => children.retire(core, &child),
             }
         }
@@ -262,7 +313,7 @@ impl Returns {
             if let Some(Doubtful { child, .. }) = asked.children.first() {
                 let rest = check.doubted.range_mut::<ChildId, _>(child..);
                 // It may have forgotten them: they are told anew, and live.
-                rest.for_each(|(_, it)| (it.is_forgotten, it.is_known) = (true, true));
+                rest.for_each(|(_, it)| it.is_spared = true);
                 asked.children.clear();
             }
         }

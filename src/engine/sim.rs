@@ -51,6 +51,7 @@ mod returns;
 mod roll_call;
 mod rules;
 mod starts;
+mod third_logs;
 mod waits;
 
 type State = BTreeSet<u64>;

@@ -171,7 +171,10 @@ impl Sync {
             }
             SyncWord::Snapshot { log, upto, entries, more } => {
                 registry.told_by(run, log, upto);
-                let applied = registry.apply_snapshot(log, upto, entries, more);
+                let applied = match log == run {
+                    true => registry.apply_snapshot(log, upto, entries, more),
+                    false => registry.apply_passed_on(log, upto, entries),
+                };
                 changed = self.applied(now, from, log, upto, applied, registry);
             }
             SyncWord::Have { watermark: Watermark { log, version } } => {

@@ -243,8 +243,8 @@ pub enum SyncWord {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         asked: Vec<Absence>,
     },
-    /// The sender was away for long, and nobody has said anything about these children of its own since:
-    /// were they stopped meanwhile? At most 512.
+    /// The sender was away for long, and no member has said anything since about these children, of its own
+    /// and of runs that are gone: were they stopped meanwhile? At most 512.
     Doubt {
         /// Comes back in the answer.
         batch: u64,
@@ -269,14 +269,16 @@ pub struct Absence {
     pub number: u64,
 }
 
-/// A child of which its owner does not know whether it was stopped.
+/// A child of which a node that was away does not know whether it was stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubtful {
     /// The child.
     pub child: ChildId,
-    /// Where the first entry stood by which its owner has known it: who has this log up to here has known
+    /// Where the first entry stood by which the asker has known it: who has this log up to here has known
     /// it, too.
     pub first: Watermark,
+    /// Where the log first spoke of it whose word is the latest; the same holds for it.
+    pub since: Watermark,
 }
 
 /// What a node knows of a child that another has and doubts.
@@ -286,8 +288,10 @@ pub enum Recall {
     Known,
     /// It has known the child, and does no more: it was stopped, and that was forgotten.
     Forgotten,
-    /// It cannot say: it never had the log in which the child first stood.
+    /// It cannot say: it never had the logs in which the child stood, or not from who wrote them.
     Never,
+    /// It cannot say, and knows the child by what it was told since the asker came back.
+    Heard,
 }
 
 /// Up to which version a log is known.

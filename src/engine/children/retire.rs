@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use super::{instance::Instance, pacing::Pacing, phase::Doing, steps::Steps, table::Table};
+use super::{
+    instance::Instance, pacing::Pacing, phase::Doing, steps::Steps, table::Table, target::Target,
+};
 use crate::{
     engine::{
         core::{Core, News, OtherHolder, Timer},
+        handover::{TargetInput, TargetStage},
         io::{ChildOrder, FreezeFailure},
     },
     model::{
@@ -32,8 +35,7 @@ pub(super) struct Retire<'a> {
 impl Retire<'_> {
     /// A child was stopped while this node was away.
     pub(super) fn begin(&mut self, child: &ChildId) {
-        if self.table.successor(child).is_some() {
-            // Its source speaks of it, or did.
+        if self.table.successor(child).is_some() && !self.ends_successor(child) {
             return;
         }
         self.steps().drop_move(child, STOPPED);
@@ -60,6 +62,24 @@ impl Retire<'_> {
                 self.rest(child, epoch);
             }
         }
+    }
+
+    /// Parks a successor that stands ready, or drops one that has no state yet. `false`: its source speaks of
+    /// it, or it is about to run.
+    fn ends_successor(&mut self, child: &ChildId) -> bool {
+        let Some(successor) = self.table.successor(child) else { return true };
+        let is_opening = successor.stage() == TargetStage::Opening;
+        if is_opening || self.core.is_live(successor.from()) {
+            return false;
+        }
+        let holds_state = successor.holds_state();
+        let (table, pacing, core) = (&mut *self.table, &mut *self.pacing, &mut *self.core);
+        let mut target = Target { table, pacing, core };
+        match holds_state {
+            true => target.park(child, STOPPED),
+            false => target.step(child, &TargetInput::Aborted),
+        }
+        true
     }
 
     /// Brings a child to rest that is to be parked, if it still is.

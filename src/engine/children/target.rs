@@ -193,7 +193,7 @@ impl Target<'_> {
                 core.order(ChildOrder::Discard { child: child.clone(), epoch: attempt });
                 self.table.remove_successor(child);
             }
-            TargetStep::Park => self.park(child),
+            TargetStep::Park => self.park(child, BEGUN_ANEW),
             TargetStep::Open => {
                 core.order(ChildOrder::Open { child: child.clone(), built: attempt, epoch });
             }
@@ -201,8 +201,8 @@ impl Target<'_> {
         }
     }
 
-    /// Nobody else has the state that came, and another life of the child goes on without it.
-    fn park(&mut self, child: &ChildId) {
+    /// Nobody else has the state that came, and the child goes on without it, or not at all.
+    pub(super) fn park(&mut self, child: &ChildId, reason: &str) {
         let Some(successor) = self.table.remove_successor(child) else { return };
         let built = successor.attempt();
         if !successor.with_state() {
@@ -211,7 +211,7 @@ impl Target<'_> {
         let (run, epoch) = (successor.from(), successor.state());
         let key = ParkedKey { child: child.clone(), run, epoch };
         let kind = successor.ownership().spec.kind().clone();
-        let reason = BEGUN_ANEW.to_owned();
+        let reason = reason.to_owned();
         self.core.news.push_back(News::Parks { key: key.clone(), other: OtherHolder::None });
         self.core.order(ChildOrder::ParkBuilt { key, kind, built, reason });
     }

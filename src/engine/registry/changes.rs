@@ -131,6 +131,18 @@ impl Intake<'_> {
         applied
     }
 
+    /// The beginning of a log, up to `upto`, from somebody else than its writer.
+    pub(super) fn passed_on(mut self, log: NodeRun, upto: u64, entries: Vec<LogEntry>) -> Applied {
+        let mut applied = Applied::default();
+        if self.is_acceptable(log, 0, upto, &entries)
+            && let Some(advance) = self.logs.advance(log, 0, upto)
+        {
+            self.logs.raise_floor(log, upto);
+            self.replace(log, advance, entries, &mut applied.changed);
+        }
+        applied
+    }
+
     fn is_acceptable(&self, log: NodeRun, from: u64, upto: u64, entries: &[LogEntry]) -> bool {
         let mut last = from;
         let ascending = entries.iter().all(|entry| {
@@ -184,15 +196,12 @@ impl Intake<'_> {
         let held = self.table.version_of(&child, log);
         // What was known before its writer went away for long, and is here no more, was dropped with
         // reason: the removal itself may be forgotten.
-        if held.is_none()
-            && self.away.is_noted(log)
-            && self.away.known(log).is_some_and(|known| version <= known)
-        {
+        if held.is_none() && self.away.is_dropped(log, version) {
             return;
         }
         if held.is_none_or(|held| held < version) {
             changed.insert(child.clone());
-            self.table.put(child, Record { writer: log, version, entry });
+            self.table.put(child, Record::new(log, version, entry));
         }
     }
 

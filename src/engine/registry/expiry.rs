@@ -25,6 +25,8 @@ pub(super) const AT_ONCE: usize = 1_024;
 pub(super) const KEEP_REMOVAL: Duration = Duration::from_secs(60);
 /// Logs without entries that are kept of one node: of them only the newest can be of a live run.
 const EMPTY_LOGS: usize = 4;
+/// Logs without entries that are kept besides while somebody is away: who comes back may have more of them.
+pub(super) const KEPT_LOGS: usize = 512;
 
 /// What waits to be forgotten.
 #[derive(Debug, Default)]
@@ -89,7 +91,8 @@ impl Expiry {
         }
         self.drop_acknowledged(table, logs);
         if is_due {
-            self.drop_logs(now, forget_after, table, logs, away);
+            let is_anyone_away = away.is_anyone_noted() || self.known.len() > known.len();
+            self.drop_logs(now, forget_after, is_anyone_away, table, logs, away);
         }
     }
 
@@ -146,11 +149,13 @@ impl Expiry {
         }
     }
 
-    /// Logs without entries of nodes that are long gone, and of too many runs of one node.
+    /// Logs without entries of nodes that are long gone, and of too many runs of one node. While somebody
+    /// is away the latest of them are kept.
     fn drop_logs(
         &mut self,
         now: Instant,
         forget_after: Duration,
+        is_anyone_away: bool,
         table: &Table,
         logs: &mut Logs,
         away: &Away,
@@ -163,15 +168,19 @@ impl Expiry {
             if self.known.contains_key(&run.node) {
                 empty.entry(run.node).or_default().push((touched, run));
             } else if now.saturating_duration_since(touched) >= forget_after {
-                gone.push(run);
+                gone.push((touched, run));
             }
         }
         for (_, mut runs) in empty {
             runs.sort_unstable();
             let many = runs.len().saturating_sub(EMPTY_LOGS);
-            gone.extend(runs.into_iter().take(many).map(|(_, run)| run));
+            gone.extend(runs.into_iter().take(many));
         }
-        gone.into_iter().for_each(|run| logs.remove(run));
+        gone.sort_unstable();
+        let kept = if is_anyone_away { gone.len().min(KEPT_LOGS) } else { 0 };
+        let (dropped, kept) = gone.split_at(gone.len() - kept);
+        dropped.iter().for_each(|(_, run)| logs.remove(*run));
+        kept.iter().for_each(|(_, run)| logs.keep(*run));
     }
 }
 
@@ -199,7 +208,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn record(writer: u8, version: u64, entry: Entry) -> Record {
-        Record { writer: run(writer), version, entry }
+        Record::new(run(writer), version, entry)
     }
 
     /// What node 1 knows, and who is in.

@@ -75,6 +75,8 @@ struct Log {
     named: u64,
     /// How far a snapshot has replaced what was held.
     replaced: Option<u64>,
+    /// It is kept for those who are away, who may have more of it: nobody else needs to know of it.
+    kept: bool,
     /// When it was last found to have changed; none if that is to be noted.
     touched: Option<Instant>,
     /// How far other nodes have it.
@@ -126,6 +128,26 @@ impl Logs {
         self.logs.iter().map(|(run, log)| Watermark { log: *run, version: log.version })
     }
 
+    /// Up to which version a log is known by what its own node has told this one.
+    pub(super) fn witnessed(&self, log: NodeRun) -> u64 {
+        match log == self.me {
+            true => self.watermark(log),
+            false => self.logs.get(&log).map_or(0, |log| log.version.min(log.named)),
+        }
+    }
+
+    /// Whether a log is kept for those alone who are away.
+    pub(super) fn is_kept(&self, log: NodeRun) -> bool {
+        self.logs.get(&log).is_some_and(|log| log.kept)
+    }
+
+    /// A log in which nothing stands is kept for those who are away.
+    pub(super) fn keep(&mut self, log: NodeRun) {
+        if let Some(log) = self.logs.get_mut(&log) {
+            log.kept = true;
+        }
+    }
+
     /// Whether there is room for words about this log.
     pub(super) fn has_room(&self, log: NodeRun) -> bool {
         self.logs.contains_key(&log) || self.logs.len() < MOST_LOGS
@@ -140,7 +162,7 @@ impl Logs {
             return None;
         }
         log.version = held.max(upto);
-        log.touched = None;
+        (log.touched, log.kept) = (None, false);
         if replaced.is_some() {
             // Once past what was held, the snapshot has replaced everything.
             log.replaced = Some(upto).filter(|upto| *upto < held);
@@ -157,8 +179,15 @@ impl Logs {
         // What its writer has forgotten by now is not here to be passed on.
         log.floor = log.floor.max(upto);
         log.replaced = Some(upto).filter(|upto| *upto < held);
-        log.touched = None;
+        (log.touched, log.kept) = (None, false);
         Advance { known: 0, replaces: Some((0, upto.min(held))) }
+    }
+
+    /// Removals were forgotten by who has told of a log, up to here.
+    pub(super) fn raise_floor(&mut self, log: NodeRun, to: u64) {
+        if let Some(log) = self.logs.get_mut(&log) {
+            log.floor = log.floor.max(to);
+        }
     }
 
     /// The node that writes a log says that it stands at this version, or above.

@@ -35,6 +35,7 @@ use super::away::Away;
 use crate::model::{
     child::{Entry, Epoch, Ownership},
     id::{ChildId, NodeId, NodeRun},
+    member::{Member, View},
     message::{Doubtful, LogEntry, Recall, Watermark},
 };
 
@@ -67,37 +68,93 @@ impl Registry {
         }
     }
 
-    /// What is known here of a child that a member has and doubts. If that member has just come in, what it
-    /// has said since does not count.
-    pub(crate) fn recall(&self, asker: NodeRun, Doubtful { child, first }: &Doubtful) -> Recall {
-        let before = self.away.known(asker).unwrap_or(u64::MAX);
-        let mut positions = self.table.positions_of(child);
-        let here = self.watermark(first.log);
-        let upto = if first.log == asker { before.min(here) } else { here };
-        if positions.any(|(writer, version)| writer != asker || version <= before) {
+    /// What is known here of a child that a member has and doubts. What members that have just come in have
+    /// said since, of themselves and of runs that are gone, does not count.
+    pub(crate) fn recall(
+        &self,
+        asker: NodeRun,
+        Doubtful { child, first, since }: &Doubtful,
+        is_live: impl Fn(NodeRun) -> bool,
+    ) -> Recall {
+        let is_old = |Watermark { log, version }| version <= self.before(log, &is_live);
+        let is_known =
+            |(log, version)| log != asker && is_live(log) || is_old(Watermark { log, version });
+        let stood =
+            |mark: &Watermark| is_old(*mark) && mark.version <= self.logs.witnessed(mark.log);
+        if self.table.first_of(child).is_some_and(is_old)
+            || self.table.positions_of(child).any(is_known)
+        {
             Recall::Known
-        } else if first.version <= upto {
+        } else if stood(first) || stood(since) {
             Recall::Forgotten
+        } else if self.table.first_of(child).is_some() {
+            Recall::Heard
         } else {
             Recall::Never
         }
     }
 
-    /// The children of which this node's own word is the latest.
-    pub(crate) fn own(&self) -> impl Iterator<Item = Doubtful> {
-        self.table.last_said_by(self.me)
+    /// Up to which version a log was known before those came in who are new in this view.
+    fn before(&self, log: NodeRun, is_live: impl Fn(NodeRun) -> bool) -> u64 {
+        let before = if log == self.me { None } else { self.away.before(log, is_live(log)) };
+        before.unwrap_or(u64::MAX).min(self.watermark(log))
     }
 
-    /// Says anew what this node has said of a child last: somebody has forgotten it. `None`: its word is
-    /// not the latest.
-    pub(crate) fn say_anew(&mut self, child: &ChildId) -> Option<()> {
+    /// The children of which this node's own word is the latest, and those of which a run's is that is gone,
+    /// if it was here before those came in who are new in this view.
+    pub(crate) fn doubtful(
+        &self,
+        is_live: impl Fn(NodeRun) -> bool,
+    ) -> impl Iterator<Item = Doubtful> {
+        self.table.last_said(move |writer, version| {
+            writer == self.me || !is_live(writer) && version <= self.before(writer, &is_live)
+        })
+    }
+
+    /// Says anew what this node, or a run that is gone, has said of a child last: somebody has forgotten it.
+    /// `None`: that is the word of a member.
+    pub(crate) fn say_anew(
+        &mut self,
+        child: &ChildId,
+        is_live: impl Fn(NodeRun) -> bool,
+    ) -> Option<()> {
         let best = self.table.best(child)?;
-        if best.writer != self.me {
-            return None;
-        }
-        let entry = best.entry.clone();
+        let entry = match best.entry {
+            entry if best.writer == self.me => entry.clone(),
+            _ if is_live(best.writer) => return None,
+            // The child stays whose it was: it is begun elsewhere like every other whose owner is gone. Above
+            // what is known, as lower entries are not passed on.
+            entry => {
+                let epoch = best.epoch.next_attempt();
+                let ownership = Ownership { epoch, ..entry.ownership()?.clone() };
+                Entry::Moved { to: best.owner, ownership }
+            }
+        };
         self.write(child.clone(), entry);
         Some(())
+    }
+
+    /// There is another view: up to where logs are known now is what was known before its members that are
+    /// new came in.
+    pub(crate) fn viewed(&mut self, before: &View, view: &View) {
+        let Self { me, logs, away, .. } = self;
+        let came = |run: NodeRun| run != *me && view.is_live(run) && !before.is_live(run);
+        let may_bring = away.is_anyone_noted();
+        away.viewed(
+            |run| view.is_live(run),
+            |run| view.member(run.node).is_some_and(|member| member.run() != run),
+        );
+        for run in view.members.values().map(Member::run).filter(|run| came(*run)) {
+            let version = logs.watermark(run);
+            away.is_back(run, version);
+            // It may have been with one that is away, or be the next run of its node.
+            if may_bring && version == 0 {
+                away.note(run);
+            }
+        }
+        logs.watermarks()
+            .filter(|Watermark { log, .. }| log != me && !view.is_live(*log))
+            .for_each(|Watermark { log, version }| away.is_gone(log, version));
     }
 
     /// Whose registry this is.
@@ -108,7 +165,7 @@ impl Registry {
     /// Writes into the own log.
     pub(crate) fn write(&mut self, child: ChildId, entry: Entry) {
         let version = self.logs.next_own();
-        self.table.put(child, Record { writer: self.me, version, entry });
+        self.table.put(child, Record::new(self.me, version, entry));
     }
 
     /// The version of the own log.
@@ -133,7 +190,8 @@ impl Registry {
         let others = self.logs.watermarks().filter(|Watermark { log, version }| {
             *log != self.me
                 && *version > 0
-                && (self.table.stands_in(*log) || self.expiry.knows(log.node))
+                && (self.table.stands_in(*log)
+                    || self.expiry.knows(log.node) && !self.logs.is_kept(*log))
         });
         iter::once(Watermark { log: self.me, version: self.version() }).chain(others).collect()
     }
@@ -205,6 +263,18 @@ impl Registry {
         more: bool,
     ) -> Applied {
         self.intake().snapshot(log, upto, entries, more)
+    }
+
+    /// Takes in the beginning of a log whose writer is gone, up to `upto`, as a member passes it on. What is
+    /// held of it stays: that the member has it no more does not say that it ever had it. Whether it was
+    /// stopped is asked, see [`recall`](Self::recall).
+    pub(crate) fn apply_passed_on(
+        &mut self,
+        log: NodeRun,
+        upto: u64,
+        entries: Vec<LogEntry>,
+    ) -> Applied {
+        self.intake().passed_on(log, upto, entries)
     }
 
     fn intake(&mut self) -> Intake<'_> {

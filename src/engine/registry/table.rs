@@ -31,9 +31,16 @@ pub(super) struct Record {
     pub(super) writer: NodeRun,
     pub(super) version: u64,
     pub(super) entry: Entry,
+    /// The version at which its log first spoke of this life of the child.
+    since: u64,
 }
 
 impl Record {
+    /// What a log says of a child for the first time.
+    pub(super) fn new(writer: NodeRun, version: u64, entry: Entry) -> Self {
+        Self { writer, version, entry, since: version }
+    }
+
     fn owner(&self) -> NodeRun {
         match &self.entry {
             Entry::Moved { to, .. } => *to,
@@ -139,13 +146,25 @@ impl Table {
         records.map(|record| (record.writer, record.version))
     }
 
-    /// The children of which this writer's word is the latest, and that it has not removed.
-    pub(super) fn last_said_by(&self, writer: NodeRun) -> impl Iterator<Item = Doubtful> {
-        let said = self.children.iter().filter(move |(_, records)| {
-            let best = records.best();
-            best.writer == writer && best.entry.ownership().is_some()
+    /// Where the record stood by which this life of a child was first known here.
+    pub(super) fn first_of(&self, child: &ChildId) -> Option<Watermark> {
+        self.children.get(child).map(|records| records.first)
+    }
+
+    /// The children that are not removed and whose latest word stands where `counts` says.
+    pub(super) fn last_said(
+        &self,
+        counts: impl Fn(NodeRun, u64) -> bool,
+    ) -> impl Iterator<Item = Doubtful> {
+        let said = self.children.iter().map(|(child, records)| (child, records, records.best()));
+        let said = said.filter(move |(_, _, best)| {
+            best.entry.ownership().is_some() && counts(best.writer, best.version)
         });
-        said.map(|(child, records)| Doubtful { child: child.clone(), first: records.first })
+        said.map(|(child, records, best)| Doubtful {
+            child: child.clone(),
+            first: records.first,
+            since: Watermark { log: best.writer, version: best.since },
+        })
     }
 
     /// The children that a run owns, with ids behind this one.
@@ -208,7 +227,7 @@ impl Table {
     }
 
     /// Lets a record stand in the place of the one that its log had of the child.
-    pub(super) fn put(&mut self, child: ChildId, record: Record) {
+    pub(super) fn put(&mut self, child: ChildId, mut record: Record) {
         let before = self.unindex(&child);
         let position =
             LogPosition { child: child.clone(), writer: record.writer, version: record.version };
@@ -218,11 +237,16 @@ impl Table {
             best: 0,
             first,
         });
-        if records.records.get(records.best).is_some_and(|best| best.entry.ownership().is_none()) {
+        let begins_anew =
+            records.records.get(records.best).is_some_and(|it| it.entry.ownership().is_none());
+        if begins_anew {
             records.first = first;
         }
         match records.find(record.writer) {
             Some(index) => {
+                if !begins_anew {
+                    record.since = records.records[index].since;
+                }
                 let old = std::mem::replace(&mut records.records[index], record);
                 self.standing.remove(old.writer, old.version);
             }
@@ -346,7 +370,7 @@ mod tests {
     };
 
     fn record(writer: u8, version: u64, entry: Entry) -> Record {
-        Record { writer: run(writer), version, entry }
+        Record::new(run(writer), version, entry)
     }
 
     fn at(n: usize, writer: u8, version: u64) -> LogPosition {

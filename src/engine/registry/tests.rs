@@ -294,3 +294,82 @@ proptest! {
         }
     }
 }
+
+/// What node 2 is asked: whether it knows this child, which first stood here.
+fn doubtful(n: usize, log: NodeRun, version: u64) -> Doubtful {
+    let first = Watermark { log, version };
+    Doubtful { child: child(n), first, since: first }
+}
+
+#[test]
+fn what_a_member_passes_on_of_a_log_takes_nothing_away_and_brings_nothing_back() {
+    let mut registry = Registry::new(run(1));
+    let entry = |n: usize| LogEntry { version: n as u64, child: child(n), entry: owned(n, 1) };
+    registry.apply_changes(run(9), 0, 2, vec![entry(1)]);
+    let applied = registry.apply_passed_on(run(9), 3, vec![entry(2), entry(3)]);
+    assert_eq!(applied.changed, BTreeSet::from([child(3)]));
+    let known: Vec<&ChildId> = registry.children().map(|(child, ..)| child).collect();
+    assert_eq!(known, [&child(1), &child(3)], "the second was dropped with reason");
+    assert_eq!((registry.watermark(run(9)), registry.floor(run(9))), (3, 3));
+    registry.apply_passed_on(run(9), 2, vec![entry(2)]);
+    assert_eq!(registry.len(), 2);
+}
+
+#[test]
+fn a_child_is_forgotten_by_who_was_told_of_it_by_its_writer_and_by_nobody_else() {
+    let asker = run(3);
+    let is_live = |log: NodeRun| log != run(9);
+    for (is_witness, expected) in [(true, Recall::Forgotten), (false, Recall::Never)] {
+        let mut registry = Registry::new(run(2));
+        registry.apply_changes(run(9), 0, 7, Vec::new());
+        if is_witness {
+            registry.told_by(run(9), run(9), 5);
+        }
+        let recall = |version| registry.recall(asker, &doubtful(0, run(9), version), is_live);
+        assert_eq!(recall(5), expected);
+        assert_eq!(recall(6), Recall::Never, "that was told by others, and may not be true");
+        // It stood in another log that nobody knows here; in the one whose word is the latest it did, too.
+        let first = Watermark { log: run(8), version: 1 };
+        let moved = Doubtful { first, ..doubtful(0, run(9), 5) };
+        assert_eq!(registry.recall(asker, &moved, is_live), expected);
+    }
+}
+
+#[test]
+fn what_was_told_of_runs_that_are_gone_since_somebody_came_in_does_not_count() {
+    let mut registry = Registry::new(run(2));
+    registry.told_by(run(9), run(9), 9);
+    let entry = |version: u64, n: usize| LogEntry { version, child: child(n), entry: owned(n, 1) };
+    registry.apply_changes(run(9), 0, 4, vec![entry(1, 1)]);
+    registry.viewed(&View::default(), &View::default());
+    let is_live = |log: NodeRun| log != run(9);
+    // The first was known and is told of again, the second was stopped, the third was never known.
+    registry.apply_changes(run(9), 4, 7, vec![entry(5, 1), entry(6, 2), entry(7, 3)]);
+    let recall = |registry: &Registry, n, version| {
+        registry.recall(run(3), &doubtful(n, run(9), version), is_live)
+    };
+    assert_eq!(recall(&registry, 1, 1), Recall::Known);
+    assert_eq!(recall(&registry, 2, 2), Recall::Forgotten);
+    assert_eq!(recall(&registry, 3, 7), Recall::Heard);
+    assert_eq!(recall(&registry, 4, 8), Recall::Never);
+    let doubted: Vec<ChildId> = registry.doubtful(is_live).map(|it| it.child).collect();
+    assert_eq!(doubted, [], "who came in has told of all three as they are");
+    registry.away.settled();
+    assert_eq!(recall(&registry, 3, 7), Recall::Known, "all that is known counts");
+    assert_eq!(registry.doubtful(is_live).count(), 3);
+}
+
+#[test]
+fn a_child_of_a_run_that_is_gone_is_told_anew_and_stays_its_own() {
+    let mut registry = Registry::new(run(1));
+    let entry = LogEntry { version: 1, child: child(0), entry: owned(0, 3) };
+    registry.apply_changes(run(9), 0, 1, vec![entry]);
+    assert_eq!(registry.say_anew(&child(0), |_| true), None, "its writer speaks for itself");
+    assert_eq!(registry.say_anew(&child(0), |_| false), Some(()));
+    let mut other = Registry::new(run(2));
+    for word in since(&registry, run(1), 0) {
+        feed(&mut other, word);
+    }
+    assert_eq!(other.owner(&child(0)).map(|(owner, _)| owner), Some(run(9)));
+    assert!(other.highest_epoch(&child(0)) > Epoch { term: 3, attempt: 0 });
+}

@@ -177,7 +177,7 @@ fn questions_that_wait_are_bounded_for_each_node_and_given_back() {
 }
 
 /// Node `from` tells node `to` that the log of `about` is at 2^62, in every way.
-fn overstate(world: &mut World, from: usize, to: usize, about: usize) {
+pub(super) fn overstate(world: &mut World, from: usize, to: usize, about: usize) {
     let log = world.nodes[about].me.run();
     let here = world.nodes[to].engine.registry().watermark(log);
     let (upto, entries) = (1 << 62, Vec::new());

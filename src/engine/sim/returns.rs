@@ -7,9 +7,9 @@ use crate::model::message::SyncWord;
 /// How long removals are remembered.
 const REMEMBERED: Duration = Duration::from_secs(5);
 /// After so long away, what was stopped at the beginning is forgotten.
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
-fn remembering(seed: u64, nodes: usize, children: usize) -> World {
+pub(super) fn remembering(seed: u64, nodes: usize, children: usize) -> World {
     let mut world = World::new(seed, 0);
     world.forget_after = REMEMBERED;
     for _ in 0..nodes {
@@ -25,16 +25,16 @@ fn remembering(seed: u64, nodes: usize, children: usize) -> World {
 }
 
 /// The children of a node.
-fn on(world: &World, index: usize) -> Vec<ChildId> {
+pub(super) fn on(world: &World, index: usize) -> Vec<ChildId> {
     world.nodes[index].runtime.actors.keys().cloned().collect()
 }
 
-fn stop(world: &mut World, index: usize, child: &ChildId) -> RequestId {
+pub(super) fn stop(world: &mut World, index: usize, child: &ChildId) -> RequestId {
     let (children, timeout) = (vec![child.clone()], 10 * SECOND);
     world.request(index, Request::Stop { children, timeout })
 }
 
-fn cut_off(world: &mut World, index: usize) {
+pub(super) fn cut_off(world: &mut World, index: usize) {
     world.cut(&BTreeSet::from([index]));
     for other in (0..world.nodes.len()).filter(|other| *other != index) {
         world.unlink(index, other);
@@ -42,7 +42,7 @@ fn cut_off(world: &mut World, index: usize) {
 }
 
 /// The cut ends, and the node finds the others by its seeds: they dial each other no more.
-fn back(world: &mut World) {
+pub(super) fn back(world: &mut World) {
     world.heal();
     for other in 1..world.nodes.len() {
         world.dial(0, other, Duration::ZERO);
@@ -50,12 +50,12 @@ fn back(world: &mut World) {
 }
 
 /// The state of a child's actor on a node.
-fn state(world: &World, index: usize, child: &ChildId) -> State {
+pub(super) fn state(world: &World, index: usize, child: &ChildId) -> State {
     world.nodes[index].runtime.actors[child].state.clone()
 }
 
 /// Whether the state of a child with all that was acknowledged is parked on two nodes, and it runs nowhere.
-fn is_retired(world: &World, child: &ChildId, acked: &State) {
+pub(super) fn is_retired(world: &World, child: &ChildId, acked: &State) {
     let seed = world.seed;
     assert_eq!(world.runner(child), None, "seed {seed}: {child} lives again");
     let has = |index: &usize| {

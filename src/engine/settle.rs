@@ -17,6 +17,7 @@ use super::{
     membership::is_many,
 };
 use crate::model::{
+    event::HubEvent,
     id::{NodeId, NodeRun},
     member::ViewId,
     message::{PeerMessage, SyncWord, Watermark},
@@ -96,6 +97,7 @@ impl Settle {
         self.said.retain(|run, _| core.view.is_live(*run));
         self.told.retain(|run, _| core.view.is_live(*run));
         self.gone.retain(|run| core.view.is_live(run));
+        self.gone.adopted();
         self.adopted += 1;
         (self.since, self.warned) = (Some(core.now), 0);
         self.stuck.clear();
@@ -290,7 +292,10 @@ impl Settle {
         self.ticking = false;
         if !core.settled {
             let patience = core.config.settings.suspicion_window() * MUTE_WINDOWS;
-            self.gone.tick(core.now, patience, &core.registry, |run| core.view.is_live(run));
+            let is_live = |run| core.view.is_live(run);
+            for (run, mark) in self.gone.tick(core.now, patience, &core.registry, is_live) {
+                tell_refuted(core, run, mark);
+            }
             for run in others(core) {
                 if !self.is_in(core, run) && !self.is_on_its_way(core, run) {
                     self.say(core, run);
@@ -315,6 +320,20 @@ impl Settle {
             core.timer(core.config.settings.heartbeat, Timer::Settle);
         }
     }
+}
+
+/// A member has named what it has of the log of a run that is gone, and gives nothing of it.
+fn tell_refuted(core: &mut Core, run: NodeRun, Watermark { log, version }: Watermark) {
+    let name =
+        core.view.member(run.node).map_or_else(|| run.node.short(), |it| it.name.to_string());
+    let here = core.registry.watermark(log);
+    let reason = format!(
+        "goes on without what {name} knows of children of {}, which is gone: it names version {version} of \
+         its log, {here} is here, and nothing more comes",
+        log.node.short()
+    );
+    tracing::warn!(node = %core.me.node, reason, "a log is not waited for");
+    core.emit(HubEvent::Unsettled { reason });
 }
 
 /// What a view that is not settled waits for.

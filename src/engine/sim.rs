@@ -44,6 +44,7 @@ mod draining;
 mod farewells;
 mod leaving;
 mod many;
+mod overstated;
 mod parked;
 mod reopen;
 mod restarts;
@@ -131,6 +132,8 @@ struct Node {
     lie: Option<fn(&mut PeerMessage)>,
     /// Faults of others that it told.
     faults: Vec<(NodeId, String)>,
+    /// Why it told that it was not settled.
+    unsettled: Vec<String>,
     /// Runs of which it was told that they are out.
     gone: Vec<NodeRun>,
 }
@@ -377,6 +380,7 @@ impl World {
             observed: Vec::new(),
             lie: None,
             faults: Vec::new(),
+            unsettled: Vec::new(),
             gone: Vec::new(),
             stayed: 0,
         }
@@ -720,6 +724,9 @@ impl World {
             Effect::Emit(HubEvent::LeaveFailed { .. }) => self.nodes[index].stayed += 1,
             Effect::Emit(HubEvent::WordsRefused { node, reason }) => {
                 self.nodes[index].faults.push((node, reason));
+            }
+            Effect::Emit(HubEvent::Unsettled { reason }) => {
+                self.nodes[index].unsettled.push(reason);
             }
             Effect::Observed { from, way, word } => {
                 self.nodes[index].observed.push((from, way, word));

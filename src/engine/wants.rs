@@ -1,7 +1,7 @@
 //! Logs of which this node lacks something, and whom it asks for them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,9 @@ use crate::model::id::{NodeId, NodeRun};
 const MOST: usize = 1_024;
 /// How often one peer is asked for a log before it has to be named again.
 const MOST_ASKS: u32 = 3;
+/// Further peers that may be asked for one log. Who says that it has more of it than they do waits for its turn
+/// like everybody.
+const MOST_OTHERS: usize = 16;
 
 /// Somebody says that it has a log up to here.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +25,9 @@ struct Claim {
 #[derive(Debug)]
 struct Want {
     claim: Claim,
-    /// Who said so, too: it is asked when `claim` is fulfilled, or turns out to be none.
-    other: Option<Claim>,
+    /// Those who said so, too: they are asked, one after the other, when `claim` is fulfilled, or turns out
+    /// to be none.
+    others: VecDeque<Claim>,
     due: Instant,
     asks: u32,
     /// When it was asked for last.
@@ -63,7 +67,7 @@ impl Wants {
         let claim = Claim { holder, upto };
         let Some(mut want) = self.take(log) else {
             if self.held.get(&holder).is_none_or(|count| *count < MOST) {
-                self.put(log, Want { claim, other: None, due, asks: 0, asked: None });
+                self.put(log, Want { claim, others: VecDeque::new(), due, asks: 0, asked: None });
             }
             return;
         };
@@ -71,10 +75,15 @@ impl Wants {
         if want.claim.holder == holder {
             want.claim.upto = want.claim.upto.max(upto);
         } else if is_sooner {
-            want.other = Some(std::mem::replace(&mut want.claim, claim));
+            want.others.retain(|other| other.holder != holder);
+            want.others.push_front(std::mem::replace(&mut want.claim, claim));
+        } else if let Some(other) = want.others.iter_mut().find(|it| it.holder == holder) {
+            // It keeps its place, however often it says so.
+            other.upto = other.upto.max(upto);
         } else {
-            want.other = Some(claim);
+            want.others.push_back(claim);
         }
+        want.others.truncate(MOST_OTHERS);
         if is_sooner {
             want.due = due;
         }
@@ -99,7 +108,7 @@ impl Wants {
         if want.claim.upto > version {
             self.put(log, want);
         } else {
-            self.turn(now, log, &want, version);
+            self.turn(now, log, want, version);
         }
     }
 
@@ -112,8 +121,9 @@ impl Wants {
         loop {
             let (_, log) = *self.due.first().filter(|(due, _)| *due <= now)?;
             let (mut want, from) = (self.take(log)?, version(log));
-            if want.claim.upto <= from || want.asks > 0 && want.other.is_some() {
-                self.turn(now, log, &want, from);
+            want.others.retain(|other| other.upto > from);
+            if want.claim.upto <= from || want.asks > 0 && !want.others.is_empty() {
+                self.turn(now, log, want, from);
             } else if want.asks < MOST_ASKS {
                 let holder = want.claim.holder;
                 (want.asks, want.due, want.asked) = (want.asks + 1, now + self.every, Some(now));
@@ -124,9 +134,11 @@ impl Wants {
     }
 
     /// Asks who else has a log, if anybody has more than `version` of it.
-    fn turn(&mut self, now: Instant, log: NodeRun, want: &Want, version: u64) {
-        if let Some(claim) = want.other.filter(|claim| claim.upto > version) {
-            self.put(log, Want { claim, other: None, due: now, asks: 0, asked: None });
+    fn turn(&mut self, now: Instant, log: NodeRun, want: Want, version: u64) {
+        let mut others = want.others;
+        others.retain(|claim| claim.upto > version);
+        if let Some(claim) = others.pop_front() {
+            self.put(log, Want { claim, others, due: now, asks: 0, asked: None });
         }
     }
 
@@ -140,11 +152,11 @@ impl Wants {
         let logs: Vec<NodeRun> = self.logs.keys().copied().collect();
         for log in logs {
             let Some(mut want) = self.take(log) else { continue };
-            want.other = want.other.filter(|claim| is_here(claim.holder));
+            want.others.retain(|claim| is_here(claim.holder));
             if is_here(want.claim.holder) {
                 self.put(log, want);
             } else {
-                self.turn(now, log, &want, 0);
+                self.turn(now, log, want, 0);
             }
         }
     }
@@ -228,6 +240,37 @@ mod tests {
         assert_eq!(asks(&mut wants, now + 5 * SECOND, 0), [node(2)]);
         wants.came(now + 5 * SECOND, run(9), node(2), 150);
         assert_eq!(wants.deadline(), None, "it has what there is");
+    }
+
+    #[test]
+    fn two_that_claim_what_does_not_exist_over_and_over_keep_nobody_else_from_being_asked() {
+        let (mut wants, now) = wants();
+        let mut asked = Vec::new();
+        for beat in 0..6 {
+            let now = now + SECOND * beat;
+            // The one that has something speaks between them, each time.
+            for (holder, upto) in [(1, 1 << 62), (3, 150), (2, 1 << 62)] {
+                wants.note(run(9), upto, node(holder), now);
+                wants.hurry(run(9), now, SECOND);
+                asked.extend(asks(&mut wants, now, 0));
+            }
+        }
+        assert!(asked.contains(&node(3)), "{asked:?}");
+        wants.retain(now, |holder| holder == node(2));
+        assert!(
+            wants.held.keys().all(|holder| *holder == node(2)),
+            "what others claimed is given back"
+        );
+    }
+
+    #[test]
+    fn of_those_who_claim_one_log_so_many_wait_and_no_more() {
+        let (mut wants, now) = wants();
+        for holder in 0..=u8::MAX {
+            wants.note(run(9), 1 << 62, node(holder), now);
+        }
+        let waiting: Vec<usize> = wants.logs.values().map(|want| want.others.len()).collect();
+        assert_eq!(waiting, [MOST_OTHERS]);
     }
 
     #[test]

@@ -82,9 +82,11 @@ pub enum HubEvent {
         /// The node.
         node: NodeId,
     },
-    /// The members have not agreed on the view for three suspicion windows: starts and moves wait.
+    /// The members have not agreed on the view for three suspicion windows: starts and moves wait. Or this
+    /// node goes on without what a member knows of one that is gone, as that says that it has it and gives
+    /// nothing for two.
     Unsettled {
-        /// What is waited for.
+        /// What is waited for, or is not any more.
         reason: String,
     },
     /// A node is silent, or its link broke.

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 /// A run that is gone.
-fn gone() -> NodeRun {
+pub(super) fn gone() -> NodeRun {
     NodeRun { node: node_id(7, 0), nonce: 7 }
 }
 
@@ -31,11 +31,12 @@ fn entry_of(child: &ChildId) -> Entry {
     })
 }
 
-/// A node is told by a member what a run that is gone has said of a child.
-fn told(world: &mut World, index: usize, by: usize, child: &ChildId) {
+/// A node is told by a member what a run that is gone has said of a child, at this version.
+pub(super) fn told(world: &mut World, index: usize, by: usize, child: &ChildId, version: u64) {
     let (log, entry) = (gone(), entry_of(child));
-    let entries = vec![LogEntry { version: 1, child: child.clone(), entry }];
-    let message = PeerMessage::Sync(SyncWord::Changes { log, from: 0, upto: 1, entries });
+    let entries = vec![LogEntry { version, child: child.clone(), entry }];
+    let (from, upto) = (version - 1, version);
+    let message = PeerMessage::Sync(SyncWord::Changes { log, from, upto, entries });
     let from = world.nodes[by].me.run();
     world.input(index, Input::Event(Event::Peer { from, message }));
 }
@@ -60,7 +61,7 @@ fn a_question_for_what_one_member_has_of_a_dead_nodes_log_is_asked_again_before_
             });
         }
         world.mute.insert(2);
-        told(&mut world, 2, 0, &child);
+        told(&mut world, 2, 0, &child, 1);
         world.run_for(Duration::from_millis(20));
         world.mute.clear();
         world.crash(3);
@@ -136,7 +137,7 @@ fn a_roll_call_that_nobody_heard_is_said_again() {
         let mut ids = (100..).map(|n| ChildId::new(format!("c{n}")).expect("a valid id"));
         let child = ids.find(|child| core.is_home(child)).expect("there is one");
         world.mute.insert(0);
-        told(&mut world, 0, 1, &child);
+        told(&mut world, 0, 1, &child, 1);
         world.run_for(Duration::from_millis(20));
         assert!(!world.nodes[0].engine.rolls.is_idle(), "seed {seed}: it is called");
         world.mute.clear();

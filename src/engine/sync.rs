@@ -676,6 +676,19 @@ mod tests {
         assert_eq!(a.hear(2, registry_word(&c)).len(), 1);
     }
 
+    #[test]
+    fn what_a_third_one_says_of_a_log_whose_writer_is_gone_takes_nothing_away() {
+        let (mut a, mut c) = (node(1), node(3));
+        c.write(7);
+        a.hear(3, registry_word(&c));
+        let snapshot =
+            |upto| SyncWord::Snapshot { log: run(3), upto, entries: Vec::new(), more: false };
+        assert_eq!(a.hear(2, snapshot(9)), BTreeSet::new());
+        assert!(a.registry.best(&child(7)).is_some());
+        assert_eq!(a.registry.watermark(run(3)), 9);
+        assert_eq!(a.hear(3, snapshot(10)), BTreeSet::from([child(7)]), "it has it no more");
+    }
+
     /// All that a node has written.
     fn registry_word(node: &Node) -> SyncWord {
         node.registry.part(node.registry.me(), 0, false, WINDOW).expect("it has written").word

@@ -336,6 +336,31 @@ mod tests {
     }
 
     #[test]
+    fn while_somebody_is_away_the_latest_logs_in_which_nothing_stands_are_kept() {
+        let mut bench = Bench::new(&[1, 2]);
+        bench.away.note(run(9));
+        let life = |nonce| NodeRun { nonce, ..run(2) };
+        let count = (KEPT_LOGS + EMPTY_LOGS + 3) as u64;
+        for nonce in 0..count {
+            bench.logs.advance(life(nonce), 0, 1);
+            bench.sweep();
+            bench.now += SWEEP_EVERY;
+        }
+        bench.sweep();
+        let lives = |bench: &Bench, which: fn(&Logs, NodeRun) -> bool| {
+            (0..count).filter(|nonce| which(&bench.logs, life(*nonce))).count()
+        };
+        let is_known = |logs: &Logs, run| logs.watermark(run) > 0;
+        assert_eq!(lives(&bench, is_known), KEPT_LOGS + EMPTY_LOGS);
+        assert_eq!(lives(&bench, Logs::is_kept), KEPT_LOGS);
+        assert!(!is_known(&bench.logs, life(2)), "the oldest goes first");
+        bench.away.forget(run(9));
+        bench.now += SWEEP_EVERY;
+        bench.sweep();
+        assert_eq!(lives(&bench, is_known), EMPTY_LOGS, "they are given back");
+    }
+
+    #[test]
     fn of_the_logs_in_which_nothing_stands_the_latest_of_each_node_are_kept() {
         let mut bench = Bench::new(&[1, 2]);
         let life = |nonce| NodeRun { nonce, ..run(2) };

@@ -481,6 +481,54 @@ pub enum DiscardError {
     HubStopped,
 }
 
+/// Why a message was not published. Nothing was sent to anybody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The name of the topic, or of the message, does not have its shape.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The message is larger than `Settings::message_limit`.
+    #[error("the message has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its bytes in CBOR.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The message could not be encoded, or would be another one where it is read.
+    #[error("the message cannot be published: {reason}")]
+    Encode {
+        /// What is wrong with it, with the path to that.
+        reason: String,
+    },
+    /// This node's hub has stopped, or has handed its last child over and says goodbye.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
+/// Why a topic has no new subscriber.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The name of the topic, or of the message, does not have its shape.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// As many topics as may have subscribers on one node have some: each node tells all others of each.
+    /// Let topics be fewer, or end subscriptions.
+    #[error("{limit} topics have subscribers on this node, and no more may have")]
+    TooManyTopics {
+        /// How many may.
+        limit: usize,
+    },
+    /// The calling thread is no Actix arbiter, or one that has stopped: nothing would hand messages over.
+    #[error("the calling thread is no Actix arbiter that runs")]
+    NoArbiter,
+    /// This node's hub has stopped, or has handed its last child over and says goodbye.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
 fn but_maybe(holder: Option<NodeId>) -> String {
     holder.map(|node| format!(", node {node} does")).unwrap_or_default()
 }

@@ -88,8 +88,8 @@ pub use crate::{
     },
     error::{
         ApplyError, AskNodeError, ChildSpecError, DiscardError, DrainError, HubSendError,
-        LeaveError, MaybeHandled, MigrateError, NotHandled, StartChildError, StartHubError,
-        StopChildError,
+        LeaveError, MaybeHandled, MigrateError, NotHandled, PublishError, StartChildError,
+        StartHubError, StopChildError, SubscribeError,
     },
     hub::{
         DrainRequest, Hub, MigrateRequest, ShutdownRequest, StartRequest, StartedChild,
@@ -116,6 +116,11 @@ pub use crate::{
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
+        topics::{
+            api::Published,
+            recipient::Subscription,
+            tally::{TopicCounts, TopicDrops},
+        },
         trace::TracePropagator,
     },
     model::{
@@ -125,7 +130,10 @@ pub use crate::{
             RestartRule, Role,
         },
         event::{HandoverPhases, HubEvent},
-        id::{ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag},
+        id::{
+            ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,
+            TopicName,
+        },
         member::{Member, MemberState, NodePath, NodeState, View, ViewId},
         parked::{ApplyFailed, InvalidParkedKey, ParkedKey},
         report::{ChildLeft, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},
@@ -151,6 +159,6 @@ pub mod prelude {
         HubEvent, HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork,
         MergeOutcome, Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure,
         RestartIntensity, RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError,
-        StartFailure, StartReport, StateVersionError, decode_state, hot_swap,
+        StartFailure, StartReport, StateVersionError, Subscription, decode_state, hot_swap,
     };
 }

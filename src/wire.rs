@@ -12,9 +12,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::model::{
     child::{Epoch, Route},
     frame::{DataFrame, PathClosed, PathId, PathStream, PathWord, Refusal, ReplyFailure},
-    id::{ChildId, KindName, LaneId, NodeId, NodeRun},
+    id::{ChildId, KindName, LaneId, NodeId, NodeRun, TopicName},
     member::Hello,
     message::{BulkHeader, PeerMessage},
+    topic::Publication,
     trace::TraceContext,
 };
 
@@ -192,6 +193,7 @@ const BUDGET: u8 = 9;
 const DIRECT: u8 = 10;
 const PATH: u8 = 11;
 const CLOSED: u8 = 12;
+const PUBLISHED: u8 = 13;
 
 const WANTS_REPLY: u8 = 1;
 const HAS_BUDGET: u8 = 2;
@@ -232,11 +234,16 @@ pub fn append_frame(buffer: &mut BytesMut, frame: &DataFrame) {
             if let Some(budget) = budget {
                 put_budget(buffer, *budget);
             }
-            if let Some(trace) = trace {
-                buffer.put_slice(&trace.trace_id);
-                buffer.put_slice(&trace.span_id);
-                buffer.put_u8(trace.flags);
-            }
+            put_trace(buffer, trace.as_ref());
+            put_text(buffer, name);
+            buffer.put_slice(body);
+        }
+        DataFrame::Published(Publication { topic, known, trace, name, body }) => {
+            buffer.put_u8(PUBLISHED);
+            buffer.put_u8(if trace.is_some() { HAS_TRACE } else { 0 });
+            buffer.put_u64_le(*known);
+            put_trace(buffer, trace.as_ref());
+            put_text(buffer, topic.as_str());
             put_text(buffer, name);
             buffer.put_slice(body);
         }
@@ -364,6 +371,14 @@ fn put_run(buffer: &mut BytesMut, run: NodeRun) {
 fn put_epoch(buffer: &mut BytesMut, epoch: Epoch) {
     buffer.put_u64_le(epoch.term);
     buffer.put_u64_le(epoch.attempt);
+}
+
+fn put_trace(buffer: &mut BytesMut, trace: Option<&TraceContext>) {
+    if let Some(trace) = trace {
+        buffer.put_slice(&trace.trace_id);
+        buffer.put_slice(&trace.span_id);
+        buffer.put_u8(trace.flags);
+    }
 }
 
 fn put_budget(buffer: &mut BytesMut, budget: Duration) {
@@ -528,6 +543,18 @@ pub fn decode_frame(bytes: Bytes) -> Result<DataFrame, WireError> {
                 name,
                 body: reader.rest(),
             })
+        }
+        PUBLISHED => {
+            let flags = reader.u8()?;
+            if flags & !HAS_TRACE != 0 {
+                return Err(malformed("unknown flags"));
+            }
+            let known = reader.u64()?;
+            let trace = if flags & HAS_TRACE == 0 { None } else { Some(reader.trace()?) };
+            let topic = TopicName::new(reader.text()?).map_err(|e| malformed(&e.to_string()))?;
+            let name: Arc<str> = reader.text()?.into();
+            let body = reader.rest();
+            Ok(DataFrame::Published(Publication { topic, known, trace, name, body }))
         }
         BUDGET => {
             let (lane, session) = (reader.lane()?, reader.u64()?);
@@ -734,6 +761,28 @@ mod tests {
                 }),
             Just(DataFrame::Last),
             any::<u64>().prop_map(|lane| DataFrame::Closed { lane: LaneId(lane) }),
+            (
+                "[a-z. ]{1,20}",
+                any::<u64>(),
+                proptest::option::of(any::<([u8; 16], [u8; 8], u8)>()),
+                "[a-z.]{1,20}",
+                body()
+            )
+                .prop_map(|(topic, known, trace, name, body)| {
+                    let topic = TopicName::new(topic).expect("a valid name");
+                    let trace = trace.map(|(trace_id, span_id, flags)| TraceContext {
+                        trace_id,
+                        span_id,
+                        flags,
+                    });
+                    DataFrame::Published(Publication {
+                        topic,
+                        known,
+                        trace,
+                        name: name.into(),
+                        body,
+                    })
+                }),
             Just(DataFrame::LastHeard),
             any::<u64>().prop_map(|number| DataFrame::Direct { number }),
             (run(), any::<u64>(), path_word()).prop_map(|(origin, number, word)| DataFrame::Path {
@@ -771,6 +820,7 @@ mod tests {
             let has_rest = matches!(
                 frame,
                 DataFrame::Message { .. }
+                    | DataFrame::Published(_)
                     | DataFrame::Reply { outcome: Ok(_), .. }
                     | DataFrame::Path { word: PathWord::Bytes { .. }, .. }
             );
@@ -799,6 +849,13 @@ mod tests {
                     body: body.clone(),
                 },
                 DataFrame::Reply { lane: LaneId(1), number: 1, outcome: Ok(body.clone()) },
+                DataFrame::Published(Publication {
+                    topic: TopicName::new("news").expect("a valid name"),
+                    known: 1,
+                    trace: None,
+                    name: "add".into(),
+                    body: body.clone(),
+                }),
             ] {
                 let mut buffer = BytesMut::with_capacity(2 * COPIED_BELOW);
                 append_frame(&mut buffer, &frame);

@@ -18,7 +18,7 @@ use super::{
     problem::{Problem, Reading},
 };
 use crate::{
-    hub::system::Running,
+    hub::{system::Running, topics::tally::TopicCounts},
     model::{
         address::SeedOutcome,
         child::Role,
@@ -157,6 +157,34 @@ fn peer_label(peer: &Peer) -> Labels {
     vec![("peer", peer.name.to_string()), ("peer_id", peer.node.to_string())]
 }
 
+/// What became of published messages.
+fn topics(made: &mut Registry, counts: &TopicCounts) {
+    let topics = i64::try_from(counts.topics).unwrap_or(i64::MAX);
+    gauge(made, "topics", "Topics with subscribers on this node", topics);
+    let messages = Family::<Labels, Counter>::default();
+    made.register(
+        "topic_messages",
+        "Messages that were published here, that came from other nodes, and that were handed to \
+         subscribers here, each of which counts",
+        messages.clone(),
+    );
+    let TopicCounts { published, received, delivered, .. } = *counts;
+    for (what, count) in
+        [("published", published), ("received", received), ("delivered", delivered)]
+    {
+        messages.get_or_create(&vec![("what", what.to_owned())]).inc_by(count);
+    }
+    let dropped = Family::<Labels, Counter>::default();
+    made.register(
+        "topic_dropped_messages",
+        "Published messages that did not get to a subscriber here, or to another node with subscribers",
+        dropped.clone(),
+    );
+    for (reason, count) in counts.dropped.by_reason() {
+        dropped.get_or_create(&vec![("reason", reason.to_owned())]).inc_by(count);
+    }
+}
+
 /// Which hub and node the metrics are of.
 fn about(desk: &Desk) -> Registry {
     let labels: Labels = vec![
@@ -244,6 +272,7 @@ fn present(desk: &Desk, snapshot: Snapshot, traffic: Vec<LinkTraffic>) -> Regist
         "Children elsewhere to which messages of this node are on their way",
         waiting.lanes,
     );
+    topics(made, &desk.hub.topic_counts());
     let lag = gauges(made, "registry_lag", "Entries of this node that a peer has not acknowledged");
     let up = gauges(made, "link_up", "Whether the link to the peer works in both directions");
     let suspected = gauges(

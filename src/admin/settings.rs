@@ -80,6 +80,7 @@ fn table(settings: &Settings) -> Vec<(&'static str, String)> {
         ("waiting", format!("{} messages", settings.waiting)),
         ("window_messages", format!("{} messages", settings.window_messages)),
         ("window_bytes", bytes(settings.window_bytes)),
+        ("topic_bytes", bytes(settings.topic_bytes)),
         ("send_timeout", time(settings.send_timeout)),
         ("message_limit", bytes(settings.message_limit)),
         ("state_limit", bytes(settings.state_limit)),

@@ -271,6 +271,23 @@ impl<P: Payload> Door<P> {
         Ok(())
     }
 
+    /// Takes a message in that is for the child only while that is here. It does not wait for what is on its
+    /// way to an earlier owner: it is of another order.
+    ///
+    /// # Errors
+    /// Gives the message back: the child is not here, or its queue is full.
+    pub(crate) fn enter_here(&mut self, payload: P) -> Result<(), Rejected<P>> {
+        if !self.gate.is_here() {
+            return Err(Rejected { payload, reason: NotHandled::Stopped });
+        }
+        if self.gate.queue.len() >= self.limits.mailbox {
+            return Err(Rejected { payload, reason: NotHandled::Busy });
+        }
+        self.gate.queue.push_back(Queued::Local { payload, wants_reply: false });
+        self.finish();
+        Ok(())
+    }
+
     /// The caller of one of this node's messages waits longer or shorter than it said before.
     pub(crate) fn redate(&mut self) {
         self.lane.redate();
@@ -381,7 +398,7 @@ impl<P: Payload> Door<P> {
     pub(crate) fn move_away(&mut self, route: Route) {
         for item in self.gate.move_away(route) {
             if let Queued::Local { payload, wants_reply } = item {
-                self.lane.push(payload, wants_reply);
+                self.send_on(payload, wants_reply);
             }
         }
         self.learn(route);
@@ -522,6 +539,16 @@ impl<P: Payload> Door<P> {
         }
         let later = self.lane.pour();
         for (payload, wants_reply) in earlier.into_iter().chain(later) {
+            self.send_on(payload, wants_reply);
+        }
+    }
+
+    /// What waited for the child here goes to where it is, unless it was for the child here alone.
+    fn send_on(&mut self, payload: P, wants_reply: bool) {
+        if payload.stays() {
+            let outcome = Err(SendFailure::NotHandled(NotHandled::Stopped));
+            self.signals.push_back(Signal::Resolved { payload, outcome });
+        } else {
             self.lane.push(payload, wants_reply);
         }
     }

@@ -40,6 +40,11 @@ pub(crate) trait Payload: Send + 'static {
 
     /// Until when its caller waits; `None` if nobody does. May change while it is on its way.
     fn deadline(&self) -> Option<Instant>;
+
+    /// Whether it is for the child on this node alone: it ends when the child goes, and is sent to nobody.
+    fn stays(&self) -> bool {
+        false
+    }
 }
 
 /// A message on the wire.
@@ -81,14 +86,15 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    /// The side of a frame that is about one lane.
+    /// The side of a frame, unless it is about the path itself.
     pub(crate) fn of(frame: &DataFrame) -> Option<Self> {
         match frame {
             DataFrame::Open { .. }
             | DataFrame::Message { .. }
             | DataFrame::Budget { .. }
             | DataFrame::Closed { .. }
-            | DataFrame::Acknowledged { .. } => Some(Self::Calls),
+            | DataFrame::Acknowledged { .. }
+            | DataFrame::Published(_) => Some(Self::Calls),
             DataFrame::Accepted { .. } | DataFrame::Reply { .. } | DataFrame::Refused { .. } => {
                 Some(Self::Answers)
             }

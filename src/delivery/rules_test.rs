@@ -107,6 +107,37 @@ fn refused(session: u64, why: Refusal) -> DataFrame {
 }
 
 #[test]
+fn what_is_for_the_child_here_alone_ends_when_the_child_goes_and_passes_nothing_on() {
+    let mut owner = owner();
+    owner.enter(call(1), true, super::How::Send).expect("it is taken");
+    owner.enter_here(call(240)).expect("the child is here");
+    owner.close();
+    owner.enter_here(call(241)).expect("a frozen child may go on");
+    owner.move_away(Route { owner: run_of(1), epoch: epoch(6) });
+    let told = ["240: not: Stopped", "241: not: Stopped"];
+    assert_eq!(wants(&mut owner), told, "the other one goes to the child's node");
+    let rejected = owner.enter_here(call(242)).expect_err("the child has gone");
+    assert_eq!(rejected.reason, NotHandled::Stopped);
+    assert_eq!(numbers(&calls(&mut owner, 1)), [1]);
+}
+
+#[test]
+fn what_is_for_the_child_here_alone_goes_on_with_it_and_waits_for_no_lane() {
+    let mut owner = owner();
+    owner.close();
+    owner.enter_here(call(240)).expect("the child is here");
+    owner.reopen(epoch(7));
+    assert_eq!(handle(&mut owner, Instant::now()), Some(240));
+    // Eight have room.
+    let taken = (241..=255).filter(|number| owner.enter_here(call(*number)).is_ok()).count();
+    assert_eq!(taken, 8);
+    let rejected = owner.enter_here(call(240)).expect_err("its queue is full");
+    assert_eq!(rejected.reason, NotHandled::Busy);
+    owner.vacate(&NotHandled::Stopped);
+    assert_eq!(wants(&mut owner).len(), 8);
+}
+
+#[test]
 fn a_gate_takes_no_frame_of_an_older_session() {
     let mut owner = owner();
     hears(&mut owner, open(1, epoch(5)));

@@ -36,6 +36,11 @@ impl Payload for Call {
     fn deadline(&self) -> Option<Instant> {
         *self.1.lock().expect("nobody panics with it")
     }
+
+    /// Those from 240 on are for the child where they were let in.
+    fn stays(&self) -> bool {
+        self.0 >= 240
+    }
 }
 
 pub(super) fn call(number: u8) -> Call {

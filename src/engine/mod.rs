@@ -45,9 +45,11 @@ mod settle;
 mod sim;
 #[cfg(feature = "bench-internals")]
 pub mod step_costs;
+mod subscriptions;
 pub(crate) mod sync;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod waits_for;
 mod wants;
 mod ways;
@@ -70,6 +72,7 @@ use self::{
     routes::{Deadlines, Listeners, Reports, Requests, ToldAgain, Transfers, Views, Words},
     settle::Settle,
     sync::Sync,
+    topics::Topics,
     ways::Ways,
 };
 use crate::model::{access::AccessList, id::NodeId, message::PeerMessage};
@@ -108,6 +111,7 @@ pub struct Engine {
     rolls: Rolls,
     parked: Parked,
     applies: Applies,
+    topics: Topics,
     leave: Leave,
     drain: Drain,
     /// Events were taken in since the effects of all before were collected.
@@ -135,6 +139,7 @@ impl Engine {
             rolls: Rolls::default(),
             parked: Parked::new(room, settings.forget_after),
             applies: Applies::default(),
+            topics: Topics::new(settings.digest),
             leave: Leave::default(),
             drain: Drain::default(),
             core: Core::new(config, now),
@@ -205,6 +210,7 @@ impl Engine {
             }
             Event::Request { id, request } => self.requests().take(id, request),
             Event::Locate { child } => self.homes.locate(&mut self.core, child),
+            Event::Topics { version, changes } => self.topics.change(version, changes),
             Event::Child(report) => self.reports().take(report),
             Event::LinksDrained => {
                 self.leave.drained(&mut self.core, &mut self.membership);
@@ -246,6 +252,7 @@ impl Engine {
         let at_once = goes_on.then_some(self.core.now);
         let own = [self.core.next_timer(), self.ways.deadline(), at_once];
         let others = [self.membership.deadline(), self.sync.deadline(), self.parked.deadline()];
+        let others = others.into_iter().chain([self.topics.deadline()]);
         own.into_iter().chain(others).flatten().min()
     }
 
@@ -274,6 +281,7 @@ impl Engine {
             }
         }
         parking::go_on(&mut self.core, &mut self.parked, &mut self.children);
+        subscriptions::go_on(&mut self.core, &mut self.topics);
         self.drain.go_on(&mut self.core, &self.children);
         self.leave.go_on(&mut self.core, &self.children, &self.parked);
     }
@@ -314,19 +322,21 @@ impl Engine {
     fn words(&mut self) -> Words<'_> {
         lend!(
             self, Words, core, access, membership, probation, sync, settle, returns, homes,
-            children, rolls, parked, applies
+            children, rolls, parked, applies, topics
         )
     }
 
     fn views(&mut self) -> Views<'_> {
         lend!(
             self, Views, core, membership, probation, ways, met, sync, settle, returns, homes,
-            children, rolls, parked, applies, rescan
+            children, rolls, parked, applies, topics, rescan
         )
     }
 
     fn told_again(&mut self) -> ToldAgain<'_> {
-        lend!(self, ToldAgain, core, membership, ways, sync, settle, homes, children, parked)
+        lend!(
+            self, ToldAgain, core, membership, ways, sync, settle, homes, children, parked, topics
+        )
     }
 
     fn listeners(&mut self) -> Listeners<'_> {

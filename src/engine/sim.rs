@@ -29,13 +29,16 @@ use crate::model::{
     access::AccessList,
     child::{ChildSpec, Epoch, Route},
     event::HubEvent,
-    id::{ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
+    id::{
+        ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId, TopicName,
+    },
     member::{Hello, Member, MemberState, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
     observe::{Answer, ObserveWord, Question},
     parked::{ParkedInfo, ParkedKey},
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
+    topic::TopicChange,
 };
 
 mod attacks;
@@ -53,6 +56,7 @@ mod roll_call;
 mod rules;
 mod starts;
 mod third_logs;
+mod topics;
 mod waits;
 
 type State = BTreeSet<u64>;
@@ -136,6 +140,10 @@ struct Node {
     unsettled: Vec<String>,
     /// Runs of which it was told that they are out.
     gone: Vec<NodeRun>,
+    /// The topics that have subscribers on others, as it was told.
+    subscribed: BTreeMap<NodeRun, BTreeSet<TopicName>>,
+    /// Those that have some here, and their version.
+    topics: (BTreeSet<TopicName>, u64),
 }
 
 #[derive(Debug)]
@@ -382,6 +390,8 @@ impl World {
             faults: Vec::new(),
             unsettled: Vec::new(),
             gone: Vec::new(),
+            subscribed: BTreeMap::new(),
+            topics: (BTreeSet::new(), 0),
             stayed: 0,
         }
     }
@@ -740,6 +750,16 @@ impl World {
                 self.check_paths(index);
             }
             Effect::Gone { run, .. } => self.nodes[index].gone.push(run),
+            Effect::Subscribed { run, changes, .. } => {
+                let known = self.nodes[index].subscribed.entry(run).or_default();
+                for change in changes {
+                    match change.subscribed {
+                        true => known.insert(change.topic),
+                        false => known.remove(&change.topic),
+                    };
+                }
+            }
+            Effect::Unsubscribed { run } => drop(self.nodes[index].subscribed.remove(&run)),
             Effect::Members { .. } | Effect::Emit(_) => {}
         }
     }

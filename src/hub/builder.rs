@@ -446,6 +446,7 @@ impl HubBuilder {
             limits(&settings),
             path_limits(&settings),
             settings.suspicion_window(),
+            settings.topic_bytes,
         );
 
         let (net_events, mut received) = mpsc::channel(NET_EVENTS);
@@ -623,6 +624,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let _ = shared.doors.system.set(system.clone().recipient());
     let _ = shared.doors.unsendable.set(system.clone().recipient());
     let _ = shared.doors.reports.set(system.clone().recipient());
+    let _ = shared.doors.topics.listener.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
     let _ = shared.threads.set(threads);
     if let Ok(mut kept) = shared.arbiters.lock() {

@@ -117,6 +117,13 @@ fn take(
     exchange: &Arc<Exchange<DoorCell>>,
     frame: DataFrame,
 ) -> Result<(), WireError> {
+    let frame = match frame {
+        DataFrame::Published(publication) => {
+            doors.topics.arrived(exchange.peer, publication);
+            return Ok(());
+        }
+        frame => frame,
+    };
     let answer = |frame| {
         exchange.say(frame)?;
         doors.data_ready(exchange.next_hop());
@@ -158,7 +165,7 @@ fn take(
             doors.drained.notify_waiters();
             return Ok(());
         }
-        DataFrame::Direct { .. } | DataFrame::Path { .. } => None,
+        DataFrame::Direct { .. } | DataFrame::Path { .. } | DataFrame::Published(_) => None,
     };
     let Some(cell) = cell else { return Ok(()) };
     let from = (exchange.peer, exchange.number);

@@ -20,6 +20,7 @@ use super::{
     exchange::{Exchange, Way},
     paths::{Neighbours, Over, Paths},
     peers::{Change, Peers, TooOften},
+    topics::{Topics, outgoing::Queued, tally::Fate},
     uptime::Uptime,
     validity::Validity,
     writes::Writes,
@@ -37,6 +38,7 @@ use crate::{
         frame::{DataFrame, PathClosed, PathId},
         id::{ChildId, LaneId, NodeId, NodeRun},
         message::BulkHeader,
+        topic::Publication,
     },
     net::{BulkDone, Network},
     wire,
@@ -279,6 +281,23 @@ impl DoorCell {
         Ok(())
     }
 
+    /// Lets a published message in, if the child is here; what is refused is resolved.
+    pub(crate) fn enter_here(self: &Arc<Self>, message: Envelope) {
+        let mut inner = lock(&self.inner);
+        let is_closed = self.doors.upgrade().is_none_or(|doors| doors.is_closed());
+        let refused = match is_closed {
+            true => Some((message, NotHandled::HubStopped)),
+            false => {
+                let entered = inner.door.enter_here(message);
+                entered.err().map(|rejected| (rejected.payload, rejected.reason))
+            }
+        };
+        self.finish(inner);
+        if let Some((message, reason)) = refused {
+            message.resolve(Err(SendFailure::NotHandled(reason)));
+        }
+    }
+
     /// Has the sweeper look at this door at that time.
     pub(crate) fn watch(self: &Arc<Self>, due: u64) {
         if self.due.load(Ordering::Acquire) > due {
@@ -508,15 +527,19 @@ pub(crate) struct Doors {
     pub(crate) validity: Validity,
     /// Told when a barrier comes down.
     pub(crate) drained: tokio::sync::Notify,
+    /// What is published, and who listens.
+    pub(crate) topics: Arc<Topics>,
 }
 
 impl Doors {
-    /// `valid`: for how long one word of the engine lets handlers start.
+    /// `valid`: for how long one word of the engine lets handlers start. `published`: bytes of published
+    /// messages that may wait, for each who is given some.
     pub(crate) fn new(
         me: NodeRun,
         limits: Limits,
         paths: PathLimits,
         valid: Duration,
+        published: usize,
     ) -> Arc<Self> {
         let uptime = Arc::new(Uptime::new());
         Arc::new(Self {
@@ -541,6 +564,7 @@ impl Doors {
             used: Mutex::default(),
             stopped: AtomicBool::new(false),
             drained: tokio::sync::Notify::new(),
+            topics: Topics::new(me, published),
         })
     }
 
@@ -734,6 +758,8 @@ impl Doors {
                 });
             }
             if let Some(old) = old {
+                let unwritten = old.end_published();
+                self.topics.tally.count_many(Fate::NodeUnreachable, unwritten);
                 let (transfers, neighbours) = self.paths.end(&old, PathClosed::Replaced);
                 unanswered.extend(transfers);
                 self.wake(neighbours);
@@ -851,6 +877,16 @@ impl Doors {
             Ok(()) => self.data_ready(exchange.next_hop()),
             Err((done, reason)) => done(Err(reason)),
         }
+    }
+
+    /// Sends a published message on the way of the messages for that run.
+    pub(crate) fn publish(&self, to: NodeRun, publication: Publication) -> Queued {
+        let Some(exchange) = self.exchange(Side::Calls, to) else { return Queued::Over };
+        let queued = exchange.publish(publication, self.topics.limit);
+        if queued == Queued::Yes {
+            self.data_ready(exchange.next_hop());
+        }
+        queued
     }
 
     /// A peer has said on this path that it answers nothing more.
@@ -1073,5 +1109,6 @@ impl Doors {
             cell.abandon();
         }
         lock(&self.sweeping).clear();
+        self.topics.end();
     }
 }

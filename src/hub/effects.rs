@@ -59,6 +59,10 @@ impl HubSystem {
                 Effect::Observed { from, way, word } => self.observed(from, way, word, ctx),
                 Effect::Path { to, by } => shared.doors.detour(to, by),
                 Effect::Members { runs } => shared.doors.members(runs),
+                Effect::Subscribed { run, version, changes } => {
+                    shared.doors.topics.learn(run, version, changes);
+                }
+                Effect::Unsubscribed { run } => shared.doors.topics.forget(run),
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
                 Effect::DrainLinks { calls } => {

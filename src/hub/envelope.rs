@@ -186,12 +186,17 @@ pub(crate) struct Traced {
     pub(crate) context: Option<TraceContext>,
 }
 
-trait Call: Send {
+/// What is done with a message, whatever its type.
+pub(crate) trait Call: Send {
     fn encode(&mut self) -> Result<Bytes, NotHandled>;
     fn body(&mut self) -> Result<Body, NotHandled>;
     /// Its name, if nobody waits for its reply.
     fn untold(&self) -> Option<&str>;
     fn deadline(&self) -> Option<Instant>;
+    /// Whether it is for the child on this node alone.
+    fn stays(&self) -> bool {
+        false
+    }
     fn resolve(&mut self, outcome: Result<Bytes, SendFailure>);
     /// While replies are not `valid` the caller is not told; the answer says how to.
     fn run(
@@ -247,6 +252,11 @@ impl Envelope {
         }))
     }
 
+    /// A message of another sort.
+    pub(crate) fn of(call: impl Call + 'static) -> Self {
+        Self(Box::new(call))
+    }
+
     /// Encodes the message, if that was not done yet.
     pub(crate) fn encode(&mut self) -> Result<(), NotHandled> {
         self.0.encode().map(drop)
@@ -281,6 +291,10 @@ impl Payload for Envelope {
 
     fn deadline(&self) -> Option<Instant> {
         self.0.deadline()
+    }
+
+    fn stays(&self) -> bool {
+        self.0.stays()
     }
 }
 

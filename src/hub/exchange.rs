@@ -9,12 +9,17 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{peer_lanes::PeerLanes, writes::Writes};
+use super::{
+    peer_lanes::PeerLanes,
+    topics::outgoing::{Outgoing, Queued},
+    writes::Writes,
+};
 use crate::{
     delivery::Side,
     model::{
         frame::DataFrame,
         id::{LaneId, NodeRun},
+        topic::Publication,
     },
     wire,
 };
@@ -69,6 +74,8 @@ pub(crate) struct Exchange<C> {
     outbox: Mutex<VecDeque<DataFrame>>,
     /// Lanes of this node that are used no more, to be told.
     closed: Mutex<Vec<LaneId>>,
+    /// Published messages; made for the first one, which brings the bound with it.
+    published: Mutex<Option<Outgoing>>,
     /// The peer's lanes, on the side of answers.
     pub(crate) lanes: Arc<PeerLanes<C>>,
     last: Mutex<Barrier>,
@@ -109,6 +116,7 @@ impl<C: Writes> Exchange<C> {
             ready: Mutex::default(),
             outbox: Mutex::new(outbox),
             closed: Mutex::default(),
+            published: Mutex::default(),
             lanes,
             last: Mutex::default(),
         })
@@ -144,6 +152,28 @@ impl<C: Writes> Exchange<C> {
         if closed.len() < CLOSED {
             closed.push(lane);
         }
+    }
+
+    /// Queues a published message, as far as at most `limit` bytes of them wait.
+    pub(crate) fn publish(&self, publication: Publication, limit: usize) -> Queued {
+        lock(&self.published).get_or_insert_with(|| Outgoing::new(limit)).push(publication)
+    }
+
+    /// The path is over: no published message is taken any more. Tells how many were not written.
+    pub(crate) fn end_published(&self) -> usize {
+        lock(&self.published).get_or_insert_with(|| Outgoing::new(0)).end()
+    }
+
+    /// Appends published messages until the buffer holds about `target` bytes. Tells whether there are more.
+    fn write_published(&self, buffer: &mut BytesMut, target: usize) -> bool {
+        let mut published = lock(&self.published);
+        let Some(published) = &mut *published else { return false };
+        while buffer.len() < target
+            && let Some(publication) = published.pop()
+        {
+            wire::append_frame(buffer, &DataFrame::Published(publication));
+        }
+        !published.is_empty()
     }
 
     /// Wants `Last` said after everything else. Tells whether it was not wanted before.
@@ -198,6 +228,8 @@ impl<C: Writes> Exchange<C> {
                 }
             }
         }
+        // A turn as that of each door, so that neither waits for the other.
+        let is_published = self.write_published(buffer, target.min(buffer.len() + TURN));
         while let Some(cell) = self.next_ready() {
             let before = buffer.len();
             let budget = TURN.min(target.saturating_sub(before)).max(1);
@@ -209,8 +241,11 @@ impl<C: Writes> Exchange<C> {
                 self.again(cell);
             }
             if buffer.len() >= target || more && buffer.len() == before {
-                return self.has_ready() || *lock(&self.last) == Barrier::Wanted;
+                return self.has_ready() || is_published || *lock(&self.last) == Barrier::Wanted;
             }
+        }
+        if self.write_published(buffer, target) {
+            return true;
         }
         let mut last = lock(&self.last);
         if *last == Barrier::Wanted {
@@ -337,6 +372,53 @@ mod tests {
             assert!(writes < 100, "it ends");
         }
         assert_eq!(frames(&buffer).last(), Some(&DataFrame::Last));
+    }
+
+    fn publication(number: u64, size: usize) -> Publication {
+        Publication {
+            topic: crate::model::id::TopicName::new("t").expect("a valid name"),
+            known: number,
+            trace: None,
+            name: "m".into(),
+            body: vec![0; size].into(),
+        }
+    }
+
+    #[test]
+    fn published_messages_and_doors_take_turns_and_each_keeps_its_order() {
+        let exchange = exchange(Side::Calls, Way::Link);
+        for number in 0..1_000 {
+            assert_eq!(exchange.publish(publication(number, 100), 1 << 20), Queued::Yes);
+        }
+        exchange.again(cell(10_000, 0));
+        let mut buffer = BytesMut::new();
+        assert!(exchange.write(Instant::now(), &mut buffer, 64 << 10));
+        let first = frames(&buffer);
+        let published = first.iter().filter(|frame| matches!(frame, DataFrame::Published(_)));
+        let published = published.count();
+        assert!((50..200).contains(&published), "a turn, not everything: {published}");
+        assert!(first.len() > published + 100, "the door has had its turns");
+        while exchange.write(Instant::now(), &mut buffer, 64 << 10) {
+            let target = buffer.len() + (64 << 10);
+            exchange.write(Instant::now(), &mut buffer, target);
+        }
+        let numbers = frames(&buffer).into_iter().filter_map(|frame| match frame {
+            DataFrame::Published(publication) => Some(publication.known),
+            _ => None,
+        });
+        assert!(numbers.eq(0..1_000));
+    }
+
+    #[test]
+    fn what_is_published_on_a_path_that_is_over_goes_nowhere() {
+        let exchange = exchange(Side::Calls, Way::Link);
+        let publish = || exchange.publish(publication(0, 600), 2_000);
+        assert_eq!([publish(), publish(), publish()], [Queued::Yes, Queued::Yes, Queued::Full]);
+        assert_eq!((exchange.end_published(), exchange.end_published()), (2, 0));
+        assert_eq!(publish(), Queued::Over);
+        let mut buffer = BytesMut::new();
+        exchange.write(Instant::now(), &mut buffer, 1_000);
+        assert_eq!(frames(&buffer), [DataFrame::Direct { number: 7 }]);
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::{fmt, marker::PhantomData};
 use actix::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Hub, child_ref::ChildRef, codec};
+use super::{Hub, child_ref::ChildRef, codec, topics::instance::InstanceTopics};
 use crate::{
-    error::ChildSpecError,
+    error::{ChildSpecError, SubscribeError},
     model::{
         child::{ChildOrigin, ChildSpec, Epoch, Role},
-        id::{ChildId, KindName},
+        id::{ChildId, KindName, TopicName},
     },
 };
 
@@ -324,6 +324,7 @@ pub struct ChildContext<A: HotSwap> {
     spec: std::sync::Arc<ChildSpec>,
     epoch: Epoch,
     origin: ChildOrigin,
+    topics: std::sync::Arc<InstanceTopics>,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -333,8 +334,9 @@ impl<A: HotSwap> ChildContext<A> {
         spec: std::sync::Arc<ChildSpec>,
         epoch: Epoch,
         origin: ChildOrigin,
+        topics: std::sync::Arc<InstanceTopics>,
     ) -> Self {
-        Self { hub, spec, epoch, origin, actor: PhantomData }
+        Self { hub, spec, epoch, origin, topics, actor: PhantomData }
     }
 
     /// The child's identity.
@@ -383,6 +385,59 @@ impl<A: HotSwap> ChildContext<A> {
         self.hub.shared().data.require().map_err(StartFailure::new)
     }
 
+    /// Has this instance of the child listen to a topic, from when it has started until it ends: it is given
+    /// what is published under that name, if its kind has registered the message. Called in
+    /// [`HotSwap::from_args`], or in `started`, it moves with the child, as the successor calls it too;
+    /// [`ChildSpec::subscribe`] does it without code. Once more for the same topic changes nothing. How that
+    /// is delivered: [`Hub::publish`].
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Message, Serialize, Deserialize)]
+    /// # #[rtype(result = "()")]
+    /// # struct Price(u64);
+    /// # impl HubMessage for Price { const NAME: &'static str = "price"; }
+    /// #[derive(Default, Serialize, Deserialize)]
+    /// struct Trader { price: u64 }
+    /// # impl Actor for Trader { type Context = Context<Self>; }
+    /// # impl Handler<Price> for Trader {
+    /// #     type Result = ();
+    /// #     fn handle(&mut self, Price(price): Price, _: &mut Context<Self>) { self.price = price; }
+    /// # }
+    /// impl Trader {
+    ///     fn make(stock: String, child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+    ///         child.subscribe(format!("prices.{stock}"))?;
+    ///         Ok(Self::default())
+    ///     }
+    /// }
+    /// hot_swap!(Trader, kind = "trader", messages = [Price], args = String, make = Trader::make);
+    ///
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Trader>().start().await?;
+    /// hub.start_child(ChildSpec::new::<Trader>("ann", "acme".to_owned())?).await?;
+    /// assert_eq!(hub.publish("prices.acme", Price(42))?.here, 1);
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubscribeError::Id`]: the name does not have the shape of a topic. [`SubscribeError::TooManyTopics`]
+    /// of an instance that runs; one that is being started is started without the topic then, which the log
+    /// says.
+    pub fn subscribe(&self, topic: impl AsRef<str>) -> Result<(), SubscribeError> {
+        Ok(self.topics.subscribe(TopicName::new(topic)?)?)
+    }
+
+    /// Has this instance listen to a topic no more, be it by its code or by its spec. What waits in its
+    /// queue it is still given.
+    pub fn unsubscribe(&self, topic: impl AsRef<str>) {
+        self.topics.unsubscribe(topic.as_ref());
+    }
+
     /// The epoch at which this instance was made.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -399,7 +454,8 @@ impl<A: HotSwap> ChildContext<A> {
 
 impl<A: HotSwap> Clone for ChildContext<A> {
     fn clone(&self) -> Self {
-        Self::new(self.hub.clone(), self.spec.clone(), self.epoch, self.origin)
+        let topics = self.topics.clone();
+        Self::new(self.hub.clone(), self.spec.clone(), self.epoch, self.origin, topics)
     }
 }
 

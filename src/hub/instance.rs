@@ -31,6 +31,7 @@ use super::{
     parked_requests::ParkParcel,
     state::{encode_state, read_state},
     thread::Tag,
+    topics::{child::ChildSubscriber, instance::InstanceTopics},
     trace::handling_from,
     worker::{Bench, Peeked},
 };
@@ -65,6 +66,8 @@ pub(crate) struct Maker {
     pub(crate) epoch: Epoch,
     pub(crate) origin: ChildOrigin,
     pub(crate) parcel: Option<Parcel>,
+    /// What the instance listens to.
+    pub(crate) topics: Arc<InstanceTopics>,
 }
 
 /// Which order a start answers.
@@ -160,7 +163,8 @@ fn make_with<A: HotSwap>(
     state: impl FnOnce() -> Result<Option<A::State>, BuildFailure>,
 ) -> Result<A, BuildFailure> {
     let (spec, origin) = (maker.spec.clone(), maker.origin);
-    let child = ChildContext::<A>::new(bench.hub.clone(), spec, maker.epoch, origin);
+    let topics = maker.topics.clone();
+    let child = ChildContext::<A>::new(bench.hub.clone(), spec, maker.epoch, origin, topics);
     let made = guarded(|| {
         let args = codec::decode(&maker.spec.args).map_err(|reason| {
             BuildFailure::passing(format!("its arguments could not be decoded: {reason}"))
@@ -377,12 +381,24 @@ impl<A: HotSwap> Seat<A> {
         let marks = parcel.as_ref().map_or(&[][..], |parcel| &parcel.lanes);
         let is_open = self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.cell.set_here(is_open);
+        maker.topics.begin(Arc::new(self.subscriber()));
         self.answer(epoch, opening, Ok(()));
         let verify = self.bench.hub.settings().verify_encoding;
         if A::PREPARE_ONLY_READS && verify && parcel.is_none() {
             self.untried.set(true);
             self.cell.actor.wake();
         }
+    }
+
+    fn subscriber(&self) -> ChildSubscriber<A> {
+        let shared = self.bench.hub.shared();
+        ChildSubscriber::new(
+            self.cell.clone(),
+            self.kind.clone(),
+            shared.doors.topics.clone(),
+            shared.propagator.clone(),
+            Rules::of_messages(&shared.settings),
+        )
     }
 
     fn answer(&self, epoch: Epoch, opening: Opening, outcome: Result<(), String>) {
@@ -395,6 +411,7 @@ impl<A: HotSwap> Seat<A> {
 
     /// The actor has ended, whatever for.
     fn finish(self: &Rc<Self>, exit: Exit, maker: Maker, epoch: Epoch, opening: Opening) {
+        maker.topics.end();
         let child = self.cell.child.clone();
         let instance: Rc<dyn Instance> = self.clone();
         self.bench.forget(&child, &instance);

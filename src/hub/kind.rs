@@ -111,9 +111,7 @@ impl<A: HotSwap> KindBuilder<A> {
         let (mut by_type, mut by_name) = (HashMap::new(), BTreeMap::new());
         for (id, accepted, deliver) in self.messages {
             let message = accepted.name;
-            if message.is_empty() || message.len() > 255 {
-                return Err(StartHubError::Id(bad_name(message)));
-            }
+            check_message_name(message)?;
             if by_name.insert(message, deliver).is_some() {
                 let name = message.to_owned();
                 return Err(StartHubError::RegisteredTwice { what: "message", name });
@@ -133,11 +131,15 @@ impl<A: HotSwap> std::fmt::Debug for KindBuilder<A> {
     }
 }
 
-fn bad_name(name: &str) -> InvalidId {
-    InvalidId {
-        what: "message name",
-        value: name.chars().take(64).collect(),
-        rule: "1 to 255 bytes",
+/// The shape of [`HubMessage::NAME`].
+pub(crate) fn check_message_name(name: &str) -> Result<(), InvalidId> {
+    match name.len() {
+        1..=255 => Ok(()),
+        _ => Err(InvalidId {
+            what: "message name",
+            value: name.chars().take(64).collect(),
+            rule: "1 to 255 bytes",
+        }),
     }
 }
 
@@ -250,7 +252,12 @@ impl<A: HotSwap> Kind<A> {
         }
     }
 
-    /// Hands a message of another node to the actor.
+    /// Whether it has registered a message of this name.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Hands a message to the actor that came as its CBOR.
     pub(crate) fn deliver(
         &self,
         name: &str,

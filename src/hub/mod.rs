@@ -60,6 +60,7 @@ mod state;
 mod sweeper;
 pub(crate) mod system;
 mod thread;
+pub(crate) mod topics;
 pub(crate) mod trace;
 mod uptime;
 mod validity;

@@ -118,7 +118,8 @@ impl Net {
         let members: BTreeSet<NodeRun> = (0..count).map(run_of).collect();
         let nodes = (0..count)
             .map(|node| {
-                let doors = Doors::new(run_of(node), limits, paths, Duration::from_secs(3_600));
+                let doors =
+                    Doors::new(run_of(node), limits, paths, Duration::from_secs(3_600), 4 << 20);
                 let (sender, reports) = mpsc::channel();
                 let actor = Reports(sender).start();
                 let _ = doors.reports.set(actor.recipient());

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 
 use actix::prelude::*;
 
+use super::topics::tally::TopicCounts;
 use crate::{
     error::{DrainError, LeaveError, MigrateError},
     model::{
@@ -111,6 +112,8 @@ pub struct Inspection {
     pub immovable: Vec<(ChildId, String)>,
     /// The seeds, while this node waits to be taken into a cluster by one of them; else none.
     pub seeds: Vec<SeedInfo>,
+    /// What became of published messages on this node.
+    pub topics: TopicCounts,
 }
 
 /// A seed that a node waits for.

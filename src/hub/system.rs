@@ -27,6 +27,7 @@ use super::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
         NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
+    topics::TopicsChanged,
 };
 use crate::{
     engine::{
@@ -590,6 +591,15 @@ impl Handler<Locate> for HubSystem {
     }
 }
 
+impl Handler<TopicsChanged> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, _: TopicsChanged, ctx: &mut Context<Self>) {
+        let (version, changes) = self.hub.shared().doors.topics.news();
+        self.take([Event::Topics { version, changes }], ctx);
+    }
+}
+
 impl Handler<Unsendable> for HubSystem {
     type Result = ();
 
@@ -816,6 +826,7 @@ impl Handler<Inspect> for HubSystem {
             waits_for: running.engine.waits_for(),
             immovable: running.engine.immovable().map(|(c, why)| (c.clone(), why.into())).collect(),
             seeds: running.seeds(),
+            topics: self.hub.topic_counts(),
         })
     }
 }

@@ -2,7 +2,10 @@
 
 use tracing::Span;
 
-use crate::model::{id::ChildId, trace::TraceContext};
+use crate::model::{
+    id::{ChildId, TopicName},
+    trace::TraceContext,
+};
 
 /// Carries the position in a trace from node to node: what a subscriber knows of a span is asked
 /// for where a message leaves, and told to the span of its handler where it arrives.
@@ -23,6 +26,11 @@ pub trait TracePropagator: Send + Sync + 'static {
 /// From the call of `send` to its reply, or that of `do_send`.
 pub(crate) fn sending(child: &ChildId, message: &'static str) -> Span {
     tracing::debug_span!(target: "actix_hub::message", "send", %child, message)
+}
+
+/// The call of `publish`.
+pub(crate) fn publishing(topic: &TopicName, message: &'static str) -> Span {
+    tracing::debug_span!(target: "actix_hub::message", "publish", %topic, message)
 }
 
 /// A message of this node is handled.

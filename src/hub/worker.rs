@@ -20,6 +20,7 @@ use super::{
     parked_requests::ParkParcel,
     system::{HubSystem, Outcome},
     thread::{Tag, WorkerThread},
+    topics::instance::InstanceTopics,
 };
 use crate::{
     engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
@@ -221,7 +222,8 @@ impl Worker {
         match order {
             ChildOrder::Start { spec, epoch, origin } => {
                 let child = spec.id().clone();
-                match self.build(Maker { spec, epoch, origin, parcel: None }) {
+                let topics = InstanceTopics::new(doors.topics.clone(), &spec);
+                match self.build(Maker { spec, epoch, origin, parcel: None, topics }) {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
                     Err(failure) => {
                         let outcome = Err(failure.reason);
@@ -278,7 +280,8 @@ impl Worker {
                     let gone = Err(BuildFailure::passing("the state is gone"));
                     return self.bench.built(child, epoch, &[], gone);
                 }
-                let maker = Maker { spec, epoch, origin, parcel };
+                let topics = InstanceTopics::new(doors.topics.clone(), &spec);
+                let maker = Maker { spec, epoch, origin, parcel, topics };
                 let kind = self.bench.hub.shared().kinds.get(maker.spec.kind().as_str());
                 if let Some(later) = kind.and_then(|kind| kind.build_later(&self.bench, &maker)) {
                     return self.bench.build_later(child, &maker, later);

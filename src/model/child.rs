@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    id::{ChildId, KindName, NodeId, NodeRun, Origin, Tag},
+    id::{ChildId, KindName, NodeId, NodeRun, Origin, Tag, TopicName},
     words::cut,
 };
 
@@ -173,6 +173,8 @@ pub struct ChildSpec {
     pub(crate) tags: BTreeSet<Tag>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) topics: BTreeSet<TopicName>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -191,6 +193,7 @@ impl ChildSpec {
             pauses: None,
             tags: BTreeSet::new(),
             metadata: BTreeMap::new(),
+            topics: BTreeSet::new(),
         }
     }
 
@@ -236,12 +239,19 @@ impl ChildSpec {
         &self.metadata
     }
 
+    /// The topics that it listens to wherever it runs.
+    #[must_use]
+    pub fn topics(&self) -> &BTreeSet<TopicName> {
+        &self.topics
+    }
+
     /// Bytes of what it is made of, roughly.
     pub(crate) fn size(&self) -> usize {
         let notes = self.metadata.iter().map(|(key, value)| key.len() + value.len());
         let tags = self.tags.iter().map(|tag| tag.as_str().len());
+        let topics = self.topics.iter().map(|topic| topic.as_str().len());
         let names = self.id.as_str().len() + self.kind.as_str().len();
-        self.args.len() + names + notes.chain(tags).sum::<usize>()
+        self.args.len() + names + notes.chain(tags).chain(topics).sum::<usize>()
     }
 
     /// Sets when it is started again.
@@ -281,6 +291,17 @@ impl ChildSpec {
     pub fn note(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
+    }
+
+    /// Has it listen to a topic wherever it runs, from when it has started there until it ends: it is
+    /// given what is published under that name, if its kind has registered the message. How that is
+    /// delivered: [`Hub::publish`](crate::Hub::publish).
+    ///
+    /// # Errors
+    /// [`InvalidId`](super::id::InvalidId) when the name does not have the shape of a [`TopicName`].
+    pub fn subscribe(mut self, topic: impl AsRef<str>) -> Result<Self, super::id::InvalidId> {
+        self.topics.insert(TopicName::new(topic)?);
+        Ok(self)
     }
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::{
     child::{Epoch, Route},
     id::{ChildId, KindName, LaneId, NodeRun},
+    topic::Publication,
     trace::TraceContext,
 };
 
@@ -78,6 +79,9 @@ pub enum DataFrame {
         /// The lane.
         lane: LaneId,
     },
+    /// A published message for a node on which its topic has subscribers. Goes with the frames of lanes,
+    /// is answered by nobody, and is lost with its path.
+    Published(Publication),
     /// From a gate: the handlers of all numbers up to this one have started.
     Accepted {
         /// The lane.

@@ -149,6 +149,12 @@ text_id! {
     /// 1 to 128 bytes of UTF-8 without control characters.
     Tag, "tag", 128, printable, "1 to 128 bytes without control characters"
 }
+text_id! {
+    /// The name of a topic: what is published under it goes to whoever has subscribed to it.
+    ///
+    /// 1 to 255 bytes of UTF-8 without control characters.
+    TopicName, "topic", 255, printable, "1 to 255 bytes without control characters"
+}
 
 /// The identity of a node: its ed25519 public key.
 ///

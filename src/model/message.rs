@@ -15,6 +15,7 @@ use super::{
     parked::{ParkedInfo, ParkedUse, ParkedWord},
     report::{MigrateOutcome, StartOutcome, StopOutcome},
     tags::{LifeSet, NodeSet},
+    topic::TopicWord,
 };
 
 /// A word from one node's engine to another's.
@@ -34,6 +35,8 @@ pub enum PeerMessage {
     Observe(ObserveWord),
     /// Who holds which parked states.
     Parked(ParkedWord),
+    /// Which topics have subscribers on the sender.
+    Topics(TopicWord),
     /// A word for a node to which the sender has no link, passed on by nodes between them.
     Relay {
         /// Who says it.

@@ -18,6 +18,7 @@ pub mod report;
 pub mod secret;
 pub mod settings;
 pub mod tags;
+pub mod topic;
 pub mod trace;
 pub(crate) mod variables;
 pub(crate) mod words;

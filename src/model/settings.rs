@@ -99,6 +99,11 @@ pub struct Settings {
     /// Bytes of one node to one remote child that may be on their way. One message is always let
     /// through. Default 4 MiB; 64 KiB to 1 GiB.
     pub window_bytes: usize,
+    /// Bytes of published messages that wait, for each other node that they go to, for each node that they
+    /// come from, and for each local recipient. One message is always let through; what comes when it is
+    /// full is dropped for that one alone, and counted. Default 4 MiB: as much as one window to a child;
+    /// 64 KiB to 1 GiB.
+    pub topic_bytes: usize,
     /// How long a `send` waits for its reply unless it says otherwise. Default 5 s; 1 ms to 1 day.
     #[serde(with = "human")]
     pub send_timeout: Duration,
@@ -179,6 +184,7 @@ impl Default for Settings {
             waiting: 65_536,
             window_messages: 1_024,
             window_bytes: 4 << 20,
+            topic_bytes: 4 << 20,
             send_timeout: Duration::from_secs(5),
             message_limit: 1 << 20,
             state_limit: 128 << 20,
@@ -269,6 +275,7 @@ impl Settings {
         count("waiting", self.waiting, 0, 1 << 20, "0 to 1,048,576")?;
         count("window_messages", self.window_messages, 1, 65_536, "1 to 65,536")?;
         count("window_bytes", self.window_bytes, 64 << 10, 1 << 30, "64 KiB to 1 GiB")?;
+        count("topic_bytes", self.topic_bytes, 64 << 10, 1 << 30, "64 KiB to 1 GiB")?;
         time("send_timeout", self.send_timeout, MS, DAY, "1 ms to 1 day")?;
         count("message_limit", self.message_limit, 1 << 10, 16 << 20, "1 KiB to 16 MiB")?;
         count("state_limit", self.state_limit, 1 << 10, 2 << 30, "1 KiB to 2 GiB")?;

@@ -292,7 +292,7 @@ fn is_passed_on(message: &PeerMessage, me: NodeId) -> bool {
         PeerMessage::Member(word) => {
             matches!(word, MemberWord::Heartbeat { .. } | MemberWord::View { .. } | MemberWord::Ask)
         }
-        PeerMessage::Sync(_) | PeerMessage::Observe(_) => true,
+        PeerMessage::Sync(_) | PeerMessage::Observe(_) | PeerMessage::Topics(_) => true,
         _ => false,
     };
     from.node != me && is_said_again

@@ -673,7 +673,8 @@ impl Doors {
                 exchange.last_heard();
                 return Ok(());
             }
-            DataFrame::Direct { .. } | DataFrame::Path { .. } => None,
+            // Nobody publishes here.
+            DataFrame::Direct { .. } | DataFrame::Path { .. } | DataFrame::Published(_) => None,
         };
         let Some(cell) = cell else { return Ok(()) };
         let from = (exchange.peer, exchange.number);

@@ -589,7 +589,10 @@ impl Node {
                     (self.me, self.known, self.fenced) = (me, known, fenced);
                 }
                 Effect::Emit(event) => self.events.push(event),
-                Effect::Observed { .. } => {}
+                // Nobody publishes here.
+                Effect::Observed { .. }
+                | Effect::Subscribed { .. }
+                | Effect::Unsubscribed { .. } => {}
             }
         }
     }

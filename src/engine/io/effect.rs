@@ -15,6 +15,7 @@ use crate::model::{
     member::Member,
     message::PeerMessage,
     observe::ObserveWord,
+    topic::TopicChange,
 };
 
 /// Something to be done outside.
@@ -113,6 +114,20 @@ pub enum Effect {
     Members {
         /// All of them.
         runs: BTreeSet<NodeRun>,
+    },
+    /// Topics have subscribers on another node, or have none there any more.
+    Subscribed {
+        /// The run.
+        run: NodeRun,
+        /// The version of its set: what is published to it names this one.
+        version: u64,
+        /// What changed, in order.
+        changes: Vec<TopicChange>,
+    },
+    /// No topic has subscribers on that run any more, as far as is known: it is out.
+    Unsubscribed {
+        /// The run.
+        run: NodeRun,
     },
     /// Whether gates may start handlers and let replies out; a pause makes them invalid until
     /// peers confirm that this incarnation still counts.

@@ -10,6 +10,7 @@ use crate::model::{
     member::Hello,
     message::{BulkHeader, PeerMessage},
     parked::{ParkedInfo, ParkedKey, ParkedUse},
+    topic::TopicChange,
 };
 
 /// Something that happened outside.
@@ -141,6 +142,14 @@ pub enum Event {
     Locate {
         /// The child.
         child: ChildId,
+    },
+    /// Topics have subscribers on this node, or have none any more; or a child has begun to listen to one
+    /// that had. Each change, and each child, makes a version of its own.
+    Topics {
+        /// The version afterwards.
+        version: u64,
+        /// What changed, in order.
+        changes: Vec<TopicChange>,
     },
     /// A child's runtime reports.
     Child(ChildReport),

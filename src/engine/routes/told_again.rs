@@ -3,7 +3,7 @@
 use crate::{
     engine::{
         children::Children, core::Core, homes::Homes, io::Effect, membership::Membership,
-        parked::Parked, settle::Settle, sync::Sync, ways::Ways,
+        parked::Parked, settle::Settle, sync::Sync, topics::Topics, ways::Ways,
     },
     model::id::NodeRun,
 };
@@ -19,6 +19,7 @@ pub(crate) struct ToldAgain<'a> {
     pub(crate) homes: &'a mut Homes,
     pub(crate) children: &'a mut Children,
     pub(crate) parked: &'a mut Parked,
+    pub(crate) topics: &'a mut Topics,
 }
 
 impl ToldAgain<'_> {
@@ -45,6 +46,7 @@ impl ToldAgain<'_> {
                 self.homes.reached(core, run);
                 self.children.reached(core, run);
                 self.parked.reached(run);
+                self.topics.reached(run);
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::{
         roll_call::Rolls,
         settle::Settle,
         sync::Sync,
+        topics::{self, Topics},
         ways::Ways,
     },
     model::{
@@ -45,6 +46,7 @@ pub(crate) struct Views<'a> {
     pub(crate) rolls: &'a mut Rolls,
     pub(crate) parked: &'a mut Parked,
     pub(crate) applies: &'a mut Applies,
+    pub(crate) topics: &'a mut Topics,
     pub(crate) rescan: &'a mut Rescan,
 }
 
@@ -129,6 +131,7 @@ impl Views<'_> {
         }
         self.parked.viewed(&Around::of(self.core));
         self.applies.viewed(self.core);
+        self.topics.viewed(&topics::Around::of(self.core));
         self.homes.reset(self.core);
         self.settle.adopted(self.core, self.membership.patience());
         let members: Vec<NodeRun> = self.core.view.members.values().map(Member::run).collect();
@@ -167,6 +170,7 @@ impl Views<'_> {
             self.membership.is_not_mute(run);
         }
         self.parked.settled(&Around::of(core));
+        self.topics.settled(&topics::Around::of(core));
         self.homes.serve(core);
         core.touched.extend(self.children.successors().cloned());
         self.rescan.begin(self.children);

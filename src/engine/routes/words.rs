@@ -19,6 +19,7 @@ use crate::{
         roll_call::Rolls,
         settle::{Said, Settle},
         sync::Sync,
+        topics::Topics,
     },
     model::{
         access::AccessList,
@@ -45,6 +46,7 @@ pub(crate) struct Words<'a> {
     pub(crate) rolls: &'a mut Rolls,
     pub(crate) parked: &'a mut Parked,
     pub(crate) applies: &'a mut Applies,
+    pub(crate) topics: &'a mut Topics,
 }
 
 impl Words<'_> {
@@ -74,6 +76,7 @@ impl Words<'_> {
                 self.applies.answered(self.core, from, request, outcome);
             }
             PeerMessage::Parked(word) => self.parked.word(&Around::of(self.core), from, word),
+            PeerMessage::Topics(word) => self.topics.word(from, word),
             // Whoever looks at the cluster is answered by the hub.
             PeerMessage::Observe(word) => {
                 self.core.effects.push_back(Effect::Observed { from, way, word });

@@ -19,6 +19,7 @@ mod seen;
 mod shutdown;
 mod strangers;
 mod support;
+mod tell_all;
 mod topics;
 mod unsettled;
 mod versions;

@@ -116,6 +116,7 @@ pub use crate::{
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
+        tell_all::{ChildFilter, ToldAll},
         topics::{
             api::Published,
             recipient::Subscription,
@@ -154,11 +155,12 @@ pub mod bench_internals {
 /// What most programs need, to be imported beside `actix::prelude`.
 pub mod prelude {
     pub use crate::{
-        Admission, AutoKind, ChildContext, ChildFailure, ChildId, ChildInfo, ChildLeft, ChildRef,
-        ChildSpec, DrainError, Epoch, EventStream, HotSwap, HotSwapOptions, Hub, HubBuilder,
-        HubEvent, HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled, MemoryNetwork,
-        MergeOutcome, Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled, OnFailure,
-        RestartIntensity, RestartPauses, RestartRule, Scope, Settings, Snapshot, StartChildError,
-        StartFailure, StartReport, StateVersionError, Subscription, decode_state, hot_swap,
+        Admission, AutoKind, ChildContext, ChildFailure, ChildFilter, ChildId, ChildInfo,
+        ChildLeft, ChildRef, ChildSpec, DrainError, Epoch, EventStream, HotSwap, HotSwapOptions,
+        Hub, HubBuilder, HubEvent, HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled,
+        MemoryNetwork, MergeOutcome, Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled,
+        OnFailure, RestartIntensity, RestartPauses, RestartRule, Scope, Settings, Snapshot,
+        StartChildError, StartFailure, StartReport, StateVersionError, Subscription, decode_state,
+        hot_swap,
     };
 }

@@ -252,6 +252,30 @@ impl Envelope {
         }))
     }
 
+    /// A message that is known by its encoding alone, and whose reply nobody waits for.
+    pub(crate) fn encoded<A, M>(
+        bytes: Bytes,
+        name: Arc<str>,
+        kind: KindName,
+        rules: Rules,
+        traced: Traced,
+    ) -> Self
+    where
+        A: HotSwap + Handler<M>,
+        M: HubMessage,
+    {
+        Self(Box::new(Message::<A, M> {
+            message: None,
+            bytes: Some(bytes),
+            name,
+            kind,
+            rules,
+            slot: None,
+            traced,
+            actor: PhantomData,
+        }))
+    }
+
     /// A message of another sort.
     pub(crate) fn of(call: impl Call + 'static) -> Self {
         Self(Box::new(call))

@@ -101,7 +101,8 @@ impl<A: HotSwap> KindBuilder<A> {
         A: Handler<M>,
     {
         let wrap: Wrap<M> = Envelope::new::<A, M>;
-        let accepted = Accepted { name: M::NAME, wrap: Box::new(wrap) };
+        let wrap_encoded: WrapEncoded = Envelope::encoded::<A, M>;
+        let accepted = Accepted { name: M::NAME, wrap: Box::new(wrap), wrap_encoded };
         self.messages.push((TypeId::of::<M>(), accepted, deliver::<A, M>));
         self
     }
@@ -116,7 +117,8 @@ impl<A: HotSwap> KindBuilder<A> {
                 let name = message.to_owned();
                 return Err(StartHubError::RegisteredTwice { what: "message", name });
             }
-            by_type.insert(id, (Arc::from(message), accepted.wrap));
+            let (name, Accepted { wrap, wrap_encoded, .. }) = (Arc::from(message), accepted);
+            by_type.insert(id, Registered { name, wrap, wrap_encoded });
         }
         let entry = Arc::new(KindEntry { name, by_type });
         let (blocking, make) = (self.blocking, self.make);
@@ -148,6 +150,14 @@ struct Accepted {
     name: &'static str,
     /// A [`Wrap`] of it.
     wrap: Box<dyn Any + Send + Sync>,
+    wrap_encoded: WrapEncoded,
+}
+
+/// The same, by its type.
+struct Registered {
+    name: Arc<str>,
+    wrap: Box<dyn Any + Send + Sync>,
+    wrap_encoded: WrapEncoded,
 }
 
 /// Puts a message for a child of one kind into its envelope; see [`Envelope::new`].
@@ -161,25 +171,34 @@ pub(crate) type Wrap<M> = fn(
     Traced,
 ) -> Envelope;
 
+/// The same for one that is known by its encoding alone; see [`Envelope::encoded`].
+pub(crate) type WrapEncoded = fn(Bytes, Arc<str>, KindName, Rules, Traced) -> Envelope;
+
 /// What a sender must know of a kind.
 pub(crate) struct KindEntry {
     pub(crate) name: KindName,
-    by_type: HashMap<TypeId, (Arc<str>, Box<dyn Any + Send + Sync>)>,
+    by_type: HashMap<TypeId, Registered>,
 }
 
 impl KindEntry {
     /// The names of its messages, sorted.
     pub(crate) fn message_names(&self) -> Vec<String> {
         let mut names: Vec<String> =
-            self.by_type.values().map(|(name, _)| name.to_string()).collect();
+            self.by_type.values().map(|message| message.name.to_string()).collect();
         names.sort();
         names
     }
 
     /// The message's name and what puts it into an envelope, if it is registered.
     pub(crate) fn message<M: HubMessage>(&self) -> Option<(&Arc<str>, Wrap<M>)> {
-        let (name, wrap) = self.by_type.get(&TypeId::of::<M>())?;
+        let Registered { name, wrap, .. } = self.by_type.get(&TypeId::of::<M>())?;
         Some((name, *wrap.downcast_ref()?))
+    }
+
+    /// The same for a message of this type that is known by its encoding alone.
+    pub(crate) fn encoded<M: HubMessage>(&self) -> Option<(&Arc<str>, WrapEncoded)> {
+        let Registered { name, wrap_encoded, .. } = self.by_type.get(&TypeId::of::<M>())?;
+        Some((name, *wrap_encoded))
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) mod snapshot;
 mod state;
 mod sweeper;
 pub(crate) mod system;
+pub(crate) mod tell_all;
 mod thread;
 pub(crate) mod topics;
 pub(crate) mod trace;

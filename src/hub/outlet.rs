@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tracing::Span;
 
 use super::{
@@ -88,17 +89,38 @@ impl Outlet {
         kind: &str,
         message: M,
     ) -> Result<(), HubSendError> {
-        if let Some(cell) = &self.cell
-            && cell.looks_full(self.hub.settings.mailbox)
-            && !self.hub.doors.is_closed()
-        {
-            let taken = Err(NotHandled::Busy);
-            self.told(&taken);
-            return taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)));
-        }
-        let taken = self
-            .envelope(kind, message, None, &sending(&self.child, M::NAME))
-            .and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None));
+        self.try_enter(|| self.envelope(kind, message, None, &sending(&self.child, M::NAME)))
+    }
+
+    /// The same for a message of type `M` that is known by its encoding alone.
+    pub(crate) fn do_send_encoded<M: HubMessage>(
+        &self,
+        kind: &str,
+        bytes: Bytes,
+    ) -> Result<(), HubSendError> {
+        self.try_enter(|| {
+            let cell = self.cell.as_ref().ok_or(NotHandled::NoSuchChild)?;
+            let unregistered = || unregistered::<M>(kind);
+            let kind = self.kind.as_ref().ok_or_else(unregistered)?;
+            let (name, wrap) = kind.encoded::<M>().ok_or_else(unregistered)?;
+            let rules = Rules::of_messages(&self.hub.settings);
+            let traced = self.traced(&sending(&self.child, M::NAME));
+            Ok((cell, wrap(bytes, name.clone(), kind.name.clone(), rules, traced)))
+        })
+    }
+
+    /// Lets a message in that waits for no room.
+    fn try_enter<'a>(
+        &'a self,
+        envelope: impl FnOnce() -> Result<(&'a HeldDoor, Envelope), NotHandled>,
+    ) -> Result<(), HubSendError> {
+        let is_full = self.cell.as_ref().is_some_and(|cell| {
+            cell.looks_full(self.hub.settings.mailbox) && !self.hub.doors.is_closed()
+        });
+        let taken = match is_full {
+            true => Err(NotHandled::Busy),
+            false => envelope().and_then(|(cell, envelope)| cell.enter(envelope, How::Try, None)),
+        };
         self.told(&taken);
         taken.map_err(|reason| error(&self.child, SendFailure::NotHandled(reason)))
     }
@@ -120,10 +142,7 @@ impl Outlet {
         span: &Span,
     ) -> Result<(&HeldDoor, Envelope), NotHandled> {
         let cell = self.cell.as_ref().ok_or(NotHandled::NoSuchChild)?;
-        let unregistered = || match KindName::new(kind) {
-            Ok(kind) => NotHandled::NotRegistered { name: M::NAME.to_owned(), kind },
-            Err(_) => NotHandled::NoSuchChild,
-        };
+        let unregistered = || unregistered::<M>(kind);
         let kind = self.kind.as_ref().ok_or_else(unregistered)?;
         let (name, wrap) = kind.message::<M>().ok_or_else(unregistered)?;
         let rules = Rules::of_messages(&self.hub.settings);
@@ -134,11 +153,23 @@ impl Outlet {
         } else {
             None
         };
-        let propagator = self.hub.propagator.as_ref().filter(|_| !span.is_disabled());
-        let context = propagator.and_then(|propagator| propagator.inject(span));
-        let traced = Traced { span: span.clone(), context };
+        let traced = self.traced(span);
         let (name, kind) = (name.clone(), kind.name.clone());
         Ok((cell, wrap(message, bytes, name, kind, rules, slot, traced)))
+    }
+
+    fn traced(&self, span: &Span) -> Traced {
+        let propagator = self.hub.propagator.as_ref().filter(|_| !span.is_disabled());
+        let context = propagator.and_then(|propagator| propagator.inject(span));
+        Traced { span: span.clone(), context }
+    }
+}
+
+/// Children of this kind do not take messages of this type.
+fn unregistered<M: HubMessage>(kind: &str) -> NotHandled {
+    match KindName::new(kind) {
+        Ok(kind) => NotHandled::NotRegistered { name: M::NAME.to_owned(), kind },
+        Err(_) => NotHandled::NoSuchChild,
     }
 }
 

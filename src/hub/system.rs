@@ -27,6 +27,7 @@ use super::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
         NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
+    tell_all::Matching,
     topics::TopicsChanged,
 };
 use crate::{
@@ -853,5 +854,16 @@ impl Handler<Lookup> for HubSystem {
     fn handle(&mut self, Lookup(child): Lookup, _: &mut Context<Self>) -> Self::Result {
         let (owner, ownership) = self.running.as_ref()?.engine.registry().owner(&child)?;
         Some(child_info(&child, owner, ownership))
+    }
+}
+
+impl Handler<Matching> for HubSystem {
+    type Result = Vec<(ChildId, KindName)>;
+
+    fn handle(&mut self, Matching(filter): Matching, _: &mut Context<Self>) -> Self::Result {
+        let Some(running) = &self.running else { return Vec::new() };
+        let children = running.engine.registry().children();
+        let matching = children.filter(|(_, _, ownership)| filter.fits(&ownership.spec));
+        matching.map(|(id, _, ownership)| (id.clone(), ownership.spec.kind().clone())).collect()
     }
 }

@@ -15,7 +15,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use self::strict::{Nulls, Refusal, Watch};
 use super::panics::guarded;
-use crate::model::{settings::Settings, words::brief};
+use crate::{
+    error::PublishError,
+    model::{settings::Settings, words::brief},
+};
 
 /// Why a value was not encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,15 @@ impl EncodeFailure {
             Self::TooLarge { .. } => self.to_string(),
             Self::Encoder(reason) => format!("it could not be encoded: {reason}"),
             Self::NotReadBack(reason) => format!("it does not come back as it was: {reason}"),
+        }
+    }
+}
+
+impl From<EncodeFailure> for PublishError {
+    fn from(failure: EncodeFailure) -> Self {
+        match failure {
+            EncodeFailure::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            failure => Self::Encode { reason: failure.sentence() },
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     hub::{
         Hub,
         bound::Bound,
-        codec::{self, EncodeFailure, Rules},
+        codec::{self, Rules},
         hot_swap::HubMessage,
         kind::check_message_name,
         trace::publishing,
@@ -121,10 +121,7 @@ impl Hub {
             let _bound = Bound::to(&Arc::downgrade(shared));
             codec::encode_by(&message, rules)
         };
-        let body = encoded.map_err(|failure| match failure {
-            EncodeFailure::TooLarge { size, limit } => PublishError::TooLarge { size, limit },
-            failure => PublishError::Encode { reason: failure.sentence() },
-        })?;
+        let body = encoded?;
         let span = publishing(&topic, M::NAME);
         let propagator = shared.propagator.as_ref().filter(|_| !span.is_disabled());
         let trace = propagator.and_then(|propagator| propagator.inject(&span));

@@ -503,7 +503,8 @@ impl<P: Payload> Door<P> {
             GateState::Moved(route) => Some(route),
             _ => None,
         };
-        let best = moved.filter(|moved| moved.epoch >= known.epoch).unwrap_or(known);
+        // That the child went was known at once: another owner at the same epoch was told later.
+        let best = moved.filter(|moved| moved.epoch > known.epoch).unwrap_or(known);
         if best.owner != self.me {
             self.take_back();
         }
@@ -521,7 +522,7 @@ impl<P: Payload> Door<P> {
         } else if self
             .lane
             .target()
-            .is_none_or(|target| target.epoch < best.epoch || target.owner == self.me)
+            .is_none_or(|target| replaces(best, target) || target.owner == self.me)
         {
             self.lane.adopt(best);
         }
@@ -649,7 +650,7 @@ impl<P: Payload> Door<P> {
     /// with this reason if not.
     fn follow_or_fail(&mut self, reason: &NotHandled) {
         let target = self.lane.target();
-        let is_newer = |target: Route| self.route.is_some_and(|it| it.epoch > target.epoch);
+        let is_newer = |target| self.route.is_some_and(|known| replaces(known, target));
         if target.is_some_and(is_newer) {
             self.follow();
         } else {
@@ -742,4 +743,11 @@ impl<P: Payload> Door<P> {
             self.signals.push_back(Signal::Locate);
         }
     }
+}
+
+/// Whether a lane takes this route instead of the one that it has. Two sides of a split may have taken
+/// the child over at one epoch: when they meet the registry names one of them, and who was told of the
+/// other first would wait for it for ever.
+fn replaces(route: Route, before: Route) -> bool {
+    route.epoch > before.epoch || route.epoch == before.epoch && route.owner != before.owner
 }

@@ -138,6 +138,34 @@ fn what_is_for_the_child_here_alone_goes_on_with_it_and_waits_for_no_lane() {
 }
 
 #[test]
+fn of_two_owners_at_one_epoch_a_lane_takes_the_one_that_the_registry_names() {
+    // Two sides of a split have taken the child over, and the one that this node was told of gives way.
+    for why in [Refusal::NotHere, Refusal::Stopped, Refusal::GivenUp] {
+        let (mut caller, session) = written();
+        caller.route(owned_by(3, 0));
+        assert_eq!(numbers(&calls(&mut caller, 3)), [0; 0], "node 2 may have it");
+        is_told(&mut caller, 2, refused(session, why));
+        assert_eq!(numbers(&calls(&mut caller, 3)), [1]);
+        assert_eq!(wants(&mut caller), [""; 0]);
+    }
+}
+
+#[test]
+fn a_gate_that_handed_its_child_on_lets_messages_follow_another_owner_at_that_epoch() {
+    let mut caller = door(1);
+    for node in [2, 3] {
+        link(&mut caller, node);
+    }
+    caller.open(epoch(0), &[]);
+    caller.close();
+    caller.move_away(owned_by(2, 1).expect("a route"));
+    caller.route(owned_by(3, 1));
+    caller.enter(call(1), true, super::How::Send).expect("it is taken");
+    assert_eq!(numbers(&calls(&mut caller, 2)), [0; 0]);
+    assert_eq!(numbers(&calls(&mut caller, 3)), [1]);
+}
+
+#[test]
 fn a_gate_takes_no_frame_of_an_older_session() {
     let mut owner = owner();
     hears(&mut owner, open(1, epoch(5)));

@@ -227,7 +227,8 @@ impl Engine {
             self.flush();
         }
         while let Some(effect) = self.core.effects.pop_front() {
-            let outward = self.ways.outward(&mut self.membership, self.core.me, effect);
+            let outward =
+                self.ways.outward(self.core.now, &mut self.membership, self.core.me, effect);
             if outward.is_some() {
                 return outward;
             }
@@ -241,8 +242,8 @@ impl Engine {
     }
 
     /// Messages of this node have gone to these members since this was said before.
-    pub(crate) fn in_use(&mut self, members: impl IntoIterator<Item = NodeId>) {
-        self.membership.in_use(members);
+    pub(crate) fn in_use(&mut self, now: Instant, members: impl IntoIterator<Item = NodeId>) {
+        self.membership.in_use(self.core.now.max(now), members);
     }
 
     /// When the engine wants to be woken with a [`Event::Tick`] at the latest.

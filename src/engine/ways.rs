@@ -15,6 +15,7 @@ use super::{
 use crate::model::{
     id::{NodeId, NodeRun},
     member::{MemberState, NodePath, View},
+    message::{PeerMessage, SyncWord},
 };
 
 /// On so many ways at a time a member is asked that cannot be asked straight.
@@ -121,12 +122,19 @@ impl Ways {
     /// names no address on loopback to who is elsewhere. `None`: there is no way for it now.
     pub(crate) fn outward(
         &self,
+        now: Instant,
         membership: &mut Membership,
         me: NodeRun,
         effect: Effect,
     ) -> Option<Effect> {
         let effect = match effect {
-            Effect::Send { to, message } => relay::send(membership, me, to, message)?,
+            Effect::Send { to, message } => {
+                // Found out at once, a link that carries nothing holds up no view and no request.
+                if is_waited_for(&message) {
+                    membership.in_use(now, [to]);
+                }
+                relay::send(membership, me, to, message)?
+            }
             effect => effect,
         };
         Some(match effect {
@@ -172,6 +180,28 @@ impl Ways {
         }
         self.named = self.named.wrapping_add(MOST_WAYS);
         ways
+    }
+}
+
+/// Whether somebody here waits for what the receiver makes of it.
+fn is_waited_for(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Sync(word) => {
+            let tells = matches!(
+                word,
+                SyncWord::Changes { .. }
+                    | SyncWord::Snapshot { .. }
+                    | SyncWord::Have { .. }
+                    | SyncWord::Digest { .. }
+            );
+            !tells
+        }
+        PeerMessage::Member(_) | PeerMessage::Topics(_) | PeerMessage::Relay { .. } => false,
+        PeerMessage::Home(_)
+        | PeerMessage::Handover(_)
+        | PeerMessage::Roll(_)
+        | PeerMessage::Observe(_)
+        | PeerMessage::Parked(_) => true,
     }
 }
 
@@ -231,11 +261,11 @@ mod tests {
         let word =
             |to: u8| Effect::Send { to: node(to), message: PeerMessage::Member(MemberWord::Ask) };
         let me = Bench::run(1);
-        let out = ways.outward(&mut bench.membership, me, word(2));
+        let out = ways.outward(Instant::now(), &mut bench.membership, me, word(2));
         assert_eq!(out, Some(word(2)));
-        let out = ways.outward(&mut bench.membership, me, word(3));
+        let out = ways.outward(Instant::now(), &mut bench.membership, me, word(3));
         assert!(matches!(out, Some(Effect::Send { to, .. }) if to == node(2)), "{out:?}");
         bench.pass(Bench::WINDOW, &[]);
-        assert_eq!(ways.outward(&mut bench.membership, me, word(3)), None);
+        assert_eq!(ways.outward(Instant::now(), &mut bench.membership, me, word(3)), None);
     }
 }

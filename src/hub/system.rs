@@ -510,7 +510,8 @@ impl Handler<Begin> for HubSystem {
         let beat = self.hub.shared().doors.validity.beat();
         ctx.run_interval(beat, |system, ctx| {
             if let Some(running) = &mut system.running {
-                running.engine.in_use(system.hub.shared().doors.take_used());
+                let doors = &system.hub.shared().doors;
+                running.engine.in_use(doors.uptime.now(), doors.take_used());
             }
             system.take([Event::Tick], ctx);
         });
@@ -858,12 +859,12 @@ impl Handler<Lookup> for HubSystem {
 }
 
 impl Handler<Matching> for HubSystem {
-    type Result = Vec<(ChildId, KindName)>;
+    type Result = Option<Vec<(ChildId, KindName)>>;
 
     fn handle(&mut self, Matching(filter): Matching, _: &mut Context<Self>) -> Self::Result {
-        let Some(running) = &self.running else { return Vec::new() };
-        let children = running.engine.registry().children();
+        let children = self.running.as_ref()?.engine.registry().children();
         let matching = children.filter(|(_, _, ownership)| filter.fits(&ownership.spec));
-        matching.map(|(id, _, ownership)| (id.clone(), ownership.spec.kind().clone())).collect()
+        let named = |ownership: &Ownership| ownership.spec.kind().clone();
+        Some(matching.map(|(id, _, ownership)| (id.clone(), named(ownership))).collect())
     }
 }

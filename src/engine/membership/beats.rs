@@ -49,6 +49,8 @@ pub(super) struct Beats {
     doubted: Option<Instant>,
     /// Whether it was told that every one is wanted.
     told: bool,
+    /// Whether it has said that its next one comes later than with the next heartbeat.
+    is_seldom: bool,
 }
 
 impl Beats {
@@ -62,31 +64,37 @@ impl Beats {
             is_asked_about: false,
             doubted: None,
             told: false,
+            is_seldom: false,
         }
     }
 
     /// Nothing that was said of the next one counts any more: a link stands, or is gone.
     pub(super) fn begin_anew(&mut self, now: Instant) {
         (self.quiet_until, self.link_quiet_until, self.said) = (now, now, now);
-        (self.is_wanted, self.is_owed, self.told) = (false, false, false);
+        (self.is_wanted, self.is_owed) = (false, false);
+        (self.told, self.is_seldom) = (false, false);
     }
 
-    /// One of its came, over the link if it `is_straight`.
+    /// One of its came, over the link if it `is_straight`. Whether its silence counts from earlier on than
+    /// before.
     pub(super) fn came(
         &mut self,
         now: Instant,
         timing: &Timing,
         cadence: Cadence,
         is_straight: bool,
-    ) {
+    ) -> bool {
+        let before = self.quiet_until;
         let most = timing.heartbeat * LONGEST;
         let later = cadence.next.min(most).saturating_sub(timing.heartbeat);
+        self.is_seldom = !later.is_zero();
         self.quiet_until = if self.wants_all(now, timing) { now } else { now + later };
         if is_straight {
             self.link_quiet_until = self.quiet_until;
         }
         self.is_owed |= cadence.wants_all && !self.is_wanted;
         self.is_wanted = cadence.wants_all;
+        self.quiet_until < before
     }
 
     /// From when on its silence counts, if something of it came at `heard`.
@@ -104,24 +112,24 @@ impl Beats {
         self.is_owed = true;
     }
 
-    /// Somebody does not hear it, or nobody does not. Whether that is new.
+    /// Somebody does not hear it, or nobody does not. Whether it has to be told so.
     pub(super) fn ask_about(&mut self, now: Instant, is_asked_about: bool) -> bool {
         let is_new = is_asked_about && !self.is_asked_about;
         if is_new {
             self.count_from(now);
         }
         self.is_asked_about = is_asked_about;
-        is_new
+        is_new && self.is_seldom
     }
 
-    /// For a window every one of its is wanted. Whether that is new.
+    /// For a window every one of its is wanted. Whether it has to be told so.
     pub(super) fn doubt(&mut self, now: Instant, timing: &Timing) -> bool {
         let is_new = !self.wants_all(now, timing);
         if is_new {
             self.count_from(now);
         }
         self.doubted = Some(now);
-        is_new
+        is_new && self.is_seldom
     }
 
     /// Its silence counts from now on, whatever it has said.
@@ -136,9 +144,15 @@ impl Beats {
         self.is_asked_about || self.doubted.is_some_and(lately)
     }
 
-    /// Whether one is to be said at once; `is_sparse`: in a mesh so large that not all are told each time.
-    pub(super) fn is_pressing(&self, now: Instant, timing: &Timing, is_sparse: bool) -> bool {
-        self.is_owed || is_sparse && self.wants_all(now, timing) != self.told
+    /// Whether it is to be told, now, that every one is wanted. Who says every one anyway need not be, but
+    /// who was asked for them says them for that alone.
+    fn asks_for_all(&self, now: Instant, timing: &Timing) -> bool {
+        (self.is_seldom || self.told) && self.wants_all(now, timing)
+    }
+
+    /// Whether one is to be said at once.
+    pub(super) fn is_pressing(&self, now: Instant, timing: &Timing) -> bool {
+        self.is_owed || self.asks_for_all(now, timing) != self.told
     }
 
     /// Whether one is due with the heartbeat of now, whose turn it may be.
@@ -146,19 +160,14 @@ impl Beats {
         is_turn || self.is_wanted || self.said < now + timing.heartbeat / 2
     }
 
-    /// One is said now, and the next one after so many heartbeats; `is_sparse`: in a mesh so large that
-    /// not all are told each time.
-    pub(super) fn say(
-        &mut self,
-        now: Instant,
-        timing: &Timing,
-        pause: u32,
-        is_sparse: bool,
-    ) -> Cadence {
-        let next = timing.heartbeat * if self.is_wanted { 1 } else { pause };
-        let wants_all = is_sparse && self.wants_all(now, timing);
+    /// One is said now, and the next one after so many heartbeats.
+    pub(super) fn say(&mut self, now: Instant, timing: &Timing, pause: u32) -> Cadence {
+        let pause = if self.is_wanted { 1 } else { pause };
+        let (next, wants_all) = (timing.heartbeat * pause, self.asks_for_all(now, timing));
         (self.said, self.is_owed, self.told) = (now + next, false, wants_all);
-        Cadence { next, wants_all }
+        // So much later than it was to be said it may be, as heartbeats come late by and by.
+        let late = if pause > 1 { timing.heartbeat / 2 } else { Duration::ZERO };
+        Cadence { next: next + late, wants_all }
     }
 }
 
@@ -208,17 +217,21 @@ mod tests {
             |beats, now| beats.doubt(now, &TIMING),
         ] {
             let mut beats = Beats::new(now);
-            beats.say(now, &TIMING, 18, true);
+            beats.say(now, &TIMING, 18);
             beats.came(now, &TIMING, cadence(18, false), true);
-            assert!(!beats.is_pressing(now, &TIMING, true));
+            assert!(!beats.is_pressing(now, &TIMING));
             assert!(doubt(&mut beats, later) && !doubt(&mut beats, later));
             assert_eq!(beats.counts_from(now), later);
-            assert!(beats.is_pressing(later, &TIMING, true));
-            assert!(beats.say(later, &TIMING, 18, true).wants_all);
-            assert!(!beats.is_pressing(later, &TIMING, true));
+            assert!(beats.is_pressing(later, &TIMING));
+            assert!(beats.say(later, &TIMING, 18).wants_all);
+            assert!(!beats.is_pressing(later, &TIMING));
             // What it promised before it had heard of that is no promise.
             beats.came(later, &TIMING, cadence(18, false), true);
             assert_eq!(beats.counts_from(later), later);
+            // It does what it was asked for, and is asked for it on.
+            beats.came(later, &TIMING, cadence(1, false), true);
+            assert!(!beats.is_pressing(later, &TIMING));
+            assert!(beats.say(later, &TIMING, 18).wants_all);
         }
     }
 
@@ -226,39 +239,58 @@ mod tests {
     fn a_doubt_passes_after_a_window_and_a_question_when_nobody_asks() {
         let now = Instant::now();
         let mut beats = Beats::new(now);
+        beats.came(now, &TIMING, cadence(18, false), true);
         beats.doubt(now, &TIMING);
-        assert!(beats.say(now, &TIMING, 18, true).wants_all);
+        assert!(beats.say(now, &TIMING, 18).wants_all);
         let over = now + TIMING.window;
-        assert!(beats.is_pressing(over, &TIMING, true), "it need not go on");
-        assert!(!beats.say(over, &TIMING, 18, true).wants_all);
+        assert!(beats.is_pressing(over, &TIMING), "it need not go on");
+        assert!(!beats.say(over, &TIMING, 18).wants_all);
         beats.ask_about(over, true);
-        assert!(beats.say(over + 9 * SECOND, &TIMING, 18, true).wants_all);
+        assert!(beats.say(over + 9 * SECOND, &TIMING, 18).wants_all);
         beats.ask_about(over, false);
-        assert!(!beats.say(over, &TIMING, 18, true).wants_all);
-        // Few have every one without asking.
-        beats.ask_about(over, true);
-        assert!(!beats.is_pressing(over, &TIMING, false));
-        assert!(!beats.say(over, &TIMING, 1, false).wants_all);
+        assert!(!beats.say(over, &TIMING, 18).wants_all);
+    }
+
+    #[test]
+    fn who_says_every_one_is_not_asked_for_it() {
+        let now = Instant::now();
+        let mut beats = Beats::new(now);
+        beats.came(now, &TIMING, cadence(1, false), true);
+        assert!(!beats.ask_about(now, true) && !beats.doubt(now, &TIMING));
+        assert!(!beats.is_pressing(now, &TIMING) && !beats.say(now, &TIMING, 1).wants_all);
+        // It says fewer from now on.
+        beats.came(now, &TIMING, cadence(18, false), true);
+        assert!(beats.is_pressing(now, &TIMING));
+        assert_eq!(beats.counts_from(now), now);
+    }
+
+    #[test]
+    fn a_promise_that_is_shorter_than_the_one_before_is_news() {
+        let now = Instant::now();
+        let mut beats = Beats::new(now);
+        assert!(!beats.came(now, &TIMING, cadence(18, false), true));
+        assert!(beats.came(now, &TIMING, cadence(2, false), true));
+        assert!(!beats.came(now, &TIMING, cadence(2, false), true));
     }
 
     #[test]
     fn who_asks_has_one_at_once_and_then_every_one() {
         let now = Instant::now();
         let mut beats = Beats::new(now);
-        beats.say(now, &TIMING, 18, true);
+        beats.say(now, &TIMING, 18);
         assert!(!beats.is_due(now + SECOND, &TIMING, false));
         assert!(beats.is_due(now + SECOND, &TIMING, true));
         assert!(beats.is_due(now + 18 * SECOND, &TIMING, false), "as it was said");
         assert!(beats.is_due(now + 18 * SECOND - SECOND / 4, &TIMING, false));
         beats.came(now, &TIMING, cadence(18, true), true);
-        assert!(beats.is_pressing(now, &TIMING, true));
-        assert_eq!(beats.say(now, &TIMING, 18, true), cadence(1, false));
-        assert!(
-            !beats.is_pressing(now, &TIMING, true) && beats.is_due(now + SECOND, &TIMING, false)
-        );
+        assert!(beats.is_pressing(now, &TIMING));
+        assert_eq!(beats.say(now, &TIMING, 18), cadence(1, false));
+        assert!(!beats.is_pressing(now, &TIMING) && beats.is_due(now + SECOND, &TIMING, false));
         beats.came(now, &TIMING, cadence(18, true), true);
-        assert!(!beats.is_pressing(now, &TIMING, true), "once");
+        assert!(!beats.is_pressing(now, &TIMING), "once");
         beats.came(now, &TIMING, cadence(18, false), true);
-        assert_eq!(beats.say(now, &TIMING, 18, true), cadence(18, false));
+        let late = SECOND / 2;
+        let seldom = Cadence { next: 18 * SECOND + late, wants_all: false };
+        assert_eq!(beats.say(now, &TIMING, 18), seldom, "with room for lateness");
     }
 }

@@ -356,14 +356,15 @@ impl Contact {
             (self.hears_me, self.says_so) = (self.heard_me_at().min(now), false);
             self.hears_my_link = false;
         }
-        self.beats.came(now, timing, cadence, is_straight);
+        let is_due_earlier = self.beats.came(now, timing, cadence, is_straight);
         if let Link::Up { since: up } = self.link
             && since(now, up) < timing.link_patience()
         {
             // What it says may be older than the link.
             self.hears_my_link = true;
         }
-        let mut is_news = was != (self.is_suspicious(now, timing), self.link_works(now, timing));
+        let mut is_news = is_due_earlier
+            || was != (self.is_suspicious(now, timing), self.link_works(now, timing));
         if let Some(status) = status {
             is_news |= self.status.as_ref() != Some(&status);
             self.status = Some(status);

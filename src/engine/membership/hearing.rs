@@ -91,7 +91,7 @@ impl Hearing<'_> {
         if news.is_late {
             return;
         }
-        if contact.beats().is_pressing(now, self.timing, false) {
+        if contact.beats().is_pressing(now, self.timing) {
             self.voice.has_news();
         }
         self.pace.news_if(news.is_news);

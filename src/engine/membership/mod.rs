@@ -373,12 +373,10 @@ impl Membership {
         }
     }
 
-    /// Messages of this node went to these members lately: a link to one of them that carries nothing is
-    /// to be found out as soon as in a small mesh.
-    pub(crate) fn in_use(&mut self, members: impl IntoIterator<Item = NodeId>) {
-        if rhythm::is_sparse(self.roster.contacts().len()) {
-            members.into_iter().for_each(|node| self.doubt(self.now, node));
-        }
+    /// Something of this node goes to these members, and is waited for: a link to one of them that carries
+    /// nothing is to be found out as soon as in a small mesh.
+    pub(crate) fn in_use(&mut self, now: Instant, members: impl IntoIterator<Item = NodeId>) {
+        members.into_iter().for_each(|node| self.doubt(now, node));
     }
 
     /// This member says what it must.

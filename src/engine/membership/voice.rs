@@ -266,7 +266,7 @@ impl Voice {
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (place, (to, contact)) in contacts.into_iter().enumerate() {
             let (to, works) = (*to, contact.link_works(now, timing));
-            let is_pressing = contact.beats().is_pressing(now, timing, rhythm.is_sparse());
+            let is_pressing = contact.beats().is_pressing(now, timing);
             let is_soon = all
                 || is_pressing
                 || first.is_none_or(|first| first.contains(&to))
@@ -295,7 +295,7 @@ impl Voice {
             let is_due = all && contact.beats().is_due(now, timing, is_turn);
             if is_due || is_pressing || is_soon && !contact.was_told_status(version) {
                 let pause = if works { rhythm.pause(place) } else { 1 };
-                let cadence = contact.beats_mut().say(now, timing, pause, rhythm.is_sparse());
+                let cadence = contact.beats_mut().say(now, timing, pause);
                 let told = contact.tell_status(version, works);
                 // Who has been told who this node is need not be told it each time.
                 let me = |told| status.me.clone().filter(|_| told < self.me_version);

@@ -58,7 +58,8 @@ fn a_silent_link_of_a_large_mesh_is_found_out_at_once_if_it_is_used_and_brings_n
             let mut found = None;
             for step in 0..(12 * SECOND.as_millis() / STEP.as_millis()) {
                 if is_used && step % 25 == 0 {
-                    world.nodes[0].membership.in_use([far]);
+                    let now = world.now;
+                    world.nodes[0].membership.in_use(now, [far]);
                 }
                 world.step();
                 let suspects = |event: &HubEvent| matches!(event, HubEvent::NodeSuspected { .. });

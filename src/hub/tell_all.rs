@@ -85,9 +85,9 @@ pub struct ToldAll {
     pub refusals: Vec<HubSendError>,
 }
 
-/// The children of all nodes that are meant, by id, each with its kind.
+/// The children of all nodes that are meant, by id, each with its kind; `None`: the hub has stopped.
 #[derive(Message)]
-#[rtype(result = "Vec<(ChildId, KindName)>")]
+#[rtype(result = "Option<Vec<(ChildId, KindName)>>")]
 pub(crate) struct Matching(pub(crate) ChildFilter);
 
 impl Hub {
@@ -157,7 +157,7 @@ impl Hub {
             return Err(PublishError::HubStopped);
         }
         let children = self.system().send(Matching(filter)).await;
-        let children = children.map_err(|_| PublishError::HubStopped)?;
+        let children = children.ok().flatten().ok_or(PublishError::HubStopped)?;
         let mut all = ToldAll::default();
         for (number, (child, kind)) in children.into_iter().enumerate() {
             if number % TURN == TURN - 1 {

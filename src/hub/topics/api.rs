@@ -127,9 +127,10 @@ impl Hub {
         let trace = propagator.and_then(|propagator| propagator.inject(&span));
         let topics = &doors.topics;
         topics.tally.count(Fate::Published);
-        let publication = Publication { topic, known: 0, trace, name: M::NAME.into(), body };
+        let (elsewhere, known) = topics.elsewhere(&topic);
+        let publication = Publication { topic, known, trace, name: M::NAME.into(), body };
         let mut nodes = 0;
-        for (run, known) in topics.elsewhere(&publication.topic) {
+        for (run, known) in elsewhere {
             match doors.publish(run, Publication { known, ..publication.clone() }) {
                 Queued::Yes => nodes += 1,
                 Queued::Full => topics.tally.count(Fate::NodeFull),

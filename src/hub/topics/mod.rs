@@ -145,18 +145,18 @@ impl Topics {
         self.edit().forget(run);
     }
 
-    /// The other nodes with subscribers of a topic, each with the version at which its set is known here.
-    pub(crate) fn elsewhere(&self, topic: &TopicName) -> Vec<(NodeRun, u64)> {
-        self.read().elsewhere(topic)
+    /// The other nodes with subscribers of a topic, each with the version at which its set is known here,
+    /// and the version of this node's own. At one moment: a child that has been given a message elsewhere
+    /// and comes here before it is handed out here is not given it again.
+    pub(crate) fn elsewhere(&self, topic: &TopicName) -> (Vec<(NodeRun, u64)>, u64) {
+        let table = self.read();
+        (table.elsewhere(topic), table.version())
     }
 
-    /// Something was published here. Tells how many subscribers of this node it is for.
-    pub(crate) fn published(&self, mut publication: Publication) -> usize {
-        let subscribers = {
-            let table = self.read();
-            publication.known = table.version();
-            table.count(&publication.topic)
-        };
+    /// Something was published here when the set of this node had the version that it names. Tells how many
+    /// subscribers of this node it is for.
+    pub(crate) fn published(&self, publication: Publication) -> usize {
+        let subscribers = self.read().of(&publication.topic, publication.known).count();
         if subscribers == 0 {
             return 0;
         }

@@ -69,10 +69,17 @@ fn a_child_that_came_is_not_given_what_was_sent_before_that_was_known() {
     let (version, _) = topics.news();
     topics.arrived(run(2), publication("t", version - 1, 1));
     topics.arrived(run(2), publication("t", version, 2));
-    // Whoever publishes here knows.
-    topics.published(publication("t", 0, 3));
+    // Whoever publishes here knows; and what it has sent elsewhere meanwhile may have been given to one
+    // who comes here before it is handed out here.
+    let (_, known) = topics.elsewhere(&topic("t"));
+    topics.subscribe(&topic("t"), ear('c'), Since::Now).expect("there is room");
+    assert_eq!(topics.published(publication("t", known, 3)), 2);
     let five: Vec<_> = heard.iter().take(5).collect();
     assert_eq!(five, [('a', 1), ('a', 2), ('b', 2), ('a', 3), ('b', 3)]);
+    let (_, known) = topics.elsewhere(&topic("t"));
+    assert_eq!(topics.published(publication("t", known, 4)), 3);
+    let three: Vec<_> = heard.iter().take(3).collect();
+    assert_eq!(three, [('a', 4), ('b', 4), ('c', 4)]);
     topics.end();
 }
 

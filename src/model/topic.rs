@@ -67,14 +67,15 @@ pub enum TopicWord {
         /// At most [`PART`].
         changes: Vec<TopicChange>,
     },
-    /// Part of the whole set. Parts come in order; what the receiver has is replaced by the last one.
+    /// Part of the whole set. The receiver can use it only behind the part before; what it has is replaced
+    /// when the last one has come.
     All {
         /// The version.
         version: u64,
         /// At most [`PART`].
         topics: Vec<TopicName>,
-        /// Whether it is the first part.
-        first: bool,
+        /// Which part it is; 0: the first.
+        at: u32,
         /// Whether more parts follow.
         more: bool,
     },

@@ -76,7 +76,7 @@ impl Words<'_> {
                 self.applies.answered(self.core, from, request, outcome);
             }
             PeerMessage::Parked(word) => self.parked.word(&Around::of(self.core), from, word),
-            PeerMessage::Topics(word) => self.topics.word(from, word),
+            PeerMessage::Topics(word) => self.topics.word(self.core.now, from, word),
             // Whoever looks at the cluster is answered by the hub.
             PeerMessage::Observe(word) => {
                 self.core.effects.push_back(Effect::Observed { from, way, word });

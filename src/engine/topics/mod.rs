@@ -10,7 +10,7 @@
 //! had that where it was before.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -60,11 +60,21 @@ impl<'a> Around<'a> {
     }
 }
 
+/// A run was asked for what is missing of its set.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    when: Instant,
+    /// The latest version that it has named.
+    upto: u64,
+}
+
 /// The topics that have subscribers, here and elsewhere.
 #[derive(Debug)]
 pub(crate) struct Topics {
     own: Own,
     others: Others,
+    /// Who was asked, and has not told everything yet.
+    asked: BTreeMap<NodeRun, Asked>,
     /// The version that was told to all members last.
     told: u64,
     interval: Duration,
@@ -79,6 +89,7 @@ impl Topics {
         Self {
             own: Own::default(),
             others: Others::default(),
+            asked: BTreeMap::new(),
             told: 0,
             interval,
             again: None,
@@ -117,7 +128,13 @@ impl Topics {
     }
 
     /// A word of a member.
-    pub(crate) fn word(&mut self, from: NodeRun, word: TopicWord) {
+    pub(crate) fn word(&mut self, now: Instant, from: NodeRun, word: TopicWord) {
+        let is_digest = matches!(word, TopicWord::Digest { .. });
+        let upto = match word {
+            TopicWord::Digest { version } | TopicWord::All { version, .. } => version,
+            TopicWord::Changes { upto, .. } => upto,
+            TopicWord::Ask { .. } => 0,
+        };
         let learned = match word {
             TopicWord::Ask { from: version } => {
                 let words = self.own.since(version);
@@ -130,21 +147,37 @@ impl Topics {
             TopicWord::Changes { from: since, upto, changes } => {
                 self.others.change(from, since, upto, changes)
             }
-            TopicWord::All { version, topics, first, more } => {
-                self.others.part(from, version, topics, (first, more))
+            TopicWord::All { version, topics, at, more } => {
+                self.others.part(from, version, topics, (at, more))
             }
         };
         match learned {
             Learned::Changed { version, changes } => {
+                if self.asked.get(&from).is_some_and(|asked| asked.upto <= version) {
+                    self.asked.remove(&from);
+                }
                 self.out.push_back(Output::Changed { run: from, version, changes });
             }
-            Learned::Gap => {
-                let known = self.others.version(from);
-                self.say(from, TopicWord::Ask { from: known });
-            }
+            Learned::Gap => self.ask(now, from, upto, is_digest),
             Learned::Known | Learned::Part => {}
             Learned::TooMany => self.out.push_back(Output::TooMany { node: from.node }),
         }
+    }
+
+    /// Asks a run for what is missing of its set, which it has at this version or later. Each word behind a
+    /// gap finds it, and each answer may be the whole set: so it is asked again only when it tells its
+    /// version, or when that should have been told.
+    fn ask(&mut self, now: Instant, run: NodeRun, upto: u64, is_digest: bool) {
+        if let Some(asked) = self.asked.get_mut(&run) {
+            asked.upto = asked.upto.max(upto);
+            if !is_digest && now < asked.when + self.interval {
+                return;
+            }
+        }
+        let upto = self.asked.get(&run).map_or(upto, |asked| asked.upto);
+        self.asked.insert(run, Asked { when: now, upto });
+        let from = self.others.asks_from(run);
+        self.say(run, TopicWord::Ask { from });
     }
 
     /// There is another view.
@@ -152,6 +185,7 @@ impl Topics {
         for run in self.others.retain(|run| around.view.is_live(run)) {
             self.out.push_back(Output::Forgotten { run });
         }
+        self.asked.retain(|run, _| around.view.is_live(*run));
     }
 
     /// All members have adopted this view: from now on each of them hears this node.

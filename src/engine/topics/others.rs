@@ -27,8 +27,23 @@ pub(super) enum Learned {
 struct Set {
     version: u64,
     topics: BTreeSet<TopicName>,
-    /// A whole set of which some parts came, with its version.
-    parts: Option<(u64, BTreeSet<TopicName>)>,
+    /// A whole set of which parts are missing.
+    parts: Option<Parts>,
+}
+
+/// The first parts of a whole set.
+#[derive(Debug)]
+struct Parts {
+    version: u64,
+    /// The part that comes next.
+    next: u32,
+    topics: BTreeSet<TopicName>,
+}
+
+impl Parts {
+    fn none_of(version: u64) -> Self {
+        Self { version, next: 0, topics: BTreeSet::new() }
+    }
 }
 
 /// The sets of other runs: at most [`MOST_TOPICS`] each, and as many more while a whole one comes.
@@ -41,6 +56,11 @@ impl Others {
     /// The version at which the set of a run is known; 0: it is not.
     pub(super) fn version(&self, run: NodeRun) -> u64 {
         self.sets.get(&run).map_or(0, |set| set.version)
+    }
+
+    /// The version to ask for what came after it: 0, which is for everything, while parts are missing.
+    pub(super) fn asks_from(&self, run: NodeRun) -> u64 {
+        self.sets.get(&run).filter(|set| set.parts.is_none()).map_or(0, |set| set.version)
     }
 
     /// Changes of the set of a run between two versions.
@@ -75,6 +95,8 @@ impl Others {
             }
         }
         set.version = upto;
+        // A whole set that is no newer says nothing more.
+        set.parts.take_if(|parts| parts.version <= upto);
         Learned::Changed { version: upto, changes: told }
     }
 
@@ -84,28 +106,36 @@ impl Others {
         run: NodeRun,
         version: u64,
         topics: Vec<TopicName>,
-        (first, more): (bool, bool),
+        (at, more): (u32, bool),
     ) -> Learned {
         let known = self.version(run);
-        if version < known {
+        if version <= known {
             return Learned::Known;
         }
         let set = self.sets.entry(run).or_default();
-        if first {
-            set.parts = Some((version, BTreeSet::new()));
+        let mut parts = set.parts.take().unwrap_or_else(|| Parts::none_of(version));
+        if version < parts.version {
+            set.parts = Some(parts);
+            return Learned::Known;
         }
-        let Some((_, parts)) = set.parts.as_mut().filter(|(of, _)| *of == version) else {
+        if at == 0 || version > parts.version {
+            parts = Parts::none_of(version);
+        }
+        if at != parts.next {
+            // One was lost, or overtaken: they have to come again, from the first one on.
+            set.parts = Some(Parts::none_of(version));
             return Learned::Gap;
-        };
-        if topics.len() > PART || parts.len() + topics.len() > MOST_TOPICS + PART {
-            set.parts = None;
+        }
+        if topics.len() > PART || parts.topics.len() + topics.len() > MOST_TOPICS + PART {
             return Learned::TooMany;
         }
-        parts.extend(topics);
+        parts.topics.extend(topics);
+        parts.next += 1;
         if more {
+            set.parts = Some(parts);
             return Learned::Part;
         }
-        let whole = set.parts.take().map(|(_, whole)| whole).unwrap_or_default();
+        let whole = parts.topics;
         let before = std::mem::replace(&mut set.topics, whole);
         let gone = before.difference(&set.topics).map(|topic| (topic, false));
         let new = set.topics.difference(&before).map(|topic| (topic, true));
@@ -167,34 +197,51 @@ mod tests {
         others.change(run(2), 0, 2, vec![change(1, true), change(2, true)]);
         let part =
             |others: &mut Others, n: usize, ends| others.part(run(2), 7, vec![topic(n)], ends);
-        assert_eq!(part(&mut others, 3, (false, false)), Learned::Gap, "its first part is missing");
-        assert_eq!(part(&mut others, 2, (true, true)), Learned::Part);
+        assert_eq!(part(&mut others, 3, (1, false)), Learned::Gap, "its first part is missing");
+        assert_eq!(part(&mut others, 2, (0, true)), Learned::Part);
         assert_eq!(others.version(run(2)), 2);
         let news = [change(1, false), change(3, true)];
-        assert_eq!(part(&mut others, 3, (false, false)), changed(7, &news));
-        assert_eq!(others.part(run(2), 6, Vec::new(), (true, false)), Learned::Known);
+        assert_eq!(part(&mut others, 3, (1, false)), changed(7, &news));
+        assert_eq!(others.part(run(2), 6, Vec::new(), (0, false)), Learned::Known);
+    }
+
+    #[test]
+    fn a_part_that_is_not_the_next_one_is_a_gap_and_what_was_gathered_is_dropped() {
+        for order in [[0, 2, 2], [0, 2, 1], [1, 0, 2]] {
+            let mut others = Others::default();
+            others.change(run(2), 0, 1, vec![change(9, true)]);
+            let part = |others: &mut Others, at: u32| {
+                others.part(run(2), 7, vec![topic(at as usize)], (at, at < 2))
+            };
+            let learned = order.map(|at| part(&mut others, at));
+            assert!(learned.contains(&Learned::Gap), "{order:?}");
+            assert_eq!((others.version(run(2)), others.asks_from(run(2))), (1, 0), "{order:?}");
+            assert_eq!([0, 1].map(|at| part(&mut others, at)), [Learned::Part, Learned::Part]);
+            let news = [change(9, false), change(0, true), change(1, true), change(2, true)];
+            assert_eq!(part(&mut others, 2), changed(7, &news));
+            assert_eq!(part(&mut others, 1), Learned::Known, "it comes late");
+            assert_eq!(others.asks_from(run(2)), 7);
+        }
     }
 
     #[test]
     fn a_run_that_says_more_than_it_may_have_is_found_out_and_nothing_is_kept_of_it() {
         let mut others = Others::default();
         let many: Vec<TopicName> = (0..=PART).map(topic).collect();
-        assert_eq!(others.part(run(2), 1, many.clone(), (true, false)), Learned::TooMany);
+        assert_eq!(others.part(run(2), 1, many.clone(), (0, false)), Learned::TooMany);
         let changes =
             many.iter().map(|topic| TopicChange { topic: topic.clone(), subscribed: true });
         assert_eq!(others.change(run(2), 0, 1, changes.collect()), Learned::TooMany);
         let mut learned = Learned::Part;
-        for (number, first) in
-            (0..MOST_TOPICS * 2).step_by(PART).zip([true].into_iter().chain([false; 127]))
-        {
+        for (number, at) in (0..MOST_TOPICS * 2).step_by(PART).zip(0..) {
             let topics = (number..number + PART).map(topic).collect();
-            learned = others.part(run(2), 1, topics, (first, true));
+            learned = others.part(run(2), 1, topics, (at, true));
             if learned != Learned::Part {
                 break;
             }
         }
         assert_eq!(learned, Learned::TooMany);
-        assert_eq!(others.part(run(2), 1, Vec::new(), (false, false)), Learned::Gap);
+        assert_eq!(others.part(run(2), 1, Vec::new(), (1, false)), Learned::Gap);
         assert_eq!(others.version(run(2)), 0);
     }
 

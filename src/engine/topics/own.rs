@@ -74,13 +74,13 @@ impl Own {
         let empty: &[TopicName] = &[];
         let parts = topics.chunks(PART).chain(topics.is_empty().then_some(empty));
         let count = parts.clone().count();
-        let word = |(number, part): (usize, &[TopicName])| TopicWord::All {
+        let word = |(at, (number, part)): (u32, (usize, &[TopicName]))| TopicWord::All {
             version: self.version,
             topics: part.to_vec(),
-            first: number == 0,
+            at,
             more: number + 1 < count,
         };
-        parts.enumerate().map(word).collect()
+        (0..).zip(parts.enumerate()).map(word).collect()
     }
 }
 
@@ -144,9 +144,9 @@ mod tests {
         let TopicWord::Changes { .. } = &own.since(1)[0] else { panic!("that is remembered") };
         let mut told = 0;
         for (number, word) in all.iter().enumerate() {
-            let TopicWord::All { version, topics, first, more } = word else { panic!("{word:?}") };
+            let TopicWord::All { version, topics, at, more } = word else { panic!("{word:?}") };
             assert_eq!(*version, REMEMBERED as u64 + 1);
-            assert_eq!((*first, *more), (number == 0, number + 1 < all.len()));
+            assert_eq!((*at as usize, *more), (number, number + 1 < all.len()));
             told += topics.len();
         }
         assert_eq!(told, REMEMBERED + 1);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_whole_of_nothing_is_one_empty_part() {
-        let whole = TopicWord::All { version: 0, topics: Vec::new(), first: true, more: false };
+        let whole = TopicWord::All { version: 0, topics: Vec::new(), at: 0, more: false };
         assert_eq!(Own::default().since(7), [whole]);
     }
 }

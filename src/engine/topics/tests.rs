@@ -56,7 +56,7 @@ impl Bench {
     }
 
     fn hear(&mut self, from: u8, word: TopicWord) -> Vec<Output> {
-        self.topics.word(run(from), word);
+        self.topics.word(self.now, run(from), word);
         self.drain()
     }
 
@@ -147,6 +147,50 @@ fn what_a_member_has_is_forgotten_with_it_and_learned_anew_when_it_is_back() {
 fn a_member_that_names_too_many_topics_is_told_of() {
     let mut bench = Bench::with(&[1, 2]);
     let topics = (0..5_000).map(|n| change(&n.to_string(), true).topic).collect();
-    let word = TopicWord::All { version: 1, topics, first: true, more: false };
+    let word = TopicWord::All { version: 1, topics, at: 0, more: false };
     assert_eq!(bench.hear(2, word), [Output::TooMany { node: run(2).node }]);
+}
+
+#[test]
+fn what_is_missing_is_asked_for_once_until_it_is_told_of_again_or_an_interval_has_passed() {
+    let mut bench = Bench::with(&[1, 2]);
+    let behind = |n| TopicWord::Changes { from: n, upto: n + 1, changes: Vec::new() };
+    let ask = [send(2, TopicWord::Ask { from: 0 })];
+    let said: Vec<_> = (1..=10).flat_map(|n| bench.hear(2, behind(n))).collect();
+    assert_eq!(said, ask);
+    assert_eq!(bench.hear(2, TopicWord::Digest { version: 11 }), ask);
+    assert_eq!(bench.hear(2, behind(11)), []);
+    bench.pass(INTERVAL);
+    assert_eq!(bench.hear(2, behind(12)), ask);
+    // Part of the answer, and the rest of it.
+    let answer = |from, upto| TopicWord::Changes { from, upto, changes: Vec::new() };
+    bench.hear(2, answer(0, 5));
+    assert_eq!(bench.hear(2, behind(12)), []);
+    bench.hear(2, answer(5, 13));
+    assert_eq!(bench.hear(2, behind(14)), [send(2, TopicWord::Ask { from: 13 })]);
+}
+
+#[test]
+fn a_whole_set_of_which_a_part_was_lost_or_overtaken_is_asked_for_again() {
+    let part = |at: u32| TopicWord::All {
+        version: 9,
+        topics: vec![change(&at.to_string(), true).topic],
+        at,
+        more: at < 2,
+    };
+    for order in [vec![0, 2], vec![0, 1], vec![0, 2, 1], vec![2, 0, 1], vec![1, 2, 0]] {
+        let mut bench = Bench::with(&[1, 2]);
+        let first = TopicWord::Changes { from: 0, upto: 1, changes: Vec::new() };
+        bench.hear(2, first);
+        for at in &order {
+            let said = bench.hear(2, part(*at));
+            assert!(!said.iter().any(|out| matches!(out, Output::Changed { .. })), "{order:?}");
+        }
+        let ask = [send(2, TopicWord::Ask { from: 0 })];
+        assert_eq!(bench.hear(2, TopicWord::Digest { version: 9 }), ask, "{order:?}");
+        let said: Vec<_> = (0..3).flat_map(|at| bench.hear(2, part(at))).collect();
+        let changes = ["0", "1", "2"].map(|topic| change(topic, true)).to_vec();
+        assert_eq!(said, [Output::Changed { run: run(2), version: 9, changes }], "{order:?}");
+        assert_eq!(bench.hear(2, TopicWord::Digest { version: 9 }), [], "{order:?}");
+    }
 }

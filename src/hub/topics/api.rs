@@ -43,9 +43,10 @@ impl Hub {
     ///
     /// **At most once.** No message is sent twice, and none is given to a child twice, be it moved
     /// meanwhile; nobody waits for an answer. Whatever there is no room for is dropped, for that subscriber
-    /// or node alone, and counted ([`Hub::topic_counts`]). So is what comes while a child moves, from its
-    /// freeze until the other nodes have heard that it runs where it is now. What must not be lost is sent
-    /// with [`ChildRef::send`](crate::ChildRef::send), or asked for again by its number.
+    /// or node alone, and counted ([`Hub::topic_counts`]). What is published while a child moves, from its
+    /// freeze until the other nodes have heard that it runs where it is now, is lost to it and may not be
+    /// counted. What must not be lost is sent with [`ChildRef::send`](crate::ChildRef::send), or asked for
+    /// again by its number.
     ///
     /// **In order**: what one node publishes under one topic, one call after the other, each subscriber is
     /// given in that order, with gaps where something was dropped. Messages of two nodes, or under two

@@ -57,6 +57,9 @@ pub(crate) struct TopicsChanged;
 pub(crate) trait Subscriber: Send + Sync {
     /// Queues a message for it, or drops and counts it. Returns at once, and runs no code of users.
     fn offer(&self, publication: &Arc<Publication>);
+
+    /// The hub has stopped: nothing is given to it any more.
+    fn end(&self) {}
 }
 
 /// The topics of a hub.
@@ -215,6 +218,9 @@ impl Topics {
     /// The hub has stopped: nothing is handed out any more.
     pub(crate) fn end(&self) {
         self.inbox.end();
+        // Ended and dropped without the lock: they hold doors, or actors' addresses.
+        let all = self.edit().take_all();
+        all.iter().for_each(|subscriber| subscriber.end());
     }
 }
 

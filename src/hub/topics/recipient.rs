@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use actix::prelude::*;
@@ -46,13 +47,6 @@ impl RecipientQueue {
             self.changed.notified().await;
         }
     }
-
-    /// Nothing is given to the recipient any more.
-    fn end(&self) {
-        let left = self.lock().take().map_or(0, |queue| queue.len());
-        self.topics.tally.count_many(Fate::SubscriberGone, left);
-        self.changed.notify_one();
-    }
 }
 
 impl Subscriber for RecipientQueue {
@@ -70,7 +64,16 @@ impl Subscriber for RecipientQueue {
             None => self.topics.tally.count(Fate::SubscriberGone),
         }
     }
+
+    fn end(&self) {
+        let left = self.lock().take().map_or(0, |queue| queue.len());
+        self.topics.tally.count_many(Fate::SubscriberGone, left);
+        self.changed.notify_one();
+    }
 }
+
+/// How often it is looked whether the actor of a recipient to which nothing is given has ended.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Gives a recipient what waits for it, one after the other, until the subscription or its actor ends.
 pub(super) async fn give<M: HubMessage>(
@@ -80,7 +83,14 @@ pub(super) async fn give<M: HubMessage>(
     topic: TopicName,
     id: SubscriberId,
 ) {
-    while let Some(publication) = queue.next().await {
+    loop {
+        // An actor that ends says so to nobody: under a topic of its own nothing might come any more.
+        let publication = match tokio::time::timeout(LOOK, queue.next()).await {
+            Ok(Some(publication)) => publication,
+            Ok(None) => break,
+            Err(_) if recipient.connected() => continue,
+            Err(_) => break,
+        };
         let decoded = {
             let _bound = Bound::to(&hub);
             codec::decode::<M>(&publication.body)
@@ -122,7 +132,8 @@ impl Subscription {
     }
 
     /// Leaves the subscription to its recipient: it ends with that one's actor, or with the hub. Like any
-    /// address it keeps the actor, which ends by `ctx.stop()`; that it has ended shows with the next message.
+    /// address it keeps the actor, which ends by `ctx.stop()`; that it has ended shows with the next message, or
+    /// within ten seconds.
     pub fn detach(mut self) {
         self.queue = None;
     }

@@ -98,6 +98,12 @@ impl<S> Table<S> {
         Some(removed.subscriber)
     }
 
+    /// Removes all subscribers of this node, of a hub that tells nobody so.
+    pub(crate) fn take_all(&mut self) -> Vec<S> {
+        let all = std::mem::take(&mut self.here).into_values().flat_map(BTreeMap::into_values);
+        all.map(|entry| entry.subscriber).collect()
+    }
+
     fn change(&mut self, topic: &TopicName, subscribed: bool) {
         self.version += 1;
         self.changes.push(TopicChange { topic: topic.clone(), subscribed });

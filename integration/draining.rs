@@ -1,5 +1,7 @@
 //! Nodes that are emptied and stay in.
 
+use std::collections::BTreeSet;
+
 use actix_hub::{AskNodeError, prelude::*};
 
 use crate::support::*;
@@ -23,11 +25,19 @@ async fn hosted(hub: &Hub) -> usize {
     hub.children(Scope::Local).await.len()
 }
 
+async fn ids(hub: &Hub) -> BTreeSet<ChildId> {
+    hub.children(Scope::Local).await.into_iter().map(|child| child.id).collect()
+}
+
 #[test]
 fn a_node_is_drained_by_itself_and_by_another_and_takes_children_again() {
     run(async {
         let hubs = Net::Tcp.cluster(3).await;
         let children = start_some(&hubs).await;
+        // What belongs to it, with one that is started while it is drained.
+        start(&hubs[0], "later").await;
+        let own = ids(&hubs[1]).await;
+        hubs[0].stop_child("later").await.expect("it is stopped");
         let mut events = hubs[1].events();
         hubs[1].drain().await.expect("the others take its children");
         assert_eq!(hosted(&hubs[1]).await, 0);
@@ -43,7 +53,12 @@ fn a_node_is_drained_by_itself_and_by_another_and_takes_children_again() {
         hubs[1].drain().await.expect("it is drained");
         // From elsewhere.
         hubs[0].undrain_node(hubs[1].node_id()).await.expect("it is asked");
-        eventually("it takes children", async || hosted(&hubs[1]).await > 0).await;
+        eventually("it takes its children", async || ids(&hubs[1]).await == own).await;
+        eventually("its children are seen to be there", async || {
+            let (first, third) = (hosted(&hubs[0]).await, hosted(&hubs[2]).await);
+            first + third + own.len() == 21
+        })
+        .await;
         let count = hosted(&hubs[2]).await as u64;
         assert!(count > 0);
         assert_eq!(hubs[0].drain_node(hubs[2].node_id()).await, Ok(count));

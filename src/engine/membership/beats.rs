@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{contact::Timing, rhythm::LONGEST};
+use super::{rhythm::LONGEST, timing::Timing};
 
 /// What a heartbeat says of the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     beats::Cadence,
-    contact::{Contact, Lives, Timing},
+    contact::{Contact, Lives},
+    timing::Timing,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId, NodeName},

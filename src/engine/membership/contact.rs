@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::beats::{Beats, Cadence};
+use super::{
+    beats::{Beats, Cadence},
+    timing::Timing,
+};
 use crate::model::{
     id::{Incarnation, Life, NodeId, NodeRun},
     member::{Member, MemberState, View, ViewId},
@@ -18,24 +21,6 @@ const LIVES_LIMIT: usize = 1_024;
 
 /// Who is in a view, in which life.
 pub(super) type Lives = BTreeMap<NodeId, Incarnation>;
-
-/// The times by which nodes are judged.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
-    pub(super) heartbeat: Duration,
-    /// How long a node may be silent before it is suspected.
-    pub(super) window: Duration,
-    /// How long a pair may be without a link, or a node outside, before that is told.
-    pub(super) join_timeout: Duration,
-}
-
-impl Timing {
-    /// How long nothing may come over a link before words go by others as well: so early that these
-    /// arrive before the window is over.
-    fn link_patience(&self) -> Duration {
-        self.window * 2 / 3
-    }
-}
 
 /// The link to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    contact::{Contact, Timing},
-    outputs::Outputs,
-    pace::Pace,
-    roster::Roster,
-};
+use super::{contact::Contact, outputs::Outputs, pace::Pace, roster::Roster, timing::Timing};
 use crate::model::{address::SeedOutcome, event::HubEvent, id::NodeId};
 
 /// How often a node that waits says so.

@@ -8,10 +8,7 @@
 
 use std::time::Instant;
 
-use super::{
-    bounds::is_plausible,
-    contact::{Contact, Timing},
-};
+use super::{bounds::is_plausible, contact::Contact, timing::Timing};
 use crate::model::{id::NodeId, member::Member};
 
 /// The run of a node that is known here.

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Instant};
 use super::{
     beats::Cadence,
     bounds::{described, sorted},
-    contact::Timing,
     outputs::Outputs,
     pace::{Pace, is_many},
     roster::Roster,
+    timing::Timing,
     voice::Voice,
 };
 use crate::model::{

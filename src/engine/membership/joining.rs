@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    contact::{Contact, Lives, Timing},
+    contact::{Contact, Lives},
     dialling::Dialling,
     fences::Fences,
     founding::Founder,
@@ -17,6 +17,7 @@ use super::{
     outputs::Outputs,
     pace::Pace,
     roster::Roster,
+    timing::Timing,
     turn::Turn,
     voice::Voice,
 };

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`roster`] | whom this node knows: itself, the members, all others that it meets |
 //! | [`contact`] | what is known of one other node, and whether it hears and is heard |
+//! | [`timing`] | the times by which nodes are judged |
 //! | [`greeting`] | what a Hello means |
 //! | [`rivals`] | a second run of a node that seems alive |
 //! | [`meeting`] | how others become contacts, describe themselves, are named |
@@ -63,6 +64,7 @@ mod sim;
 mod telling;
 #[cfg(test)]
 pub(crate) mod tests;
+mod timing;
 mod turn;
 mod verdict;
 mod voice;
@@ -74,7 +76,7 @@ pub use self::outputs::MemberOutput;
 use self::{
     beats::Cadence,
     bounds::{described, is_plausible, usable},
-    contact::{Contact, Timing},
+    contact::Contact,
     dialling::Dialling,
     fences::Fences,
     founding::{Founder, Founding},
@@ -94,6 +96,7 @@ use self::{
     routes::Routes,
     sight::Sight,
     telling::Telling,
+    timing::Timing,
     turn::Turn,
     voice::Voice,
     votes::Votes,

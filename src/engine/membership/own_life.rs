@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     bounds::can_be_mine,
-    contact::Timing,
     outputs::Outputs,
     pace::Pace,
     pause::{Due, PauseCheck},
     rivals::Rivals,
     roster::Roster,
+    timing::Timing,
     voice::Voice,
 };
 use crate::model::{

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{
-    contact::{Contact, Timing},
+    contact::Contact,
     dialling::Dialling,
     fences::Fences,
     meeting::Meeting,
@@ -14,6 +14,7 @@ use super::{
     rivals::Rivals,
     roster::{Forgotten, Roster},
     routes::Routes,
+    timing::Timing,
     verdict::{self, Meaning},
     voice::Voice,
     votes::Votes,

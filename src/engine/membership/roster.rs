@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use super::{
-    bounds::described,
-    contact::{Contact, Timing},
-    outputs::Outputs,
-    pace::Pace,
-    turn::Turn,
+    bounds::described, contact::Contact, outputs::Outputs, pace::Pace, timing::Timing, turn::Turn,
     voice::Voice,
 };
 use crate::model::{

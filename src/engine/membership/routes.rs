@@ -7,7 +7,7 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::contact::{Contact, Timing};
+use super::{contact::Contact, timing::Timing};
 use crate::model::id::{NodeId, NodeRun};
 
 /// The most nodes between the two ends. Two would do for one missing link; four members that cuts

@@ -3,11 +3,8 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    contact::{Contact, Timing},
-    dialling::Dialling,
-    outputs::Outputs,
-    roster::Roster,
-    routes::Routes,
+    contact::Contact, dialling::Dialling, outputs::Outputs, roster::Roster, routes::Routes,
+    timing::Timing,
 };
 use crate::model::{
     event::HubEvent,

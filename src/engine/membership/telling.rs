@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    contact::{Contact, Timing},
+    contact::Contact,
     dialling::Dialling,
     fences::Fences,
     joining::{Known, seniority},
@@ -11,6 +11,7 @@ use super::{
     pace::{crowd, is_many},
     roster::Roster,
     routes::Routes,
+    timing::Timing,
     verdict,
     voice::{Audience, Voice},
     votes::Votes,

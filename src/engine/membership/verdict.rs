@@ -9,11 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    contact::{Contact, Timing},
-    joining::Known,
-    outputs::Outputs,
-};
+use super::{contact::Contact, joining::Known, outputs::Outputs, timing::Timing};
 use crate::model::{
     id::{Incarnation, Life, NodeId},
     member::View,

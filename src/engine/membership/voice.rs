@@ -8,10 +8,11 @@ use std::{
 
 use super::{
     beats::Cadence,
-    contact::{Contact, Lives, Timing},
+    contact::{Contact, Lives},
     fences::Fences,
     pace::{Lag, is_many},
     rhythm::Rhythm,
+    timing::Timing,
 };
 use crate::model::{
     id::{Incarnation, Life, NodeId},

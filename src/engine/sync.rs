@@ -178,7 +178,7 @@ impl Sync {
                 changed = self.applied(now, from, log, upto, applied, registry);
             }
             SyncWord::Have { watermark: Watermark { log, version } } => {
-                registry.acknowledged(log, from, version);
+                registry.acknowledged(log, run, version);
                 self.arrived(now, from, log, version, registry);
             }
             SyncWord::Ask { log, from: after } => self.begin_again(now, from, log, after, registry),
@@ -227,7 +227,7 @@ impl Sync {
         may_tell: impl Fn(NodeRun) -> bool,
         registry: &mut Registry,
     ) {
-        let (me, from, run) = (registry.me(), run.node, Some(run));
+        let (me, from) = (registry.me(), run.node);
         let theirs: BTreeMap<NodeRun, u64> = theirs
             .iter()
             .take(MOST_NAMED)
@@ -235,15 +235,15 @@ impl Sync {
             .collect();
         let peer = self.peers.entry(from).or_insert_with(|| Peer::new(now, false));
         let first = peer.run.is_none();
-        if peer.run != run && !first {
+        if peer.run != Some(run) && !first {
             // It is another run than before, and knows nothing that the last one was told.
             *peer = Peer::new(now, peer.linked);
         }
-        peer.run = run;
+        peer.run = Some(run);
         let told = peer.told;
         let is_new = now.saturating_duration_since(peer.since) < self.every;
         for (log, version) in &theirs {
-            registry.acknowledged(*log, from, *version);
+            registry.acknowledged(*log, run, *version);
             if *log == me || *version <= registry.watermark(*log) || !may_tell(*log) {
                 continue;
             }
@@ -259,7 +259,7 @@ impl Sync {
             self.wants.note(*log, *version, from, now + patience);
         }
         let known = theirs.get(&me).copied().unwrap_or(0);
-        registry.acknowledged(me, from, known);
+        registry.acknowledged(me, run, known);
         let on_its_way =
             self.peers.get(&from).and_then(|peer| peer.flows.get(&me)).is_some_and(|flow| {
                 flow.sent > known && now.saturating_duration_since(flow.at) < self.every
@@ -345,11 +345,11 @@ impl Sync {
     }
 
     fn push(&mut self, now: Instant, to: NodeId, log: NodeRun, registry: &Registry) {
-        let flow = self.peers.get_mut(&to).and_then(|peer| peer.flows.get_mut(&log));
-        let Some(flow) = flow else { return };
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        let Some(flow) = peer.flows.get_mut(&log) else { return };
         let floor = Some(registry.floor(log));
         while flow.in_flight < self.window {
-            let part = registry.part(log, flow.sent, flow.passed == floor, self.window);
+            let part = registry.part(log, flow.sent, flow.passed == floor, self.window, peer.run);
             let Some(Part { word, upto, size }) = part else {
                 return;
             };
@@ -432,7 +432,7 @@ impl Sync {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::registry::tests::owned, *};
     use crate::model::{
         child::{Entry, Epoch},
         id::{Incarnation, NodeName},
@@ -553,7 +553,7 @@ mod tests {
     fn each_part_that_has_arrived_makes_room_for_another() {
         let (mut a, peers, now) = large();
         let window = a.entries(now, &peers);
-        let part = a.registry.part(run(1), 0, false, WINDOW).expect("there is one");
+        let part = a.registry.part(run(1), 0, false, WINDOW, None).expect("there is one");
         let have = |version| SyncWord::Have { watermark: Watermark { log: run(1), version } };
         a.hear_at(now, 2, have(part.upto - 1));
         assert_eq!(a.entries(now, &peers), 0, "nothing has arrived as a whole");
@@ -637,6 +637,25 @@ mod tests {
         assert_eq!(b.hear(1, given[0].1.clone()), BTreeSet::from([child(7)]));
     }
 
+    /// The log in which the child stands higher may be lost with its writer and with who has told of this
+    /// one, before it comes.
+    #[test]
+    fn who_has_a_log_knows_every_child_of_which_it_speaks() {
+        let (mut a, mut b, mut c) = (node(1), node(2), node(3));
+        greet(&mut a, 3);
+        a.registry.write(child(7), owned(7, 1));
+        b.registry.write(child(7), owned(7, 2));
+        a.hear(2, registry_word(&b));
+        for (to, word) in a.words(&[run(2).node, run(3).node]) {
+            if to == run(3).node {
+                c.hear(1, word);
+            }
+        }
+        assert_eq!(c.registry.watermark(run(1)), a.registry.version());
+        assert_eq!(c.registry.watermark(run(2)), 0);
+        assert!(c.registry.best(&child(7)).is_some());
+    }
+
     #[test]
     fn of_a_members_log_nobody_else_says_anything() {
         let mut a = node(1);
@@ -691,7 +710,7 @@ mod tests {
 
     /// All that a node has written.
     fn registry_word(node: &Node) -> SyncWord {
-        node.registry.part(node.registry.me(), 0, false, WINDOW).expect("it has written").word
+        node.registry.part(node.registry.me(), 0, false, WINDOW, None).expect("it has written").word
     }
 
     #[test]

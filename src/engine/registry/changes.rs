@@ -38,8 +38,12 @@ pub(crate) struct Part {
 }
 
 /// The part of a log behind `from`, of `most` bytes at most, or one entry: a snapshot if `from` is
-/// below the floor, unless it was passed already and this is a further part (`continued`). Entries that
-/// do not count are left out. `None`: there is nothing newer.
+/// below the floor, unless it was passed already and this is a further part (`continued`). `None`: there
+/// is nothing newer.
+///
+/// An entry that is dominated is left out only if its receiver `to` has what dominates it, or that is a
+/// removal: the receiver believes that it has all of this log, and if the other log is lost before it
+/// comes, nobody would tell it of the child.
 pub(super) fn part(
     table: &Table,
     logs: &Logs,
@@ -47,6 +51,7 @@ pub(super) fn part(
     from: u64,
     continued: bool,
     most: usize,
+    to: Option<NodeRun>,
 ) -> Option<Part> {
     let most = most.min(PART_BYTES);
     let version = logs.watermark(log);
@@ -56,17 +61,20 @@ pub(super) fn part(
     let snapshot = from < logs.floor(log) && !continued;
     let from = if snapshot { 0 } else { from };
     let (mut upto, mut size, mut entries) = (version, 0, Vec::new());
+    let is_there = |at: Watermark| {
+        to.is_some_and(|to| to == at.log || logs.acked_by_run(to, at.log) >= at.version)
+    };
     for (version, child) in table.standing(log, from, u64::MAX) {
-        let Some(best) = table.best(child).filter(|best| best.writer == log) else {
+        let Some(entry) = table.entry_to_tell(child, log, is_there) else {
             continue;
         };
-        let more = encoded_size(child, best.entry);
+        let more = encoded_size(child, entry);
         if !entries.is_empty() && size + more > most {
             upto = version - 1;
             break;
         }
         size += more;
-        entries.push(LogEntry { version, child: child.clone(), entry: best.entry.clone() });
+        entries.push(LogEntry { version, child: child.clone(), entry: entry.clone() });
     }
     let word = if snapshot {
         SyncWord::Snapshot { log, upto, entries, more: upto < version }

@@ -302,11 +302,11 @@ mod tests {
         sweep(&mut bench);
         assert_eq!(bench.entries().0, count, "node 3 has not heard");
         assert_eq!(bench.logs.floor(run(1)), 0);
-        bench.logs.acknowledged(run(1), run(3).node, 7);
+        bench.logs.acknowledged(run(1), run(3), 7);
         bench.now += SWEEP_EVERY;
         sweep(&mut bench);
         assert_eq!((bench.entries().0, bench.logs.floor(run(1))), (count - 7, 7));
-        bench.logs.acknowledged(run(1), run(3).node, u64::MAX);
+        bench.logs.acknowledged(run(1), run(3), u64::MAX);
         bench.now += SWEEP_EVERY;
         sweep(&mut bench);
         assert_eq!((bench.entries().0, bench.logs.floor(run(1))), (0, count as u64));

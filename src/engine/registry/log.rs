@@ -79,8 +79,8 @@ struct Log {
     kept: bool,
     /// When it was last found to have changed; none if that is to be noted.
     touched: Option<Instant>,
-    /// How far other nodes have it.
-    acks: BTreeMap<NodeId, u64>,
+    /// How far other nodes have it, and the run that has said so.
+    acks: BTreeMap<NodeId, (NodeRun, u64)>,
 }
 
 /// What new versions of a log mean for those that were known of it before.
@@ -208,15 +208,24 @@ impl Logs {
     }
 
     /// Another node has this log up to this version.
-    pub(super) fn acknowledged(&mut self, log: NodeRun, by: NodeId, version: u64) {
+    pub(super) fn acknowledged(&mut self, log: NodeRun, by: NodeRun, version: u64) {
         if let Some(log) = self.logs.get_mut(&log) {
-            log.acks.insert(by, version.min(log.version));
+            log.acks.insert(by.node, (by, version.min(log.version)));
         }
     }
 
     /// Up to which version a node has said that it has a log.
     pub(super) fn acked(&self, by: NodeId, log: NodeRun) -> u64 {
-        self.logs.get(&log).and_then(|log| log.acks.get(&by)).copied().unwrap_or(0)
+        self.ack(by, log).map_or(0, |(_, version)| version)
+    }
+
+    /// Up to which version this run of a node has said that it has a log: what the one before had is lost.
+    pub(super) fn acked_by_run(&self, by: NodeRun, log: NodeRun) -> u64 {
+        self.ack(by.node, log).filter(|(run, _)| *run == by).map_or(0, |(_, version)| version)
+    }
+
+    fn ack(&self, by: NodeId, log: NodeRun) -> Option<(NodeRun, u64)> {
+        self.logs.get(&log)?.acks.get(&by).copied()
     }
 
     /// Up to which version all of these nodes have a log, its writer and this node left out.
@@ -225,7 +234,7 @@ impl Logs {
             return 0;
         };
         let others = nodes.filter(|node| *node != self.me.node && *node != run.node);
-        let acks = others.map(|node| log.acks.get(&node).copied().unwrap_or(0));
+        let acks = others.map(|node| log.acks.get(&node).map_or(0, |(_, version)| *version));
         acks.min().unwrap_or(u64::MAX).min(log.version)
     }
 
@@ -310,10 +319,10 @@ mod tests {
             logs.acknowledged_by(nodes.iter().map(|n| node(*n)), run(1))
         };
         assert_eq!(upto(&logs, &[1]), 5, "there is nobody else");
-        logs.acknowledged(run(1), node(2), 9);
+        logs.acknowledged(run(1), run(2), 9);
         assert_eq!(upto(&logs, &[1, 2]), 5, "nobody has more than there is");
         assert_eq!(upto(&logs, &[1, 2, 3]), 0);
-        logs.acknowledged(run(1), node(3), 2);
+        logs.acknowledged(run(1), run(3), 2);
         assert_eq!(upto(&logs, &[1, 2, 3]), 2);
         logs.retain_acks(|n| n != node(3));
         assert_eq!(upto(&logs, &[1, 2, 3]), 0);

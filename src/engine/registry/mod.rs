@@ -2,8 +2,8 @@
 //!
 //! Each node run writes a log of its own and no other; of each child only the newest entry stands
 //! in it. A log is known up to a contiguous version, its watermark. What is known of a child is
-//! the highest entry of all logs; lower ones are dominated and need not be passed on. Merging
-//! commutes, associates and repeats harmlessly.
+//! the highest entry of all logs; lower ones are dominated and are passed on only to who does not have
+//! the highest. Merging commutes, associates and repeats harmlessly.
 //!
 //! What the logs say of each child is in `table`; how far each log is known, here and elsewhere, in
 //! `log`; `changes` takes in what others say and makes what they are told; `expiry` forgets.
@@ -19,7 +19,7 @@ mod expiry;
 mod log;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(crate) use self::{
     changes::{Applied, Part},
@@ -210,7 +210,7 @@ impl Registry {
     }
 
     /// What changed in a log after a version, in parts of about 200 KiB, made as they are asked
-    /// for. Dominated entries are left out. Nothing if there is nothing newer.
+    /// for. Nothing if there is nothing newer.
     ///
     /// Below the floor the first part is a snapshot that replaces what its receiver has up to the
     /// part's end.
@@ -218,7 +218,7 @@ impl Registry {
     pub(crate) fn changes_since(&self, log: NodeRun, from: u64) -> impl Iterator<Item = Part> {
         let mut next = (from, false);
         iter::from_fn(move || {
-            let part = self.part(log, next.0, next.1, changes::PART_BYTES)?;
+            let part = self.part(log, next.0, next.1, changes::PART_BYTES, None)?;
             next = (part.upto, true);
             Some(part)
         })
@@ -226,15 +226,17 @@ impl Registry {
 
     /// What changed in a log after a version: one part of it, of about 200 KiB, or of `most` bytes, or
     /// one entry. Below the floor that is a snapshot, which replaces what its receiver has up to the
-    /// part's end; `continued` says that the floor was passed already, by an earlier part.
+    /// part's end; `continued` says that the floor was passed already, by an earlier part. What the run
+    /// `to` which it is told has said that it has is not told again by lower entries.
     pub(crate) fn part(
         &self,
         log: NodeRun,
         from: u64,
         continued: bool,
         most: usize,
+        to: Option<NodeRun>,
     ) -> Option<Part> {
-        part(&self.table, &self.logs, log, from, continued, most)
+        part(&self.table, &self.logs, log, from, continued, most, to)
     }
 
     /// Takes in what changed in another run's log. Words about the own log, about too many logs,
@@ -389,8 +391,8 @@ impl Registry {
         })
     }
 
-    /// Another node has this log up to this version.
-    pub(crate) fn acknowledged(&mut self, log: NodeRun, by: NodeId, version: u64) {
+    /// A run of another node has this log up to this version.
+    pub(crate) fn acknowledged(&mut self, log: NodeRun, by: NodeRun, version: u64) {
         self.logs.acknowledged(log, by, version);
     }
 

@@ -134,6 +134,23 @@ impl Table {
         self.children.get(child)?.of(writer).map(|record| record.version)
     }
 
+    /// What a log says of a child, unless that is dominated by an entry that `is_there` where it would be
+    /// told, or by a removal: a lower entry that comes when the removal is forgotten there would bring the
+    /// child back.
+    pub(super) fn entry_to_tell(
+        &self,
+        child: &ChildId,
+        writer: NodeRun,
+        is_there: impl Fn(Watermark) -> bool,
+    ) -> Option<&Entry> {
+        let records = self.children.get(child)?;
+        let best = records.best();
+        let is_dominated = best.writer != writer
+            && (best.entry.ownership().is_none()
+                || is_there(Watermark { log: best.writer, version: best.version }));
+        Some(&records.of(writer).filter(|_| !is_dominated)?.entry)
+    }
+
     /// What each log says of a child.
     pub(super) fn entries_of(&self, child: &ChildId) -> impl Iterator<Item = (NodeRun, &Entry)> {
         let records = self.children.get(child).into_iter().flat_map(|known| &known.records);

@@ -20,7 +20,7 @@ pub(super) fn child(n: usize) -> ChildId {
     ChildId::new(format!("c{n}")).expect("a valid id")
 }
 
-pub(super) fn owned(n: usize, term: u64) -> Entry {
+pub(in crate::engine) fn owned(n: usize, term: u64) -> Entry {
     let epoch = Epoch { term, attempt: 0 };
     let kind = KindName::new("k").expect("a valid kind");
     let spec = Arc::new(ChildSpec::from_parts(child(n), kind, Bytes::new()));
@@ -96,6 +96,34 @@ fn a_gap_is_asked_for_and_changes_nothing() {
     let applied = registry.apply_changes(run(2), 4, 5, vec![entry]);
     assert_eq!(applied.gap, Some(Watermark { log: run(2), version: 0 }));
     assert!(registry.best(&child(0)).is_none());
+}
+
+/// The children that are named when a log is told to a run from its beginning.
+fn told(registry: &Registry, log: NodeRun, to: Option<NodeRun>) -> Vec<ChildId> {
+    let part = registry.part(log, 0, false, changes::PART_BYTES, to).expect("something is newer");
+    let (SyncWord::Changes { entries, .. } | SyncWord::Snapshot { entries, .. }) = part.word else {
+        panic!("no entries in {:?}", part.word);
+    };
+    entries.into_iter().map(|entry| entry.child).collect()
+}
+
+#[test]
+fn a_dominated_entry_is_told_to_whoever_may_not_have_the_higher_one() {
+    let mut registry = Registry::new(run(1));
+    registry.write(child(0), owned(0, 1));
+    registry.apply_changes(run(2), 0, 2, vec![entry(2, 0, owned(0, 2))]);
+    let whole = vec![child(0)];
+    assert_eq!(told(&registry, run(1), None), whole, "nobody knows what it has");
+    registry.acknowledged(run(2), run(3), 1);
+    assert_eq!(told(&registry, run(1), Some(run(3))), whole, "it has less of the other log");
+    registry.acknowledged(run(2), run(3), 2);
+    assert_eq!(told(&registry, run(1), Some(run(3))), [], "it has the higher one");
+    let anew = NodeRun { nonce: 99, ..run(3) };
+    assert_eq!(told(&registry, run(1), Some(anew)), whole, "a later run has nothing");
+    assert_eq!(told(&registry, run(1), Some(run(2))), [], "who wrote the higher one has it");
+    // What is removed is not told: where the removal is forgotten the child would be back.
+    registry.apply_changes(run(2), 2, 3, vec![entry(3, 0, removed(2))]);
+    assert_eq!(told(&registry, run(1), Some(run(4))), []);
 }
 
 fn entry(version: u64, n: usize, entry: Entry) -> LogEntry {
@@ -195,7 +223,7 @@ fn a_removal_is_forgotten_when_all_have_heard_and_then_a_snapshot_tells_the_rest
     registry.write(child(0), removed(2));
     registry.expire(now, &known, Duration::from_secs(3_600));
     assert!(registry.best(&child(0)).is_some(), "nobody has heard");
-    registry.acknowledged(run(1), run(2).node, 3);
+    registry.acknowledged(run(1), run(2), 3);
     let hour = Duration::from_secs(3_600);
     registry.expire(now + KEEP_REMOVAL / 2, &known, hour);
     assert_eq!(registry.highest_epoch(&child(0)).term, 2, "it is too young");

@@ -675,7 +675,7 @@ fn an_entry_that_another_supersedes_is_kept_until_all_have_that_one() {
     let two = [1, 2].map(|n| run_of(n).node).into();
     registry.expire(now + 60 * SECOND, &two, hour);
     assert_eq!(count(&registry), 2);
-    registry.acknowledged(run_of(2), run_of(3).node, 1);
+    registry.acknowledged(run_of(2), run_of(3), 1);
     registry.expire(now + 62 * SECOND, &two, hour);
     assert_eq!(count(&registry), 1);
 }
@@ -688,13 +688,13 @@ fn a_removal_is_kept_for_who_was_in_lately_and_has_not_heard_of_it() {
     let stands = |registry: &Registry| registry.best(&child).is_some();
     registry.expire(now, &known, hour);
     for (node, version) in [(2, 2), (3, 1)] {
-        registry.acknowledged(run_of(1), run_of(node).node, version);
+        registry.acknowledged(run_of(1), run_of(node), version);
     }
     registry.expire(now + 1_000 * SECOND, &known, hour);
     let two = [1, 2].map(|n| run_of(n).node).into();
     registry.expire(now + 2_000 * SECOND, &two, hour);
     assert!(stands(&registry), "the third node may come back with what it has");
-    registry.acknowledged(run_of(1), run_of(3).node, 2);
+    registry.acknowledged(run_of(1), run_of(3), 2);
     registry.expire(now + 2_002 * SECOND, &two, hour);
     assert!(!stands(&registry));
     // Who has not heard of it in so long has forgotten everything else as well.
@@ -713,7 +713,7 @@ fn a_removal_that_all_have_heard_of_stands_for_a_minute() {
     registry.write(child.clone(), Entry::Removed { epoch: at(3, 0) });
     registry.expire(now, &known, hour);
     for node in [2, 3] {
-        registry.acknowledged(run_of(1), run_of(node).node, 2);
+        registry.acknowledged(run_of(1), run_of(node), 2);
     }
     for (seconds, stands) in [(58, true), (62, false)] {
         registry.expire(now + seconds * SECOND, &known, hour);

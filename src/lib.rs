@@ -130,7 +130,7 @@ pub use crate::{
             ChildFailure, ChildOrigin, ChildSpec, Epoch, RestartIntensity, RestartPauses,
             RestartRule, Role,
         },
-        event::{HandoverPhases, HubEvent},
+        event::{EventLevel, HandoverPhases, HubEvent, Moved},
         id::{
             ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,
             TopicName,

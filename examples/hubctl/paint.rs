@@ -21,7 +21,7 @@ impl Tone {
             "moving" | "leaving" | "draining" | "starting" | "stopping" | "yielding" => Self::Busy,
             "suspect" | "drained" | "warn" | "waiting" => Self::Warn,
             "orphaned" | "failed" | "down" | "error" => Self::Bad,
-            "self" | "info" => Self::Faint,
+            "self" | "info" | "debug" => Self::Faint,
             _ => Self::Plain,
         }
     }

@@ -282,7 +282,10 @@ impl<'a> View<'a> {
             lines.push(match shown {
                 Shown::Event(event) => {
                     let level = event.level.as_ref().map_or("", |level| &level.0);
-                    let tone = if level == "info" { Tone::Plain } else { Tone::of(level) };
+                    let tone = match level {
+                        "debug" | "info" => Tone::Plain,
+                        level => Tone::of(level),
+                    };
                     line(tone, &event_line(event, Paint(false)))
                 }
                 Shown::Note(text) => line(Tone::Warn, text),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     hub::clock::unix_now,
     model::{
-        event::HubEvent,
+        event::{EventLevel, HubEvent},
         id::{ChildId, NodeId, NodeName},
         observe::EventReport,
         report::ChildLeft,
@@ -35,48 +35,6 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How often a stream without events says that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// All types of events.
-pub(crate) const EVENT_TYPES: &[&str] = &[
-    "founded",
-    "waiting_for_seeds",
-    "join_delayed",
-    "link_missing",
-    "link_restored",
-    "unsettled",
-    "node_joined",
-    "node_suspected",
-    "node_recovered",
-    "node_leaving",
-    "node_left",
-    "leave_failed",
-    "node_draining",
-    "drained",
-    "drain_failed",
-    "node_resumed",
-    "node_down",
-    "rejoined",
-    "peer_refused",
-    "key_in_use",
-    "words_refused",
-    "child_started",
-    "child_stopped",
-    "child_restarted",
-    "child_given_up",
-    "child_cannot_move",
-    "handover_started",
-    "handed_over",
-    "handover_failed",
-    "taken_over",
-    "recovered",
-    "message_dropped",
-    "divergence_merged",
-    "divergence_yielded",
-    "state_parked",
-    "parked_state_applied",
-    "parked_state_discarded",
-    "parked_state_dropped",
-];
-
 /// An event as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct EventRecord {
@@ -84,7 +42,7 @@ pub(crate) struct EventRecord {
     pub(crate) at: u64,
     pub(crate) kind: &'static str,
     pub(crate) child: Option<ChildId>,
-    level: &'static str,
+    level: EventLevel,
     text: String,
     fields: BTreeMap<&'static str, Value>,
 }
@@ -147,258 +105,15 @@ impl EventRecord {
         let name =
             |node: &NodeId| names(*node).map_or_else(|| node.short(), |name| name.to_string());
         let here = name(&me);
-        let mut fields = BTreeMap::new();
-        let mut child = None;
-        let mut level = "info";
-        let (kind, text) = match event {
-            HubEvent::NodeJoined { node, name } => {
-                fields.insert("node", json!(node.to_string()));
-                ("node_joined", format!("{name} came in"))
-            }
-            HubEvent::Founded => ("founded", format!("{here} founded a cluster")),
-            HubEvent::WaitingForSeeds { seeds } => {
-                level = "warn";
-                let told: Vec<String> =
-                    seeds.iter().map(|(seed, outcome)| format!("{seed} ({outcome})")).collect();
-                fields.insert("seeds", json!(told));
-                ("waiting_for_seeds", format!("{here} waits for a seed: {}", told.join(", ")))
-            }
-            HubEvent::JoinDelayed { node, missing } => {
-                level = "warn";
-                fields.insert("node", json!(node.to_string()));
-                let pairs = missing.iter().map(|(deaf, unheard)| {
-                    format!("{} does not hear {}", name(deaf), name(unheard))
-                });
-                let pairs: Vec<String> = pairs.collect();
-                fields.insert("missing", json!(pairs));
-                ("join_delayed", format!("{} is not in yet: {}", name(node), pairs.join(", ")))
-            }
-            HubEvent::LinkMissing { node, addresses } => {
-                level = "warn";
-                fields.insert("node", json!(node.to_string()));
-                fields.insert("addresses", json!(addresses));
-                let tried = addresses.join(", ");
-                let text = format!("{here} has no working link to {}, tried {tried}", name(node));
-                ("link_missing", text)
-            }
-            HubEvent::LinkRestored { node } => {
-                fields.insert("node", json!(node.to_string()));
-                ("link_restored", format!("the link from {here} to {} works again", name(node)))
-            }
-            HubEvent::Unsettled { reason } => {
-                level = "warn";
-                fields.insert("reason", json!(reason));
-                ("unsettled", format!("the cluster is not settled: {reason}"))
-            }
-            HubEvent::NodeSuspected { node } => {
-                level = "warn";
-                fields.insert("node", json!(node.to_string()));
-                ("node_suspected", format!("{} is silent, or its link broke", name(node)))
-            }
-            HubEvent::NodeRecovered { node } => {
-                fields.insert("node", json!(node.to_string()));
-                ("node_recovered", format!("{} was heard again", name(node)))
-            }
-            HubEvent::NodeLeaving { node } => {
-                fields.insert("node", json!(node.to_string()));
-                ("node_leaving", format!("{} hands its children over", name(node)))
-            }
-            HubEvent::NodeLeft { node } => {
-                fields.insert("node", json!(node.to_string()));
-                ("node_left", format!("{} has left", name(node)))
-            }
-            HubEvent::LeaveFailed { reason, children, left } => {
-                level = "warn";
-                fields.insert("reason", json!(reason));
-                fields.insert("children", json!(children));
-                fields.insert("left", left_of(left));
-                ("leave_failed", format!("{here} has not left: {reason}"))
-            }
-            HubEvent::NodeDraining { node } => {
-                fields.insert("node", json!(node.to_string()));
-                let text =
-                    format!("{} is drained: it hands its children over and stays", name(node));
-                ("node_draining", text)
-            }
-            HubEvent::Drained => ("drained", format!("{here} is drained and has no children left")),
-            HubEvent::DrainFailed { reason, children, left } => {
-                level = "warn";
-                fields.insert("reason", json!(reason));
-                fields.insert("children", json!(children));
-                fields.insert("left", left_of(left));
-                ("drain_failed", format!("{here} is not empty: {reason}"))
-            }
-            HubEvent::NodeResumed { node } => {
-                fields.insert("node", json!(node.to_string()));
-                ("node_resumed", format!("{} takes children again", name(node)))
-            }
-            HubEvent::NodeDown { node } => {
-                level = "error";
-                fields.insert("node", json!(node.to_string()));
-                ("node_down", format!("{} is down; its children are started elsewhere", name(node)))
-            }
-            HubEvent::Rejoined => {
-                level = "warn";
-                ("rejoined", format!("{here} was declared down while it lived, and came back"))
-            }
-            HubEvent::PeerRefused { node, reason } => {
-                level = "warn";
-                fields.insert("node", json!(node.map(|node| node.to_string())));
-                fields.insert("reason", json!(reason));
-                let peer = node.map_or_else(|| "a peer".to_owned(), |node| name(&node));
-                ("peer_refused", format!("{peer} was not admitted: {reason}"))
-            }
-            HubEvent::KeyInUse { address, by } => {
-                level = "error";
-                fields.insert("address", json!(address));
-                fields.insert("node", json!(by.map(|node| node.to_string())));
-                let text = format!(
-                    "another process runs with the key of {here}, at {address}, and was there \
-                     first: {here} stops"
-                );
-                ("key_in_use", text)
-            }
-            HubEvent::WordsRefused { node, reason } => {
-                level = "warn";
-                fields.insert("node", json!(node.to_string()));
-                fields.insert("reason", json!(reason));
-                ("words_refused", format!("words of {} were refused: {reason}", name(node)))
-            }
-            HubEvent::ChildStarted { child: id, kind, epoch } => {
-                child = Some(id.clone());
-                fields.insert("kind", json!(kind.as_str()));
-                fields.insert("epoch", json!(epoch.to_string()));
-                ("child_started", format!("{id} was started on {here}"))
-            }
-            HubEvent::ChildStopped { child: id } => {
-                child = Some(id.clone());
-                ("child_stopped", format!("{id} was stopped on {here}"))
-            }
-            HubEvent::ChildRestarted { child: id, reason, restarts, after } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("reason", json!(reason));
-                fields.insert("restarts", json!(restarts));
-                fields.insert("after_seconds", json!(after.as_secs_f64()));
-                (
-                    "child_restarted",
-                    format!("{id} ended and is started again in {after:.1?}: {reason}"),
-                )
-            }
-            HubEvent::ChildCannotMove { child: id, reason } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("reason", json!(reason));
-                ("child_cannot_move", format!("{id} cannot move: {reason}"))
-            }
-            HubEvent::ChildGivenUp { child: id, reason } => {
-                child = Some(id.clone());
-                level = "error";
-                fields.insert("reason", json!(reason));
-                ("child_given_up", format!("{id} was given up: {reason}"))
-            }
-            HubEvent::HandoverStarted { child: id, kind, to, epoch } => {
-                child = Some(id.clone());
-                fields.insert("kind", json!(kind.as_str()));
-                fields.insert("to", json!(to.to_string()));
-                fields.insert("epoch", json!(epoch.to_string()));
-                ("handover_started", format!("{id} goes from {here} to {}", name(to)))
-            }
-            HubEvent::HandedOver { child: id, kind, to, epoch, bytes, took, phases } => {
-                child = Some(id.clone());
-                fields.insert("kind", json!(kind.as_str()));
-                fields.insert("to", json!(to.to_string()));
-                fields.insert("epoch", json!(epoch.to_string()));
-                fields.insert("bytes", json!(bytes));
-                fields.insert("took_ms", json!(millis(*took)));
-                for (phase, took) in phases.named() {
-                    fields.insert(phase, json!(took.map(millis)));
-                }
-                let text = format!(
-                    "{id} was handed over from {here} to {} in {:.1} ms",
-                    name(to),
-                    millis(*took)
-                );
-                ("handed_over", text)
-            }
-            HubEvent::HandoverFailed {
-                child: id, kind, to, epoch, reason, may_have_run, ..
-            } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("kind", json!(kind.as_str()));
-                fields.insert("to", json!(to.to_string()));
-                fields.insert("epoch", json!(epoch.to_string()));
-                fields.insert("reason", json!(reason));
-                fields.insert("may_have_run", json!(may_have_run));
-                ("handover_failed", format!("{id} stays on {here}, not {}: {reason}", name(to)))
-            }
-            HubEvent::TakenOver { child: id, kind, from, epoch } => {
-                child = Some(id.clone());
-                fields.insert("kind", json!(kind.as_str()));
-                fields.insert("from", json!(from.to_string()));
-                fields.insert("epoch", json!(epoch.to_string()));
-                ("taken_over", format!("{id} came from {} with its state", name(from)))
-            }
-            HubEvent::Recovered { child: id, epoch, with_state } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("epoch", json!(epoch.to_string()));
-                fields.insert("with_state", json!(with_state));
-                let state = if *with_state { "with its state" } else { "from nothing" };
-                ("recovered", format!("{id} was started on {here} {state}: its owner went down"))
-            }
-            HubEvent::MessageDropped { child: id, message, reason } => {
-                child = Some(id.clone());
-                level = "error";
-                fields.insert("message", json!(message));
-                fields.insert("reason", json!(reason));
-                ("message_dropped", format!("a {message} to {id} could not go along: {reason}"))
-            }
-            HubEvent::DivergenceMerged { child: id, from } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("from", json!(from.to_string()));
-                ("divergence_merged", format!("{id} took in the state it had on {}", name(from)))
-            }
-            HubEvent::DivergenceYielded { child: id, to } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("to", json!(to.to_string()));
-                ("divergence_yielded", format!("{id} gave way to the one on {}", name(to)))
-            }
-            HubEvent::StateParked { child: id, key, reason } => {
-                child = Some(id.clone());
-                level = "error";
-                fields.insert("key", json!(key.to_string()));
-                fields.insert("reason", json!(reason));
-                ("state_parked", format!("a state of {id} is parked on {here}: {reason}"))
-            }
-            HubEvent::ParkedStateDiscarded { child: id, key } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("key", json!(key.to_string()));
-                ("parked_state_discarded", format!("a parked state of {id} was discarded"))
-            }
-            HubEvent::ParkedStateApplied { child: id, key, replaced } => {
-                child = Some(id.clone());
-                level = "warn";
-                fields.insert("key", json!(key.to_string()));
-                fields.insert("replaced", json!(replaced));
-                let how = match replaced {
-                    true => "put in the place of its own, which is parked now",
-                    false => "merged into it",
-                };
-                ("parked_state_applied", format!("a parked state of {id} was {how}"))
-            }
-            HubEvent::ParkedStateDropped { child: id, reason } => {
-                child = Some(id.clone());
-                level = "error";
-                fields.insert("reason", json!(reason));
-                ("parked_state_dropped", format!("a parked state of {id} is lost: {reason}"))
-            }
-        };
-        Self { number, at: unix_now(), kind, child, level, text, fields }
+        Self {
+            number,
+            at: unix_now(),
+            kind: event.name(),
+            child: event.child().cloned(),
+            level: event.level(),
+            text: event.words(&here, &name),
+            fields: fields(event, &name),
+        }
     }
 
     pub(crate) fn view(&self, desk: &Desk) -> EventView {
@@ -408,7 +123,7 @@ impl EventRecord {
             kind: self.kind.into(),
             node: Named::of(desk, desk.hub.node_id()),
             child: self.child.as_ref().map(|child| child.to_string()),
-            level: self.level.into(),
+            level: self.level.as_str().into(),
             text: self.text.clone(),
             fields: json!(self.fields),
         }
@@ -420,11 +135,125 @@ impl EventRecord {
             id,
             at: self.at,
             kind: self.kind.to_owned(),
-            level: self.level.to_owned(),
+            level: self.level.to_string(),
             text: self.text.clone(),
             fields: json!(self.fields).to_string(),
         }
     }
+}
+
+/// What an event says, for programs.
+fn fields(event: &HubEvent, name: &dyn Fn(&NodeId) -> String) -> BTreeMap<&'static str, Value> {
+    let id = |node: &NodeId| json!(node.to_string());
+    let each = |nodes: &BTreeMap<NodeId, usize>| {
+        nodes.iter().map(|(node, count)| (node.to_string(), json!(count))).collect::<Value>()
+    };
+    let fields = match event {
+        HubEvent::Founded
+        | HubEvent::Drained
+        | HubEvent::Rejoined
+        | HubEvent::ChildStopped { .. } => Vec::new(),
+        HubEvent::NodeJoined { node, .. }
+        | HubEvent::LinkRestored { node }
+        | HubEvent::NodeSuspected { node }
+        | HubEvent::NodeRecovered { node }
+        | HubEvent::NodeLeaving { node }
+        | HubEvent::NodeLeft { node }
+        | HubEvent::NodeDraining { node }
+        | HubEvent::NodeResumed { node }
+        | HubEvent::NodeDown { node } => vec![("node", id(node))],
+        HubEvent::WaitingForSeeds { seeds } => {
+            let told = seeds.iter().map(|(seed, outcome)| json!(format!("{seed} ({outcome})")));
+            vec![("seeds", told.collect())]
+        }
+        HubEvent::JoinDelayed { node, missing } => {
+            let pairs = missing.iter().map(|(deaf, unheard)| {
+                json!(format!("{} does not hear {}", name(deaf), name(unheard)))
+            });
+            vec![("node", id(node)), ("missing", pairs.collect())]
+        }
+        HubEvent::LinkMissing { node, addresses } => {
+            vec![("node", id(node)), ("addresses", json!(addresses))]
+        }
+        HubEvent::Unsettled { reason } => vec![("reason", json!(reason))],
+        HubEvent::LeaveFailed { reason, children, left }
+        | HubEvent::DrainFailed { reason, children, left } => {
+            vec![("reason", json!(reason)), ("children", json!(children)), ("left", left_of(left))]
+        }
+        HubEvent::PeerRefused { node, reason } => {
+            vec![("node", json!(node.map(|node| node.to_string()))), ("reason", json!(reason))]
+        }
+        HubEvent::KeyInUse { address, by } => {
+            vec![("address", json!(address)), ("node", json!(by.map(|node| node.to_string())))]
+        }
+        HubEvent::WordsRefused { node, reason } => {
+            vec![("node", id(node)), ("reason", json!(reason))]
+        }
+        HubEvent::ChildStarted { kind, epoch, .. } => {
+            vec![("kind", json!(kind.as_str())), ("epoch", json!(epoch.to_string()))]
+        }
+        HubEvent::ChildRestarted { reason, restarts, after, .. } => vec![
+            ("reason", json!(reason)),
+            ("restarts", json!(restarts)),
+            ("after_seconds", json!(after.as_secs_f64())),
+        ],
+        HubEvent::ChildCannotMove { reason, .. }
+        | HubEvent::ChildGivenUp { reason, .. }
+        | HubEvent::ParkedStateDropped { reason, .. } => vec![("reason", json!(reason))],
+        HubEvent::HandoverStarted { kind, to, epoch, .. } => vec![
+            ("kind", json!(kind.as_str())),
+            ("to", id(to)),
+            ("epoch", json!(epoch.to_string())),
+        ],
+        HubEvent::HandedOver { kind, to, epoch, bytes, took, phases, .. } => {
+            let fields = [
+                ("kind", json!(kind.as_str())),
+                ("to", id(to)),
+                ("epoch", json!(epoch.to_string())),
+                ("bytes", json!(bytes)),
+                ("took_ms", json!(millis(*took))),
+            ];
+            let phases = phases.named().map(|(phase, took)| (phase, json!(took.map(millis))));
+            fields.into_iter().chain(phases).collect()
+        }
+        HubEvent::HandoverFailed { kind, to, epoch, reason, may_have_run, .. } => vec![
+            ("kind", json!(kind.as_str())),
+            ("to", id(to)),
+            ("epoch", json!(epoch.to_string())),
+            ("reason", json!(reason)),
+            ("may_have_run", json!(may_have_run)),
+        ],
+        HubEvent::TakenOver { kind, from, epoch, .. } => vec![
+            ("kind", json!(kind.as_str())),
+            ("from", id(from)),
+            ("epoch", json!(epoch.to_string())),
+        ],
+        HubEvent::Recovered { epoch, with_state, .. } => {
+            vec![("epoch", json!(epoch.to_string())), ("with_state", json!(with_state))]
+        }
+        HubEvent::ChildrenMoved { moved, took } => vec![
+            ("sent", each(&moved.sent)),
+            ("bytes", json!(moved.bytes)),
+            ("received", each(&moved.received)),
+            ("recovered", json!(moved.recovered)),
+            ("begun_anew", json!(moved.begun_anew)),
+            ("failed", json!(moved.failed)),
+            ("took_ms", json!(millis(*took))),
+        ],
+        HubEvent::MessageDropped { message, reason, .. } => {
+            vec![("message", json!(message)), ("reason", json!(reason))]
+        }
+        HubEvent::DivergenceMerged { from, .. } => vec![("from", id(from))],
+        HubEvent::DivergenceYielded { to, .. } => vec![("to", id(to))],
+        HubEvent::StateParked { key, reason, .. } => {
+            vec![("key", json!(key.to_string())), ("reason", json!(reason))]
+        }
+        HubEvent::ParkedStateDiscarded { key, .. } => vec![("key", json!(key.to_string()))],
+        HubEvent::ParkedStateApplied { key, replaced, .. } => {
+            vec![("key", json!(key.to_string())), ("replaced", json!(replaced))]
+        }
+    };
+    fields.into_iter().collect()
 }
 
 fn millis(time: Duration) -> f64 {

@@ -20,11 +20,7 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-use super::{
-    access::Limiter,
-    events::{EVENT_TYPES, EventRecord},
-    handovers::Told,
-};
+use super::{access::Limiter, events::EventRecord, handovers::Told};
 use crate::{
     error::{MaybeHandled, NotHandled},
     hub::{
@@ -33,7 +29,7 @@ use crate::{
         recorder::{Recorder, Sent},
     },
     model::{
-        event::{HandoverPhases, HubEvent},
+        event::{EVENT_NAMES, HandoverPhases, HubEvent},
         id::{ChildId, NodeId, NodeName},
         observe::{EventReport, HandoverReport, HandoverStatus},
     },
@@ -301,7 +297,7 @@ impl Journal {
         for (phase, _) in HandoverPhases::default().named() {
             let _ = phases.get_or_create(&PhaseLabel { phase });
         }
-        for r#type in EVENT_TYPES {
+        for r#type in EVENT_NAMES {
             let _ = happened.get_or_create(&TypeLabel { r#type });
         }
         let boot = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();

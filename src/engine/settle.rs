@@ -332,7 +332,6 @@ fn tell_refuted(core: &mut Core, run: NodeRun, Watermark { log, version }: Water
          its log, {here} is here, and nothing more comes",
         log.node.short()
     );
-    tracing::warn!(node = %core.me.node, reason, "a log is not waited for");
     core.emit(HubEvent::Unsettled { reason });
 }
 

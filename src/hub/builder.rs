@@ -529,6 +529,8 @@ impl HubBuilder {
             recorder: OnceLock::new(),
             ends: Ends::default(),
             handed_over: AtomicU64::new(0),
+            names: Mutex::default(),
+            moves: Mutex::default(),
             leave_dir: self.leave_dir,
         }));
         let workers = self

@@ -5,7 +5,7 @@ use std::{
     future::IntoFuture,
     path::PathBuf,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -42,6 +42,8 @@ pub(crate) mod hot_swap;
 mod instance;
 pub(crate) mod kind;
 pub(crate) mod left_state;
+mod moves;
+mod names;
 pub(crate) mod observe;
 pub(crate) mod outlet;
 mod panics;
@@ -84,6 +86,8 @@ use self::{
     history::History,
     hot_swap::HotSwap,
     kind::Kinds,
+    moves::Moves,
+    names::Names,
     observe::{Observe, Unanswered},
     outlet::presentable,
     parked::ParkedState,
@@ -106,7 +110,7 @@ use crate::{
     },
     model::{
         child::{ChildSpec, Epoch},
-        event::HubEvent,
+        event::{EventLevel, HubEvent},
         id::{ChildId, HubName, NodeId, NodeName},
         observe::{Answer, Question},
         parked::ParkedKey,
@@ -149,6 +153,10 @@ pub(crate) struct Shared {
     pub(crate) ends: Ends,
     /// How many children were handed over.
     handed_over: AtomicU64,
+    /// How nodes are called.
+    names: Mutex<Names>,
+    /// What becomes of many children.
+    moves: Mutex<Moves>,
     /// Where states are written that nobody takes.
     pub(crate) leave_dir: Option<PathBuf>,
 }
@@ -163,14 +171,44 @@ impl Shared {
         self.threads.get().map_or(&[], Vec::as_slice)
     }
 
+    /// Something happened: whoever listens is told.
     pub(crate) fn emit(&self, event: HubEvent) {
+        lock(&self.names).event(&event);
+        lock(&self.moves).event(self.doors.uptime.now(), &event);
+        self.tell(event);
+    }
+
+    /// Tells what has become of many children, if it is time to.
+    pub(crate) fn tell_moves(&self) {
+        let due = lock(&self.moves).due(self.doors.uptime.now());
+        due.into_iter().for_each(|event| self.tell(event));
+    }
+
+    /// What happened, in words.
+    fn words(&self, event: &HubEvent) -> String {
+        let names = lock(&self.names);
+        event.words(&self.node_name, &|node| names.of(*node))
+    }
+
+    fn tell(&self, event: HubEvent) {
         let event = event.brief();
-        let node = &self.node_name;
-        match &event {
-            HubEvent::ChildStarted { .. } | HubEvent::ChildStopped { .. } => {
-                tracing::debug!(hub = %self.name, %node, ?event, "a child changed");
-            }
-            _ => tracing::info!(hub = %self.name, %node, ?event, "something happened"),
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    hub = %self.name,
+                    node = %self.node_name,
+                    event = event.name(),
+                    child = event.child().map(tracing::field::display),
+                    "{}",
+                    self.words(&event),
+                )
+            };
+        }
+        match event.level() {
+            EventLevel::Debug => log!(debug),
+            EventLevel::Info => log!(info),
+            EventLevel::Warn => log!(warn),
+            EventLevel::Error => log!(error),
         }
         if matches!(event, HubEvent::HandedOver { .. }) {
             self.handed_over.fetch_add(1, Ordering::Relaxed);
@@ -179,7 +217,7 @@ impl Shared {
         if let Some(recorder) = self.recorder.get() {
             recorder.event(&event);
         }
-        if let Some(events) = &*self.events.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(events) = &*lock(&self.events) {
             // An error means that nobody listens.
             let _ = events.send(event);
         }
@@ -200,8 +238,10 @@ impl Shared {
 
     /// Everybody who waits is told that the hub has stopped.
     pub(crate) fn end(&self) {
+        let rest = lock(&self.moves).rest();
+        rest.into_iter().for_each(|event| self.tell(event));
         self.doors.stop();
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.events).take();
         if let Some(recorder) = self.recorder.get() {
             recorder.stopped();
         }
@@ -214,8 +254,12 @@ impl Shared {
 
     /// This node listens there now, and nowhere else.
     pub(crate) fn listening(&self, addresses: Vec<String>) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *lock(&self.addresses) = addresses;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Hub {
@@ -276,7 +320,7 @@ impl Hub {
     /// node needs as a seed.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0.addresses).clone()
     }
 
     /// What was given to [`HubBuilder::data`](crate::HubBuilder::data) on this node, by its type.
@@ -665,10 +709,17 @@ impl Hub {
         while events.next().await.is_some() {}
     }
 
+    /// What happened, in words, with the names of nodes that have come in: what the hub writes into its
+    /// log. `Display` of an event says the same without names.
+    #[must_use]
+    pub fn describe(&self, event: &HubEvent) -> String {
+        self.0.words(event)
+    }
+
     /// What happens from now on, as this node sees it.
     #[must_use]
     pub fn events(&self) -> EventStream {
-        let events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = lock(&self.0.events);
         EventStream::new(events.as_ref().map(broadcast::Sender::subscribe))
     }
 

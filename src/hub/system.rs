@@ -514,6 +514,7 @@ impl Handler<Begin> for HubSystem {
                 running.engine.in_use(doors.uptime.now(), doors.take_used());
             }
             system.take([Event::Tick], ctx);
+            system.hub.shared().tell_moves();
         });
     }
 }

@@ -92,7 +92,7 @@ impl Teller {
         let known_as = if node.is_some() { None } else { address.clone() };
         if is_news(&self.memory, Told { node, address: known_as, reason: reason.clone() }) {
             let peer = node.map(|node| node.short());
-            tracing::warn!(peer, address, reason, "not admitted");
+            tracing::debug!(peer, address, reason, "not admitted");
             self.tell(NetEvent::Refused { node, address, reason }).await;
         }
     }
@@ -104,7 +104,7 @@ impl Teller {
         let reason = format!("it has this node's own key, second: {is_second}");
         if is_news(&self.twins, Told { node: by, address: Some(address.clone()), reason }) {
             let peer = by.map(|node| node.short());
-            tracing::error!(address, peer, is_second, "another process runs with this node's key");
+            tracing::debug!(address, peer, is_second, "another process runs with this node's key");
             self.tell(NetEvent::Twin { address, by, is_second }).await;
         }
     }

@@ -822,10 +822,17 @@ function parked() {
 
 // ---- events ------------------------------------------------------------------------------------
 
+const LEVELS = ["debug", "info", "warn", "error"];
+
+/** Whether an event is at least as grave as a level. */
+function isAtLeast(event, level) { return LEVELS.indexOf(event.level) >= LEVELS.indexOf(level); }
+
+function isGrave(event) { return isAtLeast(event, "warn"); }
+
 function log(events) {
   return make("ol", { class: "log" }, events.map((event) =>
-    make("li", { class: event.level === "info" ? "" : event.level },
-      make("time", { datetime: event.at }, clock(event.at)), event.level === "info" ? "" : `${event.level}: `, event.text)));
+    make("li", { class: isGrave(event) ? event.level : "" },
+      make("time", { datetime: event.at }, clock(event.at)), isGrave(event) ? `${event.level}: ` : "", event.text)));
 }
 
 /** Longer than the server is silent on a stream that stands. */
@@ -910,13 +917,13 @@ function events() {
   /** What was there when it was paused. */
   let paused = null;
   const text = make("input", { type: "search", oninput: () => show() });
-  const level = make("select", { onchange: () => show() }, [["", "any"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
+  const level = make("select", { onchange: () => show() }, [["debug", "any"], ["info", "not of single children"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
   const pause = button("Pause", () => { paused = paused ? null : [...stream.events]; pause.textContent = paused ? "Go on" : "Pause"; show(); });
   const show = () => {
     const words = stream.broken ? `The stream of events broke at ${stream.broken.toLocaleTimeString("en-GB")}; it is tried again.` : "";
     if (connection.textContent !== words) connection.textContent = words;
     const wanted = (paused ?? stream.events).filter((event) =>
-      (level.value === "" || event.level === "error" || event.level === level.value)
+      isAtLeast(event, level.value)
       && (event.text.includes(text.value) || event.type.includes(text.value)));
     refill(list, wanted.length ? log(wanted.slice(0, 300)) : make("p", { class: "quiet" }, "Nothing."));
   };

@@ -182,7 +182,7 @@ impl Founder {
             waiting: contact.status().map(|status| status.waiting),
         });
         if self.found(now, roster.id(), heard) {
-            tracing::info!(node = %roster.id(), "this node founds a cluster");
+            tracing::debug!(node = %roster.id(), "this node founds a cluster");
             out.event(HubEvent::Founded);
             out.view_changed();
             pace.news();
@@ -191,7 +191,7 @@ impl Founder {
             let seeds = || self.seeds().map(|(seed, outcome)| (seed.clone(), outcome.clone()));
             let told: Vec<String> =
                 seeds().map(|(seed, outcome)| format!("{seed}: {outcome}")).collect();
-            tracing::warn!(node = %roster.id(), seeds = told.join(", "), "waiting for a seed");
+            tracing::debug!(node = %roster.id(), seeds = told.join(", "), "waiting for a seed");
             out.event(HubEvent::WaitingForSeeds { seeds: seeds().collect() });
         }
     }

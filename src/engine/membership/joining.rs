@@ -68,7 +68,7 @@ impl Comers {
         let mut moved = false;
         for node in self.nodes {
             let Some(member) = roster.admit(node) else { continue };
-            tracing::info!(node = %me, peer = %node, "a node joined");
+            tracing::debug!(node = %me, peer = %node, "a node joined");
             out.event(HubEvent::NodeJoined { node, name: member.name.clone() });
             if let Some(turn) = Turn::of(member) {
                 out.event(turn.event(node));

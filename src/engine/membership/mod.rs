@@ -779,7 +779,7 @@ impl Membership {
         for life in self.roster.take_delayed(now, &self.timing) {
             let (me, node) = (self.roster.id(), life.node);
             let missing = self.known().missing(life);
-            tracing::warn!(node = %me, peer = %node, ?missing, "a node cannot come in");
+            tracing::debug!(node = %me, peer = %node, ?missing, "a node cannot come in");
             self.out.event(HubEvent::JoinDelayed { node, missing });
         }
     }

@@ -119,7 +119,7 @@ impl OwnLife<'_> {
         if fenced < incarnation || !can_be_mine(fenced, incarnation) {
             return;
         }
-        tracing::warn!(node = %self.roster.id(), "this node was declared down and comes back");
+        tracing::debug!(node = %self.roster.id(), "this node was declared down and comes back");
         self.roster.change_me(|me| me.incarnation.started = fenced.started + 1);
         self.roster.moved(self.voice, self.out, self.pace);
         self.out.renewed();

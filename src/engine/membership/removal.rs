@@ -72,7 +72,7 @@ impl Removal<'_> {
                 HubEvent::NodeDown { node }
             });
             self.out.gone(member.run(), left);
-            tracing::info!(node = %self.roster.id(), peer = %node, left, "a node is out");
+            tracing::debug!(node = %self.roster.id(), peer = %node, left, "a node is out");
         }
         if was_in && !left {
             self.dialling.note_crash(now, node);

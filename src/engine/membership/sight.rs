@@ -58,7 +58,7 @@ impl Sight<'_> {
                 self.out.silent(node, addresses.clone());
             }
             if news.is_missing {
-                tracing::warn!(node = %me, peer = %node, ?addresses, "there is no working link");
+                tracing::debug!(node = %me, peer = %node, ?addresses, "there is no working link");
                 self.out.event(HubEvent::LinkMissing { node, addresses: addresses.clone() });
             }
             if news.is_restored {

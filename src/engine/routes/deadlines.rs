@@ -102,7 +102,7 @@ impl Deadlines<'_> {
         }
         if is_told && let Some(reason) = waits_for(core, self.membership, self.settle, self.returns)
         {
-            tracing::warn!(node = %core.me.node, reason, "the cluster is not settled");
+            tracing::debug!(node = %core.me.node, reason, "the cluster is not settled");
             core.emit(HubEvent::Unsettled { reason });
         }
     }

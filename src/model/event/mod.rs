@@ -1,9 +1,13 @@
 //! What happens in a hub, as it is told to whoever listens.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
+
+mod words;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::words::EVENT_NAMES;
+pub use self::words::EventLevel;
 use super::{
     address::SeedOutcome,
     child::Epoch,
@@ -41,6 +45,24 @@ impl HandoverPhases {
             ("open", self.open),
         ]
     }
+}
+
+/// Which children moved, in a while in which many did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Moved {
+    /// How many children this node handed over, to each node.
+    pub sent: BTreeMap<NodeId, usize>,
+    /// Bytes of state that went along with those.
+    pub bytes: u64,
+    /// How many came to this node with their states, from each node.
+    pub received: BTreeMap<NodeId, usize>,
+    /// How many this node started as their owners went down, with copies of their states.
+    pub recovered: usize,
+    /// How many it started as their owners went down, from their arguments.
+    pub begun_anew: usize,
+    /// How many times a handover from this node failed: the child goes on here.
+    pub failed: usize,
 }
 
 /// Something that happened, as this node saw it. Reasons have at most about 1,000 bytes.
@@ -287,6 +309,14 @@ pub enum HubEvent {
         epoch: Epoch,
         /// Whether a copy of its state was at hand; if not, it began from its arguments.
         with_state: bool,
+    },
+    /// What many events of single children come to: told when none of them has moved for a second, and every
+    /// ten seconds while they do.
+    ChildrenMoved {
+        /// Which children.
+        moved: Moved,
+        /// From the first to the last of them.
+        took: Duration,
     },
     /// A message without a caller that waits was taken in while its child was on this node, and is lost:
     /// it is larger than `Settings::message_limit`, or cannot be encoded, and the child moved before it

@@ -445,6 +445,7 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
         let app = client!(hubs[0], options());
         let body = json!({ "id": "room 1/ä", "kind": "counter", "args": null, "tags": ["x"],
                            "metadata": { "by": "test" }, "restart": "transient" });
+        let mut events = hubs[0].events();
         let dry = post("/children?dry_run=true").set_json(&body);
         let (status, would) = call(&app, dry).await;
         assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
@@ -511,6 +512,34 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
         let (status, stopped) = call(&app, delete()).await;
         assert_eq!((status, &stopped["outcome"]), (StatusCode::OK, &json!("stopped")));
         assert_eq!(call(&app, delete()).await.0, StatusCode::NOT_FOUND);
+
+        // Who did what is told, and of dry runs nothing.
+        let mut told = Vec::new();
+        while told.last() != Some(&(format!("DELETE /hub{path}"), 404)) {
+            let action = event(&mut events, |event| match &event {
+                HubEvent::AdminAction { action, address, access, status } => {
+                    assert_eq!(
+                        (address.as_deref(), access.as_str()),
+                        (Some("127.0.0.1"), "loopback")
+                    );
+                    let words = format!("127.0.0.1 (loopback) asked n0 for {action}: {status}");
+                    assert_eq!(hubs[0].describe(&event), words);
+                    Some((action.clone(), *status))
+                }
+                _ => None,
+            });
+            told.push(action.await);
+        }
+        let migrate = format!("POST /hub{migrate}");
+        let start = |status| ("POST /hub/children".to_owned(), status);
+        let expected = [start(201), start(200)].into_iter().chain([409; 5].map(start)).chain([
+            (migrate.clone(), 200),
+            (migrate.clone(), 200),
+            (migrate, 422),
+            (format!("DELETE /hub{path}"), 200),
+            (format!("DELETE /hub{path}"), 404),
+        ]);
+        assert_eq!(told, expected.collect::<Vec<_>>());
         stop(hubs).await;
     });
 }

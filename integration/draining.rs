@@ -41,7 +41,26 @@ fn a_node_is_drained_by_itself_and_by_another_and_takes_children_again() {
         let mut events = hubs[1].events();
         hubs[1].drain().await.expect("the others take its children");
         assert_eq!(hosted(&hubs[1]).await, 0);
-        event(&mut events, |event| matches!(event, HubEvent::Drained).then_some(())).await;
+        let drains = HubEvent::NodeDraining { node: hubs[2].node_id() };
+        assert!(hubs[1].describe(&drains).starts_with("n2 is drained"), "it knows its name");
+        let mut sent = 0;
+        let mut is_drained = false;
+        while !is_drained || sent < own.len() {
+            event(&mut events, |event| match event {
+                HubEvent::Drained => {
+                    is_drained = true;
+                    Some(())
+                }
+                // All that have moved are told of together.
+                HubEvent::ChildrenMoved { moved, .. } => {
+                    sent += moved.sent.values().sum::<usize>();
+                    assert!(moved.bytes > 0 && moved.failed == 0, "{moved:?}");
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+        }
         for hub in &hubs {
             eventually("all see it", async || sees_drained(hub, &hubs[1]).await).await;
         }

@@ -24,6 +24,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{Desk, problem::Problem};
+use crate::model::event::HubEvent;
 
 /// The header that each action must carry. A page of another origin cannot send it: the browser
 /// would ask first, and is never answered.
@@ -214,7 +215,12 @@ pub(crate) async fn guarded(
     match right.and_then(|right| admit(&desk, request.request(), right)) {
         Ok(()) => {
             desk.learn_names().await;
-            Ok(next.call(request).await?.map_into_boxed_body())
+            let action = action(&desk, request.request());
+            let response = next.call(request).await?.map_into_boxed_body();
+            if let Some(action) = action {
+                desk.hub.shared().emit(action(response.status().as_u16()));
+            }
+            Ok(response)
         }
         Err(problem) => Ok(request.into_response(problem.error_response())),
     }
@@ -271,9 +277,27 @@ const SECURITY: [(&str, &str); 6] = [
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
+fn acts(request: &HttpRequest) -> bool {
+    !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn is_dry_run(request: &HttpRequest) -> bool {
+    request.query_string().split('&').any(|pair| pair == "dry_run=true")
+}
+
+/// What is told of a request that acts, once its status is known.
+fn action(desk: &Desk, request: &HttpRequest) -> Option<impl FnOnce(u16) -> HubEvent + use<>> {
+    if !acts(request) || is_dry_run(request) {
+        return None;
+    }
+    let action = format!("{} {}", request.method(), request.path());
+    let address = request.peer_addr().map(|peer| peer.ip().to_canonical().to_string());
+    let access = desk.options.access.name().to_owned();
+    Some(move |status| HubEvent::AdminAction { action, address, access, status })
+}
+
 fn admit(desk: &Desk, request: &HttpRequest, right: AdminRight) -> Result<(), Problem> {
-    let acts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if acts {
+    if acts(request) {
         if right < AdminRight::Act {
             return Err(Problem::forbidden("this token may read, not act"));
         }
@@ -281,7 +305,7 @@ fn admit(desk: &Desk, request: &HttpRequest, right: AdminRight) -> Result<(), Pr
             return Err(Problem::forbidden("an action needs the header X-Actix-Hub: 1"));
         }
         // What only asks takes nothing from who acts.
-        if !request.query_string().split('&').any(|pair| pair == "dry_run=true") {
+        if !is_dry_run(request) {
             desk.limiter.take(Instant::now()).map_err(Problem::too_many)?;
         }
     }

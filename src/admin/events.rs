@@ -240,6 +240,12 @@ fn fields(event: &HubEvent, name: &dyn Fn(&NodeId) -> String) -> BTreeMap<&'stat
             ("failed", json!(moved.failed)),
             ("took_ms", json!(millis(*took))),
         ],
+        HubEvent::AdminAction { action, address, access, status } => vec![
+            ("action", json!(action)),
+            ("address", json!(address)),
+            ("access", json!(access)),
+            ("status", json!(status)),
+        ],
         HubEvent::MessageDropped { message, reason, .. } => {
             vec![("message", json!(message)), ("reason", json!(reason))]
         }

@@ -310,6 +310,18 @@ pub enum HubEvent {
         /// Whether a copy of its state was at hand; if not, it began from its arguments.
         with_state: bool,
     },
+    /// Somebody has acted by the admin endpoint of this node, and was answered. Dry runs and what was refused
+    /// before it was looked at are not told.
+    AdminAction {
+        /// What was asked: method and path, without the query.
+        action: String,
+        /// From which IP address; a proxy's, behind one.
+        address: Option<String>,
+        /// How clients are told apart there: `loopback`, `token` or `guard`.
+        access: String,
+        /// The HTTP status of the answer.
+        status: u16,
+    },
     /// What many events of single children come to: told when none of them has moved for a second, and every
     /// ten seconds while they do.
     ChildrenMoved {
@@ -394,7 +406,8 @@ impl HubEvent {
             | Self::HandoverFailed { reason, .. }
             | Self::MessageDropped { reason, .. }
             | Self::ParkedStateDropped { reason, .. }
-            | Self::StateParked { reason, .. } => *reason = brief(std::mem::take(reason)),
+            | Self::StateParked { reason, .. }
+            | Self::AdminAction { action: reason, .. } => *reason = brief(std::mem::take(reason)),
             _ => {}
         }
         self

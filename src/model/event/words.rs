@@ -80,6 +80,7 @@ pub(crate) const EVENT_NAMES: &[&str] = &[
     "taken_over",
     "recovered",
     "children_moved",
+    "admin_action",
     "message_dropped",
     "divergence_merged",
     "divergence_yielded",
@@ -139,6 +140,9 @@ impl HubEvent {
             Self::ChildrenMoved { moved, .. } => {
                 let is_well = moved.failed == 0 && moved.begun_anew == 0;
                 ("children_moved", if is_well { Info } else { Warn })
+            }
+            Self::AdminAction { status, .. } => {
+                ("admin_action", if *status < 400 { Info } else { Warn })
             }
             Self::MessageDropped { .. } => ("message_dropped", Error),
             Self::DivergenceMerged { .. } => ("divergence_merged", Warn),
@@ -254,6 +258,10 @@ impl HubEvent {
                 format!("{child} was started on {here} {state}: its owner went down")
             }
             Self::ChildrenMoved { moved, took } => moved_words(moved, *took, here, name),
+            Self::AdminAction { action, address, access, status } => {
+                let address = address.as_deref().unwrap_or("an unknown address");
+                format!("{address} ({access}) asked {here} for {action}: {status}")
+            }
             Self::MessageDropped { child, message, reason } => {
                 format!("a {message} to {child} could not go along: {reason}")
             }

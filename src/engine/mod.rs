@@ -173,11 +173,10 @@ impl Engine {
                 let run = hello.me.run();
                 self.ways.linked(run, local);
                 self.met.meet(run);
+                // Also one that is no contact yet, as its node's last run seems to live: it comes in over
+                // this link, and who were told before that it is out would send nothing over it.
+                self.core.linked.insert(run);
                 self.membership.linked(now, hello);
-                // Known before anybody learns that the way has changed: moves look at it.
-                if self.membership.is_linked(run.node) {
-                    self.core.linked.insert(run);
-                }
             }
             Event::Unlinked { run } => {
                 self.ways.unlinked(run);

@@ -147,6 +147,23 @@ impl World {
         self.nodes().any(|(_, node)| node.host.seats.values().any(|seat| seat.child() == child))
     }
 
+    /// Whether the cluster has gone with its last member, and all nodes wait to be taken into it: no node
+    /// founds another one by itself.
+    fn is_cluster_gone(&self) -> bool {
+        self.nodes().all(|(_, node)| node.engine.is_waiting())
+    }
+
+    /// Somebody has a node found the cluster anew, and starts its children again.
+    fn found_anew(&mut self) {
+        let at = self.alive()[0];
+        self.crash(at);
+        self.places[at].founds = true;
+        self.begin(at);
+        let is_wanted = |child: &&ChildId| !self.stopped.contains(*child);
+        let children: Vec<ChildId> = self.children.iter().filter(is_wanted).cloned().collect();
+        self.start(at, &children);
+    }
+
     /// All faults have ended: everything comes to rest in time, and every node reaches every child.
     pub(super) fn check_end(&mut self) {
         let end = self.now + CALM_WITHIN;
@@ -154,6 +171,9 @@ impl World {
             self.run_for(Duration::from_millis(250));
             if !self.ledger.violations.is_empty() {
                 return;
+            }
+            if self.is_cluster_gone() {
+                self.found_anew();
             }
             match self.unrest() {
                 None => break,

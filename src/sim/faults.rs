@@ -364,7 +364,7 @@ impl World {
     }
 
     /// A node goes without a word, and what was on it alone is lost.
-    fn crash(&mut self, at: usize) {
+    pub(super) fn crash(&mut self, at: usize) {
         self.ledger.is_gentle = false;
         // Of what was answered there, the answers have come.
         self.ledger.look();

@@ -162,3 +162,25 @@ fn what_was_accepted_and_not_told_before_a_move_is_handled_once() {
         assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
     }
 }
+
+/// One node dies while the other restarts: nobody is left who could take it in, and it must not found a
+/// cluster by itself.
+#[test]
+fn a_cluster_of_which_nobody_is_left_waits_to_be_founded_by_hand() {
+    for seed in seeds(10) {
+        let kind = Kind { merges: true, blocking: false };
+        let (unlinked, faults) = (Vec::new(), Vec::new());
+        let mut world = settled(&Plan { seed, nodes: 2, children: 1, kind, unlinked, faults });
+        world.crash(1);
+        world.crash(0);
+        world.begin(0);
+        world.run_for(Duration::from_secs(30));
+        let waits = world.nodes().all(|(_, node)| node.engine.is_waiting());
+        assert!(waits, "seed {seed}: it has founded a cluster beside one that may be there");
+        world.check_end();
+        let violations = &world.ledger.violations;
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+        let child = world.children[0].clone();
+        assert!(world.runs(0, &child), "seed {seed}: {child} does not run");
+    }
+}

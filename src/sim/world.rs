@@ -91,6 +91,8 @@ pub(super) struct Place {
     /// How many runs there were.
     life: u64,
     started: u64,
+    /// Its next run founds a cluster.
+    pub(super) founds: bool,
     pub(super) wanted: BTreeSet<NodeId>,
     /// Nodes that are dialled for ever.
     pub(super) seeds: BTreeSet<usize>,
@@ -211,6 +213,7 @@ impl World {
             run,
             life: 0,
             started: 1_000 + 100 * at as u64,
+            founds: at == 0,
             wanted: BTreeSet::new(),
             seeds: (0..at).collect(),
             asleep: BTreeMap::new(),
@@ -227,8 +230,8 @@ impl World {
     pub(super) fn begin(&mut self, at: usize) {
         let nonce = self.dice.next();
         let seed = self.dice.next();
-        let founds = self.alive().is_empty() && at == 0 && self.places[0].life == 0;
         let place = &mut self.places[at];
+        let founds = std::mem::take(&mut place.founds);
         place.life += 1;
         let place_life = place.life;
         place.started += 10;

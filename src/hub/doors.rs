@@ -806,6 +806,8 @@ impl Doors {
     /// The runs that are in.
     pub(crate) fn members(&self, members: BTreeSet<NodeRun>) {
         self.wake(self.paths.members(members));
+        // Who waits for answers to be heard waits for no member that is out.
+        self.drained.notify_waiters();
     }
 
     /// A peer's lanes come by this path from now on. `false`: by a later one already.
@@ -1000,16 +1002,29 @@ impl Doors {
     /// Waits until every peer has heard every answer, or has gone. A peer whose lanes come by another
     /// path meanwhile is to hear them there.
     pub(crate) async fn drain(&self) {
+        self.drain_of(Vec::new).await;
+    }
+
+    /// The same, and waits for each member whose lanes come by no path at the moment: its link has broken,
+    /// and it takes another path, or goes. What it has sent here may have lost its answer with the link.
+    pub(crate) async fn drain_members(&self) {
+        self.drain_of(|| self.paths.others()).await;
+    }
+
+    async fn drain_of(&self, whom: impl Fn() -> Vec<NodeRun>) {
         loop {
             let heard = self.drained.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            let waiting: Vec<_> = {
+            let whom = whom();
+            let (waiting, is_cut_off): (Vec<_>, bool) = {
                 let map = self.read();
                 let answers = map.peers.exchanges().filter(|one| one.side == Side::Answers);
-                answers.filter(|one| !one.is_drained()).cloned().collect()
+                let waiting = answers.filter(|one| !one.is_drained()).cloned().collect();
+                let comes = |run: &NodeRun| map.peers.get(Side::Answers, *run).is_some();
+                (waiting, !whom.iter().all(comes))
             };
-            if waiting.is_empty() {
+            if waiting.is_empty() && !is_cut_off {
                 return;
             }
             for exchange in waiting {

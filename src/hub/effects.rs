@@ -77,7 +77,7 @@ impl HubSystem {
                         doors.close();
                         let rest = doors.calls_until_now();
                         let _ = tokio::time::timeout(DRAIN, doors.finish(rest)).await;
-                        if tokio::time::timeout(DRAIN, doors.drain()).await.is_err() {
+                        if tokio::time::timeout(DRAIN, doors.drain_members()).await.is_err() {
                             tracing::warn!("a peer did not hear the last answers in time");
                         }
                         system.do_send(Outcome(vec![Event::LinksDrained]));

@@ -121,6 +121,11 @@ impl<C: Writes> Paths<C> {
         state.forwarder.take_news()
     }
 
+    /// The runs that are in, but for this node.
+    pub(crate) fn others(&self) -> Vec<NodeRun> {
+        self.lock().members.iter().copied().filter(|run| *run != self.me).collect()
+    }
+
     /// A path begins at this end. Does nothing for an exchange over a link.
     pub(crate) fn begin(&self, exchange: &Arc<Exchange<C>>) -> Neighbours {
         let Way::By(by) = exchange.way else { return Neighbours::new() };

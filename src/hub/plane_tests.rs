@@ -454,6 +454,36 @@ async fn the_barrier_before_a_node_leaves_comes_down_by_a_path_too() {
 }
 
 #[actix::test]
+async fn the_barrier_waits_for_a_member_without_a_path_until_it_takes_one_or_is_out() {
+    for goes in [false, true] {
+        let mut net = Net::new(3);
+        net.ask(1, 0, 1);
+        net.carry();
+        net.unlink(0, 1);
+        let doors = net.nodes[0].doors.clone();
+        let mut drained = Box::pin(doors.drain_members());
+        assert!((&mut drained).now_or_never().is_none(), "nobody has heard it yet");
+        net.carry();
+        assert!((&mut drained).now_or_never().is_none(), "node 1 may lack an answer");
+        match goes {
+            true => doors.members([0, 2].map(run_of).into()),
+            false => net.detour(1, 0, Some(2)),
+        }
+        while (&mut drained).now_or_never().is_none() {
+            assert!(net.carry_once() > 0, "nothing moves, and the barrier is up");
+        }
+        // Who ends in any case waits for those alone that can hear it.
+        let mut net = Net::new(3);
+        net.unlink(0, 1);
+        let doors = net.nodes[0].doors.clone();
+        let mut drained = Box::pin(doors.drain());
+        assert!((&mut drained).now_or_never().is_none(), "node 2 has not heard it yet");
+        net.carry();
+        assert!((&mut drained).now_or_never().is_some());
+    }
+}
+
+#[actix::test]
 async fn nonsense_on_a_path_closes_the_path_and_not_the_link_of_the_member_between() {
     let nested = {
         let path = PathId { origin: run_of(0), number: 9 };

@@ -525,7 +525,7 @@ impl Doors {
         self.all().into_iter().map(next).filter(is_calling).collect()
     }
 
-    /// `Doors::drain`, once: whether every peer has heard every answer.
+    /// `Doors::drain_members`, once: whether every peer has heard every answer.
     pub(super) fn drained(&mut self) -> bool {
         let answers = self.peers.exchanges().filter(|one| one.side == Side::Answers);
         let waiting: Vec<_> = answers.filter(|one| !one.is_drained()).cloned().collect();
@@ -534,7 +534,8 @@ impl Doors {
                 self.wants.push(Want::Data(exchange.next_hop()));
             }
         }
-        waiting.is_empty()
+        let comes = |run: &NodeRun| self.exchange(Side::Answers, *run).is_some();
+        waiting.is_empty() && self.paths.others().iter().all(comes)
     }
 
     /// `Doors::sweep`, of all doors.

@@ -163,6 +163,39 @@ fn what_was_accepted_and_not_told_before_a_move_is_handled_once() {
     }
 }
 
+/// The links of a node break while it leaves, and that to a client does not stand again in time: its calls were
+/// handled, and their replies are lost with the link. They go by the third node, which the client learns of with
+/// the next heartbeat.
+#[test]
+fn a_leave_waits_for_a_member_that_has_no_path_to_hear_the_last_replies() {
+    for seed in seeds(30) {
+        let kind = Kind { merges: true, blocking: false };
+        let (unlinked, faults) = (Vec::new(), Vec::new());
+        let mut world = settled(&Plan { seed, nodes: 3, children: 1, kind, unlinked, faults });
+        let child = world.children[0].clone();
+        let runs = |at: &usize| world.runs(*at, &child);
+        let owner = (0..3).find(runs).expect("somebody runs it");
+        let (client, third) = ((owner + 1) % 3, (owner + 2) % 3);
+        let timeout = Duration::from_secs(20);
+        world.request(owner, Request::Leave { timeout });
+        for _ in 0..4 {
+            world.client(client, &child, Some(Duration::from_secs(4)), How::Send);
+            let wait = world.dice.ms(1, 6);
+            world.run_for(wait);
+        }
+        world.cut(client, owner);
+        world.cut(owner, client);
+        world.break_link(client, owner);
+        world.break_link(owner, third);
+        world.run_for(Duration::from_millis(600));
+        world.mend(client, owner);
+        world.mend(owner, client);
+        world.check_end();
+        let violations = &world.ledger.violations;
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+    }
+}
+
 /// One node dies while the other restarts: nobody is left who could take it in, and it must not found a
 /// cluster by itself.
 #[test]

@@ -331,6 +331,7 @@ fn every_node_answers_for_the_whole_cluster() {
         assert_eq!(nodes["total"], 2);
         for node in nodes["items"].as_array().expect("a list") {
             assert!(node["load"]["handled"].is_u64() && node["version"].is_string(), "{node}");
+            assert_eq!(node["labels"]["node"], node["name"], "{node}");
             let (status, same) =
                 call(&app, get(&format!("/nodes/{}", node["name"].as_str().expect("text")))).await;
             assert_eq!((status, &same["id"]), (StatusCode::OK, &node["id"]));

@@ -17,12 +17,15 @@ fn what_the_deployment_says_counts_over_what_the_app_says() {
             ("HUB_NODE_NAME", "shop-0"),
             ("HUB_LISTEN", "127.0.0.1:0"),
             ("HUB_WORKERS", "1"),
+            ("HUB_LABELS", "zone=b"),
             ("HUB_SETTINGS__HEARTBEAT", "100ms"),
         ];
         let builder = HubSystem::builder("test").node_name("a").child_kind::<Counter>(|kind| kind);
+        let builder = builder.label("zone", "a").label("rack", "3");
         let hub = builder.config(config(&variables)).start().await.expect("the hub starts");
         assert_eq!((hub.name().as_str(), hub.node_name().as_str()), ("shop", "shop-0"));
         assert!(hub.addresses()[0].starts_with("/ip4/127.0.0.1/tcp/"), "{:?}", hub.addresses());
+        assert_eq!(hub.nodes().await[0].labels.to_string(), "rack=3,zone=b");
         start(&hub, "c").await;
         hub.stop().await;
     });

@@ -2,6 +2,7 @@
 
 use crate::model::{
     id::{ChildId, InvalidId, KindName, NodeId},
+    labels::InvalidLabel,
     parked::{ApplyFailed, ParkedKey},
     report::{ChildLeft, StartFailed, late, named},
     settings::InvalidSetting,
@@ -141,6 +142,9 @@ pub enum StartHubError {
     /// A setting is outside its range.
     #[error(transparent)]
     Setting(#[from] InvalidSetting),
+    /// A label does not have its shape, or the node has too many.
+    #[error(transparent)]
+    Label(#[from] InvalidLabel),
     /// The same kind, or the same message name of a kind, was registered twice.
     #[error("{what} {name} is registered twice")]
     RegisteredTwice {

@@ -135,6 +135,7 @@ pub use crate::{
             ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,
             TopicName,
         },
+        labels::{InvalidLabel, Labels},
         member::{Member, MemberState, NodePath, NodeState, View, ViewId},
         parked::{ApplyFailed, InvalidParkedKey, ParkedKey},
         report::{ChildLeft, StartFailed, StartOutcome, StartReport, StopOutcome, StopReport},

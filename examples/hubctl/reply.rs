@@ -74,6 +74,7 @@ pub(crate) struct Node {
     /// What it still has to hand over, if it leaves or is drained.
     pub(crate) left: Option<Left>,
     pub(crate) addresses: Option<Vec<Text>>,
+    pub(crate) labels: Option<BTreeMap<String, Text>>,
     pub(crate) uptime_seconds: Option<f64>,
     pub(crate) version: Option<Text>,
     pub(crate) weight: Option<u64>,

@@ -58,6 +58,15 @@ fn state_of(node: &Node) -> String {
     }
 }
 
+/// The labels of a node, as they are set.
+fn labels_of(node: &Node) -> String {
+    let label = |(key, value): (&String, &Text)| match value.0.as_str() {
+        "" => escape(key).into_owned(),
+        _ => format!("{}={value}", escape(key)),
+    };
+    known(node.labels.as_ref().map(|labels| labels.iter().map(label).collect::<Vec<_>>().join(",")))
+}
+
 /// What is not as it should be: what the node that answers waits for, who is not in, who suspects
 /// whom, whose messages go by way of others, which children are left on nodes that are emptied.
 pub(crate) fn troubles(nodes: &[Node]) -> Vec<String> {
@@ -112,7 +121,8 @@ pub(crate) fn node_table(nodes: &[Node]) -> Table {
         Column::number("HANDLED").goes(5),
         Column::number("WEIGHT").goes(7),
         Column::text("VERSION").goes(6),
-        Column::text("ADDRESSES").cut_to(20).goes(8),
+        Column::text("LABELS").cut_to(12).goes(8),
+        Column::text("ADDRESSES").cut_to(20).goes(9),
     ]);
     for node in nodes {
         let load = |value: fn(&crate::reply::Load) -> Option<u64>| {
@@ -136,6 +146,7 @@ pub(crate) fn node_table(nodes: &[Node]) -> Table {
             load(|load| load.handled),
             known(node.weight).into(),
             known(node.version.as_ref()).into(),
+            labels_of(node).into(),
             known(addresses).into(),
         ]);
     }

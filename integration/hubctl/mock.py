@@ -20,7 +20,7 @@ SENT, STREAMS, LOCK = [], [0], threading.Lock()
 
 def node(key, **more):
     return {**N[key], "is_self": key == "a", "state": "alive", "addresses": ["/ip4/127.0.0.1/tcp/4001"],
-            "incarnation": "18f3a", "started_at": AT, "uptime_seconds": 93784.4, "version": "0.1.0", "weight": 1,
+            "incarnation": "18f3a", "started_at": AT, "uptime_seconds": 93784.4, "version": "0.1.0", "weight": 1, "labels": {"zone": key, "rack": "3\x1b[2J"},
             "children": 12, "share": 0.4, "load": {"queued": 3, "handled": 123456, "running_handovers": 0},
             "link": {"state": "up", "rtt_ms": 0.42}, **more}
 

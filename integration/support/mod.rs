@@ -227,19 +227,18 @@ pub fn tcp(name: &str) -> HubBuilder {
 }
 
 pub fn builder(hub: &str, name: &str) -> HubBuilder {
-    HubSystem::builder(hub).node_name(name).workers(2).settings(settings()).child_kind::<Counter>(
-        |kind| {
-            kind.message::<Add>()
-                .message::<Read>()
-                .message::<SetTrap>()
-                .message::<SetBallast>()
-                .message::<Boom>()
-                .message::<Quit>()
-                .message::<Block>()
-                .message::<HoldAtEnd>()
-                .message::<Later>()
-        },
-    )
+    let builder = HubSystem::builder(hub).node_name(name).label("node", name);
+    builder.workers(2).settings(settings()).child_kind::<Counter>(|kind| {
+        kind.message::<Add>()
+            .message::<Read>()
+            .message::<SetTrap>()
+            .message::<SetBallast>()
+            .message::<Boom>()
+            .message::<Quit>()
+            .message::<Block>()
+            .message::<HoldAtEnd>()
+            .message::<Later>()
+    })
 }
 
 /// Where nodes of a test meet.

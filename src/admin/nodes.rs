@@ -1,6 +1,9 @@
 //! The nodes: who is in, and how each is.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::join_all;
@@ -74,6 +77,8 @@ pub(crate) struct NodeView {
     left: Option<Left>,
     /// Multiaddrs at which it can be reached.
     addresses: Vec<String>,
+    /// Where it is, and what it has: values by key.
+    labels: BTreeMap<String, String>,
     /// Which life of it.
     incarnation: String,
     /// When that life began, by its own clock.
@@ -271,6 +276,7 @@ async fn view(desk: &Desk, known: Known, total: usize, links: bool) -> NodeView 
         draining: member.draining,
         left: report.as_ref().and_then(|report| report.left.clone()).map(Left::of),
         addresses: member.addresses,
+        labels: member.labels.iter().map(|(key, value)| (key.into(), value.into())).collect(),
         incarnation: format!("{:x}-{:x}", member.incarnation.started, member.incarnation.nonce),
         started_at: time_of(member.incarnation.started),
         uptime_seconds: report.as_ref().map(|report| report.uptime.as_secs_f64()),

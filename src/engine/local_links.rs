@@ -82,6 +82,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         };
         let (view, base, gone) = (ViewId(1), None, Vec::new());

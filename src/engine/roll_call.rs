@@ -303,6 +303,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         }
     }
@@ -353,6 +354,7 @@ mod tests {
                 incarnation: member(1).incarnation,
                 name: member(1).name,
                 addresses: Vec::new(),
+                labels: Default::default(),
                 settings: Settings::default(),
                 kinds: [(kind(), info)].into(),
                 founding: Founding::Found,

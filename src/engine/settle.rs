@@ -381,6 +381,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         }
     }
@@ -406,6 +407,7 @@ mod tests {
                 incarnation: member(1).incarnation,
                 name: member(1).name,
                 addresses: Vec::new(),
+                labels: Default::default(),
                 settings: Settings::default(),
                 kinds: BTreeMap::new(),
                 founding: Founding::Found,

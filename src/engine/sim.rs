@@ -32,6 +32,7 @@ use crate::model::{
     id::{
         ChildId, HubName, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId, TopicName,
     },
+    labels::Labels,
     member::{Hello, Member, MemberState, WIRE_VERSION},
     message::{BulkHeader, ChildOutcome, HomeWord, PeerMessage},
     observe::{Answer, ObserveWord, Question},
@@ -256,6 +257,10 @@ impl Node {
     }
 }
 
+fn labels(index: usize) -> Labels {
+    Labels::new([("node", index.to_string())]).expect("valid labels")
+}
+
 fn node_id(index: usize, generation: u64) -> NodeId {
     let mut key = [0; 32];
     key[0] = index as u8 + 1;
@@ -326,6 +331,7 @@ impl World {
             incarnation,
             name: NodeName::new(format!("n{index}")).expect("a valid name"),
             addresses: vec![format!("/memory/{index}")],
+            labels: labels(index),
             settings: Settings {
                 heartbeat: Duration::from_millis(200),
                 digest: self.digest,
@@ -358,6 +364,7 @@ impl World {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: config.labels.clone(),
             revision: 0,
         };
         let mut engine = Engine::new(config, self.now);
@@ -1247,6 +1254,10 @@ impl World {
             let engine = &self.nodes[*index].engine;
             assert_eq!(engine.view().members.len(), alive.len(), "seed {seed}: view of n{index}");
             assert_eq!(engine.view().id(), view, "seed {seed}: view of n{index}");
+            for member in engine.view().members.values() {
+                let node = self.index_of(member.id).map(labels);
+                assert_eq!(Some(&member.labels), node.as_ref(), "seed {seed}: as n{index} knows");
+            }
             assert!(engine.is_settled(), "seed {seed}: n{index} is not settled");
             assert!(engine.is_synced(), "seed {seed}: n{index} is settled and not synced");
             let open = &self.nodes[*index].handovers;

@@ -115,6 +115,7 @@ impl Cluster {
             incarnation: Incarnation { started: 1_000 + index as u64, nonce: u64::from(number) },
             name: NodeName::new(format!("n{index}")).expect("a valid name"),
             addresses: vec![format!("/memory/{index}")],
+            labels: Default::default(),
             settings: Settings { weight, ..Settings::default() },
             kinds: BTreeMap::from([(kind(), info)]),
             founding: match index {

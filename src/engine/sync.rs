@@ -667,6 +667,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         };
         a.view.members.insert(member.id, member);

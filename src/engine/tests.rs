@@ -30,6 +30,7 @@ pub(super) fn member(n: u8) -> Member {
         weight: 1,
         state: MemberState::Alive,
         draining: false,
+        labels: Default::default(),
         revision: 0,
     }
 }
@@ -54,6 +55,7 @@ pub(super) fn core(members: &[u8]) -> Core {
         incarnation: member(1).incarnation,
         name: member(1).name,
         addresses: Vec::new(),
+        labels: Default::default(),
         settings: Settings::default(),
         kinds: [(kind(), info)].into(),
         founding: Founding::Found,

@@ -48,6 +48,7 @@ use crate::{
         address::{Endpoint, check_advertised, check_dialled, is_loopback, is_memory},
         frame::PathWord,
         id::{HubName, Incarnation, NodeName},
+        labels::Labels,
         secret::Secret,
         settings::{InvalidSetting, Migration, Settings},
     },
@@ -99,6 +100,7 @@ const REPLIES: usize = 4_096;
 pub struct HubBuilder {
     name: String,
     node_name: Option<String>,
+    labels: Vec<(String, String)>,
     kinds: Kinds,
     data: Data,
     settings: Settings,
@@ -137,6 +139,7 @@ impl HubBuilder {
         Self {
             name: name.to_owned(),
             node_name: None,
+            labels: Vec::new(),
             kinds: Kinds::default(),
             data: Data::default(),
             settings: Settings::default(),
@@ -184,6 +187,29 @@ impl HubBuilder {
     /// The node's name for people; the end of its peer id unless set.
     pub fn node_name(mut self, name: impl AsRef<str>) -> Self {
         self.node_name = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// Says where this node is, or what it has: `label("zone", "a")`. All nodes see it
+    /// ([`NodeInfo::labels`](crate::NodeInfo::labels), [`Member::labels`](crate::Member::labels)), and a
+    /// [`Distribution`] may decide by it; [`ConsistentHashing`] does not. May be called more than once;
+    /// of two with one key the later one counts. It stays as it is while the node runs.
+    ///
+    /// At most 16, of the shape that [`Labels`] describes; checked by [`start`](Self::start).
+    ///
+    /// ```
+    /// # use actix_hub::prelude::*;
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = HubSystem::builder("shop").label("zone", "a").label("gpu", "").start().await?;
+    /// let nodes = hub.nodes().await;
+    /// assert_eq!(nodes[0].labels.get("zone"), Some("a"));
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((key.into(), value.into()));
         self
     }
 
@@ -418,6 +444,7 @@ impl HubBuilder {
             return Err(StartHubError::NoSystem);
         }
         let name = HubName::new(&self.name)?;
+        let labels = Labels::new(self.labels.iter().map(|(key, value)| (key, value)))?;
         if let Some(migration) = self.migration.take() {
             self.settings.migration = migration;
         }
@@ -485,6 +512,7 @@ impl HubBuilder {
             incarnation,
             name: node_name.clone(),
             addresses,
+            labels,
             settings: settings.clone(),
             kinds: kinds.infos(),
             founding,

@@ -9,6 +9,7 @@ use crate::{
     error::StartHubError,
     model::{
         id::NodeId,
+        labels::Labels,
         secret::Secret,
         settings::Settings,
         variables::{Clash, Reader, Tree},
@@ -26,18 +27,20 @@ use crate::{
 ///
 /// ```
 /// # use actix_hub::HubConfig;
-/// # fn read(pairs: [(&str, &str); 5]) -> HubConfig {
+/// # fn read(pairs: [(&str, &str); 6]) -> HubConfig {
 /// #     let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
 /// #     HubConfig::from_variables("HUB_", pairs).unwrap()
 /// # }
 /// let config = read([
 ///     ("HUB_LISTEN", "0.0.0.0:4001"),
 ///     ("HUB_SEEDS", "hub-0.hub:4001, hub-1.hub:4001"),
+///     ("HUB_LABELS", "zone=a,rack=3"),
 ///     ("HUB_KEY_FILE", "/var/lib/app/hub.key"),
 ///     ("HUB_SETTINGS__HEARTBEAT", "2s"),
 ///     ("HUB_SETTINGS__MIGRATION__HOT_SWAP__RETENTION", "10s"),
 /// ]); // HubConfig::from_env("HUB_")?
 /// assert_eq!(config.seeds, ["hub-0.hub:4001", "hub-1.hub:4001"]);
+/// assert_eq!(config.labels.get("rack"), Some("3"));
 /// assert_eq!(config.settings.unwrap().heartbeat.as_secs(), 2);
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -48,6 +51,8 @@ pub struct HubConfig {
     pub name: Option<String>,
     /// [`HubBuilder::node_name`]; such as a pod's name.
     pub node_name: Option<String>,
+    /// [`HubBuilder::label`]: a map, or a text such as `zone=a,rack=3`.
+    pub labels: Labels,
     /// [`HubBuilder::listen`].
     pub listen: Vec<String>,
     /// [`HubBuilder::advertise`].
@@ -168,7 +173,7 @@ fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeId>, D::Err
 }
 
 impl HubBuilder {
-    /// What the deployment says of this node, over what was set before; addresses are added.
+    /// What the deployment says of this node, over what was set before; addresses and labels are added.
     ///
     /// ```no_run
     /// # use actix_hub::{HubConfig, HubSystem};
@@ -182,6 +187,7 @@ impl HubBuilder {
         let HubConfig {
             name,
             node_name,
+            labels,
             listen,
             advertise,
             seeds,
@@ -205,6 +211,7 @@ impl HubBuilder {
             Some(name) => self.node_name(name),
             None => self,
         };
+        self = labels.iter().fold(self, |builder, (key, value)| builder.label(key, value));
         self = listen.into_iter().fold(self, Self::listen);
         self = advertise.into_iter().fold(self, Self::advertise);
         self = seeds.into_iter().fold(self, Self::seed);
@@ -279,6 +286,7 @@ mod tests {
         let config = read(&[
             ("HUB_NODE_NAME", "hub-0"),
             ("HUB_LISTEN", "0.0.0.0:4001,[::]:4001"),
+            ("HUB_LABELS", "zone=a, rack=3"),
             ("HUB_MDNS", "true"),
             ("HUB_EXPECTED_NODES", "3"),
             ("HUB_SECRET", &secret),
@@ -296,6 +304,7 @@ mod tests {
         .expect("all of it fits");
         assert_eq!(config.node_name.as_deref(), Some("hub-0"));
         assert_eq!(config.listen, ["0.0.0.0:4001", "[::]:4001"]);
+        assert_eq!(config.labels.to_string(), "rack=3,zone=a");
         assert_eq!((config.mdns, config.expected_nodes), (Some(true), Some(3)));
         assert_eq!(config.secret, Secret::from_hex(&secret).ok());
         assert!(config.leave_dir.is_none(), "it is empty");
@@ -321,6 +330,8 @@ mod tests {
             ("HUB_SETTINGS__HEART_BEAT", "5s", "unknown field"),
             ("HUB_SETTINGS__MAILBOX", "-1", "-1"),
             ("HUB_EXPECTED_NODES", "three", "three"),
+            ("HUB_LABELS", "zone", "no value"),
+            ("HUB_LABELS__ZONE", "a,b", "without commas"),
             ("HUB_ALLOW", "me", "peer id"),
             ("HUB_SETTINGS__MIGRATION", "teleport", "unknown variant"),
         ] {
@@ -330,6 +341,9 @@ mod tests {
         }
         let error = read(&[("HUB_SECRET", "word")]).expect_err("it is no secret");
         assert!(!error.to_string().contains("word"), "{error}");
+        let labels = [("HUB_LABELS__ZONE", "a"), ("HUB_LABELS__RACK", "3")];
+        let labels = read(&labels).expect("a map of them").labels;
+        assert_eq!(labels.to_string(), "rack=3,zone=a");
         let both = [("HUB_SETTINGS", "x"), ("HUB_SETTINGS__MAILBOX", "1")];
         assert!(read(&both).is_err());
     }

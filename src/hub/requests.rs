@@ -11,6 +11,7 @@ use crate::{
         address::SeedOutcome,
         child::{ChildFailure, ChildSpec, Epoch},
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, Tag},
+        labels::Labels,
         member::{NodePath, NodeState},
         report::{StartReport, StopReport},
         settings::OnFailure,
@@ -148,6 +149,8 @@ pub struct NodeInfo {
     pub is_draining: bool,
     /// Multiaddrs at which it can be reached.
     pub addresses: Vec<String>,
+    /// Where it is, and what it has ([`HubBuilder::label`](crate::HubBuilder::label)).
+    pub labels: Labels,
     /// Which life of it.
     pub incarnation: Incarnation,
     /// Whether it is this node.

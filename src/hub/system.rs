@@ -404,6 +404,7 @@ impl Running {
             state,
             is_draining: member.draining,
             addresses: member.addresses,
+            labels: member.labels,
             incarnation: member.incarnation,
             is_self: path == NodePath::Itself,
             path,

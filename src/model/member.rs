@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     address::is_loopback,
     id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun},
+    labels::Labels,
 };
 
 /// The version of the words that nodes exchange. Nodes of another version are not admitted.
@@ -92,6 +93,9 @@ pub struct Member {
     /// Whether it is drained: it hands its children over, takes no new ones, and stays in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Where it is, and what it has; the same for the whole of one life.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Rises with each change of what the node says of itself in one life; the highest counts,
     /// whoever tells it.
     pub revision: u64,
@@ -179,7 +183,8 @@ pub struct View {
 
 impl View {
     /// The view's identity: who is in, in which incarnation, and who takes children. Suspicion, names
-    /// and addresses do not count, so that equal clusters have equal ids.
+    /// and addresses do not count, so that equal clusters have equal ids. Labels need not: an
+    /// incarnation has the same for as long as it lasts.
     #[must_use]
     pub fn id(&self) -> ViewId {
         let mut hash = Xxh3::new();

@@ -9,6 +9,7 @@ pub mod event;
 pub mod frame;
 pub(crate) mod human;
 pub mod id;
+pub mod labels;
 pub mod member;
 pub mod message;
 pub mod observe;

@@ -365,6 +365,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         }
     }

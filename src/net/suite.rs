@@ -266,6 +266,7 @@ fn announcement(options: &Options, address: &str) -> Announcement {
         weight: 1,
         state: MemberState::Alive,
         draining: false,
+        labels: Default::default(),
         revision: 0,
     };
     Announcement { me, known: Vec::new(), fenced: options.fenced.clone() }

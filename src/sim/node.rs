@@ -264,6 +264,7 @@ impl Node {
             incarnation,
             name: NodeName::new(name).expect("a valid name"),
             addresses: vec!["/memory/1".to_owned()],
+            labels: Default::default(),
             kinds: [(kind_name(), KindInfo { state_version: 1, oldest_state_version: 1 })].into(),
             founding: match founds {
                 true => Founding::Found,

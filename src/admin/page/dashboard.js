@@ -443,6 +443,8 @@ function leftWords({ left }) {
   return [`${number(left.children)} left: ${[...named, ...(more > 0 ? [`${number(more)} more`] : [])].join(", ")}`];
 }
 
+const labelsOf = ({ labels }) => Object.entries(labels ?? {}).map(([key, value]) => (value ? `${key}=${value}` : key)).join(", ");
+
 /** What is not as it should be with a node, in words. */
 function notesOf(node) {
   const detours = (node.links ?? []).filter((link) => link.by).map((link) => `messages to ${link.to.name} go by ${link.by.name}`);
@@ -586,11 +588,12 @@ function overview() {
           [childLink(item.child), `${item.from.name} → ${item.to.name}`, state(item.status), span(item.took_ms)]))
       : make("p", { class: "quiet" }, "None that a node remembers."));
     const notes = nodes.some((node) => notesOf(node).length);
+    const labels = nodes.some((node) => labelsOf(node));
     refill(list, table("The nodes, as this one sees them",
-      [["node"], ["state"], ...(notes ? [["notes"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
+      [["node"], ["state"], ...(notes ? [["notes"]] : []), ...(labels ? [["labels"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
       nodes.map((node) => [
         make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
-        state(stateOf(node)), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
+        state(stateOf(node)), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), ...(labels ? [labelsOf(node)] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
         number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
         long(node.uptime_seconds), node.version ?? number(null),
         session.act && isMember(node) ? nodeButtons(node) : "",

@@ -51,6 +51,7 @@ mod tests {
             weight,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         }
     }

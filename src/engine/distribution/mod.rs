@@ -35,11 +35,33 @@ use crate::model::{
 ///
 /// check_distribution(&Lowest).unwrap();
 /// ```
+///
+/// By the [`labels`](Member::labels) of nodes:
+///
+/// ```
+/// use actix_hub::{ChildSpec, ConsistentHashing, Distribution, Member, NodeId, check_distribution};
+///
+/// /// A child with the note `zone` in that zone, as long as a node there takes children.
+/// #[derive(Debug)]
+/// struct InZone;
+///
+/// impl Distribution for InZone {
+///     fn owners(&self, spec: &ChildSpec, members: &[Member], count: usize) -> Vec<NodeId> {
+///         let zone = spec.metadata().get("zone").map(String::as_str);
+///         let fits = |member: &&Member| zone.is_some() && member.labels.get("zone") == zone;
+///         let there: Vec<Member> = members.iter().filter(fits).cloned().collect();
+///         let chosen = if there.is_empty() { members } else { &there };
+///         ConsistentHashing.owners(spec, chosen, count)
+///     }
+/// }
+///
+/// check_distribution(&InZone).unwrap();
+/// ```
 pub trait Distribution: Debug + Send + Sync + 'static {
     /// The `count` nodes on which this child belongs, the first one first.
     ///
     /// `members` are those that take children, sorted by id; each has its
-    /// [`weight`](Member::weight).
+    /// [`weight`](Member::weight) and its [`labels`](Member::labels).
     fn owners(&self, spec: &ChildSpec, members: &[Member], count: usize) -> Vec<NodeId>;
 }
 
@@ -69,7 +91,12 @@ pub(crate) fn home(child: &ChildId, view: &View) -> Option<NodeId> {
 pub fn check_distribution(distribution: &dyn Distribution) -> Result<(), String> {
     use crate::model::{
         id::{Incarnation, KindName, NodeName},
+        labels::Labels,
         member::MemberState,
+    };
+    let labels = |n: u8| match n % 3 {
+        0 => Labels::default(),
+        n => Labels::new([("zone", format!("{n}"))]).expect("valid labels"),
     };
     let member = |n: u8| Member {
         id: NodeId::from_key([n.wrapping_mul(37); 32]),
@@ -79,6 +106,7 @@ pub fn check_distribution(distribution: &dyn Distribution) -> Result<(), String>
         weight: 1 + u32::from(n % 3),
         state: MemberState::Alive,
         draining: false,
+        labels: labels(n),
         revision: 0,
     };
     for size in 0..8_u8 {

@@ -10,6 +10,7 @@ use crate::{
     model::{
         access::AccessList,
         id::{Incarnation, KindName, NodeId, NodeName},
+        labels::Labels,
         member::{Member, MemberState},
         settings::Settings,
     },
@@ -26,6 +27,8 @@ pub struct EngineConfig {
     pub name: NodeName,
     /// Multiaddrs it tells others.
     pub addresses: Vec<String>,
+    /// Where it is, and what it has.
+    pub labels: Labels,
     /// Checked settings.
     pub settings: Settings,
     /// The kinds it can run.
@@ -56,6 +59,7 @@ impl EngineConfig {
             weight: self.settings.weight,
             state: MemberState::Alive,
             draining: false,
+            labels: self.labels.clone(),
             revision: 0,
         }
     }

@@ -37,6 +37,7 @@ pub(super) fn member(n: u8) -> Member {
         weight: 1,
         state: MemberState::Alive,
         draining: false,
+        labels: Default::default(),
         revision: 0,
     }
 }

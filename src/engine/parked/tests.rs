@@ -62,6 +62,7 @@ impl Node {
             weight: 1,
             state: *state,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         };
         let members = members.iter().map(member);

@@ -230,6 +230,7 @@ mod tests {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         }
     }

@@ -21,6 +21,7 @@ fn member(n: u8) -> Member {
         weight: 1,
         state: MemberState::Alive,
         draining: false,
+        labels: Default::default(),
         revision: 0,
     }
 }

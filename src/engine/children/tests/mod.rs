@@ -141,6 +141,7 @@ fn member(n: u8) -> Member {
         weight: 1,
         state: MemberState::Alive,
         draining: false,
+        labels: Default::default(),
         revision: 0,
     }
 }
@@ -191,6 +192,7 @@ impl Node {
             incarnation: Incarnation { started: 100, nonce: 1 },
             name: NodeName::new("n1").expect("a plain word"),
             addresses: Vec::new(),
+            labels: Default::default(),
             settings,
             kinds: BTreeMap::from(kinds),
             founding: Founding::Found,

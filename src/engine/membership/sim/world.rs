@@ -88,6 +88,7 @@ impl World {
             weight: 1,
             state: MemberState::Alive,
             draining: false,
+            labels: Default::default(),
             revision: 0,
         };
         let seeds = (0..SEEDS).map(|seed| seed.to_string()).collect();

@@ -271,6 +271,7 @@ pub(crate) struct Setting {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Kind {
     pub(crate) name: Text,
+    pub(crate) hosted: Option<bool>,
     #[serde(default)]
     pub(crate) messages: Vec<Text>,
     pub(crate) state_version: Option<u64>,

@@ -547,6 +547,7 @@ pub(crate) fn settings(client: &Client, screen: Screen) -> Result<(), Failure> {
     screen.print_table(&table)?;
     let mut table = Table::new([
         Column::text("KIND").cut_to(12),
+        Column::text("HOSTED"),
         Column::number("WRITES STATE"),
         Column::number("READS FROM"),
         Column::text("MESSAGES").cut_to(20),
@@ -554,6 +555,7 @@ pub(crate) fn settings(client: &Client, screen: Screen) -> Result<(), Failure> {
     for kind in &settings.kinds {
         table.row([
             kind.name.to_string().into(),
+            known(kind.hosted.map(|hosted| if hosted { "yes" } else { "no" })).into(),
             known(kind.state_version).into(),
             known(kind.oldest_state_version).into(),
             join(&kind.messages, ", ").into(),

@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.listed(found, query, unreachable=[N["c"]])
             if parts == ["settings"]:
                 return self.answer(200, json.dumps({"hub": "chat", "node": N["a"], "version": "0.1.0", "strategies": {"distribution": "ConsistentHashing"}, "settings": [{"name": "heartbeat", "value": "2 s", "default": "1 s", "changed": True}],
-                                         "kinds": [{"name": "room", "messages": ["room.say", "room.read", "room.a_long_name_of_a_message"], "state_version": 1, "oldest_state_version": 1}]}, indent=2))
+                                         "kinds": [{"name": "room", "hosted": True, "messages": ["room.say", "room.read", "room.a_long_name_of_a_message"], "state_version": 1, "oldest_state_version": 1}]}, indent=2))
             if parts == ["events"]: return self.events(query)
             if len(parts) == 3 and parts[2] == "state":
                 if parts[1] == "secret": return self.problem(403, "Forbidden", "states are not shown")

@@ -11,7 +11,10 @@ use super::{
     nodes::NodeName,
     problem::{Problem, Reading},
 };
-use crate::model::settings::{Migration, Settings};
+use crate::{
+    hub::kind::Use,
+    model::settings::{Migration, Settings},
+};
 
 /// What is set.
 #[derive(Serialize, ToSchema)]
@@ -54,10 +57,12 @@ pub(crate) struct SettingView {
     changed: bool,
 }
 
-/// A kind of children that the node can run.
+/// A kind of children that the node has registered.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KindView {
     name: String,
+    /// Whether its children run on the node; else it sends messages to them only.
+    hosted: bool,
     /// The names of the messages that it takes.
     messages: Vec<String>,
     /// The version of the states that it writes.
@@ -135,10 +140,11 @@ pub(crate) async fn settings(desk: web::Data<Desk>) -> Result<web::Json<Settings
             default,
         })
         .collect();
-    let kinds = desk.hub.shared().kinds.all().map(|kind| {
+    let kinds = desk.hub.shared().kinds.all().map(|(usage, kind)| {
         let entry = kind.entry();
         KindView {
             name: entry.name.to_string(),
+            hosted: usage == Use::Hosts,
             messages: entry.message_names(),
             state_version: kind.info().state_version,
             oldest_state_version: kind.info().oldest_state_version,

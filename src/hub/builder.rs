@@ -24,7 +24,7 @@ use super::{
     first_contact::{Twin, first_contact},
     history::History,
     hot_swap::HotSwap,
-    kind::{KindBuilder, Kinds},
+    kind::{KindBuilder, Kinds, Use},
     left_state::check_folder,
     parcel::MARKS_LIMIT,
     reach::Reach,
@@ -215,12 +215,13 @@ impl HubBuilder {
 
     /// Registers a kind and the messages that its children take, at most 1,024 kinds. Children run
     /// on nodes that have registered their kind only, and a node without it cannot send to them:
-    /// best register the same on every node.
+    /// best register the same on every node, with [`client_of`](Self::client_of) where none of them
+    /// shall run.
     pub fn child_kind<A: HotSwap>(
         mut self,
         messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
     ) -> Self {
-        let added = self.kinds.add(messages(KindBuilder::new()));
+        let added = self.kinds.add(Use::Hosts, messages(KindBuilder::new()));
         self.check(added);
         self
     }
@@ -228,6 +229,63 @@ impl HubBuilder {
     /// Registers a kind that was made with `hot_swap!`; it knows its messages.
     pub fn child<A: AutoKind>(self) -> Self {
         self.child_kind::<A>(A::register)
+    }
+
+    /// Registers a kind that was made with `hot_swap!` without hosting it: this node starts, finds, moves
+    /// and stops children of this kind on others and sends messages to them, and none of them starts
+    /// here, moves here or is taken over here. A kind is either hosted or not: with
+    /// [`child`](Self::child) besides, [`start`](Self::start) tells
+    /// [`StartHubError::RegisteredTwice`].
+    ///
+    /// A node that hosts nothing is a gateway, for web servers say. It is a member like the others: it
+    /// votes, is home to children and passes messages on. While no other node hosts the kind a start
+    /// ends in [`StartFailed::UnknownKind`](crate::StartFailed::UnknownKind).
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Counter(u64);
+    /// # impl Actor for Counter { type Context = Context<Self>; }
+    /// # #[derive(Message, Serialize, Deserialize)]
+    /// # #[rtype(result = "u64")]
+    /// # struct Add(u64);
+    /// # impl HubMessage for Add { const NAME: &'static str = "add"; }
+    /// # impl Handler<Add> for Counter {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 { self.0 += n; self.0 }
+    /// # }
+    /// # hot_swap!(Counter, kind = "counter", messages = [Add]);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let network = MemoryNetwork::new();
+    /// let node = HubSystem::builder("shop").memory(&network).child::<Counter>().start().await?;
+    /// let gateway = HubSystem::builder("shop").memory(&network).client_of::<Counter>();
+    /// let gateway = gateway.seed(&node.addresses()[0]).start().await?;
+    ///
+    /// let counter = gateway.child_or_start::<Counter>("counter-1", ()).await?;
+    /// assert_eq!(counter.send(Add(2)).await?, 2);
+    /// let found = gateway.lookup("counter-1").await.map(|child| child.node);
+    /// assert_eq!(found, Some(node.node_id()));
+    /// # gateway.stop().await;
+    /// # node.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client_of<A: AutoKind>(self) -> Self {
+        self.client_of_kind::<A>(A::register)
+    }
+
+    /// [`client_of`](Self::client_of) for a kind whose `HotSwap` was written by hand, with the messages
+    /// that this node sends. What says how its actors are made counts for nothing here.
+    pub fn client_of_kind<A: HotSwap>(
+        mut self,
+        messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
+    ) -> Self {
+        let added = self.kinds.add(Use::Client, messages(KindBuilder::new()));
+        self.check(added);
+        self
     }
 
     /// Lends a value to the children of this node: a pool, a client, the `Addr` of a local actor. They

@@ -337,16 +337,27 @@ impl<A: HotSwap> AnyKind for Typed<A> {
 /// Every node is told all names, in one word.
 const MOST_KINDS: usize = 1_024;
 
+/// Whether children of a kind run on this node, or are sent messages only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Hosts,
+    Client,
+}
+
 /// All kinds of a hub.
 #[derive(Default)]
-pub(crate) struct Kinds(BTreeMap<KindName, Arc<dyn AnyKind>>);
+pub(crate) struct Kinds(BTreeMap<KindName, (Use, Arc<dyn AnyKind>)>);
 
 impl Kinds {
-    pub(crate) fn add<A: HotSwap>(&mut self, builder: KindBuilder<A>) -> Result<(), StartHubError> {
+    pub(crate) fn add<A: HotSwap>(
+        &mut self,
+        usage: Use,
+        builder: KindBuilder<A>,
+    ) -> Result<(), StartHubError> {
         let kind = builder.build()?;
         let name = kind.entry.name.clone();
         let typed: Arc<dyn AnyKind> = Arc::new(Typed { kind, actor: PhantomData });
-        if self.0.insert(name.clone(), typed).is_some() {
+        if self.0.insert(name.clone(), (usage, typed)).is_some() {
             let name = name.to_string();
             return Err(StartHubError::RegisteredTwice { what: "kind", name });
         }
@@ -361,15 +372,57 @@ impl Kinds {
     }
 
     /// All kinds, by name.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<dyn AnyKind>> {
-        self.0.values()
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Use, &Arc<dyn AnyKind>)> {
+        self.0.values().map(|(usage, kind)| (*usage, kind))
     }
 
+    /// A kind whose children can be sent messages.
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<dyn AnyKind>> {
-        self.0.get(name)
+        self.0.get(name).map(|(_, kind)| kind)
     }
 
+    /// A kind whose children run here.
+    pub(crate) fn hosted(&self, name: &str) -> Option<&Arc<dyn AnyKind>> {
+        self.0.get(name).filter(|(usage, _)| *usage == Use::Hosts).map(|(_, kind)| kind)
+    }
+
+    /// What the engine must know of the kinds whose children run here.
     pub(crate) fn infos(&self) -> BTreeMap<KindName, KindInfo> {
-        self.0.iter().map(|(name, kind)| (name.clone(), kind.info())).collect()
+        let hosted = self.0.iter().filter(|(_, (usage, _))| *usage == Use::Hosts);
+        hosted.map(|(name, (_, kind))| (name.clone(), kind.info())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::hub::auto_kind::AutoKind;
+
+    #[derive(Default, Serialize, Deserialize)]
+    struct Room;
+    impl Actor for Room {
+        type Context = Context<Self>;
+    }
+    crate::hot_swap!(Room, kind = "room", messages = []);
+
+    #[derive(Default, Serialize, Deserialize)]
+    struct House;
+    impl Actor for House {
+        type Context = Context<Self>;
+    }
+    crate::hot_swap!(House, kind = "house", messages = []);
+
+    #[test]
+    fn a_kind_of_which_this_node_is_a_client_is_known_and_is_told_to_nobody() {
+        let mut kinds = Kinds::default();
+        kinds.add(Use::Hosts, Room::register(KindBuilder::new())).expect("it is new");
+        kinds.add(Use::Client, House::register(KindBuilder::new())).expect("it is new");
+        assert!(kinds.get("room").is_some() && kinds.hosted("room").is_some());
+        assert!(kinds.get("house").is_some() && kinds.hosted("house").is_none());
+        assert_eq!(kinds.infos().keys().map(KindName::as_str).collect::<Vec<_>>(), ["room"]);
+        let again = kinds.add(Use::Hosts, House::register(KindBuilder::new()));
+        assert!(matches!(again, Err(StartHubError::RegisteredTwice { what: "kind", .. })));
     }
 }

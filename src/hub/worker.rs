@@ -282,7 +282,7 @@ impl Worker {
                 }
                 let topics = InstanceTopics::new(doors.topics.clone(), &spec);
                 let maker = Maker { spec, epoch, origin, parcel, topics };
-                let kind = self.bench.hub.shared().kinds.get(maker.spec.kind().as_str());
+                let kind = self.bench.hub.shared().kinds.hosted(maker.spec.kind().as_str());
                 if let Some(later) = kind.and_then(|kind| kind.build_later(&self.bench, &maker)) {
                     return self.bench.build_later(child, &maker, later);
                 }
@@ -387,7 +387,7 @@ impl Worker {
 
     fn build(&self, maker: Maker) -> Result<Box<dyn Built>, BuildFailure> {
         let kind = maker.spec.kind();
-        let Some(kind) = self.bench.hub.shared().kinds.get(kind.as_str()) else {
+        let Some(kind) = self.bench.hub.shared().kinds.hosted(kind.as_str()) else {
             return Err(BuildFailure::passing(format!("kind {kind} is not registered")));
         };
         let child = Tag::of(maker.spec.id());

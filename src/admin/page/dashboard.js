@@ -956,8 +956,8 @@ function settings() {
       make("section", { class: "card" }, make("h2", {}, "Strategies"), facts(Object.entries(told.strategies).map(([name, value]) => [name.replaceAll("_", " "), value]))),
       make("section", { class: "card" }, make("h2", {}, "Settings"), table("Of this node", [["setting"], ["value"], ["default"]],
         told.settings.map((one) => [one.name, one.changed ? make("strong", {}, `${one.value} (changed)`) : one.value, one.default]))),
-      make("section", { class: "card" }, make("h2", {}, "Kinds"), table("That this node can run", [["kind"], ["messages"], ["state version", "number"], ["reads from", "number"]],
-        told.kinds.map((kind) => [kind.name, kind.messages.join(", "), number(kind.state_version), number(kind.oldest_state_version)]))),
+      make("section", { class: "card" }, make("h2", {}, "Kinds"), table("That this node has registered", [["kind"], ["hosted"], ["messages"], ["state version", "number"], ["reads from", "number"]],
+        told.kinds.map((kind) => [kind.name, kind.hosted ? "yes" : "no, sends only", kind.messages.join(", "), number(kind.state_version), number(kind.oldest_state_version)]))),
     );
   });
   return { refresh, stop: every(4000, refresh) };

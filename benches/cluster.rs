@@ -205,7 +205,13 @@ async fn node(options: &Options) {
         let number = |key: &str| command[key].as_u64().unwrap_or_default();
         match command["do"].as_str().unwrap_or_default() {
             "members" => {
-                let count = hub.nodes().await.iter().filter(|node| node.is_member()).count();
+                let count = hub
+                    .nodes()
+                    .await
+                    .expect("the hub runs")
+                    .iter()
+                    .filter(|node| node.is_member())
+                    .count();
                 answer(&json!({ "members": count }));
             }
             "start" => {
@@ -253,7 +259,10 @@ async fn node(options: &Options) {
             }
             "cpu" => answer(&json!({ "ms": cpu_ms() })),
             "owner" => {
-                let info = hub.lookup(command["child"].as_str().expect("a name")).await;
+                let info = hub
+                    .lookup(command["child"].as_str().expect("a name"))
+                    .await
+                    .expect("the hub runs");
                 answer(&json!({ "node": info.map(|info| info.node.to_string()) }));
             }
             "load" => {
@@ -326,7 +335,7 @@ async fn node(options: &Options) {
             "owners" => {
                 let mut owners = BTreeMap::<String, u64>::new();
                 let mut digest = 0_u64;
-                for info in hub.children(Scope::Global).await {
+                for info in hub.children(Scope::Global).await.expect("the hub runs") {
                     *owners.entry(info.node.to_string()).or_default() += 1;
                     let seen = format!("{}{}{}", info.id, info.node, info.epoch);
                     digest ^= seen.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -338,8 +347,13 @@ async fn node(options: &Options) {
             "migrate" => {
                 let to: NodeId =
                     command["to"].as_str().expect("where to").parse().expect("a node id");
-                let local: Vec<_> =
-                    hub.children(Scope::Local).await.into_iter().map(|info| info.id).collect();
+                let local: Vec<_> = hub
+                    .children(Scope::Local)
+                    .await
+                    .expect("the hub runs")
+                    .into_iter()
+                    .map(|info| info.id)
+                    .collect();
                 let began = Instant::now();
                 let moves =
                     local.iter().map(|child| hub.migrate(child, to).timeout(LATE).into_future());

@@ -115,7 +115,7 @@ async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
 }
 
 async fn bring(hub: &Hub, child: &str, to: NodeId) {
-    if hub.lookup(child).await.expect("it is known").node != to {
+    if hub.lookup(child).await.expect("the hub runs").expect("it is known").node != to {
         hub.migrate(child, to).await.expect("it moves");
     }
 }
@@ -175,7 +175,8 @@ async fn measure(options: &Options) {
     let network = MemoryNetwork::new();
     let a = node("a", &network, None).await;
     let b = node("b", &network, Some(&a)).await;
-    while a.nodes().await.iter().filter(|node| node.is_member()).count() < 2 {
+    while a.nodes().await.expect("the hub runs").iter().filter(|node| node.is_member()).count() < 2
+    {
         actix_rt::time::sleep(Duration::from_millis(10)).await;
     }
     for (child, at) in [("at a", &a), ("at b", &b)] {

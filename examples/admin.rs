@@ -182,9 +182,10 @@ async fn run() -> Result<(), Box<dyn Error>> {
         println!("no children started: the nodes wait for a seed; Ctrl-C ends all");
         return end(hubs, servers, interrupted).await;
     }
-    while hubs[0].nodes().await.iter().filter(|node| node.is_member()).count() < hubs.len() {
-        actix_rt::time::sleep(Duration::from_millis(50)).await;
-    }
+    let count = hubs.len();
+    let all_are_in =
+        move |seen: &Inspection| seen.nodes.iter().filter(|node| node.is_member()).count() == count;
+    hubs[0].wait_for(all_are_in).timeout(Duration::from_secs(60)).await?;
     let began = Instant::now();
     let specs = (0..options.children)
         .map(|n| {
@@ -309,8 +310,8 @@ async fn wander(hubs: Vec<Hub>, children: u32, per_minute: u32) {
         actix_rt::time::sleep(pause).await;
         let child = name(step.wrapping_mul(31) % children);
         for hub in &hubs {
-            let nodes = hub.nodes().await;
-            let Some(known) = hub.lookup(&child).await else { continue };
+            let Ok(nodes) = hub.nodes().await else { continue };
+            let Ok(Some(known)) = hub.lookup(&child).await else { continue };
             let others: Vec<_> =
                 nodes.iter().filter(|node| node.is_member() && node.id != known.node).collect();
             if let Some(to) = others.get(step as usize % others.len().max(1)) {

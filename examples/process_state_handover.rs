@@ -176,7 +176,7 @@ async fn first() -> Result<(), Box<dyn std::error::Error>> {
     for (child, value) in CHILDREN.iter().zip(1..) {
         writeln!(input, "{child}")?;
         let read: u64 = answers.next().ok_or("the second node answers")??.parse()?;
-        let at = hub.lookup(child).await.ok_or("the register exists")?.node;
+        let at = hub.lookup(child).await?.ok_or("the register exists")?.node;
         let place = if at == second { "second" } else { "first" };
         println!("6. \"{child}\" runs on the {place} node; the second process reads {read}.");
         assert_eq!(read, value * 11, "a set value survives the move");

@@ -98,8 +98,9 @@ impl HotSwap for Post {
     }
 }
 
-async fn members(hub: &Hub) -> usize {
-    hub.nodes().await.iter().filter(|node| node.is_member()).count()
+/// Two nodes are in.
+fn both_are_in(seen: &Inspection) -> bool {
+    seen.nodes.iter().filter(|node| node.is_member()).count() == 2
 }
 
 async fn node(name: &str, seed: Option<&Hub>) -> Result<Hub, Box<dyn Error>> {
@@ -129,8 +130,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let first = node("first", None).await?;
     let second = node("second", Some(&first)).await?;
-    while members(&first).await < 2 || members(&second).await < 2 {
-        actix_rt::time::sleep(std::time::Duration::from_millis(20)).await;
+    for node in [&first, &second] {
+        node.wait_for(both_are_in).await?;
     }
     first.start_child(ChildSpec::new::<Post>("north", Some("south".to_owned()))?).await?;
     first.start_child(ChildSpec::new::<Post>("south", None::<String>)?).await?;

@@ -410,7 +410,7 @@ fn time_that_goes_by_is_no_change_of_a_list() {
         let app = client!(hubs[0], options());
         start(&hubs[0], "a").await;
         let moved = start(&hubs[0], "b").await;
-        let owner = hubs[0].lookup("b").await.expect("it is there").node;
+        let owner = hubs[0].lookup("b").await.expect("the hub runs").expect("it is there").node;
         let other = hubs.iter().find(|hub| hub.node_id() != owner).expect("two nodes");
         hubs[0].migrate("b", other.node_id()).await.expect("it moves");
         let tag = async |path: &str, known: Option<&HeaderValue>| {
@@ -450,7 +450,7 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
         let dry = post("/children?dry_run=true").set_json(&body);
         let (status, would) = call(&app, dry).await;
         assert_eq!((status, &would["dry_run"]), (StatusCode::OK, &json!(true)), "{would}");
-        assert!(hubs[0].lookup("room 1/ä").await.is_none());
+        assert!(hubs[0].lookup("room 1/ä").await.expect("the hub runs").is_none());
         let (status, started) = call(&app, post("/children").set_json(&body)).await;
         assert_eq!((status, &started["outcome"]), (StatusCode::CREATED, &json!("started")));
         assert_eq!(started["node"], would["node"], "where the dry run said");
@@ -589,7 +589,7 @@ fn a_child_that_moves_is_found_as_moving_from_every_node() {
         let hubs = Net::Tcp.cluster(3).await;
         let child = start(&hubs[0], "c").await;
         start(&hubs[0], "still").await;
-        let owner = hubs[0].lookup("c").await.expect("it is there").node;
+        let owner = hubs[0].lookup("c").await.expect("the hub runs").expect("it is there").node;
         let at = hubs.iter().position(|hub| hub.node_id() == owner).expect("one of them");
         let app = client!(hubs[(at + 1) % 3], options());
         // Its handler goes on for a while, and the move waits for it.
@@ -624,7 +624,7 @@ fn a_move_from_a_node_that_goes_down_does_not_claim_to_have_kept_the_state() {
         let network = MemoryNetwork::new();
         let hubs = Net::Memory(network.clone()).cluster(3).await;
         start(&hubs[0], "c").await;
-        let owner = hubs[0].lookup("c").await.expect("it is there").node;
+        let owner = hubs[0].lookup("c").await.expect("the hub runs").expect("it is there").node;
         let lost = hubs.iter().position(|hub| hub.node_id() == owner).expect("one of them");
         let [asked, target] = [(lost + 1) % 3, (lost + 2) % 3];
         let app = client!(hubs[asked], options());
@@ -690,7 +690,10 @@ fn states_are_shown_only_if_allowed_and_the_actor_goes_on() {
         // From both nodes: one of them asks the other.
         for hub in &hubs {
             let app = client!(hub, options().states(true));
-            eventually("the child is known", async || hub.lookup("c").await.is_some()).await;
+            eventually("the child is known", async || {
+                hub.lookup("c").await.expect("the hub runs").is_some()
+            })
+            .await;
             let (status, state) = call(&app, get("/children/c/state")).await;
             assert_eq!(status, StatusCode::OK, "{state}");
             assert!(
@@ -748,7 +751,7 @@ fn a_node_is_asked_to_leave_from_another_and_the_last_one_stays() {
         assert_eq!((status, &leaving["outcome"]), (StatusCode::ACCEPTED, &json!("leaving")));
         hubs[1].stopped().await;
         eventually("it has left", async || members(&hubs[0]).await == 1).await;
-        assert_eq!(hubs[0].children(Scope::Local).await.len(), 6);
+        assert_eq!(hubs[0].children(Scope::Local).await.expect("the hub runs").len(), 6);
         eventually("what it handed over is told though it has gone", async || {
             let (_, list) = call(&app, get("/handovers?node=n1&status=done")).await;
             list["total"] == would["children"] && list["unreachable"] == json!([])

@@ -42,7 +42,7 @@ fn children_that_were_said_to_be_started_are_there_though_a_node_is_killed_at_th
         let (alive, killed) = (survivors.map(Hub::node_id), hubs[1].node_id());
         eventually("the survivors have all children", || async {
             for hub in survivors {
-                let children = hub.children(Scope::Global).await;
+                let children = hub.children(Scope::Global).await.expect("the hub runs");
                 let there = children.iter().filter(|child| alive.contains(&child.node)).count();
                 if there < CHILDREN {
                     let lost = children.iter().filter(|child| child.node == killed).count();

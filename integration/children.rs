@@ -62,7 +62,12 @@ fn a_child_that_ends_too_often_is_given_up() {
         })
         .await;
         assert!(reason.contains("boom on purpose"), "{reason}");
-        let failure = hub.lookup("c").await.and_then(|child| child.failure).expect("it stays");
+        let failure = hub
+            .lookup("c")
+            .await
+            .expect("the hub runs")
+            .and_then(|child| child.failure)
+            .expect("it stays");
         assert!(failure.is_given_up() && failure.reason().contains("boom on purpose"));
         stop(vec![hub]).await;
     });
@@ -89,7 +94,10 @@ fn the_restart_rule_says_who_comes_back() {
                 })
                 .await;
             } else {
-                eventually("it is gone", async || hub.lookup(&id).await.is_none()).await;
+                eventually("it is gone", async || {
+                    hub.lookup(&id).await.expect("the hub runs").is_none()
+                })
+                .await;
             }
         }
         stop(vec![hub]).await;
@@ -150,7 +158,7 @@ fn a_blocked_child_brings_nobody_down() {
         let hubs = Net::Tcp.cluster(2).await;
         let mut events = hubs[1].events();
         let child = start(&hubs[0], "c").await;
-        let at = hubs[0].lookup("c").await.expect("it exists").node;
+        let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
         let blocked = usize::from(hubs[1].node_id() == at);
         let block = child.send(Block { ms: 4_000 }).timeout(Duration::from_secs(20));
         block.await.expect("it answers in the end");
@@ -184,8 +192,8 @@ fn a_node_of_another_hub_or_with_another_secret_does_not_come_in() {
             tcp("c").secret([2; 32]).seed(&seed).start().await.expect("it starts alone");
         let friend = tcp("d").secret([1; 32]).seed(&seed).start().await.expect("it starts");
         eventually("the friend is in", async || members(&first).await == 2).await;
-        assert_eq!(stranger.nodes().await.len(), 1);
-        assert_eq!(locked_out.nodes().await.len(), 1);
+        assert_eq!(stranger.nodes().await.expect("the hub runs").len(), 1);
+        assert_eq!(locked_out.nodes().await.expect("the hub runs").len(), 1);
         stop(vec![first, stranger, locked_out, friend]).await;
     });
 }

@@ -25,7 +25,7 @@ fn what_the_deployment_says_counts_over_what_the_app_says() {
         let hub = builder.config(config(&variables)).start().await.expect("the hub starts");
         assert_eq!((hub.name().as_str(), hub.node_name().as_str()), ("shop", "shop-0"));
         assert!(hub.addresses()[0].starts_with("/ip4/127.0.0.1/tcp/"), "{:?}", hub.addresses());
-        assert_eq!(hub.nodes().await[0].labels.to_string(), "rack=3,zone=b");
+        assert_eq!(hub.nodes().await.expect("the hub runs")[0].labels.to_string(), "rack=3,zone=b");
         start(&hub, "c").await;
         hub.stop().await;
     });

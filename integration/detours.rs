@@ -108,13 +108,21 @@ fn calls_and_a_move_go_by_a_third_member_while_a_link_swallows_everything() {
         load.goes_on("calls are answered without the link", 500).await;
         let moved = hubs[2].migrate("large", hubs[1].node_id()).timeout(PATIENCE).await;
         moved.expect("a state of 2 MiB goes by the third member");
-        assert_eq!(hubs[1].lookup("large").await.map(|child| child.node), Some(hubs[1].node_id()));
+        assert_eq!(
+            hubs[1].lookup("large").await.expect("the hub runs").map(|child| child.node),
+            Some(hubs[1].node_id())
+        );
         load.goes_on("calls are answered after the move", 500).await;
         network.heal(hubs[0].node_id(), hubs[1].node_id());
         eventually("nobody is suspect", async || {
             let mut calm = true;
             for hub in &hubs {
-                calm &= hub.nodes().await.iter().all(|node| node.state == NodeState::Alive);
+                calm &= hub
+                    .nodes()
+                    .await
+                    .expect("the hub runs")
+                    .iter()
+                    .all(|node| node.state == NodeState::Alive);
             }
             calm
         })

@@ -17,16 +17,22 @@ async fn start_some(hubs: &[Hub]) -> Vec<ChildRef<Counter>> {
 }
 
 async fn sees_drained(by: &Hub, node: &Hub) -> bool {
-    let info = by.nodes().await.into_iter().find(|info| info.id == node.node_id());
+    let info =
+        by.nodes().await.expect("the hub runs").into_iter().find(|info| info.id == node.node_id());
     info.expect("it is in").is_draining
 }
 
 async fn hosted(hub: &Hub) -> usize {
-    hub.children(Scope::Local).await.len()
+    hub.children(Scope::Local).await.expect("the hub runs").len()
 }
 
 async fn ids(hub: &Hub) -> BTreeSet<ChildId> {
-    hub.children(Scope::Local).await.into_iter().map(|child| child.id).collect()
+    hub.children(Scope::Local)
+        .await
+        .expect("the hub runs")
+        .into_iter()
+        .map(|child| child.id)
+        .collect()
 }
 
 #[test]

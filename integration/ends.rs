@@ -135,7 +135,7 @@ fn a_leave_that_fails_names_what_is_left_and_a_second_one_goes_on() {
         });
         assert_eq!(told.await, *left);
         // What is out stays out.
-        let owned = async |hub: &Hub| hub.children(Scope::Local).await.len();
+        let owned = async |hub: &Hub| hub.children(Scope::Local).await.expect("the hub runs").len();
         assert_eq!((owned(&hubs[0]).await, owned(&hubs[1]).await), (2, 1));
         assert_eq!(call.await.expect("it does not panic"), Ok(5_000));
         assert_eq!(hubs[1].leave().await, Ok(()));

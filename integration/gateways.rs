@@ -32,7 +32,7 @@ fn a_gateway_starts_and_is_heard_by_children_and_hosts_none() {
             assert_eq!(add, Ok(1), "c{n}");
         }
         let here = async || {
-            let children = gateway.children(Scope::Global).await;
+            let children = gateway.children(Scope::Global).await.expect("the hub runs");
             let here = children.iter().filter(|child| child.node == gateway.node_id()).count();
             (children.len(), here)
         };
@@ -80,7 +80,7 @@ fn children_of_a_host_that_goes_wait_for_one_that_comes() {
             child.send(Read { sender: 1 }).await == Ok(Numbers(Vec::new()))
         })
         .await;
-        let node = gateway.lookup("c").await.map(|child| child.node);
+        let node = gateway.lookup("c").await.expect("the hub runs").map(|child| child.node);
         assert_eq!(node, Some(host.node_id()));
         stop(vec![gateway, host]).await;
     });

@@ -36,7 +36,7 @@ fn all_nodes_see_the_labels_of_each_and_children_are_placed_by_them() {
         }
         together(&hubs).await;
         for hub in &hubs {
-            for node in hub.nodes().await {
+            for node in hub.nodes().await.expect("the hub runs") {
                 let zone = if node.name.as_str() == "n0" { "a" } else { "b" };
                 let node_label = node.labels.get("node");
                 assert_eq!(
@@ -52,12 +52,12 @@ fn all_nodes_see_the_labels_of_each_and_children_are_placed_by_them() {
         let report = hubs[0].start_children((0..20).map(spec)).await.expect("it runs");
         assert_eq!(report.outcomes.len(), 20);
         let zones = async |hub: &Hub| {
-            let nodes = hub.nodes().await;
+            let nodes = hub.nodes().await.expect("the hub runs");
             let zone = |child: ChildInfo| {
                 let node = nodes.iter().find(|node| node.id == child.node)?;
                 Some((child.metadata["zone"].clone(), node.labels.get("zone")?.to_owned()))
             };
-            let children = hub.children(Scope::Global).await.into_iter();
+            let children = hub.children(Scope::Global).await.expect("the hub runs").into_iter();
             children.map(zone).collect::<Vec<_>>()
         };
         let is_at_home = |zone: &Option<(String, String)>| {

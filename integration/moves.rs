@@ -77,7 +77,13 @@ async fn start_all(hub: &Hub) {
 
 async fn owned(by: &Hub, seen_by: &Hub) -> usize {
     let id = by.node_id();
-    seen_by.children(Scope::Global).await.iter().filter(|child| child.node == id).count()
+    seen_by
+        .children(Scope::Global)
+        .await
+        .expect("the hub runs")
+        .iter()
+        .filter(|child| child.node == id)
+        .count()
 }
 
 #[test]
@@ -127,7 +133,7 @@ fn children_migrate_under_load_and_stay_where_they_were_sent() {
             }
         }
         for n in 0..CHILDREN {
-            let at = hubs[0].lookup(name(n)).await.expect("it exists").node;
+            let at = hubs[0].lookup(name(n)).await.expect("the hub runs").expect("it exists").node;
             assert_eq!(at, hubs[(n + 2) % 3].node_id(), "child {n}");
         }
         load.check(&hubs[2]).await;
@@ -152,7 +158,7 @@ fn a_node_without_peers_does_not_leave_and_goes_on() {
 
 /// A migration that must fail: why, and the child goes on where it was, with its state.
 async fn fails(hubs: &[Hub], child: &ChildRef<Counter>) -> String {
-    let at = hubs[0].lookup("c").await.expect("it exists").node;
+    let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
     let from = hubs.iter().find(|hub| hub.node_id() == at).expect("it is on one of them");
     let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two");
     child.send(Add { sender: 1, number: 1 }).await.expect("it answers");
@@ -166,7 +172,7 @@ async fn fails(hubs: &[Hub], child: &ChildRef<Counter>) -> String {
     assert!(error.to_string().contains(&reason), "{error} does not say {reason}");
     // A node that saw the commit sees it taken back a moment later.
     eventually("the child is where it was", async || {
-        hubs[1].lookup("c").await.is_some_and(|child| child.node == at)
+        hubs[1].lookup("c").await.expect("the hub runs").is_some_and(|child| child.node == at)
     })
     .await;
     assert_eq!(child.send(Add { sender: 1, number: 2 }).await, Ok(2), "its state is the old one");
@@ -185,7 +191,7 @@ async fn trapped(trap: Trap) -> String {
     let reason = fails(&hubs, &child).await;
     // Without the trap the same child moves.
     child.send(SetTrap { trap: None }).await.expect("it answers");
-    let at = hubs[0].lookup("c").await.expect("it exists").node;
+    let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
     let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
     hubs[0].migrate("c", to).await.expect("now it moves");
     assert_eq!(child.send(Read { sender: 1 }).await, Ok(Numbers(vec![1, 2])));
@@ -273,7 +279,7 @@ fn a_state_of_64_mib_moves() {
         let child = start(&hubs[0], "c").await;
         child.send(SetBallast { bytes: 64 << 20 }).await.expect("it answers");
         child.send(Add { sender: 1, number: 7 }).await.expect("it answers");
-        let at = hubs[0].lookup("c").await.expect("it exists").node;
+        let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
         let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
         hubs[0].migrate("c", to).timeout(Duration::from_secs(60)).await.expect("it moves");
         let read = child.send(Read { sender: 1 }).timeout(Duration::from_secs(20)).await;
@@ -303,7 +309,7 @@ fn a_handler_in_flight_at_retention_keeps_the_child_and_its_queue() {
         together(&hubs).await;
         let child = start(&hubs[0], "c").await;
         let later = child.send(Later { ms: 1_500 });
-        let at = hubs[0].lookup("c").await.expect("it exists").node;
+        let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
         let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
         let moving = hubs[0].migrate("c", to);
         // Queued while the gate is closed.
@@ -330,8 +336,10 @@ fn a_child_that_is_stopped_while_it_moves_is_stopped() {
         let (_, report) = futures_util::join!(join_all(moves), stops);
         assert_eq!(report.expect("the hub runs").stopped(), CHILDREN);
         for hub in &hubs {
-            eventually("no child is left", async || hub.children(Scope::Global).await.is_empty())
-                .await;
+            eventually("no child is left", async || {
+                hub.children(Scope::Global).await.expect("the hub runs").is_empty()
+            })
+            .await;
         }
         stop(hubs).await;
     });
@@ -410,7 +418,7 @@ async fn moving_as(migration: Migration) -> (Vec<Hub>, ChildRef<Counter>, NodeId
     for number in 1..3 {
         child.send(Add { sender: 1, number }).await.expect("it answers");
     }
-    let at = hubs[0].lookup("c").await.expect("it exists").node;
+    let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
     let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
     (hubs, child, to)
 }
@@ -427,7 +435,7 @@ async fn moves_without_its_state(migration: Migration) {
     for sent in join_all(sends).await {
         sent.expect("no call fails");
     }
-    let at = hubs[1].lookup("c").await.expect("it exists").node;
+    let at = hubs[1].lookup("c").await.expect("the hub runs").expect("it exists").node;
     assert_eq!(at, to);
     let after = child.send(Add { sender: 1, number: 9 }).await;
     assert_eq!(after, Ok(1), "the state was not wanted");
@@ -483,7 +491,7 @@ fn a_queue_that_fills_while_its_child_moves_tells_and_loses_nothing() {
             let child: ChildRef<Counter> = hub.child("c");
             child.send(Read { sender: 1 }).await.expect("it answers");
         }
-        let at = hubs[0].lookup("c").await.expect("it exists").node;
+        let at = hubs[0].lookup("c").await.expect("the hub runs").expect("it exists").node;
         let to = hubs.iter().find(|hub| hub.node_id() != at).expect("there are two").node_id();
         // The gate closes and waits for this one; what follows queues.
         let blocking = child.send(Later { ms: 500 }).into_future();

@@ -142,7 +142,7 @@ async fn healed(network: &MemoryNetwork, children: &[&str]) -> ([Hub; 2], Vec<Pa
         let of_child = |hub: &Hub| {
             let (hub, child) = (hub.clone(), (*child).to_owned());
             async move {
-                let mut states = hub.parked_states().await;
+                let mut states = hub.parked_states().await.expect("the hub runs");
                 states.retain(|state| state.child().as_str() == child && state.copies.len() == 1);
                 states
             }
@@ -163,7 +163,7 @@ async fn healed(network: &MemoryNetwork, children: &[&str]) -> ([Hub; 2], Vec<Pa
 
 /// Where the child runs, and where it does not.
 async fn sides<'a>(hubs: &'a [Hub; 2], child: &str) -> (&'a Hub, &'a Hub) {
-    let owner = hubs[0].lookup(child).await.expect("it is there").node;
+    let owner = hubs[0].lookup(child).await.expect("the hub runs").expect("it is there").node;
     match owner == hubs[0].node_id() {
         true => (&hubs[0], &hubs[1]),
         false => (&hubs[1], &hubs[0]),
@@ -172,7 +172,7 @@ async fn sides<'a>(hubs: &'a [Hub; 2], child: &str) -> (&'a Hub, &'a Hub) {
 
 /// The numbers in a parked state of this node.
 async fn parked(hub: &Hub, key: &ParkedKey) -> Option<BTreeSet<u64>> {
-    let states = hub.parked_states().await;
+    let states = hub.parked_states().await.expect("the hub runs");
     let state = states.into_iter().find(|state| state.key == *key)?;
     Some(ciborium::from_reader(&state.state[..]).expect("it is a basket"))
 }
@@ -201,11 +201,11 @@ fn what_the_losing_side_of_a_split_did_outlives_a_node_and_comes_back_by_hand() 
         })
         .await;
         assert_eq!(put(loser, "c", None).await, lost);
-        let left = loser.parked_states().await;
+        let left = loser.parked_states().await.expect("the hub runs");
         assert_eq!(left.len(), 1, "what it had instead: {left:?}");
         assert_eq!(parked(loser, &left[0].key).await, Some([7].into()));
         loser.discard_parked(&left[0].key).await.expect("it is discarded");
-        assert!(loser.parked_states().await.is_empty());
+        assert!(loser.parked_states().await.expect("the hub runs").is_empty());
         stop(hubs.into()).await;
     });
 }
@@ -241,11 +241,11 @@ fn a_parked_state_is_merged_or_put_in_place_from_either_holder_and_then_gone() {
                 assert!(reply.expect("it answers").contains(&9));
                 assert_eq!(put(at, child, None).await, lost);
                 eventually("what it had is parked here, too", || async {
-                    let states = at.parked_states().await;
+                    let states = at.parked_states().await.expect("the hub runs");
                     states.iter().any(|state| state.child().as_str() == child)
                 })
                 .await;
-                let states = at.parked_states().await;
+                let states = at.parked_states().await.expect("the hub runs");
                 let exchanged = states.iter().find(|state| state.child().as_str() == child);
                 let had = parked(at, &exchanged.expect("it is parked").key).await;
                 let expected: BTreeSet<u64> = own.into_iter().chain([9]).collect();
@@ -277,7 +277,7 @@ fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
         let spec = ChildSpec::new::<Basket>("c", ()).expect("a valid spec");
         a.start_child(spec).await.expect("it starts");
         network.cut(a.node_id(), b.node_id());
-        let owner = a.lookup("c").await.expect("it is there").node;
+        let owner = a.lookup("c").await.expect("the hub runs").expect("it is there").node;
         for hub in [&a, &b] {
             eventually("the nodes lose each other", || async { members(hub).await == 1 }).await;
             // The one that begins anew gives way.
@@ -285,8 +285,11 @@ fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
             put(hub, "c", Some(number)).await;
         }
         network.heal_all();
-        eventually("its state is parked", || async { !a.parked_states().await.is_empty() }).await;
-        let key = a.parked_states().await.remove(0).key;
+        eventually("its state is parked", || async {
+            !a.parked_states().await.expect("the hub runs").is_empty()
+        })
+        .await;
+        let key = a.parked_states().await.expect("the hub runs").remove(0).key;
         assert_eq!(parked(&a, &key).await, Some([POISON].into()));
         let failed = a.apply_parked(&key).replace().await;
         let Err(ApplyError::Failed { reason: ApplyFailed::Failed { reason }, .. }) = failed else {
@@ -294,10 +297,17 @@ fn a_state_that_its_child_cannot_take_leaves_the_child_as_it_was() {
         };
         assert!(reason.contains("it panics on purpose"), "{reason}");
         assert_eq!(put(&a, "c", None).await, [1].into());
-        assert_eq!(a.parked_states().await.len(), 1, "it is parked as before, and nothing else");
+        assert_eq!(
+            a.parked_states().await.expect("the hub runs").len(),
+            1,
+            "it is parked as before, and nothing else"
+        );
         // Nobody has to keep it.
         a.discard_parked(&key).await.expect("it is discarded");
-        eventually("it is gone everywhere", || async { b.parked_states().await.is_empty() }).await;
+        eventually("it is gone everywhere", || async {
+            b.parked_states().await.expect("the hub runs").is_empty()
+        })
+        .await;
         let error = b.discard_parked(&key).await.expect_err("it is gone");
         assert_eq!(error, DiscardError::NotHeld { key, holder: None });
         stop(vec![a, b]).await;
@@ -367,9 +377,11 @@ mod through_the_endpoint {
             let c = node("c", &network, Some(&a)).await;
             let hubs = [a.clone(), b.clone(), c.clone()];
             together(&hubs).await;
-            assert!(c.parked_states().await.is_empty(), "it holds none");
-            eventually("it has heard of the child", || async { c.lookup("c/0").await.is_some() })
-                .await;
+            assert!(c.parked_states().await.expect("the hub runs").is_empty(), "it holds none");
+            eventually("it has heard of the child", || async {
+                c.lookup("c/0").await.expect("the hub runs").is_some()
+            })
+            .await;
             let options = AdminOptions::default().states(true);
             let app = web::init_service(App::new().service(admin::scope(c.clone(), options))).await;
             let [path, other] = [&keys[0], &keys[1]].map(|key| {
@@ -462,7 +474,7 @@ mod through_the_endpoint {
             let response = web::call_service(&app, metrics.to_request()).await;
             let body = to_bytes(response.into_body()).await.expect("a body");
             let text = String::from_utf8_lossy(&body);
-            let size = a.parked_states().await[0].state.len();
+            let size = a.parked_states().await.expect("the hub runs")[0].state.len();
             assert!(text.contains("\nactix_hub_parked_states 1\n"), "{text}");
             assert!(text.contains(&format!("\nactix_hub_parked_bytes {size}\n")), "{text}");
             stop(vec![a, b]).await;

@@ -86,7 +86,12 @@ async fn start_all(hub: &Hub) {
 }
 
 async fn on(node: NodeId, hub: &Hub) -> usize {
-    hub.children(Scope::Global).await.iter().filter(|child| child.node == node).count()
+    hub.children(Scope::Global)
+        .await
+        .expect("the hub runs")
+        .iter()
+        .filter(|child| child.node == node)
+        .count()
 }
 
 async fn all_answer(hub: &Hub) {
@@ -117,7 +122,7 @@ fn children_of_a_killed_process_start_again_on_the_survivors() {
         .await;
         eventually("none is there any more", async || on(id, &hubs[0]).await == 0).await;
         all_answer(&hubs[1]).await;
-        assert_eq!(hubs[1].children(Scope::Global).await.len(), CHILDREN);
+        assert_eq!(hubs[1].children(Scope::Global).await.expect("the hub runs").len(), CHILDREN);
         stop(hubs).await;
     });
 }
@@ -136,16 +141,16 @@ fn a_process_that_restarts_at_once_is_another_run_of_the_same_node() {
         let life = |nodes: Vec<NodeInfo>| {
             nodes.into_iter().find(|node| node.id == id).map(|node| node.incarnation)
         };
-        let before = life(hubs[0].nodes().await).expect("it is in");
+        let before = life(hubs[0].nodes().await.expect("the hub runs")).expect("it is in");
         drop(process);
         let process = Process::start(&hubs[0], Some(&key));
         assert_eq!(process.id, id, "the key file makes it the same node");
         eventually("it is in with a later life", async || {
-            life(hubs[1].nodes().await).is_some_and(|life| life > before)
+            life(hubs[1].nodes().await.expect("the hub runs")).is_some_and(|life| life > before)
         })
         .await;
         all_answer(&hubs[1]).await;
-        assert_eq!(hubs[0].children(Scope::Global).await.len(), CHILDREN);
+        assert_eq!(hubs[0].children(Scope::Global).await.expect("the hub runs").len(), CHILDREN);
         drop(process);
         stop(hubs).await;
         let _ = std::fs::remove_dir_all(folder);
@@ -206,7 +211,7 @@ fn a_process_paused_for_longer_than_the_window_comes_back_with_what_it_had() {
                 .await;
             }
         }
-        assert!(hubs[0].nodes().await.iter().any(|node| node.id == id));
+        assert!(hubs[0].nodes().await.expect("the hub runs").iter().any(|node| node.id == id));
         drop(process);
         stop(hubs).await;
     });

@@ -160,12 +160,21 @@ fn a_child_whose_database_is_away_is_tried_less_often_and_answers_when_it_is_bac
                 pauses.push(after);
             }
             assert!(pauses.windows(2).all(|pair| pair[1] > pair[0]), "{pauses:?}");
-            let failure = hub.lookup("c").await.expect("it is there").failure.expect("it failed");
+            let failure = hub
+                .lookup("c")
+                .await
+                .expect("the hub runs")
+                .expect("it is there")
+                .failure
+                .expect("it failed");
             assert!(!failure.is_given_up() && failure.restarts() >= 4, "{failure:?}");
             mend(hub);
             assert_eq!(waits.await, Ok(1), "what waited is handled");
             eventually("it is well", async || {
-                hub.lookup("c").await.is_some_and(|child| child.failure.is_none())
+                hub.lookup("c")
+                    .await
+                    .expect("the hub runs")
+                    .is_some_and(|child| child.failure.is_none())
             })
             .await;
             stop(hubs).await;
@@ -185,11 +194,13 @@ fn a_child_that_is_given_up_is_seen_everywhere_refuses_at_once_and_is_started_ag
         }
         for hub in &hubs {
             eventually("it was given up", async || {
-                let failure = hub.lookup("c").await.and_then(|child| child.failure);
+                let failure =
+                    hub.lookup("c").await.expect("the hub runs").and_then(|child| child.failure);
                 failure.is_some_and(|failure| failure.is_given_up())
             })
             .await;
-            let failure = hub.lookup("c").await.and_then(|child| child.failure);
+            let failure =
+                hub.lookup("c").await.expect("the hub runs").and_then(|child| child.failure);
             let failure = failure.expect("it stays");
             assert!(failure.reason().contains("failed on purpose"), "{failure:?}");
             // Far below the deadline: it does not wait for it.
@@ -204,7 +215,7 @@ fn a_child_that_is_given_up_is_seen_everywhere_refuses_at_once_and_is_started_ag
             );
         }
         // By hand, from any node; first while it cannot.
-        let owner = hubs[0].lookup("c").await.expect("it is there").node;
+        let owner = hubs[0].lookup("c").await.expect("the hub runs").expect("it is there").node;
         let at = hubs.iter().position(|hub| hub.node_id() == owner).expect("one of them");
         break_node(&hubs[at], Cannot::Start);
         let again = hubs[1 - at].start_child(spec()).await;
@@ -213,13 +224,17 @@ fn a_child_that_is_given_up_is_seen_everywhere_refuses_at_once_and_is_started_ag
                 if reason.contains("the database is away")),
             "{again:?}"
         );
-        assert!(hubs[1 - at].lookup("c").await.is_some(), "it is not lost by that");
+        assert!(
+            hubs[1 - at].lookup("c").await.expect("the hub runs").is_some(),
+            "it is not lost by that"
+        );
         mend(&hubs[at]);
         hubs[1 - at].start_child(spec()).await.expect("it starts again");
         for (hub, count) in hubs.iter().zip(1..) {
             let child = hub.child::<Fragile>("c");
             assert_eq!(child.send(Count {}).timeout(LONG).await, Ok(count));
-            let failure = hub.lookup("c").await.expect("it is there").failure;
+            let failure =
+                hub.lookup("c").await.expect("the hub runs").expect("it is there").failure;
             assert_eq!(failure, None);
         }
         stop(hubs).await;
@@ -233,7 +248,13 @@ async fn start_all(hub: &Hub, count: usize) {
 
 async fn owned(by: &Hub, seen_by: &Hub) -> usize {
     let id = by.node_id();
-    seen_by.children(Scope::Global).await.iter().filter(|child| child.node == id).count()
+    seen_by
+        .children(Scope::Global)
+        .await
+        .expect("the hub runs")
+        .iter()
+        .filter(|child| child.node == id)
+        .count()
 }
 
 #[test]
@@ -278,7 +299,11 @@ fn children_of_a_dead_node_run_on_the_survivor_that_can_start_them() {
                 })
                 .await;
             }
-            assert_eq!(hubs[1].children(Scope::Global).await.len(), 12, "none was removed");
+            assert_eq!(
+                hubs[1].children(Scope::Global).await.expect("the hub runs").len(),
+                12,
+                "none was removed"
+            );
             stop(hubs).await;
         }
     });

@@ -42,7 +42,7 @@ fn of(net: &Net, name: &str) -> HubBuilder {
 /// Until a run is so old that a third node is certain that it was first, by half a second, whichever
 /// begins now.
 async fn is_beyond_doubt(first: &Hub) {
-    let nodes = first.nodes().await;
+    let nodes = first.nodes().await.expect("the hub runs");
     let own = nodes.iter().find(|node| node.is_self).expect("it knows itself");
     let began = UNIX_EPOCH + Duration::from_millis(own.incarnation.started);
     eventually("the first is old", async || {

@@ -48,7 +48,7 @@ pub async fn told(by: &Hub, of: &Hub) -> Value {
 }
 
 pub async fn seen(by: &Hub, of: &Hub) -> Option<NodeInfo> {
-    by.nodes().await.into_iter().find(|node| node.id == of.node_id())
+    by.nodes().await.expect("the hub runs").into_iter().find(|node| node.id == of.node_id())
 }
 
 /// The value of a metric with these labels among others.

@@ -29,7 +29,11 @@ fn node(net: &Net, name: &str) -> HubBuilder {
 }
 
 async fn sees(hub: &Hub, node: &Hub) -> bool {
-    hub.nodes().await.iter().any(|known| known.is_member() && known.id == node.node_id())
+    hub.nodes()
+        .await
+        .expect("the hub runs")
+        .iter()
+        .any(|known| known.is_member() && known.id == node.node_id())
 }
 
 #[test]

@@ -399,7 +399,11 @@ fn who_listened_on_a_node_that_died_listens_where_it_is_started_anew() {
         .await;
         eventually("the child is heard from again", async || {
             ear.send(Heard).await.is_ok()
-                && hubs[0].lookup("ear").await.is_some_and(|child| child.node != dead)
+                && hubs[0]
+                    .lookup("ear")
+                    .await
+                    .expect("the hub runs")
+                    .is_some_and(|child| child.node != dead)
         })
         .await;
         let mut number = 0;

@@ -40,7 +40,7 @@ fn a_suspicion_between_two_others_is_told_by_a_third_with_who_has_it() {
         eventually("nobody suspects anybody", async || {
             let mut calm = true;
             for hub in &hubs {
-                let nodes = hub.nodes().await;
+                let nodes = hub.nodes().await.expect("the hub runs");
                 calm &= nodes.len() == 3 && nodes.iter().all(|node| node.suspected_by.is_empty());
             }
             calm

@@ -258,7 +258,10 @@ fn a_node_that_cannot_read_a_state_says_why_and_the_child_goes_to_another() {
         let hubs = vec![old, careless, same];
         together(&hubs).await;
         let ada: ChildRef<First> = hubs[0].child("ada");
-        let (at, careless) = (hubs[0].lookup("ada").await.expect("it is known"), hubs[1].node_id());
+        let (at, careless) = (
+            hubs[0].lookup("ada").await.expect("the hub runs").expect("it is known"),
+            hubs[1].node_id(),
+        );
         // It may have moved by itself when the other nodes came, and not to the careless one.
         assert_ne!(at.node, careless);
         let error = hubs[0].migrate("ada", careless).await.expect_err("it cannot read the state");
@@ -272,7 +275,10 @@ fn a_node_that_cannot_read_a_state_says_why_and_the_child_goes_to_another() {
         together(&rest).await;
         let there: ChildRef<First> = rest[1].child("ada");
         assert_eq!(there.send(Name).await, Ok(r#"First { nick: "Ada" }"#.to_owned()));
-        assert_ne!(rest[1].lookup("ada").await.expect("it is known").node, careless);
+        assert_ne!(
+            rest[1].lookup("ada").await.expect("the hub runs").expect("it is known").node,
+            careless
+        );
         drop(ada);
         stop(rest).await;
     });

@@ -212,6 +212,24 @@ pub enum StartHubError {
     Network(String),
 }
 
+/// Why a wait for the cluster ended without what was waited for. Nothing has changed by it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// It was not so within the deadline.
+    #[error(
+        "it was not so within the deadline{}",
+        waits_for.as_ref().map(|reason| format!(": the cluster {reason}")).unwrap_or_default()
+    )]
+    Timeout {
+        /// What the cluster waits for, in words, if it is not settled.
+        waits_for: Option<String>,
+    },
+    /// This node's hub has stopped.
+    #[error("the hub has stopped")]
+    HubStopped,
+}
+
 /// Why a [`ChildSpec`](crate::ChildSpec) could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

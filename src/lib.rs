@@ -89,7 +89,7 @@ pub use crate::{
     error::{
         ApplyError, AskNodeError, ChildSpecError, DiscardError, DrainError, HubSendError,
         LeaveError, MaybeHandled, MigrateError, NotHandled, PublishError, StartChildError,
-        StartHubError, StopChildError, SubscribeError,
+        StartHubError, StopChildError, SubscribeError, WaitError,
     },
     hub::{
         DrainRequest, Hub, MigrateRequest, ShutdownRequest, StartRequest, StartedChild,
@@ -123,6 +123,7 @@ pub use crate::{
             tally::{TopicCounts, TopicDrops},
         },
         trace::TracePropagator,
+        waits::{SettledRequest, WaitRequest},
     },
     model::{
         address::{Endpoint, SeedOutcome},
@@ -158,10 +159,10 @@ pub mod prelude {
     pub use crate::{
         Admission, AutoKind, ChildContext, ChildFailure, ChildFilter, ChildId, ChildInfo,
         ChildLeft, ChildRef, ChildSpec, DrainError, Epoch, EventStream, HotSwap, HotSwapOptions,
-        Hub, HubBuilder, HubEvent, HubMessage, HubSendError, HubSystem, LeaveError, MaybeHandled,
-        MemoryNetwork, MergeOutcome, Migration, NodeId, NodeInfo, NodePath, NodeState, NotHandled,
-        OnFailure, RestartIntensity, RestartPauses, RestartRule, Scope, Settings, Snapshot,
-        StartChildError, StartFailure, StartReport, StateVersionError, Subscription, decode_state,
-        hot_swap,
+        Hub, HubBuilder, HubEvent, HubMessage, HubSendError, HubSystem, Inspection, LeaveError,
+        MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId, NodeInfo, NodePath,
+        NodeState, NotHandled, OnFailure, RestartIntensity, RestartPauses, RestartRule, Scope,
+        Settings, Snapshot, StartChildError, StartFailure, StartReport, StateVersionError,
+        Subscription, decode_state, hot_swap,
     };
 }

@@ -173,7 +173,7 @@ impl Node {
     }
 
     async fn owners(&self) -> Value {
-        let children = self.hub.children(Scope::Global).await.into_iter();
+        let children = self.hub.children(Scope::Global).await.expect("the hub runs").into_iter();
         let owners: BTreeMap<String, String> =
             children.map(|child| (child.id.to_string(), child.node.to_string())).collect();
         json!({ "owners": owners })

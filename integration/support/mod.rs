@@ -303,7 +303,7 @@ pub async fn together(hubs: &[Hub]) {
 
 /// How many nodes are in, as this one sees them.
 pub async fn members(hub: &Hub) -> usize {
-    hub.nodes().await.iter().filter(|node| node.is_member()).count()
+    hub.nodes().await.expect("the hub runs").iter().filter(|node| node.is_member()).count()
 }
 
 /// Polls until it is so; fails after 30 s.

@@ -32,6 +32,7 @@ use super::{
     system::{Begin, HubSystem},
     thread::WorkerThread,
     trace::TracePropagator,
+    waits::Progress,
     worker::Worker,
 };
 use crate::{
@@ -202,7 +203,7 @@ impl HubBuilder {
     /// # #[actix::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let hub = HubSystem::builder("shop").label("zone", "a").label("gpu", "").start().await?;
-    /// let nodes = hub.nodes().await;
+    /// let nodes = hub.nodes().await?;
     /// assert_eq!(nodes[0].labels.get("zone"), Some("a"));
     /// # hub.stop().await;
     /// # Ok(())
@@ -266,7 +267,7 @@ impl HubBuilder {
     ///
     /// let counter = gateway.child_or_start::<Counter>("counter-1", ()).await?;
     /// assert_eq!(counter.send(Add(2)).await?, 2);
-    /// let found = gateway.lookup("counter-1").await.map(|child| child.node);
+    /// let found = gateway.lookup("counter-1").await?.map(|child| child.node);
     /// assert_eq!(found, Some(node.node_id()));
     /// # gateway.stop().await;
     /// # node.stop().await;
@@ -606,6 +607,7 @@ impl HubBuilder {
             doors,
             events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
             addresses: Mutex::new(listening),
+            progress: Progress::default(),
             system: OnceLock::new(),
             workers: OnceLock::new(),
             threads: OnceLock::new(),

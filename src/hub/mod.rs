@@ -67,6 +67,7 @@ pub(crate) mod topics;
 pub(crate) mod trace;
 mod uptime;
 mod validity;
+pub(crate) mod waits;
 mod worker;
 pub(crate) mod writes;
 
@@ -101,6 +102,7 @@ use self::{
     system::{Depart, HubSystem},
     thread::WorkerThread,
     trace::TracePropagator,
+    waits::Progress,
     worker::Worker,
 };
 use crate::{
@@ -139,6 +141,8 @@ pub(crate) struct Shared {
     /// `None` once the hub has stopped, so that listeners see the end.
     events: Mutex<Option<broadcast::Sender<HubEvent>>>,
     addresses: Mutex<Vec<String>>,
+    /// What those who wait for the cluster are woken by.
+    pub(crate) progress: Progress,
     system: OnceLock<Addr<HubSystem>>,
     workers: OnceLock<Vec<Addr<Worker>>>,
     /// Those of the workers, in the same order.
@@ -241,6 +245,7 @@ impl Shared {
         let rest = lock(&self.moves).rest();
         rest.into_iter().for_each(|event| self.tell(event));
         self.doors.stop();
+        self.progress.stopped();
         lock(&self.events).take();
         if let Some(recorder) = self.recorder.get() {
             recorder.stopped();
@@ -495,21 +500,32 @@ impl Hub {
         ChildRef::new(self.0.clone(), id.as_ref())
     }
 
-    /// Where a child is, by what this node knows. `None` also when the hub has stopped.
-    pub async fn lookup(&self, id: impl AsRef<str>) -> Option<ChildInfo> {
-        let child = ChildId::new(id).ok()?;
-        self.system().send(Lookup(child)).await.ok()?
+    /// Where a child is, by what this node knows. `None`: there is none of this id, or it has not heard of
+    /// it. May be cancelled.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn lookup(&self, id: impl AsRef<str>) -> Result<Option<ChildInfo>, HubStopped> {
+        let Ok(child) = ChildId::new(id) else { return Ok(None) };
+        self.system().send(Lookup(child)).await.map_err(|_| HubStopped)?
     }
 
-    /// The children of this node, or of all nodes, by what this node knows; by id.
-    pub async fn children(&self, scope: Scope) -> Vec<ChildInfo> {
-        self.system().send(Children(scope)).await.unwrap_or_default()
+    /// The children of this node, or of all nodes, by what this node knows; by id. May be cancelled.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn children(&self, scope: Scope) -> Result<Vec<ChildInfo>, HubStopped> {
+        self.system().send(Children(scope)).await.map_err(|_| HubStopped)?
     }
 
     /// The nodes that are in, this one included, and those that want to come in
     /// ([`NodeState::Joining`](crate::NodeState::Joining)), as this node sees them; by id.
-    pub async fn nodes(&self) -> Vec<NodeInfo> {
-        self.system().send(Nodes).await.unwrap_or_default()
+    /// May be cancelled.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, HubStopped> {
+        self.system().send(Nodes).await.map_err(|_| HubStopped)?
     }
 
     /// Nodes and children at one moment.
@@ -637,7 +653,7 @@ impl Hub {
     }
 
     async fn ask_drain(&self, node: NodeId, on: bool) -> Result<u64, AskNodeError> {
-        let nodes = self.system().send(Nodes).await.map_err(|_| AskNodeError::HubStopped)?;
+        let nodes = self.nodes().await.map_err(|HubStopped| AskNodeError::HubStopped)?;
         if !nodes.iter().any(|info| info.id == node && info.is_member()) {
             return Err(AskNodeError::NotMember { node });
         }
@@ -724,9 +740,12 @@ impl Hub {
     }
 
     /// The states that are parked on this node, the oldest first: see [`ParkedState`]. Other nodes may
-    /// hold others.
-    pub async fn parked_states(&self) -> Vec<ParkedState> {
-        self.system().send(Parked).await.unwrap_or_default()
+    /// hold others. May be cancelled.
+    ///
+    /// # Errors
+    /// The hub has stopped.
+    pub async fn parked_states(&self) -> Result<Vec<ParkedState>, HubStopped> {
+        self.system().send(Parked).await.map_err(|_| HubStopped)?
     }
 
     /// Gives a parked state of this node to its child, wherever that runs: merges the two, or with

@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 
-use super::{Hub, parcel::Parcel, parked::ParkedState, system::HubSystem};
+use super::{Hub, parcel::Parcel, parked::ParkedState, requests::HubStopped, system::HubSystem};
 use crate::{
     engine::io::{ApplyOutcome, Event, Reply, Request},
     error::{ApplyError, DiscardError},
@@ -14,7 +14,7 @@ use crate::{
 
 /// The parked states of this node.
 #[derive(Message)]
-#[rtype(result = "Vec<ParkedState>")]
+#[rtype(result = "Result<Vec<ParkedState>, HubStopped>")]
 pub(crate) struct Parked;
 
 /// A parked state is to be given to its child.
@@ -44,10 +44,10 @@ pub(crate) struct ParkParcel {
 }
 
 impl Handler<Parked> for HubSystem {
-    type Result = Vec<ParkedState>;
+    type Result = Result<Vec<ParkedState>, HubStopped>;
 
     fn handle(&mut self, _: Parked, _: &mut Context<Self>) -> Self::Result {
-        self.running.as_ref().map(|running| running.parked_states()).unwrap_or_default()
+        self.running.as_ref().map(|running| running.parked_states()).ok_or(HubStopped)
     }
 }
 

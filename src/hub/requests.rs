@@ -201,13 +201,13 @@ pub(crate) struct Admit {
 }
 
 #[derive(Message)]
-#[rtype(result = "Vec<NodeInfo>")]
+#[rtype(result = "Result<Vec<NodeInfo>, HubStopped>")]
 pub(crate) struct Nodes;
 
 #[derive(Message)]
-#[rtype(result = "Vec<ChildInfo>")]
+#[rtype(result = "Result<Vec<ChildInfo>, HubStopped>")]
 pub(crate) struct Children(pub(crate) Scope);
 
 #[derive(Message)]
-#[rtype(result = "Option<ChildInfo>")]
+#[rtype(result = "Result<Option<ChildInfo>, HubStopped>")]
 pub(crate) struct Lookup(pub(crate) ChildId);

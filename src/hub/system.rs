@@ -154,6 +154,9 @@ impl HubSystem {
         self.hub.shared().doors.renew_validity();
         self.charge(bill, read, &places);
         self.set_timer(ctx);
+        if let Some(running) = &self.running {
+            self.hub.shared().progress.turned(running.engine.is_settled());
+        }
     }
 
     /// Charges peers for what their words took; `since` then it was carried out.
@@ -836,27 +839,27 @@ impl Handler<Inspect> for HubSystem {
 }
 
 impl Handler<Nodes> for HubSystem {
-    type Result = Vec<NodeInfo>;
+    type Result = Result<Vec<NodeInfo>, HubStopped>;
 
     fn handle(&mut self, _: Nodes, _: &mut Context<Self>) -> Self::Result {
-        self.running.as_ref().map(Running::nodes).unwrap_or_default()
+        self.running.as_ref().map(Running::nodes).ok_or(HubStopped)
     }
 }
 
 impl Handler<Children> for HubSystem {
-    type Result = Vec<ChildInfo>;
+    type Result = Result<Vec<ChildInfo>, HubStopped>;
 
     fn handle(&mut self, Children(scope): Children, _: &mut Context<Self>) -> Self::Result {
-        self.running.as_ref().map(|running| running.children(scope)).unwrap_or_default()
+        self.running.as_ref().map(|running| running.children(scope)).ok_or(HubStopped)
     }
 }
 
 impl Handler<Lookup> for HubSystem {
-    type Result = Option<ChildInfo>;
+    type Result = Result<Option<ChildInfo>, HubStopped>;
 
     fn handle(&mut self, Lookup(child): Lookup, _: &mut Context<Self>) -> Self::Result {
-        let (owner, ownership) = self.running.as_ref()?.engine.registry().owner(&child)?;
-        Some(child_info(&child, owner, ownership))
+        let owner = self.running.as_ref().ok_or(HubStopped)?.engine.registry().owner(&child);
+        Ok(owner.map(|(owner, ownership)| child_info(&child, owner, ownership)))
     }
 }
 

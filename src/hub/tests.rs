@@ -69,6 +69,7 @@ mod limits;
 mod lives;
 mod openings;
 mod parked;
+mod waits;
 
 impl Handler<Add> for Counter {
     type Result = u64;
@@ -168,7 +169,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) 
 
 /// How many nodes are in, as this one sees them.
 async fn count(hub: &Hub) -> usize {
-    hub.nodes().await.iter().filter(|node| node.is_member()).count()
+    hub.nodes().await.expect("the hub runs").iter().filter(|node| node.is_member()).count()
 }
 
 async fn members(hub: &Hub, expected: usize) {
@@ -195,11 +196,11 @@ async fn a_child_answers_on_its_own_node() {
     assert_eq!(child.send(Add(2)).await, Ok(2));
     child.do_send(Add(3)).expect("there is room");
     assert_eq!(child.send(Slow(1)).await, Ok(6));
-    let known = hub.lookup("c").await.expect("it is known");
+    let known = hub.lookup("c").await.expect("the hub runs").expect("it is known");
     assert_eq!((known.node, known.epoch), (started.node, started.epoch));
     assert!(matches!(hub.start_child(spec("c")).await, Err(StartChildError::Exists { .. })));
     assert_eq!(hub.stop_child("c").await, Ok(hub.node_id()));
-    assert!(hub.children(Scope::Global).await.is_empty());
+    assert!(hub.children(Scope::Global).await.expect("the hub runs").is_empty());
     hub.stop().await;
 }
 
@@ -215,7 +216,7 @@ async fn a_request_is_carried_out_though_its_future_was_dropped_before_its_turn_
     let start = hub.start_children([spec("c")]).into_future();
     assert!(futures_util::FutureExt::now_or_never(start).is_none());
     drop(go_on);
-    until("it was started", async || hub.lookup("c").await.is_some()).await;
+    until("it was started", async || hub.lookup("c").await.expect("the hub runs").is_some()).await;
     hub.stop().await;
 }
 
@@ -284,7 +285,7 @@ async fn a_transient_child_that_stops_itself_is_gone() {
     hub.start_child(spec("c").restart(RestartRule::Transient)).await.expect("it starts");
     let child = hub.child::<Counter>("c");
     assert_eq!(child.send(Quit).await, Ok(()));
-    until("it is gone", || async { hub.lookup("c").await.is_none() }).await;
+    until("it is gone", || async { hub.lookup("c").await.expect("the hub runs").is_none() }).await;
     until("and refuses", || async { child.send(Add(1)).await.is_err() }).await;
     hub.stop().await;
 }
@@ -347,21 +348,24 @@ async fn children_find_their_node_and_move_with_their_state() {
     }
     let b = node("b", &network, Some(&a)).await;
     members(&a, 2).await;
-    until("b has its share", || async { b.children(Scope::Local).await.len() >= 3 }).await;
+    until("b has its share", || async {
+        b.children(Scope::Local).await.expect("the hub runs").len() >= 3
+    })
+    .await;
     for n in 0..20 {
         let (from_a, from_b) = (a.child::<Counter>(format!("c{n}")), b.child(format!("c{n}")));
         assert_eq!(from_a.send(Add(1)).await, Ok(n + 1));
         assert_eq!(ChildRef::<Counter>::send(&from_b, Add(1)).await, Ok(n + 2));
     }
     let (to, id) = (b.node_id(), "c7");
-    if a.lookup(id).await.expect("it is known").node == a.node_id() {
+    if a.lookup(id).await.expect("the hub runs").expect("it is known").node == a.node_id() {
         a.migrate(id, to).await.expect("it moves");
     } else {
         a.migrate(id, a.node_id()).await.expect("it moves");
     }
     assert_eq!(a.child::<Counter>(id).send(Add(0)).await, Ok(9));
     a.leave().await.expect("b takes them");
-    assert_eq!(b.children(Scope::Local).await.len(), 20);
+    assert_eq!(b.children(Scope::Local).await.expect("the hub runs").len(), 20);
     for n in 0..20 {
         assert_eq!(b.child::<Counter>(format!("c{n}")).send(Add(0)).await, Ok(n + 2));
     }
@@ -376,7 +380,7 @@ async fn nothing_is_lost_or_doubled_or_reordered_while_a_child_moves() {
     members(&a, 2).await;
     members(&b, 2).await;
     a.start_child(spec("c")).await.expect("it starts");
-    until("b knows it", || async { b.lookup("c").await.is_some() }).await;
+    until("b knows it", || async { b.lookup("c").await.expect("the hub runs").is_some() }).await;
     let mut writers = Vec::new();
     for hub in [a.clone(), b.clone()] {
         writers.push(actix_rt::spawn(async move {
@@ -393,7 +397,7 @@ async fn nothing_is_lost_or_doubled_or_reordered_while_a_child_moves() {
         }));
     }
     for _ in 0..10 {
-        let at = a.lookup("c").await.expect("it is known").node;
+        let at = a.lookup("c").await.expect("the hub runs").expect("it is known").node;
         let to = if at == a.node_id() { b.node_id() } else { a.node_id() };
         a.migrate("c", to).await.expect("it moves");
     }
@@ -566,7 +570,7 @@ async fn probes(child: &str) -> (Hub, Hub, ChildRef<Probe>) {
     members(&a, 2).await;
     members(&b, 2).await;
     let probe = a.child::<Probe>(child);
-    if a.lookup(child).await.expect("it is known").node != a.node_id() {
+    if a.lookup(child).await.expect("the hub runs").expect("it is known").node != a.node_id() {
         a.migrate(child, a.node_id()).await.expect("it moves");
     }
     (a, b, probe)
@@ -596,7 +600,10 @@ async fn a_freeze_that_runs_out_of_retention_leaves_the_child_and_its_queue() {
     assert!(error.to_string().contains("retention"), "{error}");
     assert_eq!(waiting.await, Ok(()));
     assert_eq!(behind.await, Ok("z".into()));
-    assert_eq!(a.lookup("waits").await.expect("it is known").node, a.node_id());
+    assert_eq!(
+        a.lookup("waits").await.expect("the hub runs").expect("it is known").node,
+        a.node_id()
+    );
     a.stop().await;
     b.stop().await;
 }
@@ -619,7 +626,7 @@ async fn a_freeze_that_follows_a_thaw_at_once_takes_the_state_that_the_actor_too
     let (a, b, probe) = probes("tells").await;
     assert_eq!(probe.send(Write("x".into())).await, Ok("x".into()));
     let child = probe.id().clone();
-    let epoch = a.lookup("tells").await.expect("it is known").epoch;
+    let epoch = a.lookup("tells").await.expect("the hub runs").expect("it is known").epoch;
     let before = log_of("tells").iter().filter(|what| **what == "prepared").count();
     let prepared = |count: usize| {
         until("its state is prepared", move || async move {
@@ -678,7 +685,10 @@ async fn a_child_that_refuses_to_be_made_tells_why() {
     let error = a.start_child(spec).await.expect_err("it refuses");
     assert!(matches!(&error, StartChildError::Failed { reason, .. }
         if reason.to_string().contains("as its id says")));
-    until("nothing is left of it", || async { a.lookup("refuses").await.is_none() }).await;
+    until("nothing is left of it", || async {
+        a.lookup("refuses").await.expect("the hub runs").is_none()
+    })
+    .await;
     a.stop().await;
     b.stop().await;
 }
@@ -856,10 +866,19 @@ async fn after_a_split_a_state_is_merged_once_if_its_kind_says_how_and_parked_if
         })
         .await;
     }
-    let parked = || async { [a.parked_states().await, b.parked_states().await].concat() };
+    let parked = || async {
+        [
+            a.parked_states().await.expect("the hub runs"),
+            b.parked_states().await.expect("the hub runs"),
+        ]
+        .concat()
+    };
     until("a state is parked", || async { !parked().await.is_empty() }).await;
     until("one goes on", || async {
-        let at = [a.lookup("c").await, b.lookup("c").await];
+        let at = [
+            a.lookup("c").await.expect("the hub runs"),
+            b.lookup("c").await.expect("the hub runs"),
+        ];
         at[0].as_ref().map(|child| child.node) == at[1].as_ref().map(|child| child.node)
     })
     .await;
@@ -921,7 +940,7 @@ async fn the_state_of_a_successor_that_is_not_wanted_is_parked_as_it_came() {
         }
     }
     assert_eq!(told, [key.to_string(), "the state is gone".to_owned()]);
-    let states = a.parked_states().await;
+    let states = a.parked_states().await.expect("the hub runs");
     assert_eq!(states.len(), 1, "{states:?}");
     assert_eq!((&states[0].key, &states[0].state), (&key, &bytes));
     assert_eq!((states[0].reason.as_str(), states[0].copies.len()), ("nobody wants it", 0));

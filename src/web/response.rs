@@ -15,6 +15,7 @@ use crate::{
     error::{
         ApplyError, AskNodeError, ChildSpecError, DiscardError, DrainError, HubSendError,
         LeaveError, MaybeHandled, MigrateError, NotHandled, StartChildError, StopChildError,
+        WaitError,
     },
     hub::requests::HubStopped,
     model::report::StartFailed,
@@ -201,6 +202,15 @@ impl DrainError {
     }
 }
 
+impl WaitError {
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
+            Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
+        }
+    }
+}
+
 impl AskNodeError {
     fn answer(&self) -> Answer {
         match self {
@@ -266,4 +276,5 @@ as_responses!(
     MigrateError,
     StartChildError,
     StopChildError,
+    WaitError,
 );

@@ -195,7 +195,7 @@ impl Scene {
     }
 
     async fn at(&self) -> NodeId {
-        self.a.lookup(self.child).await.expect("it is known").node
+        self.a.lookup(self.child).await.expect("the hub runs").expect("it is known").node
     }
 
     async fn end(self) {
@@ -205,7 +205,7 @@ impl Scene {
 }
 
 async fn bring(hub: &Hub, child: &str, to: &Hub) {
-    if hub.lookup(child).await.expect("it is known").node != to.node_id() {
+    if hub.lookup(child).await.expect("the hub runs").expect("it is known").node != to.node_id() {
         hub.migrate(child, to.node_id()).await.expect("it moves");
     }
 }

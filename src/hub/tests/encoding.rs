@@ -233,7 +233,7 @@ async fn two_with_a_child() -> [Hub; 2] {
     members(&a, 2).await;
     members(&b, 2).await;
     started(&a).await;
-    let at = a.lookup("v").await.expect("it is known").node;
+    let at = a.lookup("v").await.expect("the hub runs").expect("it is known").node;
     if at == a.node_id() { [a, b] } else { [b, a] }
 }
 
@@ -296,7 +296,7 @@ async fn a_state_that_would_be_another_elsewhere_does_not_move() {
     members(&a, 2).await;
     members(&b, 2).await;
     let visits = started(&a).await;
-    let at = a.lookup("v").await.expect("it is known").node;
+    let at = a.lookup("v").await.expect("the hub runs").expect("it is known").node;
     let (home, away) = if at == a.node_id() { (&a, &b) } else { (&b, &a) };
     home.child::<Visits>("v").do_send(Make).expect("there is room");
     let error = home.migrate("v", away.node_id()).await.expect_err("it cannot be read there");
@@ -306,7 +306,7 @@ async fn a_state_that_would_be_another_elsewhere_does_not_move() {
     let listed = home.inspect().await.expect("it runs").immovable;
     assert_eq!(listed.len(), 1);
     assert!(error.contains(&listed[0].1), "{listed:?}");
-    assert_eq!(a.lookup("v").await.expect("it is known").node, at);
+    assert_eq!(a.lookup("v").await.expect("the hub runs").expect("it is known").node, at);
     a.stop().await;
     b.stop().await;
 }

@@ -159,7 +159,7 @@ async fn calls_and_starts_go_on_while_a_member_floods() {
     let [a, b, c] = three(&network).await;
     let specs: Vec<_> = (0..2_000).map(|n| spec(&format!("many-{n}"))).collect();
     a.start_children(specs).await.expect("it runs");
-    let children = a.children(Scope::Local).await;
+    let children = a.children(Scope::Local).await.expect("the hub runs");
     let child = c.child::<Counter>(&children.first().expect("some are here").id);
     let log = run_of(&a).await;
     let word = PeerMessage::Sync(SyncWord::Ask { log, from: 0 });

@@ -148,7 +148,7 @@ async fn an_actor_knows_why_it_was_made() {
     child.send(Fall).await.expect_err("it panics");
     let restarted = child.send(Why).await.expect("it is started again");
     assert_eq!(restarted, format!("{:?}", ChildOrigin::Restarted));
-    let at = a.lookup("c").await.expect("it is known").node;
+    let at = a.lookup("c").await.expect("the hub runs").expect("it is known").node;
     let to = if at == a.node_id() { b.node_id() } else { a.node_id() };
     a.migrate("c", to).await.expect("it moves");
     let moved = child.send(Why).await.expect("it answers");
@@ -158,7 +158,7 @@ async fn an_actor_knows_why_it_was_made() {
     }
     network.kill(b.node_id());
     until("it runs on the other", || async {
-        a.lookup("c").await.is_some_and(|child| child.node == a.node_id())
+        a.lookup("c").await.expect("the hub runs").is_some_and(|child| child.node == a.node_id())
     })
     .await;
     let taken = child.send(Why).await.expect("it answers");

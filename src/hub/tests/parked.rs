@@ -114,7 +114,7 @@ async fn both_are_answered(own: u64, expected: &str) {
         actix_rt::spawn(hub.apply_parked(&second).timeout(patience).into_future()),
     ];
     tokio::task::yield_now().await;
-    assert_eq!(hub.parked_states().await.len(), 2);
+    assert_eq!(hub.parked_states().await.expect("the hub runs").len(), 2);
     for worker in hub.shared().workers() {
         worker.send(Orders(Vec::new())).await.expect("it runs");
     }
@@ -198,10 +198,10 @@ async fn the_state_of_a_frozen_actor_is_parked_and_the_actor_goes_on() {
     order(freeze).await.expect("it runs");
     until("it is frozen, and its state is parked", || async {
         order(park(8)).await.expect("it runs");
-        !hub.parked_states().await.is_empty()
+        !hub.parked_states().await.expect("the hub runs").is_empty()
     })
     .await;
-    let parked = hub.parked_states().await;
+    let parked = hub.parked_states().await.expect("the hub runs");
     let state: crate::Snapshot<Tally> =
         crate::hub::codec::decode(&parked[0].state).expect("it is a state");
     assert_eq!(state.into_value().expect("it reads back").value, 5);
@@ -237,11 +237,15 @@ async fn a_child_whose_state_is_to_be_parked_comes_to_rest_and_can_be_asked_agai
             let kind = KindName::new(Tally::KIND).expect("a valid name");
             let park = ChildOrder::ParkFrozen { key: key(nonce), kind, reason, at: None };
             order(park).await.expect("it runs");
-            hub.parked_states().await.iter().any(|state| state.key == key(nonce))
+            hub.parked_states()
+                .await
+                .expect("the hub runs")
+                .iter()
+                .any(|state| state.key == key(nonce))
         })
         .await;
     }
-    let parked = hub.parked_states().await;
+    let parked = hub.parked_states().await.expect("the hub runs");
     assert!(parked.iter().all(|state| state.parked_at > std::time::UNIX_EPOCH), "it is now");
     order(ChildOrder::Thaw { child: child.clone(), epoch }).await.expect("it runs");
     assert_eq!(tally.send(Add(1)).await, Ok(6));

@@ -7,6 +7,7 @@ mod config;
 mod detours;
 mod draining;
 mod ends;
+mod find;
 mod gateways;
 mod labels;
 mod layers;

@@ -100,6 +100,7 @@ pub use crate::{
         child_ref::ChildRef,
         config::{ConfigError, HubConfig},
         events::EventStream,
+        find::{ChildFilter, ChildPage, ChildState},
         hot_swap::{
             ChildContext, HotSwap, HubMessage, HubReply, MergeOutcome, StartFailure,
             StateVersionError,
@@ -116,7 +117,7 @@ pub use crate::{
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
-        tell_all::{ChildFilter, ToldAll},
+        tell_all::ToldAll,
         topics::{
             api::Published,
             recipient::Subscription,

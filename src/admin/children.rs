@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,12 +22,12 @@ use super::{
     why::{Whole, WhyView, whole, why_view},
 };
 use crate::{
-    hub::system::Running,
+    engine::registry::Searched,
+    hub::{find, system::Running},
     model::{
-        child::{ChildFailure, Ownership, RestartRule, Role},
+        child::{Ownership, RestartRule, Role},
         event::HandoverPhases,
-        id::{ChildId, NodeId, NodeRun},
-        member::Member,
+        id::{self, ChildId, KindName, NodeId, NodeRun},
         observe::{Answer, ChildPhase, HandoverReport, HandoverStatus, Question, RuntimeReport},
     },
 };
@@ -178,13 +179,27 @@ enum ChildState {
     Failed,
 }
 
-fn state_of(is_live: bool, is_moving: bool, failure: Option<&ChildFailure>) -> ChildState {
-    match failure {
-        _ if !is_live => ChildState::Orphaned,
-        _ if is_moving => ChildState::Moving,
-        Some(failure) if failure.is_given_up() => ChildState::Failed,
-        Some(_) => ChildState::Waiting,
-        None => ChildState::Running,
+impl From<find::ChildState> for ChildState {
+    fn from(state: find::ChildState) -> Self {
+        match state {
+            find::ChildState::Running => Self::Running,
+            find::ChildState::Moving => Self::Moving,
+            find::ChildState::Orphaned => Self::Orphaned,
+            find::ChildState::Waiting => Self::Waiting,
+            find::ChildState::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<ChildState> for find::ChildState {
+    fn from(state: ChildState) -> Self {
+        match state {
+            ChildState::Running => Self::Running,
+            ChildState::Moving => Self::Moving,
+            ChildState::Orphaned => Self::Orphaned,
+            ChildState::Waiting => Self::Waiting,
+            ChildState::Failed => Self::Failed,
+        }
     }
 }
 
@@ -196,7 +211,8 @@ fn view(desk: &Desk, row: Row, runtime: Option<RuntimeReport>) -> ChildView {
         id: child.to_string(),
         kind: ownership.spec.kind().to_string(),
         state: state.unwrap_or_else(|| {
-            state_of(is_live, is_moving || told_moving, ownership.failure.as_ref())
+            let is_moving = is_moving || told_moving;
+            find::ChildState::of(is_live, is_moving, ownership.failure.as_ref()).into()
         }),
         nodes: vec![InstanceView { id: node.id, name: node.name, role: role_name(ownership.role) }],
         epoch: ownership.epoch.to_string(),
@@ -282,66 +298,84 @@ pub(crate) struct ChildFilter {
 }
 
 impl ChildFilter {
-    /// The page behind this child, one more to know whether there are more, and how many children
-    /// there are on all pages.
-    fn page(
-        &self,
-        running: &Running,
-        moving: &BTreeSet<ChildId>,
-        after: Option<&ChildId>,
-        limit: usize,
-    ) -> (Vec<Row>, usize) {
-        let registry = running.engine.registry();
-        let nodes = self.node.as_deref().map(|wanted| {
-            let members = running.engine.view().members.values();
-            let is_wanted = |member: &&Member| {
-                member.name.as_str() == wanted || member.id.to_string() == wanted
+    /// The same as the hub takes it; `None`: no child can be meant. `nodes` are those that are in.
+    fn for_hub(&self, nodes: &[(NodeId, id::NodeName)]) -> Option<find::ChildFilter> {
+        let mut filter = find::ChildFilter::default();
+        if let Some(kind) = &self.kind {
+            filter = filter.kind_named(KindName::new(kind).ok()?);
+        }
+        if let Some(tag) = &self.tag {
+            filter = filter.tag(tag).ok()?;
+        }
+        if let Some(wanted) = &self.node {
+            let is_wanted = |(node, name): &&(NodeId, id::NodeName)| {
+                name.as_str() == wanted || node.to_string() == *wanted
             };
-            members.filter(is_wanted).map(|member| member.id).collect::<BTreeSet<NodeId>>()
-        });
-        let stands = |child: &ChildId, owner: NodeRun, ownership: &Ownership| {
-            let is_moving = running.engine.is_moving(child) || moving.contains(child);
-            let is_live = running.engine.view().is_live(owner);
-            state_of(is_live, is_moving, ownership.failure.as_ref())
-        };
-        let fits = |&(child, owner, ownership): &(&ChildId, NodeRun, &Ownership)| {
-            self.fits(nodes.as_ref(), child, owner, ownership)
-                && self.state.is_none_or(|state| state == stands(child, owner, ownership))
-        };
-        let rows = registry.children_behind(after).filter(fits).take(limit + 1);
-        let rows = rows.map(|(child, owner, ownership)| Row {
-            // What was asked for is what is shown, whatever the owner says a moment later.
-            state: self.state,
-            ..Row::of(running, child, owner, ownership)
-        });
-        let total = if self.is_empty() {
-            registry.len()
-        } else {
-            registry.children_behind(None).filter(fits).count()
-        };
-        (rows.collect(), total)
+            filter = filter.nodes(nodes.iter().filter(is_wanted).map(|(node, _)| *node).collect());
+        }
+        if let Some(text) = &self.text {
+            filter = filter.text(text);
+        }
+        Some(match self.state {
+            Some(state) => filter.state(state.into()),
+            None => filter,
+        })
     }
+}
 
-    fn is_empty(&self) -> bool {
-        self.text.is_none()
-            && self.tag.is_none()
-            && self.node.is_none()
-            && self.kind.is_none()
-            && self.state.is_none()
-    }
+/// A search for children in steps, between which the hub goes on.
+struct Search {
+    filter: Arc<find::ChildFilter>,
+    /// Children that move, as their owners say.
+    moving: Arc<BTreeSet<ChildId>>,
+    /// What was asked for is what is shown, whatever the owner says a moment later.
+    state: Option<ChildState>,
+}
 
-    fn fits(
+impl Search {
+    /// Up to `most` children behind this one.
+    async fn rows(
         &self,
-        nodes: Option<&BTreeSet<NodeId>>,
-        child: &ChildId,
-        owner: NodeRun,
-        ownership: &Ownership,
-    ) -> bool {
-        let spec = &ownership.spec;
-        nodes.is_none_or(|nodes| nodes.contains(&owner.node))
-            && self.kind.as_ref().is_none_or(|kind| spec.kind().as_str() == kind)
-            && self.text.as_ref().is_none_or(|text| child.as_str().contains(text.as_str()))
-            && self.tag.as_ref().is_none_or(|tag| spec.tags().iter().any(|t| t.as_str() == tag))
+        desk: &Desk,
+        mut behind: Option<ChildId>,
+        most: usize,
+    ) -> Result<Vec<Row>, Problem> {
+        let mut rows = Vec::new();
+        loop {
+            let (filter, moving, state) = (self.filter.clone(), self.moving.clone(), self.state);
+            let left = most - rows.len();
+            let step = desk.look(move |running| {
+                filter.search(running, &moving, behind.as_ref(), left, |child, owner, ownership| {
+                    Row { state, ..Row::of(running, child, owner, ownership) }
+                })
+            });
+            let Searched { found, next } = step.await?;
+            rows.extend(found);
+            if next.is_none() || rows.len() == most {
+                return Ok(rows);
+            }
+            behind = next;
+        }
+    }
+
+    /// How many children there are on all pages.
+    async fn total(&self, desk: &Desk) -> Result<usize, Problem> {
+        if self.filter.is_empty() {
+            return desk.look(|running| running.engine.registry().len()).await;
+        }
+        let (mut total, mut behind) = (0, None);
+        loop {
+            let (filter, moving) = (self.filter.clone(), self.moving.clone());
+            let step = desk.look(move |running| {
+                filter.search(running, &moving, behind.as_ref(), usize::MAX, |_, _, _| ())
+            });
+            let Searched { found, next } = step.await?;
+            total += found.len();
+            if next.is_none() {
+                return Ok(total);
+            }
+            behind = next;
+        }
     }
 }
 
@@ -370,8 +404,18 @@ pub(crate) async fn list(
         Some(_) => handovers::moving(&desk).await?,
         None => BTreeSet::new(),
     };
-    let (mut rows, total) =
-        desk.look(move |running| filter.page(running, &moving, after.as_ref(), limit)).await?;
+    let nodes = desk.look(|running| {
+        let members = running.engine.view().members.values();
+        members.map(|member| (member.id, member.name.clone())).collect::<Vec<_>>()
+    });
+    let (mut rows, total) = match filter.for_hub(&nodes.await?) {
+        Some(for_hub) => {
+            let (for_hub, moving) = (Arc::new(for_hub), Arc::new(moving));
+            let search = Search { filter: for_hub, moving, state: filter.state };
+            (search.rows(&desk, after, limit + 1).await?, search.total(&desk).await?)
+        }
+        None => (Vec::new(), 0),
+    };
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| lists::cursor(row.child.as_str()));

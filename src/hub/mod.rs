@@ -36,6 +36,7 @@ pub(crate) mod exchange;
 pub(crate) mod expected;
 mod fair;
 mod farewell;
+pub(crate) mod find;
 mod first_contact;
 pub(crate) mod history;
 pub(crate) mod hot_swap;

@@ -27,7 +27,6 @@ use super::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
         NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
-    tell_all::Matching,
     topics::TopicsChanged,
 };
 use crate::{
@@ -438,7 +437,7 @@ impl Running {
     }
 }
 
-fn child_info(child: &ChildId, owner: NodeRun, ownership: &Ownership) -> ChildInfo {
+pub(crate) fn child_info(child: &ChildId, owner: NodeRun, ownership: &Ownership) -> ChildInfo {
     ChildInfo {
         id: child.clone(),
         kind: ownership.spec.kind().clone(),
@@ -860,16 +859,5 @@ impl Handler<Lookup> for HubSystem {
     fn handle(&mut self, Lookup(child): Lookup, _: &mut Context<Self>) -> Self::Result {
         let owner = self.running.as_ref().ok_or(HubStopped)?.engine.registry().owner(&child);
         Ok(owner.map(|(owner, ownership)| child_info(&child, owner, ownership)))
-    }
-}
-
-impl Handler<Matching> for HubSystem {
-    type Result = Option<Vec<(ChildId, KindName)>>;
-
-    fn handle(&mut self, Matching(filter): Matching, _: &mut Context<Self>) -> Self::Result {
-        let children = self.running.as_ref()?.engine.registry().children();
-        let matching = children.filter(|(_, _, ownership)| filter.fits(&ownership.spec));
-        let named = |ownership: &Ownership| ownership.spec.kind().clone();
-        Some(matching.map(|(id, _, ownership)| (id.clone(), named(ownership))).collect())
     }
 }

@@ -1,6 +1,6 @@
-//! One message for many children, by kind and tags.
+//! One message for many children.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use actix::prelude::*;
 
@@ -8,16 +8,16 @@ use super::{
     Hub,
     bound::Bound,
     codec::{self, Rules},
-    hot_swap::{HotSwap, HubMessage},
+    find::ChildFilter,
+    hot_swap::HubMessage,
     kind::check_message_name,
     outlet::Outlet,
+    system::HubSystem,
 };
 use crate::{
+    engine::registry::Searched,
     error::{HubSendError, PublishError},
-    model::{
-        child::ChildSpec,
-        id::{ChildId, InvalidId, KindName, Tag},
-    },
+    model::id::{ChildId, KindName},
 };
 
 /// Refusals that are told one by one.
@@ -25,53 +25,6 @@ const MOST_TOLD: usize = 16;
 
 /// Children that are told something before other tasks of the caller's thread have a turn.
 const TURN: usize = 256;
-
-/// Which children are meant: those to which everything applies that is said here. All, if nothing is.
-///
-/// ```
-/// # use actix::prelude::*;
-/// # use actix_hub::{InvalidId, prelude::*};
-/// # use serde::{Deserialize, Serialize};
-/// # #[derive(Default, Serialize, Deserialize)]
-/// # struct Room;
-/// # impl Actor for Room { type Context = Context<Self>; }
-/// # hot_swap!(Room, kind = "room", messages = []);
-/// let rooms = ChildFilter::default().kind::<Room>()?;
-/// let open_rooms = rooms.tag("open")?;
-/// # let _ = open_rooms;
-/// # Ok::<(), InvalidId>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChildFilter {
-    kind: Option<KindName>,
-    tags: BTreeSet<Tag>,
-}
-
-impl ChildFilter {
-    /// Those of this kind; the last one that is named counts.
-    ///
-    /// # Errors
-    /// [`InvalidId`]: `A::KIND` does not have the shape of a kind.
-    pub fn kind<A: HotSwap>(mut self) -> Result<Self, InvalidId> {
-        self.kind = Some(KindName::new(A::KIND)?);
-        Ok(self)
-    }
-
-    /// Those with this tag, besides others that are named.
-    ///
-    /// # Errors
-    /// [`InvalidId`]: the word does not have the shape of a tag.
-    pub fn tag(mut self, tag: impl AsRef<str>) -> Result<Self, InvalidId> {
-        self.tags.insert(Tag::new(tag)?);
-        Ok(self)
-    }
-
-    /// Whether a child of this spec is meant.
-    pub(crate) fn fits(&self, spec: &ChildSpec) -> bool {
-        self.kind.as_ref().is_none_or(|kind| kind == spec.kind())
-            && self.tags.is_subset(spec.tags())
-    }
-}
 
 /// What became of a message for many children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,10 +38,36 @@ pub struct ToldAll {
     pub refusals: Vec<HubSendError>,
 }
 
-/// The children of all nodes that are meant, by id, each with its kind; `None`: the hub has stopped.
+/// A child that is meant, and its kind.
+type Meant = (ChildId, KindName);
+
+/// One step of a search for those that are meant; `None`: the hub has stopped.
 #[derive(Message)]
-#[rtype(result = "Option<Vec<(ChildId, KindName)>>")]
-pub(crate) struct Matching(pub(crate) ChildFilter);
+#[rtype(result = "Option<Searched<Meant>>")]
+struct Matching {
+    filter: Arc<ChildFilter>,
+    behind: Option<ChildId>,
+    most: usize,
+}
+
+impl Handler<Matching> for HubSystem {
+    type Result = Option<Searched<Meant>>;
+
+    fn handle(
+        &mut self,
+        Matching { filter, behind, most }: Matching,
+        _: &mut Context<Self>,
+    ) -> Self::Result {
+        let running = self.running.as_ref()?;
+        Some(filter.search(
+            running,
+            &BTreeSet::new(),
+            behind.as_ref(),
+            most,
+            |child, _, ownership| (child.clone(), ownership.spec.kind().clone()),
+        ))
+    }
+}
 
 impl Hub {
     /// Sends a message to each child that is meant, on whichever node, as far as this node knows of it now;
@@ -156,8 +135,8 @@ impl Hub {
         if shared.doors.is_closed() {
             return Err(PublishError::HubStopped);
         }
-        let children = self.system().send(Matching(filter)).await;
-        let children = children.ok().flatten().ok_or(PublishError::HubStopped)?;
+        // All of them first: a child that is told may start others.
+        let children = self.meant(filter).await.ok_or(PublishError::HubStopped)?;
         let mut all = ToldAll::default();
         for (number, (child, kind)) in children.into_iter().enumerate() {
             if number % TURN == TURN - 1 {
@@ -176,25 +155,23 @@ impl Hub {
         }
         Ok(all)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_is_meant_if_everything_that_is_said_applies_to_it() {
-        let id = ChildId::new("c").expect("a valid id");
-        let kind = KindName::new("room").expect("a valid name");
-        let spec = ChildSpec::from_parts(id, kind.clone(), Vec::new().into());
-        let spec = spec.tag("open").and_then(|spec| spec.tag("public")).expect("valid tags");
-        let of = |name: &str, tags: &[&str]| {
-            let kind = (!name.is_empty()).then(|| KindName::new(name).expect("a valid name"));
-            let tags = tags.iter().map(|tag| Tag::new(tag).expect("a valid tag")).collect();
-            ChildFilter { kind, tags }.fits(&spec)
-        };
-        assert!(of("", &[]) && of("room", &[]) && of("", &["open"]));
-        assert!(of("room", &["open", "public"]));
-        assert!(!of("house", &[]) && !of("room", &["closed"]) && !of("", &["open", "closed"]));
+    /// The children that are meant, by id.
+    async fn meant(&self, filter: ChildFilter) -> Option<Vec<Meant>> {
+        let (filter, mut children) = (Arc::new(filter), Vec::new());
+        let mut behind = filter.behind().cloned();
+        loop {
+            let (filter, most) = (filter.clone(), filter.most() - children.len());
+            if most == 0 {
+                return Some(children);
+            }
+            let step = self.system().send(Matching { filter, behind, most }).await;
+            let Searched { found, next } = step.ok().flatten()?;
+            children.extend(found);
+            behind = match next {
+                Some(next) => Some(next),
+                None => return Some(children),
+            };
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! the highest entry of all logs; lower ones are dominated and are passed on only to who does not have
 //! the highest. Merging commutes, associates and repeats harmlessly.
 //!
-//! What the logs say of each child is in `table`; how far each log is known, here and elsewhere, in
+//! What the logs say of each child is in `table`, and is looked through by `search`; how far each log is known, here and elsewhere, in
 //! `log`; `changes` takes in what others say and makes what they are told; `expiry` forgets.
 
 use std::{
@@ -17,12 +17,14 @@ use std::{
 mod changes;
 mod expiry;
 mod log;
+mod search;
 mod table;
 #[cfg(test)]
 pub(super) mod tests;
 
 pub(crate) use self::{
     changes::{Applied, Part},
+    search::{Among, Searched},
     table::Best,
 };
 use self::{
@@ -34,7 +36,7 @@ use self::{
 use super::away::Away;
 use crate::model::{
     child::{Entry, Epoch, Ownership},
-    id::{ChildId, NodeId, NodeRun},
+    id::{ChildId, NodeId, NodeRun, Tag},
     member::{Member, View},
     message::{Doubtful, LogEntry, Recall, Watermark},
 };
@@ -376,6 +378,29 @@ impl Registry {
         id: Option<&ChildId>,
     ) -> impl Iterator<Item = (&ChildId, NodeRun, &Ownership)> {
         self.table.children_behind(id)
+    }
+
+    /// One step of a search among these children, from behind this id on: what `take` makes of them, `most`
+    /// of it at most. A step looks at no more than 1,000.
+    pub(crate) fn search<'a, T>(
+        &'a self,
+        among: Among<'_>,
+        behind: Option<&ChildId>,
+        most: usize,
+        take: impl FnMut(&'a ChildId, NodeRun, &'a Ownership) -> Option<T>,
+    ) -> Searched<T> {
+        let ids = self.table.ids_behind(among, behind);
+        search::step(ids, |child| self.table.owner(child), most, take)
+    }
+
+    /// How many children have a tag.
+    pub(crate) fn count_tagged(&self, tag: &Tag) -> usize {
+        self.table.count_tagged(tag)
+    }
+
+    /// The runs of a node that own children.
+    pub(crate) fn runs_of(&self, node: NodeId) -> impl Iterator<Item = NodeRun> {
+        self.table.runs_of(node)
     }
 
     /// The children whose owners are not live, by owner and id, behind this one.

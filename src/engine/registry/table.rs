@@ -5,10 +5,13 @@ use std::{
     ops::Bound,
 };
 
-use super::log::{LogPosition, Positions};
+use super::{
+    log::{LogPosition, Positions},
+    search::Among,
+};
 use crate::model::{
     child::{Entry, Epoch, Ownership},
-    id::{ChildId, NodeRun},
+    id::{ChildId, NodeId, NodeRun, Tag},
     message::{Doubtful, Watermark},
 };
 
@@ -99,6 +102,8 @@ pub(super) struct Table {
     standing: Positions,
     /// The children that are not removed, by who owns them.
     owners: BTreeMap<NodeRun, BTreeSet<ChildId>>,
+    /// The children that are not removed, by their tags.
+    tagged: BTreeMap<Tag, BTreeSet<ChildId>>,
     live: usize,
     /// Children with lower entries beside their best, by where the best stands.
     crowded: Positions,
@@ -207,6 +212,35 @@ impl Table {
             let best = records.best();
             Some((child, best.owner(), best.entry.ownership()?))
         })
+    }
+
+    /// The ids of these children that are behind this one; among all, those of removed ones, too.
+    pub(super) fn ids_behind(
+        &self,
+        among: Among<'_>,
+        id: Option<&ChildId>,
+    ) -> Box<dyn Iterator<Item = &ChildId> + '_> {
+        let behind = (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let some = match among {
+            Among::All => {
+                return Box::new(self.children.range::<ChildId, _>(behind).map(|(id, _)| id));
+            }
+            Among::Tagged(tag) => self.tagged.get(tag),
+            Among::OwnedBy(run) => self.owners.get(&run),
+        };
+        let children = some.map(|some| some.range::<ChildId, _>(behind));
+        Box::new(children.into_iter().flatten())
+    }
+
+    /// How many children have a tag.
+    pub(super) fn count_tagged(&self, tag: &Tag) -> usize {
+        self.tagged.get(tag).map_or(0, BTreeSet::len)
+    }
+
+    /// The runs of a node that own children.
+    pub(super) fn runs_of(&self, node: NodeId) -> impl Iterator<Item = NodeRun> {
+        let [first, last] = [u64::MIN, u64::MAX].map(|nonce| NodeRun { node, nonce });
+        self.owners.range(first..=last).map(|(run, _)| *run)
     }
 
     /// How many children there are, removed ones not counted.
@@ -344,13 +378,11 @@ impl Table {
         let best = self.children.get(child)?.best();
         let position =
             LogPosition { child: child.clone(), writer: best.writer, version: best.version };
-        if best.entry.ownership().is_some() {
+        if let Some(ownership) = best.entry.ownership() {
             self.live -= 1;
-            if let btree_map::Entry::Occupied(mut owned) = self.owners.entry(best.owner()) {
-                owned.get_mut().remove(child);
-                if owned.get().is_empty() {
-                    owned.remove();
-                }
+            take_out(&mut self.owners, best.owner(), child);
+            for tag in ownership.spec.tags() {
+                take_out(&mut self.tagged, tag.clone(), child);
             }
         }
         self.crowded.remove(position.writer, position.version);
@@ -365,9 +397,12 @@ impl Table {
         let best = records.best();
         let position =
             LogPosition { child: child.clone(), writer: best.writer, version: best.version };
-        if best.entry.ownership().is_some() {
+        if let Some(ownership) = best.entry.ownership() {
             self.live += 1;
             self.owners.entry(best.owner()).or_default().insert(child.clone());
+            for tag in ownership.spec.tags() {
+                self.tagged.entry(tag.clone()).or_default().insert(child.clone());
+            }
         } else if before != Some(&position) {
             self.removed.push_back(position.clone());
         }
@@ -377,12 +412,25 @@ impl Table {
     }
 }
 
+/// Takes a child out of one of these sets, and the set if it is empty then.
+fn take_out<K: Ord>(sets: &mut BTreeMap<K, BTreeSet<ChildId>>, key: K, child: &ChildId) {
+    if let btree_map::Entry::Occupied(mut set) = sets.entry(key) {
+        set.get_mut().remove(child);
+        if set.get().is_empty() {
+            set.remove();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::tests::{child, moved, owned, removed, run},
+        super::{
+            search::{LOOKED_AT, step},
+            tests::{child, moved, owned, removed, run},
+        },
         *,
     };
 
@@ -440,9 +488,74 @@ mod tests {
         assert!(table.best(&child(0)).is_none() && !table.stands_in(run(2)));
     }
 
+    /// The same with tags that say of which term it is.
+    fn tagged(entry: Entry, term: u64) -> Entry {
+        let tag = |mut ownership: Ownership| {
+            let spec = (*ownership.spec).clone();
+            let spec = spec.tag("all").and_then(|spec| spec.tag(format!("{}", term % 3)));
+            ownership.spec = spec.expect("valid tags").into();
+            ownership
+        };
+        match entry {
+            Entry::Owned(ownership) => Entry::Owned(tag(ownership)),
+            Entry::Moved { to, ownership } => Entry::Moved { to, ownership: tag(ownership) },
+            removed @ Entry::Removed { .. } => removed,
+        }
+    }
+
+    #[test]
+    fn children_are_found_by_tag_and_by_owner_in_steps_that_are_bounded() {
+        let mut table = Table::default();
+        let count = 2 * LOOKED_AT + 5;
+        for n in 0..count {
+            table.put(
+                child(n),
+                record(1, n as u64 + 1, tagged(owned(n, 1 + n as u64 % 3), n as u64)),
+            );
+        }
+        let search = |table: &Table, among: Among<'_>, most: usize| {
+            let (mut found, mut steps, mut behind) = (Vec::new(), 0, None);
+            loop {
+                let ids = table.ids_behind(among, behind.as_ref());
+                let left = most - found.len();
+                let searched = step(
+                    ids,
+                    |id| table.owner(id),
+                    left,
+                    |id, _, ownership| ownership.spec.tags().contains("0").then(|| id.clone()),
+                );
+                steps += 1;
+                found.extend(searched.found);
+                behind = searched.next;
+                if behind.is_none() || found.len() == most {
+                    return (found, steps);
+                }
+            }
+        };
+        let zero = Tag::new("0").expect("a valid tag");
+        let expected: Vec<ChildId> =
+            table.ids_behind(Among::Tagged(&zero), None).cloned().collect();
+        assert_eq!(expected.len(), table.count_tagged(&zero));
+        assert_eq!(expected.len(), count.div_ceil(3));
+        assert!(expected.is_sorted(), "by id");
+        assert_eq!(search(&table, Among::All, usize::MAX), (expected.clone(), 3));
+        assert_eq!(search(&table, Among::OwnedBy(run(1)), usize::MAX), (expected.clone(), 3));
+        assert_eq!(search(&table, Among::Tagged(&zero), usize::MAX), (expected.clone(), 1));
+        assert_eq!(search(&table, Among::All, 5), (expected[..5].to_vec(), 1));
+        assert_eq!(search(&table, Among::OwnedBy(run(2)), 5), (Vec::new(), 1));
+        assert_eq!(table.runs_of(run(1).node).collect::<Vec<_>>(), [run(1)]);
+        assert_eq!(table.runs_of(run(2).node).count(), 0);
+        for n in 0..count {
+            table.put(child(n), record(1, (count + n) as u64 + 1, removed(9)));
+        }
+        assert_eq!(table.count_tagged(&zero), 0);
+        assert_eq!(search(&table, Among::All, 5), (Vec::new(), 3), "removed ones are looked at");
+    }
+
     /// What is derived from the records, counted anew.
     fn check(table: &Table) {
         let mut owners: BTreeMap<NodeRun, BTreeSet<ChildId>> = BTreeMap::new();
+        let mut tagged: BTreeMap<Tag, BTreeSet<ChildId>> = BTreeMap::new();
         let (mut standing, mut crowded) = (BTreeSet::new(), BTreeSet::new());
         for (child, records) in &table.children {
             let ranks = records.records.iter().map(Record::rank);
@@ -454,8 +567,11 @@ mod tests {
             if records.records.len() > 1 {
                 crowded.insert((best.writer, best.version, child.clone()));
             }
-            if best.entry.ownership().is_some() {
+            if let Some(ownership) = best.entry.ownership() {
                 owners.entry(best.owner()).or_default().insert(child.clone());
+                for tag in ownership.spec.tags() {
+                    tagged.entry(tag.clone()).or_default().insert(child.clone());
+                }
             }
         }
         let all = |positions: &Positions| {
@@ -468,6 +584,7 @@ mod tests {
         assert_eq!(all(&table.crowded), crowded);
         assert_eq!(table.len(), owners.values().map(BTreeSet::len).sum::<usize>());
         assert_eq!(table.owners, owners);
+        assert_eq!(table.tagged, tagged);
     }
 
     proptest! {
@@ -481,8 +598,8 @@ mod tests {
             let mut versions = [0; 4];
             for (writer, n, term, what) in steps {
                 let entry = match what {
-                    0 | 1 => owned(n, term),
-                    2 => moved(n, term, run(writer % 3 + 1)),
+                    0 | 1 => tagged(owned(n, term), term),
+                    2 => tagged(moved(n, term, run(writer % 3 + 1)), term),
                     3 => removed(term),
                     4 => {
                         table.take(&child(n), run(writer));

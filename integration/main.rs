@@ -26,4 +26,5 @@ mod tell_all;
 mod topics;
 mod unsettled;
 mod versions;
+mod watches;
 mod web;

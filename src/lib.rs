@@ -125,6 +125,10 @@ pub use crate::{
         },
         trace::TracePropagator,
         waits::{SettledRequest, WaitRequest},
+        watches::{
+            stream::ChildWatch,
+            terminated::{Terminated, TerminatedReason},
+        },
     },
     model::{
         address::{Endpoint, SeedOutcome},
@@ -144,6 +148,7 @@ pub use crate::{
         secret::{InvalidSecret, Secret},
         settings::{HotSwapOptions, InvalidSetting, Migration, OnFailure, Settings},
         trace::{InvalidTraceParent, TraceContext},
+        watch::ChildChange,
     },
     net::{Admission, memory::MemoryNetwork},
 };
@@ -158,12 +163,12 @@ pub mod bench_internals {
 /// What most programs need, to be imported beside `actix::prelude`.
 pub mod prelude {
     pub use crate::{
-        Admission, AutoKind, ChildContext, ChildFailure, ChildFilter, ChildId, ChildInfo,
-        ChildLeft, ChildRef, ChildSpec, DrainError, Epoch, EventStream, HotSwap, HotSwapOptions,
-        Hub, HubBuilder, HubEvent, HubMessage, HubSendError, HubSystem, Inspection, LeaveError,
-        MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId, NodeInfo, NodePath,
-        NodeState, NotHandled, OnFailure, RestartIntensity, RestartPauses, RestartRule, Scope,
-        Settings, Snapshot, StartChildError, StartFailure, StartReport, StateVersionError,
-        Subscription, decode_state, hot_swap,
+        Admission, AutoKind, ChildChange, ChildContext, ChildFailure, ChildFilter, ChildId,
+        ChildInfo, ChildLeft, ChildRef, ChildSpec, ChildWatch, DrainError, Epoch, EventStream,
+        HotSwap, HotSwapOptions, Hub, HubBuilder, HubEvent, HubMessage, HubSendError, HubSystem,
+        Inspection, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId,
+        NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity, RestartPauses,
+        RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure, StartReport,
+        StateVersionError, Subscription, Terminated, TerminatedReason, decode_state, hot_swap,
     };
 }

@@ -315,6 +315,17 @@ impl<P: Payload> Door<P> {
         task
     }
 
+    /// The next thing for the actor that does not wait in its queue, if the gate is open: its handler starts
+    /// now. `take` gives it, if there is one.
+    pub(crate) fn own_task(
+        &mut self,
+        now: Instant,
+        take: impl FnOnce() -> Option<P>,
+    ) -> Option<Task<P>> {
+        let payload = if self.gate.is_open() { take()? } else { return None };
+        Some(Task { ticket: self.gate.begin(now), item: Item::Local(payload) })
+    }
+
     /// A handler is done. `outcome` is the reply to a remote message that wants one; a local
     /// caller is answered by the hub.
     pub(crate) fn resolved(

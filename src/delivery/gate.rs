@@ -492,6 +492,19 @@ impl<P: Payload> Gate<P> {
         None
     }
 
+    /// A handler starts of something that did not wait here.
+    pub(crate) fn begin(&mut self, now: Instant) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.started.insert(ticket, (now, Started::Local));
+        ticket
+    }
+
+    /// Whether handlers may start.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == GateState::Open && !self.suspended
+    }
+
     /// A handler is done. `outcome` is the reply to a remote message that wants one.
     pub(crate) fn resolved(
         &mut self,

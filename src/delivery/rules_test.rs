@@ -138,6 +138,36 @@ fn what_is_for_the_child_here_alone_goes_on_with_it_and_waits_for_no_lane() {
 }
 
 #[test]
+fn what_does_not_wait_in_the_queue_starts_while_the_gate_is_open_and_a_freeze_waits_for_it() {
+    let mut owner = owner();
+    while owner.enter_here(call(241)).is_ok() {}
+    let now = Instant::now();
+    assert!(owner.own_task(now, || None).is_none(), "there is nothing");
+    let task = owner.own_task(now, || Some(call(1))).expect("a full queue is not in its way");
+    owner.close();
+    assert_eq!(owner.unresolved(), 1);
+    owner.resolved(task.ticket, None);
+    assert_eq!(owner.unresolved(), 0);
+    let taken = |owner: &mut Door<_>| {
+        let mut taken = false;
+        let task = owner.own_task(now, || {
+            taken = true;
+            Some(call(2))
+        });
+        assert_eq!(taken, task.is_some(), "it is not lost");
+        taken
+    };
+    assert!(!taken(&mut owner), "it is frozen");
+    owner.reopen(epoch(7));
+    owner.suspend(true);
+    assert!(!taken(&mut owner), "whether the node counts is not known");
+    owner.suspend(false);
+    assert!(taken(&mut owner));
+    owner.move_away(Route { owner: run_of(1), epoch: epoch(8) });
+    assert!(!taken(&mut owner));
+}
+
+#[test]
 fn of_two_owners_at_one_epoch_a_lane_takes_the_one_that_the_registry_names() {
     // Two sides of a split have taken the child over, and the one that this node was told of gives way.
     for why in [Refusal::NotHere, Refusal::Stopped, Refusal::GivenUp] {

@@ -87,6 +87,8 @@ pub(crate) enum News {
     Merged { key: ParkedKey },
     /// A child of this node goes on with a state that it had offered: who has parked it keeps it no more.
     TakenBack { key: ParkedKey },
+    /// The home of a child that is watched here, and that nobody here had heard of, has answered.
+    Sought { child: ChildId, found: bool },
 }
 
 /// Who has a state, too, that is about to be parked here.

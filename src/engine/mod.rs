@@ -52,6 +52,7 @@ mod tests;
 mod topics;
 mod waits_for;
 mod wants;
+mod watches;
 mod ways;
 
 use self::{
@@ -73,6 +74,7 @@ use self::{
     settle::Settle,
     sync::Sync,
     topics::Topics,
+    watches::Watches,
     ways::Ways,
 };
 use crate::model::{access::AccessList, id::NodeId, message::PeerMessage};
@@ -112,6 +114,7 @@ pub struct Engine {
     parked: Parked,
     applies: Applies,
     topics: Topics,
+    watches: Watches,
     leave: Leave,
     drain: Drain,
     /// Events were taken in since the effects of all before were collected.
@@ -140,6 +143,7 @@ impl Engine {
             parked: Parked::new(room, settings.forget_after),
             applies: Applies::default(),
             topics: Topics::new(settings.digest),
+            watches: Watches::default(),
             leave: Leave::default(),
             drain: Drain::default(),
             core: Core::new(config, now),
@@ -210,6 +214,9 @@ impl Engine {
             Event::Request { id, request } => self.requests().take(id, request),
             Event::Locate { child } => self.homes.locate(&mut self.core, child),
             Event::Topics { version, changes } => self.topics.change(version, changes),
+            Event::Watch { child, id } => {
+                self.watches.watch(&mut self.core, &mut self.homes, child, id);
+            }
             Event::Child(report) => self.reports().take(report),
             Event::LinksDrained => {
                 self.leave.drained(&mut self.core, &mut self.membership);
@@ -329,7 +336,7 @@ impl Engine {
     fn views(&mut self) -> Views<'_> {
         lend!(
             self, Views, core, membership, probation, ways, met, sync, settle, returns, homes,
-            children, rolls, parked, applies, topics, rescan
+            children, rolls, parked, applies, topics, watches, rescan
         )
     }
 
@@ -340,7 +347,7 @@ impl Engine {
     }
 
     fn listeners(&mut self) -> Listeners<'_> {
-        lend!(self, Listeners, core, homes, children, rolls, parked)
+        lend!(self, Listeners, core, homes, children, rolls, parked, watches)
     }
 
     fn transfers(&mut self) -> Transfers<'_> {

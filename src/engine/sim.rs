@@ -40,6 +40,7 @@ use crate::model::{
     report::{MigrateOutcome, StartOutcome},
     settings::{OnFailure, Settings},
     topic::TopicChange,
+    watch::Sighting,
 };
 
 mod attacks;
@@ -59,6 +60,7 @@ mod starts;
 mod third_logs;
 mod topics;
 mod waits;
+mod watches;
 
 type State = BTreeSet<u64>;
 
@@ -145,6 +147,8 @@ struct Node {
     subscribed: BTreeMap<NodeRun, BTreeSet<TopicName>>,
     /// Those that have some here, and their version.
     topics: (BTreeSet<TopicName>, u64),
+    /// What it was told of children that are watched.
+    sighted: BTreeMap<ChildId, Vec<Sighting>>,
 }
 
 #[derive(Debug)]
@@ -398,6 +402,7 @@ impl World {
             unsettled: Vec::new(),
             gone: Vec::new(),
             subscribed: BTreeMap::new(),
+            sighted: BTreeMap::new(),
             topics: (BTreeSet::new(), 0),
             stayed: 0,
         }
@@ -767,6 +772,9 @@ impl World {
                 }
             }
             Effect::Unsubscribed { run } => drop(self.nodes[index].subscribed.remove(&run)),
+            Effect::Sighted { child, sighting, .. } => {
+                self.nodes[index].sighted.entry(child).or_default().push(sighting);
+            }
             Effect::Members { .. } | Effect::Emit(_) => {}
         }
     }

@@ -605,6 +605,7 @@ impl HubBuilder {
             data: self.data,
             clock: Clock::new(doors.uptime.clone()),
             doors,
+            watches: Arc::default(),
             events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
             addresses: Mutex::new(listening),
             progress: Progress::default(),
@@ -715,6 +716,7 @@ async fn run(hub: &Hub, workers: usize, begin: Begin) {
     let _ = shared.doors.unsendable.set(system.clone().recipient());
     let _ = shared.doors.reports.set(system.clone().recipient());
     let _ = shared.doors.topics.listener.set(system.clone().recipient());
+    let _ = shared.watches.system.set(system.clone().recipient());
     let _ = shared.workers.set(addresses);
     let _ = shared.threads.set(threads);
     if let Ok(mut kept) = shared.arbiters.lock() {

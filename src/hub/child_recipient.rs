@@ -13,6 +13,7 @@ use super::{
     bound,
     hot_swap::HubMessage,
     outlet::{ChildRequest, Outlet},
+    watches::stream::ChildWatch,
 };
 use crate::{
     error::HubSendError,
@@ -102,6 +103,11 @@ impl<M: HubMessage> ChildRecipient<M> {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Watches the child, as [`ChildRef::watch`](crate::ChildRef::watch) does.
+    pub fn watch(&self) -> ChildWatch {
+        self.outlet.watch()
     }
 
     /// Sends a message and waits for its reply, as [`ChildRef::send`](crate::ChildRef::send) does.

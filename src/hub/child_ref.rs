@@ -15,6 +15,7 @@ use super::{
     child_recipient::ChildRecipient,
     hot_swap::{HotSwap, HubMessage},
     outlet::{ChildRequest, Outlet},
+    watches::stream::ChildWatch,
 };
 use crate::{error::HubSendError, model::id::ChildId};
 
@@ -120,6 +121,50 @@ impl<A: HotSwap> ChildRef<A> {
         A: Handler<M>,
     {
         self.do_send(message)
+    }
+
+    /// Watches the child, wherever it runs and while it moves: where it is, that it failed, began anew or moved,
+    /// that its node went down, that it was given up or stopped. Any number may watch one child, on any node;
+    /// it costs the child nothing, and other nodes are not told.
+    ///
+    /// What is told is what this node knows: it may come a little later than a message by which the child
+    /// itself says so, and during a split each side tells what it sees. Of a child that nobody here has heard
+    /// of its home node is asked, so that one whose start was answered is not said to be missing; nothing is
+    /// told until that node has answered.
+    ///
+    /// [`ChildChange::Stopped`](crate::ChildChange::Stopped) is the last item. What is started under the same id
+    /// later is another child, and watched anew. A start by hand of one that was given up is none: that child
+    /// goes on.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Room;
+    /// # impl Actor for Room { type Context = Context<Self>; }
+    /// # hot_swap!(Room, kind = "room", messages = []);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Room>().start().await?;
+    /// let room = hub.child_or_start::<Room>("room-1", ()).await?;
+    /// let mut watch = room.watch();
+    /// let first = watch.next().await;
+    /// assert!(matches!(first, Some(ChildChange::Running { node, .. }) if node == hub.node_id()));
+    /// hub.stop_child("room-1").await?;
+    /// assert_eq!(watch.next().await, Some(ChildChange::Stopped));
+    /// assert_eq!(watch.next().await, None);
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self) -> ChildWatch {
+        self.outlet.watch()
+    }
+
+    /// Whether the text that this was made of can be the id of a child.
+    pub(crate) fn is_id(&self) -> bool {
+        self.outlet.is_id()
     }
 
     /// A reference that takes messages of this type, without the kind of the child.

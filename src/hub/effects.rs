@@ -63,6 +63,9 @@ impl HubSystem {
                     shared.doors.topics.learn(run, version, changes);
                 }
                 Effect::Unsubscribed { run } => shared.doors.topics.forget(run),
+                Effect::Sighted { child, id, sighting } => {
+                    shared.watches.sighted(&child, id, sighting);
+                }
                 Effect::Gates { valid } => shared.doors.set_valid(valid),
                 Effect::Emit(event) => shared.emit(event),
                 Effect::DrainLinks { calls } => {

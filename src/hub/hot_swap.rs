@@ -5,7 +5,13 @@ use std::{fmt, marker::PhantomData};
 use actix::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Hub, child_ref::ChildRef, codec, topics::instance::InstanceTopics};
+use super::{
+    Hub,
+    child_ref::ChildRef,
+    codec,
+    topics::instance::InstanceTopics,
+    watches::{instance::InstanceWatches, terminated::Terminated},
+};
 use crate::{
     error::{ChildSpecError, SubscribeError},
     model::{
@@ -325,6 +331,7 @@ pub struct ChildContext<A: HotSwap> {
     epoch: Epoch,
     origin: ChildOrigin,
     topics: std::sync::Arc<InstanceTopics>,
+    watches: std::sync::Arc<InstanceWatches>,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -335,8 +342,9 @@ impl<A: HotSwap> ChildContext<A> {
         epoch: Epoch,
         origin: ChildOrigin,
         topics: std::sync::Arc<InstanceTopics>,
+        watches: std::sync::Arc<InstanceWatches>,
     ) -> Self {
-        Self { hub, spec, epoch, origin, topics, actor: PhantomData }
+        Self { hub, spec, epoch, origin, topics, watches, actor: PhantomData }
     }
 
     /// The child's identity.
@@ -438,6 +446,106 @@ impl<A: HotSwap> ChildContext<A> {
         self.topics.unsubscribe(topic.as_ref());
     }
 
+    /// Has this instance of the child watch another child, wherever that runs: when the other one has ended,
+    /// the instance is given a [`Terminated`], once for each watch, before the messages that wait in its
+    /// queue. It has ended when it was stopped for good or given up, or when its node went down; moves and
+    /// restarts are no ends. One that does not exist has ended already. Of all that happens to a child,
+    /// moves and restarts included, [`ChildRef::watch`](crate::ChildRef::watch) tells.
+    ///
+    /// The kind need not register the message: to implement its handler is enough. It has no reply that
+    /// anybody waits for; a move waits for the end of a handler that answers with a future.
+    ///
+    /// The watch begins when this instance has started, and is over with it: called in
+    /// [`HotSwap::from_args`], or in `started`, it moves with the child, as the successor calls it too. Of an
+    /// end that comes meanwhile the successor is told, unless the other child runs again by then. Those whom
+    /// the state names are watched in `started`, when it is there.
+    ///
+    /// After [`Terminated`] the watch is over. Called again, also in the handler, it waits for the next end:
+    /// one that is still given up, or was stopped, has ended; one whose node went down has not, as another node
+    /// is about to start it. Once more for a child that is watched changes nothing.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Player;
+    /// # impl Actor for Player { type Context = Context<Self>; }
+    /// # hot_swap!(Player, kind = "player", messages = []);
+    /// /// Knows who plays.
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Table {
+    ///     players: Vec<ChildRef<Player>>,
+    ///     #[serde(skip)]
+    ///     child: Option<ChildContext<Table>>,
+    /// }
+    ///
+    /// impl Table {
+    ///     fn make(players: Vec<ChildRef<Player>>, child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+    ///         Ok(Self { players, child: Some(child.clone()) })
+    ///     }
+    /// }
+    ///
+    /// impl Actor for Table {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, _: &mut Context<Self>) {
+    ///         // Also after a move, with the players of its state.
+    ///         for player in &self.players {
+    ///             self.child.iter().for_each(|child| child.watch(player));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// impl Handler<Terminated> for Table {
+    ///     type Result = ();
+    ///     fn handle(&mut self, ended: Terminated, _: &mut Context<Self>) {
+    ///         self.players.retain(|player| *player.id() != ended.child);
+    ///     }
+    /// }
+    ///
+    /// # #[derive(Message, Serialize, Deserialize)]
+    /// # #[rtype(result = "usize")]
+    /// # struct Count;
+    /// # impl HubMessage for Count { const NAME: &'static str = "count"; }
+    /// # impl Handler<Count> for Table {
+    /// #     type Result = usize;
+    /// #     fn handle(&mut self, _: Count, _: &mut Context<Self>) -> usize { self.players.len() }
+    /// # }
+    /// hot_swap!(
+    ///     Table,
+    ///     kind = "table",
+    ///     messages = [Count],
+    ///     args = Vec<ChildRef<Player>>,
+    ///     make = Table::make,
+    ///     keep = [child],
+    /// );
+    ///
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Player>().child::<Table>().start().await?;
+    /// let ann = hub.child_or_start::<Player>("ann", ()).await?;
+    /// let table = hub.child_or_start::<Table>("table-1", vec![ann]).await?;
+    /// assert_eq!(table.send(Count).await?, 1);
+    /// hub.stop_child("ann").await?;
+    /// while table.send(Count).await? > 0 {} // it hears of it in a moment
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch<B: HotSwap>(&self, other: &ChildRef<B>)
+    where
+        A: Handler<Terminated>,
+    {
+        self.watches.watch::<A>(other.id(), other.is_id());
+    }
+
+    /// Has this instance watch that child no more: it is given no [`Terminated`] of it, also if that was on its
+    /// way.
+    pub fn unwatch<B: HotSwap>(&self, other: &ChildRef<B>) {
+        self.watches.unwatch(other.id());
+    }
+
     /// The epoch at which this instance was made.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
@@ -454,8 +562,9 @@ impl<A: HotSwap> ChildContext<A> {
 
 impl<A: HotSwap> Clone for ChildContext<A> {
     fn clone(&self) -> Self {
-        let topics = self.topics.clone();
-        Self::new(self.hub.clone(), self.spec.clone(), self.epoch, self.origin, topics)
+        let (topics, watches) = (self.topics.clone(), self.watches.clone());
+        let (hub, spec) = (self.hub.clone(), self.spec.clone());
+        Self::new(hub, spec, self.epoch, self.origin, topics, watches)
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::{
     codec::{self, Rules},
     doors::HeldDoor,
-    envelope::Ran,
+    envelope::{Envelope, Ran},
     hot_swap::{ChildContext, HotSwap, MergeOutcome},
     kind::{Delivered, Kind},
     panics::{guarded, panic_message},
@@ -33,11 +33,12 @@ use super::{
     thread::Tag,
     topics::{child::ChildSubscriber, instance::InstanceTopics},
     trace::handling_from,
+    watches::instance::InstanceWatches,
     worker::{Bench, Peeked},
 };
 use crate::{
     delivery::{
-        door::{Item, Task},
+        door::{Door, Item, Task},
         gate::Ticket,
     },
     engine::io::{BuildFailure, ChildReport, Exit, FreezeFailure},
@@ -68,6 +69,8 @@ pub(crate) struct Maker {
     pub(crate) parcel: Option<Parcel>,
     /// What the instance listens to.
     pub(crate) topics: Arc<InstanceTopics>,
+    /// Whom it watches.
+    pub(crate) watches: Arc<InstanceWatches>,
 }
 
 /// Which order a start answers.
@@ -163,8 +166,9 @@ fn make_with<A: HotSwap>(
     state: impl FnOnce() -> Result<Option<A::State>, BuildFailure>,
 ) -> Result<A, BuildFailure> {
     let (spec, origin) = (maker.spec.clone(), maker.origin);
-    let topics = maker.topics.clone();
-    let child = ChildContext::<A>::new(bench.hub.clone(), spec, maker.epoch, origin, topics);
+    let (topics, watches) = (maker.topics.clone(), maker.watches.clone());
+    let hub = bench.hub.clone();
+    let child = ChildContext::<A>::new(hub, spec, maker.epoch, origin, topics, watches);
     let made = guarded(|| {
         let args = codec::decode(&maker.spec.args).map_err(|reason| {
             BuildFailure::passing(format!("its arguments could not be decoded: {reason}"))
@@ -232,6 +236,7 @@ impl<A: HotSwap> Built for Ready<A> {
         let seat = Rc::new(Seat::<A> {
             cell: HeldDoor::new(bench.hub.shared().doors.cell(maker.spec.id())),
             tag: Tag::of(maker.spec.id()),
+            watches: maker.watches.clone(),
             kind,
             bench,
             stage: RefCell::new(Stage::Running),
@@ -280,6 +285,8 @@ enum Stage<S> {
 struct Seat<A: HotSwap> {
     cell: HeldDoor,
     tag: Tag,
+    /// Whose ends it is told of.
+    watches: Arc<InstanceWatches>,
     kind: Kind<A>,
     bench: Bench,
     stage: RefCell<Stage<A::State>>,
@@ -382,6 +389,8 @@ impl<A: HotSwap> Seat<A> {
         let is_open = self.cell.with(|door| door.open(self.epoch.get(), marks));
         self.cell.set_here(is_open);
         maker.topics.begin(Arc::new(self.subscriber()));
+        let cell = self.cell.clone();
+        self.watches.begin(Arc::new(move || cell.actor.wake()));
         self.answer(epoch, opening, Ok(()));
         let verify = self.bench.hub.settings().verify_encoding;
         if A::PREPARE_ONLY_READS && verify && parcel.is_none() {
@@ -412,6 +421,7 @@ impl<A: HotSwap> Seat<A> {
     /// The actor has ended, whatever for.
     fn finish(self: &Rc<Self>, exit: Exit, maker: Maker, epoch: Epoch, opening: Opening) {
         maker.topics.end();
+        self.watches.end();
         let child = self.cell.child.clone();
         let instance: Rc<dyn Instance> = self.clone();
         self.bench.forget(&child, &instance);
@@ -769,7 +779,7 @@ impl<A: HotSwap> Seat<A> {
     /// Handles one message. `Some` if its handler is done.
     fn handle(
         self: &Rc<Self>,
-        task: Task<super::envelope::Envelope>,
+        task: Task<Envelope>,
         actor: &mut A,
         ctx: &mut Context<A>,
     ) -> Option<Resolution> {
@@ -1067,14 +1077,21 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 && !ctx.waiting()
                 && handled < TURN
                 && now.saturating_duration_since(began) < TURN_TIME;
+            // Ends of children that it watches come first: there are no more of them than watches.
+            let has_due = seat.watches.has_due();
             // One lock for both, which is what a message costs here. The reply leaves its handler before
             // the next one starts: whoever hears that the next was accepted has the reply, or can.
             let (next, more) = seat.cell.with(|door| {
                 if let Some((ticket, outcome)) = done {
                     door.resolved(ticket, outcome);
                 }
-                let next = if go_on { door.next_task(now) } else { None };
-                (next, door.has_work())
+                let own = |door: &mut Door<Envelope>| door.own_task(now, || seat.watches.next());
+                let next = match go_on {
+                    true if has_due => own(door).or_else(|| door.next_task(now)),
+                    true => door.next_task(now),
+                    false => None,
+                };
+                (next, has_due || door.has_work())
             });
             let Some(message) = next else {
                 // The door wakes this task for what comes to an empty queue, and not for what is left in

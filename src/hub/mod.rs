@@ -69,6 +69,7 @@ pub(crate) mod trace;
 mod uptime;
 mod validity;
 pub(crate) mod waits;
+pub(crate) mod watches;
 mod worker;
 pub(crate) mod writes;
 
@@ -104,6 +105,7 @@ use self::{
     thread::WorkerThread,
     trace::TracePropagator,
     waits::Progress,
+    watches::{Watches, stream::ChildWatch},
     worker::Worker,
 };
 use crate::{
@@ -139,6 +141,8 @@ pub(crate) struct Shared {
     /// What the app lends to its children.
     pub(crate) data: Data,
     pub(crate) doors: Arc<Doors>,
+    /// Who watches which children.
+    pub(crate) watches: Arc<Watches>,
     /// `None` once the hub has stopped, so that listeners see the end.
     events: Mutex<Option<broadcast::Sender<HubEvent>>>,
     addresses: Mutex<Vec<String>>,
@@ -247,6 +251,7 @@ impl Shared {
         rest.into_iter().for_each(|event| self.tell(event));
         self.doors.stop();
         self.progress.stopped();
+        self.watches.end();
         lock(&self.events).take();
         if let Some(recorder) = self.recorder.get() {
             recorder.stopped();
@@ -509,6 +514,15 @@ impl Hub {
     pub async fn lookup(&self, id: impl AsRef<str>) -> Result<Option<ChildInfo>, HubStopped> {
         let Ok(child) = ChildId::new(id) else { return Ok(None) };
         self.system().send(Lookup(child)).await.map_err(|_| HubStopped)?
+    }
+
+    /// Watches a child of whatever kind, as [`ChildRef::watch`] does. A text that is no child id gives a watch
+    /// of one that there is not.
+    pub fn watch(&self, id: impl AsRef<str>) -> ChildWatch {
+        match ChildId::new(id.as_ref()) {
+            Ok(child) => self.0.watches.watch(&child),
+            Err(_) => ChildWatch::of_nobody(presentable(id.as_ref()), self.0.watches.clone()),
+        }
     }
 
     /// The children of this node, or of all nodes, by what this node knows; by id. May be cancelled.

@@ -21,6 +21,7 @@ use super::{
     kind::KindEntry,
     recorder::Sent,
     trace::sending,
+    watches::stream::ChildWatch,
 };
 use crate::{
     delivery::{How, SendFailure, door::Door},
@@ -54,6 +55,19 @@ impl Outlet {
 
     pub(crate) fn child(&self) -> &ChildId {
         &self.child
+    }
+
+    /// Watches the child.
+    pub(crate) fn watch(&self) -> ChildWatch {
+        match self.is_id() {
+            true => self.hub.watches.watch(&self.child),
+            false => ChildWatch::of_nobody(self.child.clone(), self.hub.watches.clone()),
+        }
+    }
+
+    /// Whether the text that was given can be the id of a child.
+    pub(crate) fn is_id(&self) -> bool {
+        self.cell.is_some()
     }
 
     /// Whether messages go to the same child of the same hub, from whichever node.

@@ -28,6 +28,7 @@ use super::{
         NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
     topics::TopicsChanged,
+    watches::WatchesChanged,
 };
 use crate::{
     engine::{
@@ -603,6 +604,15 @@ impl Handler<TopicsChanged> for HubSystem {
     fn handle(&mut self, _: TopicsChanged, ctx: &mut Context<Self>) {
         let (version, changes) = self.hub.shared().doors.topics.news();
         self.take([Event::Topics { version, changes }], ctx);
+    }
+}
+
+impl Handler<WatchesChanged> for HubSystem {
+    type Result = ();
+
+    fn handle(&mut self, _: WatchesChanged, ctx: &mut Context<Self>) {
+        let news = self.hub.shared().watches.news().into_iter();
+        self.take(news.map(|(child, id)| Event::Watch { child, id }), ctx);
     }
 }
 

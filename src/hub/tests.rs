@@ -70,6 +70,7 @@ mod lives;
 mod openings;
 mod parked;
 mod waits;
+mod watches;
 
 impl Handler<Add> for Counter {
     type Result = u64;

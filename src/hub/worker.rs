@@ -21,6 +21,7 @@ use super::{
     system::{HubSystem, Outcome},
     thread::{Tag, WorkerThread},
     topics::instance::InstanceTopics,
+    watches::instance::InstanceWatches,
 };
 use crate::{
     engine::io::{BuildFailure, ChildOrder, ChildReport, Event, FreezeFailure},
@@ -223,7 +224,8 @@ impl Worker {
             ChildOrder::Start { spec, epoch, origin } => {
                 let child = spec.id().clone();
                 let topics = InstanceTopics::new(doors.topics.clone(), &spec);
-                match self.build(Maker { spec, epoch, origin, parcel: None, topics }) {
+                let watches = InstanceWatches::new(self.bench.hub.shared().watches.clone());
+                match self.build(Maker { spec, epoch, origin, parcel: None, topics, watches }) {
                     Ok(built) => self.run(child, built, epoch, Opening::Start),
                     Err(failure) => {
                         let outcome = Err(failure.reason);
@@ -281,7 +283,8 @@ impl Worker {
                     return self.bench.built(child, epoch, &[], gone);
                 }
                 let topics = InstanceTopics::new(doors.topics.clone(), &spec);
-                let maker = Maker { spec, epoch, origin, parcel, topics };
+                let watches = InstanceWatches::new(self.bench.hub.shared().watches.clone());
+                let maker = Maker { spec, epoch, origin, parcel, topics, watches };
                 let kind = self.bench.hub.shared().kinds.hosted(maker.spec.kind().as_str());
                 if let Some(later) = kind.and_then(|kind| kind.build_later(&self.bench, &maker)) {
                     return self.bench.build_later(child, &maker, later);

@@ -22,4 +22,5 @@ pub mod tags;
 pub mod topic;
 pub mod trace;
 pub(crate) mod variables;
+pub mod watch;
 pub(crate) mod words;

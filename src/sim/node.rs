@@ -590,8 +590,9 @@ impl Node {
                     (self.me, self.known, self.fenced) = (me, known, fenced);
                 }
                 Effect::Emit(event) => self.events.push(event),
-                // Nobody publishes here.
+                // Nobody publishes or watches here.
                 Effect::Observed { .. }
+                | Effect::Sighted { .. }
                 | Effect::Subscribed { .. }
                 | Effect::Unsubscribed { .. } => {}
             }

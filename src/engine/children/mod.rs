@@ -50,7 +50,8 @@ use self::{
     retire::Retire, roll::Roll, source::Source, table::Table, target::Target,
 };
 pub(crate) use self::{
-    instance::Instance, left::Left, lifecycle::begun, moving::Move, phase::Phase, target::Offer,
+    divergence::rank, instance::Instance, left::Left, lifecycle::begun, moving::Move, phase::Phase,
+    target::Offer,
 };
 #[cfg(test)]
 pub(crate) use self::{merges::MOST_MERGES, phase::Begin};

@@ -9,7 +9,7 @@ use std::{
 use super::asker::EACH;
 use crate::{
     engine::{
-        core::{Core, Fault, Timer},
+        core::{Core, Fault, News, Timer},
         io::Effect,
     },
     model::{
@@ -29,6 +29,9 @@ pub(super) struct Locate {
     /// Children for which messages of this node wait, with the number of the last question before, and since
     /// when.
     open: BTreeMap<ChildId, (u64, Instant)>,
+    /// Children that are watched here, with the number of the last question before. They are asked for until
+    /// there is an answer.
+    sought: BTreeMap<ChildId, u64>,
     /// How many questions were asked.
     questions: u64,
     /// Whether [`Timer::Locate`] is set.
@@ -53,6 +56,19 @@ impl Locate {
         }
     }
 
+    /// Somebody watches a child that nobody here has heard of: answered as [`News::Sought`].
+    pub(super) fn seek(&mut self, core: &mut Core, child: ChildId) {
+        if let btree_map::Entry::Vacant(vacant) = self.sought.entry(child.clone()) {
+            vacant.insert(self.questions);
+            self.ask(core, &child);
+        }
+    }
+
+    /// Nobody wants to know any more what was sought.
+    pub(super) fn seek_no_more(&mut self, child: &ChildId) {
+        self.sought.remove(child);
+    }
+
     /// Asks a child's home where it is; again with each heartbeat while anybody wants to know.
     pub(super) fn ask(&mut self, core: &mut Core, child: &ChildId) {
         if let Some(home) = core.home(child) {
@@ -66,17 +82,22 @@ impl Locate {
         }
     }
 
-    /// A question or its answer may have been lost: asks anew for all for which messages wait.
+    /// A question or its answer may have been lost: asks anew for all for which messages wait, and all that
+    /// are sought.
     pub(super) fn ask_again(&mut self, core: &mut Core) {
-        let open: Vec<ChildId> = self.open.keys().cloned().collect();
-        open.iter().for_each(|child| self.ask(core, child));
+        let wanted: BTreeSet<ChildId> = self.wanted().cloned().collect();
+        wanted.iter().for_each(|child| self.ask(core, child));
     }
 
-    /// The time to ask again has come: for all for which messages wait, and for these others.
+    fn wanted(&self) -> impl Iterator<Item = &ChildId> {
+        self.open.keys().chain(self.sought.keys())
+    }
+
+    /// The time to ask again has come: for all for which messages wait, all that are sought, and these others.
     pub(super) fn timer_passed(&mut self, core: &mut Core, others: impl Iterator<Item = ChildId>) {
         self.is_timed = false;
         self.give_up(core);
-        let children: BTreeSet<ChildId> = self.open.keys().cloned().chain(others).collect();
+        let children: BTreeSet<ChildId> = self.wanted().cloned().chain(others).collect();
         children.iter().for_each(|child| self.ask(core, child));
     }
 
@@ -100,6 +121,13 @@ impl Locate {
         question: u64,
         route: Option<Route>,
     ) {
+        if let Some(since) = self.sought.get(&child)
+            && (route.is_some() || question > *since)
+        {
+            self.sought.remove(&child);
+            let found = route.is_some();
+            core.news.push_back(News::Sought { child: child.clone(), found });
+        }
         if let Some((since, _)) = self.open.get(&child)
             && (route.is_some() || question > *since)
         {
@@ -256,6 +284,34 @@ mod tests {
         assert_eq!(bench.located(), [true]);
         bench.locate.located(&mut bench.core, child(0), 9, None);
         assert_eq!(bench.located(), [] as [bool; 0], "it is told once");
+    }
+
+    #[test]
+    fn what_is_watched_is_asked_for_until_its_home_answers_or_nobody_wants_to_know() {
+        let mut bench = Bench::new(&[1]);
+        let sought = |bench: &mut Bench| -> Vec<(ChildId, bool)> {
+            let news = bench.core.news.drain(..).map(|news| match news {
+                News::Sought { child, found } => (child, found),
+                news => panic!("{news:?}"),
+            });
+            news.collect()
+        };
+        for n in [0, 0, 1] {
+            bench.locate.seek(&mut bench.core, child(n));
+        }
+        bench.locate.locate(&mut bench.core, child(0));
+        assert_eq!(bench.words(), [(child(0), 1), (child(1), 2), (child(0), 3)]);
+        bench.locate.seek_no_more(&child(1));
+        let patience = bench.core.config.settings.send_timeout;
+        bench.core.now += patience;
+        bench.locate.timer_passed(&mut bench.core, std::iter::empty());
+        assert_eq!(bench.words(), [(child(0), 4)], "longer than messages wait");
+        bench.locate.located(&mut bench.core, child(0), 0, None);
+        assert_eq!(sought(&mut bench), [], "it was asked before");
+        bench.locate.located(&mut bench.core, child(0), 4, None);
+        bench.locate.located(&mut bench.core, child(1), 4, None);
+        assert_eq!(sought(&mut bench), [(child(0), false)]);
+        assert!(bench.locate.sought.is_empty());
     }
 
     #[test]

@@ -70,6 +70,16 @@ impl Homes {
         self.locate.locate(core, child);
     }
 
+    /// Somebody on this node watches a child that nobody here has heard of.
+    pub(crate) fn seek(&mut self, core: &mut Core, child: ChildId) {
+        self.locate.seek(core, child);
+    }
+
+    /// Nobody wants to know any more whether there is such a child.
+    pub(crate) fn seek_no_more(&mut self, child: &ChildId) {
+        self.locate.seek_no_more(child);
+    }
+
     /// A word that asked where children are, or its answer, may have been lost.
     pub(crate) fn locate_again(&mut self, core: &mut Core) {
         let migrating = self.requests.migrating().filter(|child| !is_placed(core, child));
@@ -241,7 +251,8 @@ impl Homes {
             | News::StartNow { .. }
             | News::Parks { .. }
             | News::Merged { .. }
-            | News::TakenBack { .. } => {}
+            | News::TakenBack { .. }
+            | News::Sought { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use crate::model::{
     message::PeerMessage,
     observe::ObserveWord,
     topic::TopicChange,
+    watch::{Sighting, WatchId},
 };
 
 /// Something to be done outside.
@@ -128,6 +129,16 @@ pub enum Effect {
     Unsubscribed {
         /// The run.
         run: NodeRun,
+    },
+    /// Something else is known of a child that is watched on this node. Told only if it differs from what was
+    /// told before under this number; [`Sighting::Gone`] ends the watch.
+    Sighted {
+        /// The child.
+        child: ChildId,
+        /// From [`Event::Watch`].
+        id: WatchId,
+        /// What is known.
+        sighting: Sighting,
     },
     /// Whether gates may start handlers and let replies out; a pause makes them invalid until
     /// peers confirm that this incarnation still counts.

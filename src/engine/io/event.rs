@@ -11,6 +11,7 @@ use crate::model::{
     message::{BulkHeader, PeerMessage},
     parked::{ParkedInfo, ParkedKey, ParkedUse},
     topic::TopicChange,
+    watch::WatchId,
 };
 
 /// Something that happened outside.
@@ -150,6 +151,14 @@ pub enum Event {
         version: u64,
         /// What changed, in order.
         changes: Vec<TopicChange>,
+    },
+    /// A child is watched on this node from now on: [`Effect::Sighted`] tells what is known of it, and whatever
+    /// changes. A watch that it had under an earlier number is over.
+    Watch {
+        /// The child.
+        child: ChildId,
+        /// The number of the watch; `None`: nobody watches it any more.
+        id: Option<WatchId>,
     },
     /// A child's runtime reports.
     Child(ChildReport),

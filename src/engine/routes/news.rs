@@ -7,6 +7,7 @@ use crate::{
         homes::Homes,
         parked::{Around, Parked},
         roll_call::Rolls,
+        watches::Watches,
     },
     model::id::ChildId,
 };
@@ -19,6 +20,7 @@ pub(crate) struct Listeners<'a> {
     pub(crate) children: &'a mut Children,
     pub(crate) rolls: &'a mut Rolls,
     pub(crate) parked: &'a mut Parked,
+    pub(crate) watches: &'a mut Watches,
 }
 
 impl Listeners<'_> {
@@ -33,6 +35,7 @@ impl Listeners<'_> {
             self.rolls.child_changed(core, child);
             self.children.enqueue(core, child);
         }
+        self.watches.changed(core, self.homes, child);
     }
 
     /// Who is concerned hears it.
@@ -47,6 +50,9 @@ impl Listeners<'_> {
             }
             News::Merged { key } => self.parked.merged(&Around::of(self.core), &key),
             News::TakenBack { key } => self.parked.taken_back(&Around::of(self.core), &key),
+            News::Sought { child, found } => {
+                self.watches.sought(self.core, self.homes, &child, found);
+            }
             news => self.homes.news(self.core, news),
         }
     }

@@ -21,6 +21,7 @@ use crate::{
         settle::Settle,
         sync::Sync,
         topics::{self, Topics},
+        watches::Watches,
         ways::Ways,
     },
     model::{
@@ -47,6 +48,7 @@ pub(crate) struct Views<'a> {
     pub(crate) parked: &'a mut Parked,
     pub(crate) applies: &'a mut Applies,
     pub(crate) topics: &'a mut Topics,
+    pub(crate) watches: &'a mut Watches,
     pub(crate) rescan: &'a mut Rescan,
 }
 
@@ -133,6 +135,7 @@ impl Views<'_> {
         self.applies.viewed(self.core);
         self.topics.viewed(&topics::Around::of(self.core));
         self.homes.reset(self.core);
+        self.watches.viewed(self.core, self.homes, &before);
         self.settle.adopted(self.core, self.membership.patience());
         let members: Vec<NodeRun> = self.core.view.members.values().map(Member::run).collect();
         for run in members {

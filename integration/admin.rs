@@ -507,6 +507,23 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
         })
         .await;
 
+        // It is bound to where it was sent until it is released.
+        let release = format!("{path}/release");
+        let (status, would) = call(&app, post(&format!("{release}?dry_run=true"))).await;
+        let goes = format!("move to {at} with its state");
+        let text = would["text"].as_str().unwrap_or_default();
+        assert!(status == StatusCode::OK && text.contains(&goes), "{would}");
+        let (status, released) = call(&app, post(&release)).await;
+        assert_eq!((status, &released["outcome"]), (StatusCode::OK, &json!("released")));
+        eventually("it goes back to where it belongs", async || {
+            let (_, one) = call(&app, get(path)).await;
+            one["pinned"] == Value::Null && one["nodes"][0]["name"] == at.as_str()
+        })
+        .await;
+        let (_, again) = call(&app, post(&release)).await;
+        assert_eq!(again["outcome"], "not_bound");
+        assert_eq!(call(&app, post("/children/nobody/release")).await.0, StatusCode::NOT_FOUND);
+
         let dry = local(TestRequest::delete().uri(&format!("/hub{path}?dry_run=true")));
         assert_eq!(call(&app, dry).await.1["dry_run"], true);
         let delete = || local(TestRequest::delete().uri(&format!("/hub{path}")));

@@ -92,8 +92,8 @@ pub use crate::{
         StartHubError, StopChildError, SubscribeError, WaitError,
     },
     hub::{
-        DrainRequest, Hub, MigrateRequest, ShutdownRequest, StartRequest, StartedChild,
-        StopRequest,
+        DrainRequest, Hub, MigrateRequest, ReleaseRequest, ShutdownRequest, StartRequest,
+        StartedChild, StopRequest,
         auto_kind::AutoKind,
         builder::HubBuilder,
         child_recipient::ChildRecipient,
@@ -111,8 +111,8 @@ pub use crate::{
         parked::ParkedState,
         parked_requests::ApplyRequest,
         requests::{
-            ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, Scope,
-            SeedInfo, StartChildren, Stay, StopChildren, Undrain,
+            ChildInfo, Drain, HubStopped, Inspect, Inspection, Leave, Migrate, NodeInfo, Release,
+            Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
         },
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},

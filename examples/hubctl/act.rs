@@ -67,6 +67,16 @@ pub(crate) fn migrate(
     })
 }
 
+pub(crate) fn release(
+    client: &Client,
+    screen: Screen,
+    child: &str,
+    sure: Sure,
+) -> Result<(), Failure> {
+    let path = format!("children/{}/release", encode(child));
+    carry_out(client, screen, sure, &escape(child), || Ok(Action::Post { path, body: None }))
+}
+
 pub(crate) fn apply(
     client: &Client,
     screen: Screen,
@@ -181,7 +191,10 @@ fn told(done: &Done, name: &str) -> String {
             let children = children_of(done.children);
             format!("{outcome}: {node} hands {children} over; hubctl watch shows how far it is")
         }
-        (Some(outcome @ ("resumed" | "unchanged")), Some(text)) => format!("{outcome}: {text}"),
+        (Some(outcome @ ("resumed" | "unchanged" | "released")), Some(text)) => {
+            format!("{outcome}: {text}")
+        }
+        (Some("not_bound"), Some(text)) => text.to_string(),
         (Some("applied"), Some(text)) => format!("applied: {text}"),
         (Some("discarded"), _) => format!("discarded: {name}"),
         (Some(other), _) => format!("{}: {name}", escape(other)),
@@ -215,6 +228,8 @@ mod tests {
         );
         let done = r#"{"outcome":"resumed","text":"a takes children again."}"#;
         assert_eq!(told_of(done), "resumed: a takes children again.");
+        let done = r#"{"outcome":"released","text":"x is bound to a no more."}"#;
+        assert_eq!(told_of(done), "released: x is bound to a no more.");
         assert_eq!(told_of(r#"{"outcome":"stopped"}"#), "stopped: room/lobby, it was on ?");
         let text = "It was merged.";
         let done = format!(r#"{{"outcome":"applied","text":"{text}"}}"#);

@@ -80,6 +80,7 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
         Command::Migrate { child, node, forced, sure } => {
             act::migrate(&client, screen, &child, &node, forced, sure)
         }
+        Command::Release { child, sure } => act::release(&client, screen, &child, sure),
         Command::Leave { node, sure } => act::on_node(&client, screen, "leave", &node, sure),
         Command::Stay { node, sure } => act::on_node(&client, screen, "stay", &node, sure),
         Command::Drain { node, sure } => act::on_node(&client, screen, "drain", &node, sure),

@@ -153,6 +153,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         sure: Sure,
     },
+    /// Binds a child to no node any more: it goes where the distribution has it
+    Release {
+        /// Its id
+        #[arg(value_parser = child)]
+        child: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Lets a node hand its children over and go
     Leave {
         /// Its name, its id, or the end of its id

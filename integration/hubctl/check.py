@@ -143,7 +143,7 @@ try:
     del ENV["HUBCTL_CA_FILE"]
 
     before = len(sent())
-    for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["leave", "a"], ["stay", "a"], ["drain", "a"], ["undrain", "a"]):
+    for args in (["stop", "x"], ["start", "x", "--kind", "k"], ["migrate", "x", "a"], ["release", "x"], ["leave", "a"], ["stay", "a"], ["drain", "a"], ["undrain", "a"]):
         plain(*args, code=2)
     check(len(sent()) == before, "nothing is sent if nobody can be asked")
     plain("stop", "a/../b é%", "--yes")
@@ -153,6 +153,8 @@ try:
     plain("stop", "x", "--dry-run")
     check(sent()[-1]["query"] == "dry_run=true", sent()[-1])
     plain("migrate", "stuck", "aXk7Kq9Z", "--yes", code=1), plain("migrate", "x", "b", "--yes", code=2)
+    check("released: x is bound to a" in plain("release", "x", "--yes").stdout, "a release")
+    check(sent()[-1]["path"] == "/children/x/release", sent()[-1])
     check("may have been done" in plain("stop", "cut", "--yes", code=1).stderr, "an answer that was cut off")
     for types, code, last in ((b"n\n", 1, "dry_run=true"), (b"y\n", 0, ""), (b"\x04", 1, "dry_run=true")):
         out, ended = terminal(80, "leave", "a", types=types)

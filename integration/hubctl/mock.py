@@ -138,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-1] == "migrate":
             if "stuck" in parts[1]: return self.problem(409, "Conflict", "room/stuck stays on a:\n\x1b[31mb is full")
             return self.answer(200, {"dry_run": True, "text": "would move \x1b[31mfrom a to b", "from": N["a"], "to": N["b"]} if dry else {"outcome": "moved", "child": parts[1], "node": N["b"], "epoch": "1.6"})
+        if parts[-1] == "release":
+            return self.answer(200, {"dry_run": True, "text": "would be bound to a no more"} if dry else {"outcome": "released", "child": parts[1], "node": N["b"], "text": "x is bound to a \x1b[31mno more."})
         if parts[-1] == "apply":
             text = "It was put in place." if json.loads(body)["replace"] else "It was merged."
             return self.answer(200, {"dry_run": True, "key": parts[1], "child": "x", "text": "would apply \x1b[31m"} if dry else {"outcome": "applied", "key": parts[1], "child": "x", "text": text})

@@ -107,7 +107,7 @@ pub(crate) struct ActionView {
     /// Present, and true, if nothing was done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
-    /// `started`, `exists`, `stopped`, `moved` or `already_there`; not in a dry run.
+    /// `started`, `exists`, `stopped`, `moved`, `already_there`, `released` or `not_bound`; not in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "moved")]
     outcome: Option<&'static str>,
@@ -475,6 +475,68 @@ pub(crate) async fn migrate(
                 from: Some(moved_from),
                 epoch: Some(epoch.to_string()),
                 began_anew,
+                ..ActionView::new(&child, text)
+            }))
+        }
+        Err(MigrateError::NotFound { .. }) => Err(no_such_child(&child)),
+        Err(MigrateError::HubStopped) => Err(Problem::stopped()),
+        Err(error @ MigrateError::Timeout { .. }) => Err(Problem::timeout(error.to_string())),
+        Err(error) => Err(Problem::conflict(error.to_string())),
+    }
+}
+
+/// Binds a child to no node any more: it goes where the distribution has it.
+#[utoipa::path(
+    post, path = "/children/{child}/release", operation_id = "release_child", tag = "children",
+    params(
+        ("child" = String, Path, description = "Its id, percent-encoded"),
+        DryRun,
+        ("X-Actix-Hub" = String, Header, description = "Any value: an action needs it"),
+    ),
+    responses(
+        (status = 200, body = ActionView),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        Acting,
+    ),
+)]
+pub(crate) async fn release(
+    desk: web::Data<Desk>,
+    path: web::Path<ChildPath>,
+    query: web::Query<DryRun>,
+) -> Result<HttpResponse, Problem> {
+    let child = child_id(&path.child)?;
+    let Whole { row, why, .. } = whole(&desk, &child).await?;
+    let node = NodeName::of(&desk, row.owner.node);
+    let Some(pinned) = why.pinned.map(|pinned| NodeName::of(&desk, pinned)) else {
+        let text = format!("{child} is bound to no node; nothing is to be done.");
+        let view = ActionView {
+            dry_run: query.dry_run,
+            outcome: (!query.dry_run).then_some("not_bound"),
+            node: Some(node),
+            ..ActionView::new(&child, text)
+        };
+        return Ok(HttpResponse::Ok().json(view));
+    };
+    if query.dry_run {
+        let free = child.clone();
+        let belongs = desk.look(move |running| running.engine.would_belong(&free)).await?;
+        let goes = match belongs {
+            Some(to) if to != row.owner.node => {
+                format!("move to {} with its state", NodeName::of(&desk, to).name)
+            }
+            _ => format!("stay on {}", node.name),
+        };
+        let text = format!("{child} would be bound to {} no more, and {goes}.", pinned.name);
+        let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
+        return Ok(HttpResponse::Ok().json(view));
+    }
+    match desk.hub.release(child.as_str()).await {
+        Ok(()) => {
+            let text = format!("{child} is bound to {} no more.", pinned.name);
+            Ok(HttpResponse::Ok().json(ActionView {
+                outcome: Some("released"),
+                node: Some(node),
                 ..ActionView::new(&child, text)
             }))
         }

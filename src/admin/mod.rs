@@ -268,6 +268,7 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(read!(resource("/children/{child}/why"), why::why))
         .service(read!(resource("/children/{child}/state"), state::state))
         .service(resource("/children/{child}/migrate").post(actions::migrate))
+        .service(resource("/children/{child}/release").post(actions::release))
         .default_service(web::to(access::nothing))
 }
 

@@ -26,6 +26,7 @@ use super::{
         actions::start,
         actions::stop,
         actions::migrate,
+        actions::release,
         children::list,
         children::one,
         events::stream,
@@ -112,6 +113,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names.len(), 24);
+        assert_eq!(names.len(), 25);
     }
 }

@@ -188,7 +188,7 @@ impl ResponseError for Problem {
 pub(crate) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
     let allowed = match path.rsplit('/').next().unwrap_or_default() {
-        "leave" | "drain" | "undrain" | "stay" | "migrate" | "apply" => "POST",
+        "leave" | "drain" | "undrain" | "stay" | "migrate" | "release" | "apply" => "POST",
         "{key}" => "DELETE",
         "children" => "GET, HEAD, POST",
         "{child}" => "GET, HEAD, DELETE",

@@ -240,6 +240,13 @@ impl Engine {
         })
     }
 
+    /// Where a child would belong if it were bound to no node; `None`: there is none, or nobody takes it.
+    pub(crate) fn would_belong(&self, child: &ChildId) -> Option<NodeId> {
+        let (_, ownership) = self.core.registry.owner(child)?;
+        let free = Ownership { pinned: None, ..ownership.clone() };
+        self.core.belongs(&free, &BTreeSet::new())
+    }
+
     /// Where this child would be started now.
     pub(crate) fn would_start(&self, spec: ChildSpec) -> Option<NodeId> {
         let epoch = Epoch::ZERO;

@@ -51,6 +51,7 @@ mod leaving;
 mod many;
 mod overstated;
 mod parked;
+mod releases;
 mod reopen;
 mod restarts;
 mod returns;

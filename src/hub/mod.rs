@@ -98,7 +98,7 @@ use self::{
     recorder::Recorder,
     requests::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Lookup, Migrate,
-        NodeInfo, Nodes, Scope, StartChildren, Stay, StopChildren, Undrain,
+        NodeInfo, Nodes, Release, Scope, StartChildren, Stay, StopChildren, Undrain,
     },
     shutdown::ShutdownReport,
     system::{Depart, HubSystem},
@@ -551,13 +551,42 @@ impl Hub {
         self.system().send(Inspect).await.map_err(|_| HubStopped)?
     }
 
-    /// Moves a child to a node with its state, and binds it there: no rebalance moves it back.
-    /// Awaited, gives the epoch at which it runs there.
+    /// Moves a child to a node with its state, and binds it there: no rebalance moves it back, until it is
+    /// [`release`](Self::release)d. Awaited, gives the epoch at which it runs there.
     pub fn migrate(&self, child: impl AsRef<str>, to: NodeId) -> MigrateRequest {
         let id = ChildId::new(child.as_ref());
         let message = id.map(|child| Migrate { child, to, forced: false, timeout: None });
         let shown = presentable(child.as_ref());
         MigrateRequest { hub: self.clone(), message: message.map_err(|_| shown) }
+    }
+
+    /// Binds a child to no node any more, after a [`migrate`](Self::migrate): the distribution says again
+    /// where it belongs, and it goes there with its state. Does nothing for a child that is not bound. Awaited,
+    /// ends when the child's node has released it, and does not wait for the move that may follow.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Room;
+    /// # impl Actor for Room { type Context = Context<Self>; }
+    /// # hot_swap!(Room, kind = "room", messages = []);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = HubSystem::builder("doc").child::<Room>().start().await?;
+    /// # hub.start_child(ChildSpec::new::<Room>("lobby", ())?).await?;
+    /// hub.migrate("lobby", hub.node_id()).await?;
+    /// // Maintenance is over.
+    /// hub.release("lobby").await?;
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn release(&self, child: impl AsRef<str>) -> ReleaseRequest {
+        let message = ChildId::new(child.as_ref()).map(|child| Release { child, timeout: None });
+        let shown = presentable(child.as_ref());
+        ReleaseRequest { hub: self.clone(), message: message.map_err(|_| shown) }
     }
 
     /// Admits a node from now on: puts it on the allow list if the hub was started with one, else
@@ -921,6 +950,38 @@ impl MigrateRequest {
 
 impl IntoFuture for MigrateRequest {
     type Output = Result<Epoch, MigrateError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let message = self.message.map_err(|child| MigrateError::NotFound { child })?;
+            self.hub.ask(message).await.map_err(|_| MigrateError::HubStopped)?
+        })
+    }
+}
+
+/// A child that is to be released. Nothing happens until it is awaited; dropping it then does not take it
+/// back.
+#[derive(Debug)]
+#[must_use = "nothing is released until it is awaited"]
+pub struct ReleaseRequest {
+    hub: Hub,
+    message: Result<Release, ChildId>,
+}
+
+impl ReleaseRequest {
+    /// How long to wait; `Settings::request_timeout` unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Ok(message) = &mut self.message {
+            message.timeout = Some(timeout);
+        }
+        self
+    }
+}
+
+impl IntoFuture for ReleaseRequest {
+    /// Of the errors, [`MigrateError::NoSuchNode`] is none of these.
+    type Output = Result<(), MigrateError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

@@ -60,6 +60,16 @@ pub struct Migrate {
     pub timeout: Option<Duration>,
 }
 
+/// Binds a child to no node any more: it goes where the distribution has it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), MigrateError>")]
+pub struct Release {
+    /// The child.
+    pub child: ChildId,
+    /// How long to wait; `None`: `Settings::request_timeout`.
+    pub timeout: Option<Duration>,
+}
+
 /// Hands every child of this node over and leaves the cluster. The hub itself still has to be
 /// stopped afterwards; `Hub::leave` does both.
 #[derive(Clone, Debug, Default, Message)]

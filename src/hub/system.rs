@@ -25,7 +25,7 @@ use super::{
     reach::Reach,
     requests::{
         Admit, ChildInfo, Children, Drain, HubStopped, Inspect, Inspection, Leave, Lookup, Migrate,
-        NodeInfo, Nodes, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
+        NodeInfo, Nodes, Release, Scope, SeedInfo, StartChildren, Stay, StopChildren, Undrain,
     },
     topics::TopicsChanged,
     watches::WatchesChanged,
@@ -720,20 +720,38 @@ impl Handler<Migrate> for HubSystem {
         let timeout = timeout.unwrap_or(self.hub.settings().request_timeout);
         let request = Request::Migrate { child: child.clone(), to, forced, timeout };
         let answer = self.ask(request, ctx);
-        Box::pin(async move {
-            match answer.await {
-                Ok(Reply::Migrated(outcome)) => match outcome {
-                    MigrateOutcome::Moved { epoch, .. } => Ok(epoch),
-                    MigrateOutcome::Failed { reason } => {
-                        Err(MigrateError::Failed { child, reason })
-                    }
-                    MigrateOutcome::NotFound => Err(MigrateError::NotFound { child }),
-                    MigrateOutcome::NoSuchNode => Err(MigrateError::NoSuchNode { node: to }),
-                    MigrateOutcome::Timeout => Err(MigrateError::Timeout { child }),
-                },
-                _ => Err(MigrateError::HubStopped),
-            }
-        })
+        Box::pin(async move { migrated(answer.await, child, to) })
+    }
+}
+
+impl Handler<Release> for HubSystem {
+    type Result = ResponseFuture<Result<(), MigrateError>>;
+
+    fn handle(&mut self, message: Release, ctx: &mut Context<Self>) -> Self::Result {
+        let Release { child, timeout } = message;
+        let timeout = timeout.unwrap_or(self.hub.settings().request_timeout);
+        let node = self.hub.node_id();
+        let answer = self.ask(Request::Release { child: child.clone(), timeout }, ctx);
+        // It is sent to no node.
+        Box::pin(async move { migrated(answer.await, child, node).map(drop) })
+    }
+}
+
+/// What came of a migration, or a release.
+fn migrated(
+    answer: Result<Reply, HubStopped>,
+    child: ChildId,
+    to: NodeId,
+) -> Result<Epoch, MigrateError> {
+    let Ok(Reply::Migrated(outcome)) = answer else {
+        return Err(MigrateError::HubStopped);
+    };
+    match outcome {
+        MigrateOutcome::Moved { epoch, .. } => Ok(epoch),
+        MigrateOutcome::Failed { reason } => Err(MigrateError::Failed { child, reason }),
+        MigrateOutcome::NotFound => Err(MigrateError::NotFound { child }),
+        MigrateOutcome::NoSuchNode => Err(MigrateError::NoSuchNode { node: to }),
+        MigrateOutcome::Timeout => Err(MigrateError::Timeout { child }),
     }
 }
 

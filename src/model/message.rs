@@ -397,8 +397,8 @@ pub enum HomeWord {
         request: RequestId,
         /// The child.
         child: ChildId,
-        /// Where to.
-        to: NodeId,
+        /// Where to; `None`: it is bound to no node any more, and goes where the distribution has it.
+        to: Option<NodeId>,
         /// Whether started handlers are cut off at `retention`.
         forced: bool,
         /// How long the requester waits.

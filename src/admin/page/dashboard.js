@@ -317,6 +317,10 @@ const migrateDialog = (child, from) => prepare(`Migrate ${child}`, async () => {
   ], (dry) => act("POST", `children/${encodeURIComponent(child)}/migrate`, { to: to.value, forced: forced.checked }, dry));
 });
 
+function releaseDialog(child) {
+  confirmAction(`Release ${child}`, [], (dry) => act("POST", `children/${encodeURIComponent(child)}/release`, null, dry));
+}
+
 function stopDialog(child) {
   confirmAction(`Stop ${child}`, [], (dry) => act("DELETE", `children/${encodeURIComponent(child)}`, null, dry));
 }
@@ -695,7 +699,10 @@ function child(id) {
     make("section", { class: "card" }, make("h2", {}, "What happened to it"), parts.history),
   );
   let owner = null;
-  if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), button("Stop …", () => stopDialog(id)));
+  // Only what somebody has bound to a node can be released.
+  const release = button("Release …", () => releaseDialog(id), { title: "Let the distribution say again where it belongs" });
+  release.hidden = true;
+  if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), release, button("Stop …", () => stopDialog(id)));
   else actions.append(noRight());
   const shown = make("div");
   parts.state.append(shown, session.states
@@ -723,6 +730,7 @@ function child(id) {
     }
     actions.hidden = false;
     owner = told.why.owner.id;
+    release.hidden = !told.pinned;
     const run = told.runtime;
     refill(parts.facts, facts([
       ["kind", told.kind], ["state", state(told.state)], ["node", told.nodes.map((node) => `${node.name} (${node.role})`).join(", ")],

@@ -33,7 +33,8 @@ pub(super) struct Trouble {
 /// A migration that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) to: NodeId,
+    /// `None`: it is to be bound to no node any more.
+    pub(super) to: Option<NodeId>,
     pub(super) forced: bool,
     pub(super) waiters: Vec<(NodeId, RequestId)>,
 }
@@ -146,11 +147,11 @@ impl Attempts {
         self.passed_over.works(node);
     }
 
-    /// Somebody asks for a migration. Gives the one to another node that was asked for before, which
-    /// comes to nothing by that.
+    /// Somebody asks for a migration, or that the child is released (`to` is `None`). Gives what was asked
+    /// for before, if that was another, which comes to nothing by that.
     pub(super) fn want(
         &mut self,
-        to: NodeId,
+        to: Option<NodeId>,
         forced: bool,
         waiter: (NodeId, RequestId),
     ) -> Option<Wanted> {

@@ -438,6 +438,11 @@ impl Instance {
         self.ownership.pinned.replace(node) != Some(node)
     }
 
+    /// Is bound to no node any more. `false`: it was bound to none.
+    pub(super) fn unpin(&mut self) -> bool {
+        self.ownership.pinned.take().is_some()
+    }
+
     /// The state of another owner is in it, or kept, and so are those that were in that one.
     pub(super) fn take_in(&mut self, taken: Taken, with: &TakenIn) {
         self.ownership.taken.add(taken, with);

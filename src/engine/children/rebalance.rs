@@ -62,6 +62,14 @@ pub(super) fn want_again(table: &Table, pacing: &mut Pacing, child: &ChildId) {
     }
 }
 
+/// What is next for a child.
+enum Next {
+    /// It is offered there.
+    Offer(Place),
+    /// It is bound to no node any more.
+    Release,
+}
+
 /// Where an offer goes, and why there.
 struct Place {
     node: NodeId,
@@ -106,8 +114,8 @@ impl Rebalance<'_> {
         }
     }
 
-    /// Where a child goes now; `None`: nowhere.
-    fn place(&self, child: &ChildId) -> Option<Place> {
+    /// Where a child goes now, or is released to; `None`: nowhere.
+    fn next(&self, child: &ChildId) -> Option<Next> {
         let core = &*self.core;
         let instance = self.table.instance(child)?;
         // What was promised to a roll call is what runs here; and what is merged now would be in the
@@ -116,13 +124,20 @@ impl Rebalance<'_> {
             return None;
         }
         let wanted = instance.attempts().wanted().map(|wanted| wanted.to);
-        let node = wanted.or_else(|| instance.belongs(core))?;
+        if wanted == Some(None) {
+            return Some(Next::Release);
+        }
+        let node = wanted.flatten().or_else(|| instance.belongs(core))?;
         let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
-        Some(Place { node, to, is_asked: wanted.is_some() })
+        Some(Next::Offer(Place { node, to, is_asked: wanted.is_some() }))
     }
 
     fn offer(&mut self, child: &ChildId) {
-        let Some(Place { node, to, is_asked }) = self.place(child) else { return };
+        let Place { node, to, is_asked } = match self.next(child) {
+            Some(Next::Offer(place)) => place,
+            Some(Next::Release) => return self.release(child),
+            None => return,
+        };
         let core = &mut *self.core;
         if let Some(to) = to.filter(|to| *to != core.me && !core.reaches(*to)) {
             // The state could not go there. It is offered when it can.
@@ -181,11 +196,29 @@ impl Rebalance<'_> {
         self.core.news.push_back(News::Migrated { waiters, child, outcome });
     }
 
-    /// Somebody asked for a move, on this node or another.
+    /// A child of this node that is to be released is bound to no node any more: where it goes now the
+    /// distribution says.
+    fn release(&mut self, child: &ChildId) {
+        let Some(instance) = self.table.instance_mut(child) else { return };
+        let (node, epoch) = (self.core.me.node, instance.epoch());
+        let wanted = instance.attempts_mut().take_wanted();
+        if instance.unpin() {
+            self.core.write(child, Entry::Owned(instance.ownership().clone()));
+        }
+        // A move that failed says nothing of where it goes now.
+        instance.attempts_mut().begin();
+        self.enqueue(child);
+        let waiters = wanted.map(|wanted| wanted.waiters).unwrap_or_default();
+        let (child, outcome) = (child.clone(), MigrateOutcome::Moved { node, epoch });
+        self.core.news.push_back(News::Migrated { waiters, child, outcome });
+    }
+
+    /// Somebody asked for a move, on this node or another; `to` nowhere in particular: that the child is
+    /// released.
     pub(super) fn migrate(
         &mut self,
         child: &ChildId,
-        to: NodeId,
+        to: Option<NodeId>,
         forced: bool,
         waiter: (NodeId, RequestId),
     ) {
@@ -194,17 +227,17 @@ impl Rebalance<'_> {
             return;
         }
         let core = &mut *self.core;
-        if !core.placeable.iter().any(|member| member.id == to) {
+        if to.is_some_and(|to| !core.placeable.iter().any(|member| member.id == to)) {
             let (waiters, child) = (vec![waiter], child.clone());
             let outcome = MigrateOutcome::NoSuchNode;
             return core.news.push_back(News::Migrated { waiters, child, outcome });
         }
-        if to == core.me.node && instance.may_move() {
+        if to == Some(core.me.node) && instance.may_move() {
             return self.pin(child, vec![waiter]);
         }
         if let Some(moving) = instance.moving_mut()
-            && moving.to().node == to
-            && moving.ownership().pinned == Some(to)
+            && Some(moving.to().node) == to
+            && moving.ownership().pinned == to
         {
             return moving.add_waiter(waiter);
         }
@@ -214,8 +247,10 @@ impl Rebalance<'_> {
             let outcome = MigrateOutcome::Failed { reason };
             core.news.push_back(News::Migrated { waiters, child, outcome });
         }
-        if instance.may_move() {
-            self.pacing.ask(child);
+        match to {
+            _ if !instance.may_move() => {}
+            Some(_) => self.pacing.ask(child),
+            None => self.release(child),
         }
     }
 

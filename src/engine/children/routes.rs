@@ -151,12 +151,13 @@ impl Children {
         self.pacing.forget_ways();
     }
 
-    /// Somebody asked for a move, on this node or another.
+    /// Somebody asked for a move, on this node or another; without a place to go to: that the child is bound
+    /// to no node any more.
     pub(crate) fn migrate(
         &mut self,
         core: &mut Core,
         child: &ChildId,
-        to: NodeId,
+        to: Option<NodeId>,
         forced: bool,
         waiter: (NodeId, RequestId),
     ) {

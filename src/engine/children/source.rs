@@ -266,7 +266,7 @@ impl Source<'_> {
             let (child, outcome) = (child.clone(), MigrateOutcome::Failed { reason });
             core.news.push_back(News::Migrated { waiters, child, outcome });
         } else if !waiters.is_empty() {
-            instance.attempts_mut().want_again(Wanted { to, forced, waiters });
+            instance.attempts_mut().want_again(Wanted { to: Some(to), forced, waiters });
         }
         let start = if instance.is_to_stop() { None } else { instance.take_start() };
         if start.is_some() {

@@ -42,7 +42,7 @@ enum Pending {
     },
     Migrate {
         child: ChildId,
-        to: NodeId,
+        to: Option<NodeId>,
         forced: bool,
         /// The owner that was asked.
         asked: Option<Placed>,
@@ -100,7 +100,11 @@ impl UserRequests {
             }
             Request::Stop { children, timeout } => (Pending::stop(children, None), timeout),
             Request::Migrate { child, to, forced, timeout } => {
-                let since = locate.questions();
+                let (since, to) = (locate.questions(), Some(to));
+                (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
+            }
+            Request::Release { child, timeout } => {
+                let (since, to, forced) = (locate.questions(), None, false);
                 (Pending::Migrate { child, to, forced, asked: None, since }, timeout)
             }
             Request::Leave { .. }
@@ -326,7 +330,7 @@ impl UserRequests {
             };
             match core.registry.owner(child) {
                 // It is where it should go: the answer of the old owner says the same.
-                Some((run, ownership)) if run.node == *to && ownership.pinned == Some(*to) => {}
+                Some((run, ownership)) if Some(run.node) == *to && ownership.pinned == *to => {}
                 _ => self.send(core, locate, id, false, |_| true),
             }
         }

@@ -40,6 +40,13 @@ pub enum Request {
         /// How long to wait.
         timeout: Duration,
     },
+    /// Bind a child to no node any more: it goes where the distribution has it. Answered like `Migrate`.
+    Release {
+        /// The child.
+        child: ChildId,
+        /// How long to wait.
+        timeout: Duration,
+    },
     /// Give a parked state to its child.
     ApplyParked {
         /// Its name.

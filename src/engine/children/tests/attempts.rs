@@ -14,13 +14,13 @@ fn waiter(n: u64) -> (NodeId, RequestId) {
 #[test]
 fn a_migration_that_is_asked_for_again_is_the_same_and_another_one_ends_it() {
     let mut attempts = Attempts::default();
-    assert_eq!(attempts.want(id(2), false, waiter(1)), None);
-    assert_eq!(attempts.want(id(2), false, waiter(2)), None);
-    assert_eq!(attempts.want(id(2), false, waiter(1)), None, "a request is repeated");
-    let (to, forced) = (id(2), false);
+    assert_eq!(attempts.want(Some(id(2)), false, waiter(1)), None);
+    assert_eq!(attempts.want(Some(id(2)), false, waiter(2)), None);
+    assert_eq!(attempts.want(Some(id(2)), false, waiter(1)), None, "a request is repeated");
+    let (to, forced) = (Some(id(2)), false);
     let before = Wanted { to, forced, waiters: vec![waiter(1), waiter(2)] };
-    assert_eq!(attempts.want(id(3), true, waiter(3)), Some(before));
-    let (to, forced) = (id(3), true);
+    assert_eq!(attempts.want(Some(id(3)), true, waiter(3)), Some(before));
+    let (to, forced) = (Some(id(3)), true);
     let wanted = Wanted { to, forced, waiters: vec![waiter(3)] };
     assert_eq!(attempts.take_wanted(), Some(wanted));
     assert_eq!(attempts.wanted(), None);

@@ -337,7 +337,7 @@ fn who_waits_for_a_migration_of_a_child_that_stops_is_told_that_there_is_none() 
     let waiters: Vec<(NodeId, RequestId)> = vec![(id(3), RequestId(5))];
     // A roll call is under way: it cannot be offered now.
     node.promise(2, 5);
-    node.children.migrate(&mut node.core, &child(), id(2), false, waiters[0]);
+    node.children.migrate(&mut node.core, &child(), Some(id(2)), false, waiters[0]);
     node.children.halt(&mut node.core, id(3), &child(), epoch(1, 7));
     node.forget();
     node.children.stopped(&mut node.core, &child());

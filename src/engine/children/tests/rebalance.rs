@@ -34,8 +34,17 @@ impl Node {
     }
 
     fn migrate(&mut self, to: u8, request: u64) -> Vec<Effect> {
-        self.children.migrate(&mut self.core, &child(), id(to), false, waiter(request));
+        self.children.migrate(&mut self.core, &child(), Some(id(to)), false, waiter(request));
         self.effects()
+    }
+
+    fn release(&mut self, request: u64) -> Vec<Effect> {
+        self.children.migrate(&mut self.core, &child(), None, false, waiter(request));
+        self.effects()
+    }
+
+    fn pinned(&self) -> Option<NodeId> {
+        self.instance().ownership().pinned
     }
 }
 
@@ -234,6 +243,53 @@ fn a_migration_to_where_the_child_belongs_anyway_binds_it_there() {
     let mut node = Node::running(&[2]);
     let expected = node.offer_to(2, offered(Some(id(2))));
     assert_eq!(node.migrate(2, 1), [expected]);
+}
+
+#[test]
+fn a_child_that_is_released_goes_where_the_distribution_has_it() {
+    let mut node = Node::running(&[2]);
+    node.migrate(1, 1);
+    assert_eq!((node.pinned(), node.pumped()), (Some(id(1)), vec![]), "it is bound to this node");
+    node.news();
+    let expected = node.offer_to(2, offered(None));
+    assert_eq!(node.release(2), [expected]);
+    let own = node.core.registry.owner(&child()).map(|(_, own)| own.pinned);
+    assert_eq!((node.pinned(), own), (None, Some(None)), "all are told");
+    let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
+    assert_eq!(node.news(), news(&[migrated(&[2], outcome.clone())]));
+    // One that belongs where it is stays there.
+    let mut node = Node::running(&[1]);
+    node.migrate(1, 1);
+    node.news();
+    assert_eq!((node.release(2), node.pumped()), (vec![], vec![]));
+    assert_eq!(node.news(), news(&[migrated(&[2], outcome.clone())]));
+    assert_eq!((node.release(3), node.pinned()), (vec![], None), "once more does no harm");
+    assert_eq!(node.news(), news(&[migrated(&[3], outcome)]));
+}
+
+#[test]
+fn a_release_ends_the_migration_that_waits_and_a_move_that_is_under_way_is_waited_for() {
+    let mut node = Node::running(&[1]);
+    node.promise(3, 5);
+    assert_eq!(node.migrate(2, 1), []);
+    assert_eq!(node.release(2), []);
+    let reason = "another migration of it was asked for".to_owned();
+    let failed = migrated(&[1], MigrateOutcome::Failed { reason });
+    let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
+    let released = migrated(&[2], outcome);
+    assert_eq!(node.news(), news(&[failed, released]));
+    let mut node = Node::running(&[1]);
+    node.migrate(2, 1);
+    node.release(2);
+    assert_eq!(node.news(), news(&[]), "it may be gone soon: its next owner is asked then");
+    assert_eq!(node.instance().moving().expect("it moves").to(), run(2));
+    let refused = SourceInput::Refused(RefuseReason::UnknownKind);
+    node.children.source_input(&mut node.core, &child(), ATTEMPT, Some(run(2)), &refused);
+    node.children.child_changed(&mut node.core, &child());
+    node.children.pump(&mut node.core);
+    let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
+    let (told, released) = (node.news(), format!("{:?}", migrated(&[2], outcome)));
+    assert!(told.contains(&released), "{told}");
 }
 
 #[test]

@@ -347,7 +347,7 @@ fn who_asked_for_a_move_is_told_that_it_failed_unless_it_is_asked_for_again_by_i
     let waiter = (id(3), RequestId(5));
     let asked = |input: &SourceInput| {
         let mut node = Node::running(&[1]);
-        node.children.migrate(&mut node.core, &child(), id(2), false, waiter);
+        node.children.migrate(&mut node.core, &child(), Some(id(2)), false, waiter);
         node.forget();
         node.target_says(input);
         node
@@ -355,7 +355,7 @@ fn who_asked_for_a_move_is_told_that_it_failed_unless_it_is_asked_for_again_by_i
     let mut node = asked(&SourceInput::Refused(RefuseReason::Busy));
     assert_eq!(node.news(), news(&[]));
     let wanted = node.instance().attempts().wanted().expect("it is asked for again");
-    assert_eq!((wanted.to, &wanted.waiters[..]), (id(2), &[waiter][..]));
+    assert_eq!((wanted.to, &wanted.waiters[..]), (Some(id(2)), &[waiter][..]));
     let mut node = asked(&failed("boom"));
     let outcome = MigrateOutcome::Failed { reason: "boom".to_owned() };
     let migrated = News::Migrated { waiters: vec![waiter], child: child(), outcome };

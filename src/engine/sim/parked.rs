@@ -281,37 +281,85 @@ fn after_a_split_what_nobody_merges_is_parked_on_two_nodes_and_outlives_any_of_t
     assert!(parked > 0);
 }
 
+/// What befalls a cluster that holds parked states.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Crash(usize),
+    Join,
+    CutOff(usize),
+    Heal,
+}
+
+impl World {
+    /// One more blow. Of the states that must be there still, those go that the node alone has which crashes,
+    /// if it was alone for as long as a copy takes: nobody was there who could have had one.
+    fn befalls(&mut self, blow: Blow, keys: &mut BTreeSet<ParkedKey>) {
+        match blow {
+            Blow::Crash(index) => {
+                if self.nodes[index].engine.view().members.len() == 1 {
+                    keys.retain(|key| self.holders(key) != [index]);
+                }
+                self.crash(index);
+            }
+            Blow::Join => drop(self.join()),
+            Blow::CutOff(index) => self.cut(&BTreeSet::from([index])),
+            Blow::Heal => self.heal(),
+        }
+        let wait = self.dice.ms(15_000, 20_000);
+        self.run_for(wait);
+    }
+}
+
 #[test]
 fn copies_survive_random_crashes_cuts_and_joins_as_long_as_one_holder_does() {
     for seed in seeds(20) {
         let mut world = cluster(seed, 4, 0);
         world.calm = false;
-        let keys: Vec<ParkedKey> = (0..6).map(|n| world.park(n % 4, n)).collect();
+        let mut keys: BTreeSet<ParkedKey> = (0..6).map(|n| world.park(n % 4, n)).collect();
         world.run_for(10 * SECOND);
         for _ in 0..6 {
-            match world.dice.below(4) {
-                0 => {
-                    let alive = world.alive();
-                    let index = alive[world.dice.below(alive.len() as u64) as usize];
-                    if alive.len() > 2 {
-                        world.crash(index);
-                    }
-                }
-                1 => drop(world.join()),
-                2 => {
-                    let alive = world.alive();
-                    let index = alive[world.dice.below(alive.len() as u64) as usize];
-                    world.cut(&BTreeSet::from([index]));
-                }
-                _ => world.heal(),
+            let kind = world.dice.below(4);
+            let alive = world.alive();
+            let some = |dice: &mut Chance| alive[dice.below(alive.len() as u64) as usize];
+            let blow = match kind {
+                0 => Blow::Crash(some(&mut world.dice)),
+                1 => Blow::Join,
+                2 => Blow::CutOff(some(&mut world.dice)),
+                _ => Blow::Heal,
+            };
+            if !matches!(blow, Blow::Crash(_)) || alive.len() > 2 {
+                world.befalls(blow, &mut keys);
             }
-            let wait = world.dice.ms(15_000, 20_000);
-            world.run_for(wait);
         }
         world.heal();
         world.run_for(40 * SECOND);
         world.check_end(false);
         assert_eq!(world.check_parked(), keys.len(), "seed {seed}");
+    }
+}
+
+/// Two are on one side of two cuts, and have it; one after the other they go. Nobody on the far sides ever had
+/// a copy, and after the first of the two nobody was left to be given one.
+#[test]
+fn a_state_ends_with_its_last_holder_where_nobody_else_was_in_reach() {
+    for seed in seeds(5) {
+        let mut world = cluster(seed, 4, 0);
+        world.calm = false;
+        let key = world.park(0, 0);
+        world.run_for(10 * SECOND);
+        let [first, last] = world.holders(&key)[..] else { panic!("seed {seed}") };
+        let mut keys = BTreeSet::from([key]);
+        let others: Vec<usize> = (0..4).filter(|index| ![first, last].contains(index)).collect();
+        for index in others {
+            world.befalls(Blow::CutOff(index), &mut keys);
+        }
+        world.befalls(Blow::Crash(first), &mut keys);
+        assert_eq!(keys.len(), 1, "seed {seed}: the other one has it");
+        world.befalls(Blow::Crash(last), &mut keys);
+        world.befalls(Blow::Heal, &mut keys);
+        world.run_for(20 * SECOND);
+        world.check_end(false);
+        assert_eq!((world.check_parked(), keys.len()), (0, 0), "seed {seed}");
     }
 }
 

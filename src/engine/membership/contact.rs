@@ -488,8 +488,9 @@ impl Contact {
         (told != version).then_some(told)
     }
 
-    pub(super) fn was_told_status(&self, version: u64) -> bool {
-        self.told_status == version
+    /// Which version of this node's status it was told last over the link; 0: none.
+    pub(super) fn told_status(&self) -> u64 {
+        self.told_status
     }
 
     /// It is told this view.

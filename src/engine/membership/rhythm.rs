@@ -14,6 +14,9 @@ const FEW: usize = 32;
 const TOLD: usize = 16;
 /// So many of these are always the same on each side of this node on the ring of ids.
 const NEIGHBOURS: usize = 4;
+/// With so many others each is told once in so many heartbeats of changes that press nobody: a mesh that
+/// forms has some at every moment.
+const NEWS_EVERY: u32 = 4;
 /// The most heartbeats from one to anybody to the next.
 pub(super) const LONGEST: u32 = 64;
 
@@ -27,6 +30,8 @@ pub(super) struct Rhythm {
     cycle: u32,
     /// Whose turn it is.
     turn: u32,
+    /// The same of news that press nobody.
+    news_turn: u32,
 }
 
 impl Rhythm {
@@ -44,7 +49,15 @@ impl Rhythm {
         };
         let cycle = cycle.min(LONGEST);
         let turn = u32::try_from(number % u64::from(cycle)).unwrap_or(0);
-        Self { others: count, before: others.filter(|id| **id < me).count(), cycle, turn }
+        let news_turn = u32::try_from(number % u64::from(NEWS_EVERY)).unwrap_or(0);
+        let before = others.filter(|id| **id < me).count();
+        Self { others: count, before, cycle, turn, news_turn }
+    }
+
+    /// Whether the `place`th of the others is told now what has changed, if it presses nobody.
+    pub(super) fn is_turn_for_news(&self, place: usize) -> bool {
+        let place = u32::try_from(place % NEWS_EVERY as usize).unwrap_or(0);
+        !is_sparse(self.others) || (self.news_turn + place) % NEWS_EVERY == 0
     }
 
     /// After how many heartbeats the `place`th of the others is told again, if it is told now.
@@ -124,6 +137,25 @@ mod tests {
             assert!(told.iter().all(|times| *times == 1 || *times == cycle), "{told:?}");
         }
         assert_eq!(rhythm(5_000, 3, 0).0.cycle, LONGEST);
+    }
+
+    #[test]
+    fn of_many_each_is_told_news_that_press_nobody_once_in_four_heartbeats() {
+        for number in 0..8 {
+            let turns = |count: usize, place: usize| -> Vec<bool> {
+                let turn = |n| rhythm(count, 5, number + n).0.is_turn_for_news(place);
+                (0..4).map(turn).collect()
+            };
+            for place in 0..FEW {
+                assert_eq!(turns(FEW + 1, place), [true; 4]);
+            }
+            for place in 0..99 {
+                assert_eq!(turns(100, place).iter().filter(|is_turn| **is_turn).count(), 1);
+            }
+            let (now, others) = rhythm(101, 5, number);
+            let told = (0..others.len()).filter(|place| now.is_turn_for_news(*place)).count();
+            assert_eq!(told, 25, "not all at once");
+        }
     }
 
     #[test]

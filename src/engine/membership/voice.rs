@@ -63,6 +63,8 @@ pub(super) struct Voice {
     version: u64,
     /// At which this node's description of itself did.
     me_version: u64,
+    /// At which something did that all are to know with the next heartbeat.
+    pressing_version: u64,
     /// The status as nodes that wait tell it each other: of the lives outside the view only those that
     /// do not wait. Nobody who waits concludes, and where many start at once such lists would be long
     /// and change with each of them.
@@ -99,6 +101,7 @@ impl Voice {
             status,
             version: 2,
             me_version: 1,
+            pressing_version: 1,
             is_news: true,
             view: (view.id(), Arc::new(lives(view))),
             is_followed: false,
@@ -156,6 +159,9 @@ impl Voice {
             return false;
         }
         let is_described_anew = status.me != self.status.me;
+        // Votes, and who has come in. Of links and of who wants to come in those hear at once who decide.
+        let is_pressing = is_described_anew
+            || (&status.silent, status.waiting) != (&self.status.silent, self.status.waiting);
         let before = self.versions;
         // Each gets a number of its own: who has been told the one has not been told the other.
         let brief = Status { joining: active, ..status.clone() };
@@ -172,6 +178,9 @@ impl Voice {
         }
         if is_described_anew {
             self.me_version = before + 1;
+        }
+        if is_pressing {
+            self.pressing_version = before + 1;
         }
         changed
     }
@@ -268,10 +277,11 @@ impl Voice {
         for (place, (to, contact)) in contacts.into_iter().enumerate() {
             let (to, works) = (*to, contact.link_works(now, timing));
             let is_pressing = contact.beats().is_pressing(now, timing);
-            let is_soon = all
-                || is_pressing
+            let lacks_pressing = contact.told_status() < self.pressing_version;
+            let is_soon = is_pressing
+                || all && (lacks_pressing || rhythm.is_turn_for_news(place))
                 || first.is_none_or(|first| first.contains(&to))
-                || (works && contact.was_told_status(0));
+                || (works && contact.told_status() == 0);
             // Of a view without others its name says all.
             let is_known = is_alone || contact.view_id() == Some(view_id);
             let base = contact.told_view().filter(|_| works);
@@ -282,7 +292,7 @@ impl Voice {
                 && base.is_none()
                 && !contact.has_asked();
             // A view is told at once to all with a link: what they wait for.
-            let is_told = is_soon || works;
+            let is_told = all || is_soon || works;
             if is_told && !is_known && !is_left && !contact.was_told_view(view_id) {
                 contact.tell_view(view_id);
                 let word = differences
@@ -294,7 +304,7 @@ impl Voice {
             let (status, version) = self.status_for(contact);
             let is_turn = !works || rhythm.is_turn(place);
             let is_due = all && contact.beats().is_due(now, timing, is_turn);
-            if is_due || is_pressing || is_soon && !contact.was_told_status(version) {
+            if is_due || is_pressing || is_soon && contact.told_status() != version {
                 let pause = if works { rhythm.pause(place) } else { 1 };
                 let cadence = contact.beats_mut().say(now, timing, pause);
                 let told = contact.tell_status(version, works);
@@ -581,6 +591,44 @@ mod tests {
         assert_eq!(tell(&mut voice, now, &view(&[1, 4])), [(id(2), true), (id(3), true)]);
         let beat = now + TIMING.heartbeat;
         assert_eq!(tell(&mut voice, beat, &view(&[1, 4])), [(id(2), false), (id(3), false)]);
+    }
+
+    #[test]
+    fn in_a_large_mesh_links_and_newcomers_are_told_in_turns_and_votes_with_the_heartbeat() {
+        let mut now = Instant::now();
+        let mut voice = voice(now);
+        let nodes: Vec<u8> = (2..=60).collect();
+        let told: Vec<Told<'_>> = nodes.iter().map(|n| Told::of(*n, &[1])).collect();
+        let mut contacts = contacts(now, &told);
+        let alone = view(&[1]);
+        // Those who are told a status in a heartbeat.
+        let mut beat = |voice: &mut Voice, contacts: &mut BTreeMap<NodeId, Contact>| -> usize {
+            now += TIMING.heartbeat;
+            for contact in contacts.values_mut() {
+                contact.heard_straight(now, &TIMING);
+            }
+            let rhythm = voice.rhythm(now, contacts.keys());
+            let audience = Audience { rhythm, first: Some(&[]) };
+            let fences = Fences::default();
+            let said = voice.speak(now, &TIMING, &alone.members, contacts, audience, &fences);
+            let status = |said: &Said| match &said.word {
+                MemberWord::Heartbeat { status, .. } => status.is_some(),
+                _ => false,
+            };
+            said.iter().filter(|said| status(said)).count()
+        };
+        assert_eq!(beat(&mut voice, &mut contacts), nodes.len(), "they know nothing yet");
+        assert_eq!(beat(&mut voice, &mut contacts), 0);
+        let joining: LifeSet = [member(70).life()].into_iter().collect();
+        let hears = Status { joining: joining.clone(), ..status(member(1)) };
+        assert!(voice.set_status(hears.clone(), LifeSet::default()));
+        let told: Vec<usize> = (0..4).map(|_| beat(&mut voice, &mut contacts)).collect();
+        assert!(told.iter().all(|told| *told < 30), "{told:?}");
+        assert_eq!(told.iter().sum::<usize>(), nodes.len());
+        let votes = Status { silent: vec![member(9).life()], ..hears };
+        assert!(voice.set_status(votes, LifeSet::default()));
+        assert_eq!(beat(&mut voice, &mut contacts), nodes.len());
+        assert_eq!(beat(&mut voice, &mut contacts), 0);
     }
 
     #[test]

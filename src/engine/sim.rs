@@ -144,6 +144,8 @@ struct Node {
     unsettled: Vec<String>,
     /// Runs of which it was told that they are out.
     gone: Vec<NodeRun>,
+    /// Those of them whose link stood then, and stands still: nothing is sent over it any more.
+    unused: BTreeSet<NodeRun>,
     /// The topics that have subscribers on others, as it was told.
     subscribed: BTreeMap<NodeRun, BTreeSet<TopicName>>,
     /// Those that have some here, and their version.
@@ -402,6 +404,7 @@ impl World {
             faults: Vec::new(),
             unsettled: Vec::new(),
             gone: Vec::new(),
+            unused: BTreeSet::new(),
             subscribed: BTreeMap::new(),
             sighted: BTreeMap::new(),
             topics: (BTreeSet::new(), 0),
@@ -475,8 +478,9 @@ impl World {
         };
         self.traffic.retain(|(number, _), _| *number != link);
         for (at, other) in [(a, b), (b, a)] {
+            let run = self.nodes[other].me.run();
+            self.nodes[at].unused.remove(&run);
             if self.nodes[at].alive {
-                let run = self.nodes[other].me.run();
                 self.push(Duration::from_millis(1), at, Input::Event(Event::Unlinked { run }));
                 if self.nodes[at].wanted.contains(&self.nodes[other].me.id) {
                     self.dial(at, other, Duration::from_millis(50));
@@ -762,7 +766,16 @@ impl World {
                 self.nodes[index].detours += 1;
                 self.check_paths(index);
             }
-            Effect::Gone { run, .. } => self.nodes[index].gone.push(run),
+            Effect::Gone { run, .. } => {
+                let other = self.nodes.iter().position(|node| node.me.run() == run);
+                let linked = |other| self.links.contains_key(&Self::pair(index, other));
+                let is_linked = other.is_some_and(linked);
+                let node = &mut self.nodes[index];
+                node.gone.push(run);
+                if is_linked {
+                    node.unused.insert(run);
+                }
+            }
             Effect::Subscribed { run, changes, .. } => {
                 let known = self.nodes[index].subscribed.entry(run).or_default();
                 for change in changes {
@@ -1269,6 +1282,12 @@ impl World {
             }
             assert!(engine.is_settled(), "seed {seed}: n{index} is not settled");
             assert!(engine.is_synced(), "seed {seed}: n{index} is settled and not synced");
+            let unused = &self.nodes[*index].unused;
+            let members = unused.iter().find(|run| engine.view().is_live(**run));
+            assert_eq!(
+                members, None,
+                "seed {seed}: n{index} was told that it is out, and has it in"
+            );
             let open = &self.nodes[*index].handovers;
             assert!(open.is_empty(), "seed {seed}: n{index} never told the end of {open:?}");
         }

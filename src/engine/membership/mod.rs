@@ -698,8 +698,10 @@ impl Membership {
             Greeting::Own => self.out.disconnect(node, "it has this node's own key"),
             Greeting::Absurd => self.out.refuse(node, "its incarnation is absurd"),
             Greeting::Over | Greeting::New => self.meeting().welcome(now, hello),
+            // Its link goes with its life: of a run that is told to be out nobody expects to hear over a link
+            // that stands, also when it comes in again.
             Greeting::Again if self.is_mute_one_back(now, run, hello.me.incarnation) => {
-                self.removal().replace(now, hello);
+                self.removal().remove(now, node, Out::Down);
             }
             Greeting::Again => {
                 self.meeting().meet_again(now, &hello.me);

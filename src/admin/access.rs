@@ -24,7 +24,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{Desk, problem::Problem};
-use crate::model::event::HubEvent;
+use crate::{hub::Hub, model::event::HubEvent};
 
 /// The header that each action must carry. A page of another origin cannot send it: the browser
 /// would ask first, and is never answered.
@@ -215,10 +215,10 @@ pub(crate) async fn guarded(
     match right.and_then(|right| admit(&desk, request.request(), right)) {
         Ok(()) => {
             desk.learn_names().await;
-            let action = action(&desk, request.request());
+            let action = Action::of(&desk, request.request());
             let response = next.call(request).await?.map_into_boxed_body();
-            if let Some(action) = action {
-                desk.hub.shared().emit(action(response.status().as_u16()));
+            if let Some(mut action) = action {
+                action.status = response.status().as_u16();
             }
             Ok(response)
         }
@@ -285,15 +285,42 @@ fn is_dry_run(request: &HttpRequest) -> bool {
     request.query_string().split('&').any(|pair| pair == "dry_run=true")
 }
 
-/// What is told of a request that acts, once its status is known.
-fn action(desk: &Desk, request: &HttpRequest) -> Option<impl FnOnce(u16) -> HubEvent + use<>> {
-    if !acts(request) || is_dry_run(request) {
-        return None;
+/// The status that is told of a request whose client did not wait for the answer. The action may go on.
+const CLIENT_GONE: u16 = 499;
+
+/// A request that acts. It is told when it is over, also if its client goes before.
+struct Action {
+    hub: Hub,
+    action: String,
+    address: Option<String>,
+    access: &'static str,
+    status: u16,
+}
+
+impl Action {
+    fn of(desk: &Desk, request: &HttpRequest) -> Option<Self> {
+        if !acts(request) || is_dry_run(request) {
+            return None;
+        }
+        Some(Self {
+            hub: desk.hub.clone(),
+            action: format!("{} {}", request.method(), request.path()),
+            address: request.peer_addr().map(|peer| peer.ip().to_canonical().to_string()),
+            access: desk.options.access.name(),
+            status: CLIENT_GONE,
+        })
     }
-    let action = format!("{} {}", request.method(), request.path());
-    let address = request.peer_addr().map(|peer| peer.ip().to_canonical().to_string());
-    let access = desk.options.access.name().to_owned();
-    Some(move |status| HubEvent::AdminAction { action, address, access, status })
+}
+
+impl Drop for Action {
+    fn drop(&mut self) {
+        self.hub.shared().emit(HubEvent::AdminAction {
+            action: std::mem::take(&mut self.action),
+            address: self.address.take(),
+            access: self.access.to_owned(),
+            status: self.status,
+        });
+    }
 }
 
 fn admit(desk: &Desk, request: &HttpRequest, right: AdminRight) -> Result<(), Problem> {

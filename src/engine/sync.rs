@@ -181,7 +181,15 @@ impl Sync {
                 registry.acknowledged(log, run, version);
                 self.arrived(now, from, log, version, registry);
             }
-            SyncWord::Ask { log, from: after } => self.begin_again(now, from, log, after, registry),
+            SyncWord::Ask { log, from: after } => {
+                // What the run before this one had is lost.
+                if let Some(peer) = self.peers.get_mut(&from)
+                    && peer.run.is_some_and(|known| known != run)
+                {
+                    *peer = Peer::new(now, peer.linked);
+                }
+                self.begin_again(now, from, log, after, registry);
+            }
             SyncWord::Digest { watermarks } => {
                 self.compare(now, run, &watermarks, may_tell, registry)
             }

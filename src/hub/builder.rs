@@ -26,6 +26,8 @@ use super::{
     hot_swap::HotSwap,
     kind::{KindBuilder, Kinds, Use},
     left_state::check_folder,
+    moves::Moves,
+    names::Names,
     parcel::MARKS_LIMIT,
     reach::Reach,
     sweeper,
@@ -517,6 +519,7 @@ impl HubBuilder {
         let secret_key = self.key()?;
         let node = p2p::node_id(&secret_key);
         let node_name = NodeName::new(self.node_name.clone().unwrap_or_else(|| node.short()))?;
+        let names = Names::new(node, node_name.clone());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let incarnation = Incarnation { started, nonce: random()? };
@@ -618,8 +621,8 @@ impl HubBuilder {
             recorder: OnceLock::new(),
             ends: Ends::default(),
             handed_over: AtomicU64::new(0),
-            names: Mutex::default(),
-            moves: Mutex::default(),
+            names: Mutex::new(names),
+            moves: Mutex::new(Moves::default()),
             leave_dir: self.leave_dir,
         }));
         let workers = self

@@ -10,14 +10,20 @@ use crate::model::{
 /// Names that are kept; the oldest go first.
 const MOST: usize = 4_096;
 
-/// The names of the nodes that have come in.
-#[derive(Debug, Default)]
+/// The names of this node and of those that have come in.
+#[derive(Debug)]
 pub(super) struct Names {
+    me: (NodeId, NodeName),
     names: BTreeMap<NodeId, NodeName>,
     oldest: VecDeque<NodeId>,
 }
 
 impl Names {
+    /// This node's name alone.
+    pub(super) fn new(node: NodeId, name: NodeName) -> Self {
+        Self { me: (node, name), names: BTreeMap::new(), oldest: VecDeque::new() }
+    }
+
     /// Something happened.
     pub(super) fn event(&mut self, event: &HubEvent) {
         if let HubEvent::NodeJoined { node, name } = event
@@ -34,7 +40,9 @@ impl Names {
 
     /// What this node is called, or the end of its id.
     pub(super) fn of(&self, node: NodeId) -> String {
-        self.names.get(&node).map_or_else(|| node.short(), ToString::to_string)
+        let (me, name) = &self.me;
+        let known = if node == *me { Some(name) } else { self.names.get(&node) };
+        known.map_or_else(|| node.short(), ToString::to_string)
     }
 }
 
@@ -49,7 +57,9 @@ mod tests {
             (key[0], key[1]) = ((n >> 8) as u8, n as u8);
             NodeId::from_key(key)
         };
-        let mut names = Names::default();
+        let own = NodeName::new("own").expect("a plain word");
+        let mut names = Names::new(NodeId::from_key([9; 32]), own);
+        assert_eq!(names.of(NodeId::from_key([9; 32])), "own");
         assert_eq!(names.of(node(0)), node(0).short());
         for n in 0..=MOST {
             let name = NodeName::new(format!("n{n}")).expect("a plain word");

@@ -140,8 +140,8 @@ impl Table {
     }
 
     /// What a log says of a child, unless that is dominated by an entry that `is_there` where it would be
-    /// told, or by a removal: a lower entry that comes when the removal is forgotten there would bring the
-    /// child back.
+    /// told, or by one of another life or a removal: a lower entry that comes where the removal is forgotten
+    /// would bring the life back that it ended.
     pub(super) fn entry_to_tell(
         &self,
         child: &ChildId,
@@ -150,10 +150,13 @@ impl Table {
     ) -> Option<&Entry> {
         let records = self.children.get(child)?;
         let best = records.best();
-        let is_dominated = best.writer != writer
-            && (best.entry.ownership().is_none()
+        let record = records.of(writer)?;
+        let origin = |record: &Record| record.entry.ownership().map(|it| it.origin);
+        let is_of_this_life = origin(best).is_some() && origin(best) == origin(record);
+        let is_left_out = best.writer != writer
+            && (!is_of_this_life
                 || is_there(Watermark { log: best.writer, version: best.version }));
-        Some(&records.of(writer).filter(|_| !is_dominated)?.entry)
+        Some(&record.entry).filter(|_| !is_left_out)
     }
 
     /// What each log says of a child.

@@ -121,7 +121,15 @@ fn a_dominated_entry_is_told_to_whoever_may_not_have_the_higher_one() {
     let anew = NodeRun { nonce: 99, ..run(3) };
     assert_eq!(told(&registry, run(1), Some(anew)), whole, "a later run has nothing");
     assert_eq!(told(&registry, run(1), Some(run(2))), [], "who wrote the higher one has it");
-    // What is removed is not told: where the removal is forgotten the child would be back.
+    // What is removed is not told, nor the life before that of now: where the removal is forgotten it would
+    // be back.
+    let Entry::Owned(mut later) = owned(0, 2) else { panic!("it is owned") };
+    later.origin = Origin(7);
+    later.epoch = later.epoch.next_attempt();
+    let mut other = Registry::new(run(1));
+    other.write(child(0), owned(0, 1));
+    other.apply_changes(run(2), 0, 2, vec![entry(2, 0, Entry::Owned(later))]);
+    assert_eq!(told(&other, run(1), None), []);
     registry.apply_changes(run(2), 2, 3, vec![entry(3, 0, removed(2))]);
     assert_eq!(told(&registry, run(1), Some(run(4))), []);
 }

@@ -319,7 +319,7 @@ pub enum HubEvent {
         address: Option<String>,
         /// How clients are told apart there: `loopback`, `token` or `guard`.
         access: String,
-        /// The HTTP status of the answer.
+        /// The HTTP status of the answer; 499: the client did not wait for it, and the action may go on.
         status: u16,
     },
     /// What many events of single children come to: told when none of them has moved for a second, and every

@@ -354,7 +354,8 @@ fn moved_words(
         parts.push(format!("{} of lost nodes began anew here", children(moved.begun_anew)));
     }
     if moved.failed > 0 {
-        parts.push(format!("{} did not move", children(moved.failed)));
+        let moves = if moved.failed == 1 { "move" } else { "moves" };
+        parts.push(format!("{} {moves} failed", moved.failed));
     }
     format!("{}, in {:.1} s", list(parts.into_iter()), took.as_secs_f64())
 }
@@ -403,7 +404,7 @@ mod tests {
         assert_eq!(
             told(&event(lost.clone())),
             "1 child came to n1 (from 1 n2), 2 children of lost nodes went on here, 17 children of \
-             lost nodes began anew here, 1 child did not move, in 2.3 s"
+             lost nodes began anew here, 1 move failed, in 2.3 s"
         );
         assert_eq!(event(lost).level(), EventLevel::Warn);
         assert_eq!(

@@ -5,7 +5,7 @@
 //! All nodes are hubs of this process, over memory. `settled_ms` is from the first start until every
 //! node sees all nodes and is settled; `start_ms` of that is until all starts have returned.
 //! `idle_percent` is the processor time of the process for each node while nothing happens, in percent
-//! of one core.
+//! of one core: from some seconds after they have settled, when the last of that is told.
 
 mod support;
 
@@ -18,10 +18,11 @@ use serde_json::json;
 use support::Options;
 
 const USAGE: &str = "\
-cargo bench --bench mesh -- [--nodes N] [--seconds S] [--idle S] [--json]
+cargo bench --bench mesh -- [--nodes N] [--seconds S] [--rest S] [--idle S] [--json]
 
   --nodes N    how many nodes (default 50)
   --seconds S  how long they may take to settle (default 60)
+  --rest S     how long it rests before it is measured idle (default 10)
   --idle S     for how long the idle cluster is measured (default 10)
   --json       only the JSON object on the last line";
 
@@ -43,6 +44,7 @@ async fn is_settled(hub: &Hub, count: usize) -> bool {
 async fn measure(options: &Options) -> bool {
     let count = usize::try_from(options.number("--nodes", 50)).unwrap_or(50).max(1);
     let limit = Duration::from_secs(options.number("--seconds", 60));
+    let rest = Duration::from_secs(options.number("--rest", 10));
     let idle = Duration::from_secs(options.number("--idle", 10));
     let quiet = options.flag("--json");
     let network = MemoryNetwork::new();
@@ -76,8 +78,10 @@ async fn measure(options: &Options) -> bool {
         actix_rt::time::sleep(Duration::from_millis(50)).await;
     }
     let forming = processor_time();
+    actix_rt::time::sleep(rest).await;
+    let rested = processor_time();
     actix_rt::time::sleep(idle).await;
-    let spent = processor_time().saturating_sub(forming);
+    let spent = processor_time().saturating_sub(rested);
     let percent = 100.0 * spent.as_secs_f64() / idle.as_secs_f64() / count as f64;
     let result = json!({
         "nodes": count,
@@ -92,7 +96,7 @@ async fn measure(options: &Options) -> bool {
 
 fn main() {
     let options = Options::from_args();
-    options.check(&["--nodes", "--seconds", "--idle"], &["--json"], USAGE);
+    options.check(&["--nodes", "--seconds", "--rest", "--idle"], &["--json"], USAGE);
     let settled = System::new().block_on(measure(&options));
     // The nodes end with the process.
     std::process::exit(if settled { 0 } else { 1 });

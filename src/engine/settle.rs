@@ -253,6 +253,12 @@ impl Settle {
         others(core).filter_map(missing).collect()
     }
 
+    /// Members that have not said In for this view, while that is waited for.
+    pub(crate) fn unanswered(&self, core: &Core) -> Vec<NodeId> {
+        let is_awaited = |run: &NodeRun| !core.settled && !self.is_in(core, *run);
+        others(core).filter(is_awaited).map(|run| run.node).collect()
+    }
+
     /// Members that have not said In for this view, though it was adopted long ago; and those that
     /// name a version of their own log and give nothing of it for as long, and two digests more.
     pub(crate) fn overdue(&mut self, core: &Core) -> Vec<NodeRun> {
@@ -498,6 +504,18 @@ mod tests {
         assert!(!again);
         let said = bench.said();
         assert_eq!(said, [(member(2).id, 2, 7, true), (member(3).id, 2, 0, true)]);
+    }
+
+    #[test]
+    fn who_has_not_said_in_is_unanswered_until_it_has_or_the_view_is_settled() {
+        let mut bench = Bench::new();
+        bench.adopt(&[1, 2, 3]);
+        let (second, third) = (member(2).id, member(3).id);
+        assert_eq!(bench.settle.unanswered(&bench.core), [second, third]);
+        bench.hears(2, &[1, 2, 3], (7, 1), false);
+        assert_eq!(bench.settle.unanswered(&bench.core), [third]);
+        bench.core.settled = true;
+        assert_eq!(bench.settle.unanswered(&bench.core), []);
     }
 
     #[test]

@@ -183,7 +183,8 @@ impl Ways {
     }
 }
 
-/// Whether somebody here waits for what the receiver makes of it.
+/// Whether somebody here waits for what the receiver makes of it. In is said by all to all when a view
+/// changes: who has not said it a heartbeat later is doubted then.
 fn is_waited_for(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Sync(word) => {
@@ -193,6 +194,7 @@ fn is_waited_for(message: &PeerMessage) -> bool {
                     | SyncWord::Snapshot { .. }
                     | SyncWord::Have { .. }
                     | SyncWord::Digest { .. }
+                    | SyncWord::In { .. }
             );
             !tells
         }

@@ -86,6 +86,8 @@ impl Deadlines<'_> {
         let core = &mut *self.core;
         let calls = !self.rolls.is_idle() || !core.promises.are_called();
         let is_told = self.settle.tick(core, calls);
+        // A link that carries nothing is found out before it holds up the view for long.
+        self.membership.in_use(core.now, self.settle.unanswered(core));
         self.rolls.repeat(core);
         self.returns.tick(core);
         // A question may be lost, and who does not answer is not waited for much longer.

@@ -18,11 +18,12 @@ use super::{
 };
 use crate::error::WaitError;
 
-/// How long the hub may take to say what a wait that is over has waited for.
+/// How long the hub may take for the last look of a wait whose time is over, or to say what it has waited for.
 const REASON: Duration = Duration::from_millis(250);
 /// A look at everything takes at most one part in so many of the hub's time.
 const SHARE: u32 = 10;
-/// The pauses between two looks.
+/// The shortest pause between two looks, and the longest: not all that an [`Inspection`] shows changes with
+/// the engine.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// How far a hub is.
@@ -33,36 +34,44 @@ struct Stage {
 }
 
 /// What those who wait are woken by.
-pub(crate) struct Progress(watch::Sender<Stage>);
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self(watch::Sender::new(Stage::default()))
-    }
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Tells when it changes.
+    stage: watch::Sender<Stage>,
+    /// Tells each turn of the engine, and the stop.
+    turns: watch::Sender<()>,
 }
 
 impl Progress {
     /// The engine has taken something in.
     pub(crate) fn turned(&self, is_settled: bool) {
-        self.0.send_modify(|stage| stage.is_settled = is_settled);
+        self.stage.send_if_modified(|stage| {
+            std::mem::replace(&mut stage.is_settled, is_settled) != is_settled
+        });
+        self.turns.send_replace(());
     }
 
     /// The hub has stopped.
     pub(crate) fn stopped(&self) {
-        self.0.send_modify(|stage| stage.has_stopped = true);
+        self.stage.send_modify(|stage| stage.has_stopped = true);
+        self.turns.send_replace(());
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stage.borrow().has_stopped
     }
 }
 
 /// What this node waits for.
 #[derive(Message)]
-#[rtype(result = "Option<String>")]
+#[rtype(result = "Result<Option<String>, HubStopped>")]
 pub(crate) struct WaitsFor;
 
 impl Handler<WaitsFor> for HubSystem {
-    type Result = Option<String>;
+    type Result = Result<Option<String>, HubStopped>;
 
     fn handle(&mut self, _: WaitsFor, _: &mut Context<Self>) -> Self::Result {
-        self.running.as_ref()?.engine.waits_for()
+        Ok(self.running.as_ref().ok_or(HubStopped)?.engine.waits_for())
     }
 }
 
@@ -91,9 +100,11 @@ impl Hub {
 
     /// Waits until nodes and children are as `is_so` wants them, and gives what it has seen then.
     ///
-    /// It looks at once, and then when something has happened, but at most every 10 ms, and so seldom that
-    /// the hub spends no more than a tenth of its time on it: each look is an [`inspect`](Self::inspect),
-    /// and takes the longer the more children there are. What was so only for a moment may be missed.
+    /// It looks at once, and then when something has happened, but at most every 10 ms, and at its deadline
+    /// once more, for which it takes up to 250 ms. Each look is an [`inspect`](Self::inspect), and takes the
+    /// longer the more children there are: the pause behind one is ten times as long, but no longer than a
+    /// second. So the hub spends no more than a tenth of its time on looks that take less than 100 ms. What
+    /// was so only for a moment may be missed.
     ///
     /// ```
     /// # use actix_hub::prelude::*;
@@ -122,12 +133,17 @@ impl Hub {
         WaitRequest { hub: self.clone(), timeout, is_so }
     }
 
-    /// The error of a wait whose time is over.
-    async fn over(&self) -> WaitError {
-        match tokio::time::timeout(REASON, self.system().send(WaitsFor)).await {
-            Ok(Ok(waits_for)) => WaitError::Timeout { waits_for },
-            Ok(Err(_)) => WaitError::HubStopped,
-            Err(_) => WaitError::Timeout { waits_for: None },
+    /// What the hub says at the deadline of a wait; `None`: it has no time for that.
+    async fn at_the_end<M, T>(&self, question: M) -> Result<Option<T>, WaitError>
+    where
+        M: Message<Result = Result<T, HubStopped>> + Send + 'static,
+        T: Send + 'static,
+        HubSystem: Handler<M>,
+    {
+        match tokio::time::timeout(REASON, self.system().send(question)).await {
+            Ok(Ok(Ok(told))) => Ok(Some(told)),
+            Err(_) if !self.shared().progress.has_stopped() => Ok(None),
+            _ => Err(WaitError::HubStopped),
         }
     }
 }
@@ -141,7 +157,8 @@ pub struct SettledRequest {
 }
 
 impl SettledRequest {
-    /// How long to wait; `Settings::request_timeout` unless set, at most a day.
+    /// How long to wait; `Settings::request_timeout` unless set, at most a day. When the time is over, up to
+    /// 250 ms more go by until it is known what the cluster waits for.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_WAIT);
         self
@@ -154,15 +171,18 @@ impl IntoFuture for SettledRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let mut progress = self.hub.shared().progress.0.subscribe();
-            let settled = progress.wait_for(|stage| stage.is_settled || stage.has_stopped);
+            let mut stage = self.hub.shared().progress.stage.subscribe();
+            let settled = stage.wait_for(|stage| stage.is_settled || stage.has_stopped);
             let settled = tokio::time::timeout(self.timeout, settled)
                 .await
                 .map(|stage| stage.is_ok_and(|stage| !stage.has_stopped));
             match settled {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(WaitError::HubStopped),
-                Err(_) => Err(self.hub.over().await),
+                Err(_) => {
+                    let waits_for = self.hub.at_the_end(WaitsFor).await?.flatten();
+                    Err(WaitError::Timeout { waits_for })
+                }
             }
         })
     }
@@ -178,7 +198,8 @@ pub struct WaitRequest<F> {
 }
 
 impl<F> WaitRequest<F> {
-    /// How long to wait; `Settings::request_timeout` unless set, at most a day.
+    /// How long to wait; `Settings::request_timeout` unless set, at most a day. When the time is over, the
+    /// last look takes up to 250 ms more.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_WAIT);
         self
@@ -196,12 +217,17 @@ impl<F: FnMut(&Inspection) -> bool + Send + 'static> IntoFuture for WaitRequest<
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { hub, timeout, is_so } = self;
+        let Self { hub, timeout, mut is_so } = self;
         Box::pin(async move {
-            match tokio::time::timeout(timeout, look_until(&hub, is_so)).await {
-                Ok(Ok(seen)) => Ok(seen),
-                Ok(Err(HubStopped)) => Err(WaitError::HubStopped),
-                Err(_) => Err(hub.over().await),
+            match tokio::time::timeout(timeout, look_until(&hub, &mut is_so)).await {
+                Ok(Ok(seen)) => return Ok(seen),
+                Ok(Err(HubStopped)) => return Err(WaitError::HubStopped),
+                Err(_) => {}
+            }
+            // It may have become so in the pause behind the last look.
+            match hub.at_the_end(Inspect).await? {
+                Some(seen) if is_so(&seen) => Ok(seen),
+                seen => Err(WaitError::Timeout { waits_for: seen.and_then(|seen| seen.waits_for) }),
             }
         })
     }
@@ -211,10 +237,12 @@ async fn look_until(
     hub: &Hub,
     mut is_so: impl FnMut(&Inspection) -> bool,
 ) -> Result<Inspection, HubStopped> {
-    let mut progress = hub.shared().progress.0.subscribe();
+    let progress = &hub.shared().progress;
+    let mut turns = progress.turns.subscribe();
     loop {
         // What happens from here on wakes it again.
-        if progress.borrow_and_update().has_stopped {
+        turns.borrow_and_update();
+        if progress.has_stopped() {
             return Err(HubStopped);
         }
         let began = Instant::now();
@@ -224,7 +252,33 @@ async fn look_until(
         }
         let (shortest, longest) = PAUSES;
         tokio::time::sleep((began.elapsed() * SHARE).clamp(shortest, longest)).await;
-        // The sender is the hub's, which is held here.
-        let _ = progress.changed().await;
+        // What topics count changes without a turn of the engine. The sender is the hub's, which is held here.
+        let _ = tokio::time::timeout(longest, turns.changed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_the_stage_is_not_woken_by_each_turn() {
+        let progress = Progress::default();
+        let (mut stage, mut turns) = (progress.stage.subscribe(), progress.turns.subscribe());
+        let mut woken = || {
+            let woken = (stage.has_changed(), turns.has_changed());
+            stage.mark_unchanged();
+            turns.mark_unchanged();
+            (woken.0.expect("it is held"), woken.1.expect("it is held"))
+        };
+        progress.turned(false);
+        assert_eq!(woken(), (false, true));
+        progress.turned(true);
+        assert_eq!(woken(), (true, true));
+        progress.turned(true);
+        assert_eq!(woken(), (false, true));
+        progress.stopped();
+        assert_eq!(woken(), (true, true));
+        assert!(progress.has_stopped());
     }
 }

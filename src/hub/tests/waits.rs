@@ -37,6 +37,20 @@ async fn a_wait_whose_time_is_over_says_what_the_cluster_waits_for() {
 }
 
 #[actix::test]
+async fn a_wait_looks_once_more_when_its_time_is_over() {
+    let network = MemoryNetwork::new();
+    let hub = node("a", &network, None).await;
+    hub.settled().await.expect("it founded a cluster");
+    // The pause behind the first look is longer.
+    let (began, timeout) = (Instant::now(), Duration::from_millis(5));
+    let seen = hub.wait_for(move |_| began.elapsed() >= timeout).timeout(timeout).await;
+    assert!(seen.is_ok_and(|seen| seen.nodes.len() == 1), "it is so at its deadline");
+    let never = hub.wait_for(|_| false).timeout(Duration::ZERO).await;
+    assert_eq!(never.err(), Some(WaitError::Timeout { waits_for: None }), "it waits for nothing");
+    hub.stop().await;
+}
+
+#[actix::test]
 async fn a_wait_ends_with_the_hub_and_so_does_each_query() {
     let network = MemoryNetwork::new();
     let hub = HubSystem::builder("test").memory(&network).seed("/memory/77");

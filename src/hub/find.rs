@@ -193,14 +193,15 @@ impl ChildFilter {
         let engine = &running.engine;
         let registry = engine.registry();
         let rarest = self.tags.iter().min_by_key(|tag| registry.count_tagged(tag));
-        let run = self.nodes.as_ref().filter(|nodes| nodes.len() == 1).and_then(|nodes| {
-            let mut runs = registry.runs_of(*nodes.first()?);
-            // Children of several runs are not in one order.
-            Some(runs.next()?).filter(|_| runs.next().is_none())
-        });
-        let among = match (rarest, run) {
+        // Of nodes that own nothing, or that nobody knows, there are none.
+        let runs: Option<BTreeSet<NodeRun>> = self
+            .nodes
+            .as_ref()
+            .map(|nodes| nodes.iter().flat_map(|node| registry.runs_of(*node)).collect());
+        let among = match (rarest, &runs) {
+            (_, Some(runs)) if runs.is_empty() => Among::OwnedBy(runs),
             (Some(tag), _) => Among::Tagged(tag),
-            (None, Some(run)) => Among::OwnedBy(run),
+            (None, Some(runs)) => Among::OwnedBy(runs),
             (None, None) => Among::All,
         };
         registry.search(among, behind, most, |child, owner, ownership| {

@@ -1,5 +1,7 @@
 //! A search for children in steps: each looks at a bounded number of them.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     child::Ownership,
     id::{ChildId, NodeRun, Tag},
@@ -15,8 +17,8 @@ pub(crate) enum Among<'a> {
     All,
     /// Those with this tag.
     Tagged(&'a Tag),
-    /// Those of this run.
-    OwnedBy(NodeRun),
+    /// Those of these runs.
+    OwnedBy(&'a BTreeSet<NodeRun>),
 }
 
 /// What one step of a search has found.

@@ -15,6 +15,22 @@ use crate::model::{
     message::{Doubtful, Watermark},
 };
 
+/// What several iterators give, each in order, in one order.
+fn merged<'a, I>(several: impl Iterator<Item = I>) -> Box<dyn Iterator<Item = &'a ChildId> + 'a>
+where
+    I: Iterator<Item = &'a ChildId> + 'a,
+{
+    let mut rests: Vec<I> = several.collect();
+    let firsts = rests.iter_mut().enumerate();
+    let mut next: BTreeSet<(&ChildId, usize)> =
+        firsts.filter_map(|(at, rest)| Some((rest.next()?, at))).collect();
+    Box::new(std::iter::from_fn(move || {
+        let (first, at) = next.pop_first()?;
+        next.extend(rests[at].next().map(|id| (id, at)));
+        Some(first)
+    }))
+}
+
 /// The highest entry of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Best<'a> {
@@ -224,15 +240,17 @@ impl Table {
         id: Option<&ChildId>,
     ) -> Box<dyn Iterator<Item = &ChildId> + '_> {
         let behind = (id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        let some = match among {
-            Among::All => {
-                return Box::new(self.children.range::<ChildId, _>(behind).map(|(id, _)| id));
+        match among {
+            Among::All => Box::new(self.children.range::<ChildId, _>(behind).map(|(id, _)| id)),
+            Among::Tagged(tag) => {
+                let tagged = self.tagged.get(tag).map(|some| some.range::<ChildId, _>(behind));
+                Box::new(tagged.into_iter().flatten())
             }
-            Among::Tagged(tag) => self.tagged.get(tag),
-            Among::OwnedBy(run) => self.owners.get(&run),
-        };
-        let children = some.map(|some| some.range::<ChildId, _>(behind));
-        Box::new(children.into_iter().flatten())
+            Among::OwnedBy(runs) => {
+                let owned = runs.iter().filter_map(|run| self.owners.get(run));
+                merged(owned.map(|some| some.range::<ChildId, _>(behind)))
+            }
+        }
     }
 
     /// How many children have a tag.
@@ -542,10 +560,12 @@ mod tests {
         assert_eq!(expected.len(), count.div_ceil(3));
         assert!(expected.is_sorted(), "by id");
         assert_eq!(search(&table, Among::All, usize::MAX), (expected.clone(), 3));
-        assert_eq!(search(&table, Among::OwnedBy(run(1)), usize::MAX), (expected.clone(), 3));
+        let (one, other) = (BTreeSet::from([run(1)]), BTreeSet::from([run(2)]));
+        assert_eq!(search(&table, Among::OwnedBy(&one), usize::MAX), (expected.clone(), 3));
         assert_eq!(search(&table, Among::Tagged(&zero), usize::MAX), (expected.clone(), 1));
         assert_eq!(search(&table, Among::All, 5), (expected[..5].to_vec(), 1));
-        assert_eq!(search(&table, Among::OwnedBy(run(2)), 5), (Vec::new(), 1));
+        assert_eq!(search(&table, Among::OwnedBy(&other), 5), (Vec::new(), 1));
+        assert_eq!(search(&table, Among::OwnedBy(&BTreeSet::new()), 5), (Vec::new(), 1));
         assert_eq!(table.runs_of(run(1).node).collect::<Vec<_>>(), [run(1)]);
         assert_eq!(table.runs_of(run(2).node).count(), 0);
         for n in 0..count {
@@ -553,6 +573,24 @@ mod tests {
         }
         assert_eq!(table.count_tagged(&zero), 0);
         assert_eq!(search(&table, Among::All, 5), (Vec::new(), 3), "removed ones are looked at");
+    }
+
+    #[test]
+    fn children_of_several_runs_are_found_in_one_order() {
+        let mut table = Table::default();
+        for n in 0..30 {
+            table.put(child(n), record(1 + n as u8 % 4, n as u64 + 1, owned(n, 1)));
+        }
+        let behind = child(1);
+        let of = |runs: &BTreeSet<NodeRun>, behind| -> Vec<ChildId> {
+            table.ids_behind(Among::OwnedBy(runs), behind).cloned().collect()
+        };
+        let runs = [1, 3, 9].map(run);
+        let mut expected: Vec<ChildId> =
+            runs.iter().flat_map(|run| of(&BTreeSet::from([*run]), Some(&behind))).collect();
+        expected.sort_unstable();
+        assert!(expected.len() > 10);
+        assert_eq!(of(&BTreeSet::from(runs), Some(&behind)), expected);
     }
 
     /// What is derived from the records, counted anew.

@@ -127,7 +127,9 @@ impl Rebalance<'_> {
         if wanted == Some(None) {
             return Some(Next::Release);
         }
-        let node = wanted.flatten().or_else(|| instance.belongs(core))?;
+        // Its turn may be that of a migration which a release has ended.
+        let rests = instance.attempts().backoff().is_some();
+        let node = wanted.flatten().or_else(|| instance.belongs(core).filter(|_| !rests))?;
         let to = core.placeable.iter().find(|member| member.id == node).map(|m| m.run());
         Some(Next::Offer(Place { node, to, is_asked: wanted.is_some() }))
     }
@@ -204,9 +206,9 @@ impl Rebalance<'_> {
         let wanted = instance.attempts_mut().take_wanted();
         if instance.unpin() {
             self.core.write(child, Entry::Owned(instance.ownership().clone()));
+            // A move that failed says nothing of where it goes now.
+            instance.attempts_mut().begin();
         }
-        // A move that failed says nothing of where it goes now.
-        instance.attempts_mut().begin();
         self.enqueue(child);
         let waiters = wanted.map(|wanted| wanted.waiters).unwrap_or_default();
         let (child, outcome) = (child.clone(), MigrateOutcome::Moved { node, epoch });
@@ -243,7 +245,10 @@ impl Rebalance<'_> {
         }
         if let Some(before) = instance.attempts_mut().want(to, forced, waiter) {
             let (waiters, child) = (before.waiters, child.clone());
-            let reason = "another migration of it was asked for".to_owned();
+            let reason = match to {
+                Some(_) => "another migration of it was asked for".to_owned(),
+                None => "it was released".to_owned(),
+            };
             let outcome = MigrateOutcome::Failed { reason };
             core.news.push_back(News::Migrated { waiters, child, outcome });
         }

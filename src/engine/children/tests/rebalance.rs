@@ -273,7 +273,7 @@ fn a_release_ends_the_migration_that_waits_and_a_move_that_is_under_way_is_waite
     node.promise(3, 5);
     assert_eq!(node.migrate(2, 1), []);
     assert_eq!(node.release(2), []);
-    let reason = "another migration of it was asked for".to_owned();
+    let reason = "it was released".to_owned();
     let failed = migrated(&[1], MigrateOutcome::Failed { reason });
     let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
     let released = migrated(&[2], outcome);
@@ -290,6 +290,31 @@ fn a_release_ends_the_migration_that_waits_and_a_move_that_is_under_way_is_waite
     let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
     let (told, released) = (node.news(), format!("{:?}", migrated(&[2], outcome)));
     assert!(told.contains(&released), "{told}");
+}
+
+#[test]
+fn a_release_of_a_child_that_is_not_bound_tries_no_move_again() {
+    let outcome = MigrateOutcome::Moved { node: id(1), epoch: epoch(1, 0) };
+    for backoff in [MoveBackoff::Retry, MoveBackoff::View] {
+        let mut node = Node::running(&[2]);
+        let instance = node.children.instance_mut(&child()).expect("it is here");
+        instance.attempts_mut().back_off(backoff);
+        assert_eq!((node.release(1), node.pumped()), (vec![], vec![]), "{backoff:?}");
+        assert_eq!(node.news(), news(&[migrated(&[1], outcome.clone())]));
+        assert_eq!(node.instance().attempts().backoff(), Some(backoff));
+    }
+    // Nor one that was asked for, which is over.
+    let mut node = Node::running(&[1]);
+    node.migrate(2, 1);
+    let refused = SourceInput::Refused(RefuseReason::Busy);
+    node.children.source_input(&mut node.core, &child(), ATTEMPT, Some(run(2)), &refused);
+    node.forget();
+    assert_eq!((node.release(2), node.pumped()), (vec![], vec![]));
+    let failed = migrated(&[1], MigrateOutcome::Failed { reason: "it was released".to_owned() });
+    let told = node.news();
+    assert!(told.contains(&format!("{failed:?}")), "{told}");
+    node.children.retry(&mut node.core, &child());
+    assert_eq!(node.pumped(), [], "it belongs here");
 }
 
 #[test]

@@ -508,16 +508,7 @@ pub(crate) async fn release(
     let child = child_id(&path.child)?;
     let Whole { row, why, .. } = whole(&desk, &child).await?;
     let node = NodeName::of(&desk, row.owner.node);
-    let Some(pinned) = why.pinned.map(|pinned| NodeName::of(&desk, pinned)) else {
-        let text = format!("{child} is bound to no node; nothing is to be done.");
-        let view = ActionView {
-            dry_run: query.dry_run,
-            outcome: (!query.dry_run).then_some("not_bound"),
-            node: Some(node),
-            ..ActionView::new(&child, text)
-        };
-        return Ok(HttpResponse::Ok().json(view));
-    };
+    let pinned = why.pinned.map(|pinned| NodeName::of(&desk, pinned));
     if query.dry_run {
         let free = child.clone();
         let belongs = desk.look(move |running| running.engine.would_belong(&free)).await?;
@@ -527,15 +518,29 @@ pub(crate) async fn release(
             }
             _ => format!("stay on {}", node.name),
         };
-        let text = format!("{child} would be bound to {} no more, and {goes}.", pinned.name);
+        let text = match pinned {
+            Some(pinned) => {
+                format!("{child} would be bound to {} no more, and {goes}.", pinned.name)
+            }
+            None if row.is_moving => {
+                format!("{child} moves, and would be bound to no node where it arrives.")
+            }
+            None => format!("{child} is bound to no node; nothing is to be done."),
+        };
         let view = ActionView { dry_run: true, node: Some(node), ..ActionView::new(&child, text) };
         return Ok(HttpResponse::Ok().json(view));
     }
+    // A migration that binds it may be under way, of which only its node knows.
     match desk.hub.release(child.as_str()).await {
         Ok(()) => {
-            let text = format!("{child} is bound to {} no more.", pinned.name);
+            let (outcome, text) = match pinned {
+                Some(pinned) => {
+                    ("released", format!("{child} is bound to {} no more.", pinned.name))
+                }
+                None => ("not_bound", format!("{child} is bound to no node.")),
+            };
             Ok(HttpResponse::Ok().json(ActionView {
-                outcome: Some("released"),
+                outcome: Some(outcome),
                 node: Some(node),
                 ..ActionView::new(&child, text)
             }))

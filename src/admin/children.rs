@@ -143,7 +143,7 @@ pub(crate) struct Row {
     child: ChildId,
     pub(crate) owner: NodeRun,
     is_live: bool,
-    is_moving: bool,
+    pub(crate) is_moving: bool,
     /// How it stands, if that was settled before.
     state: Option<ChildState>,
     ownership: Ownership,

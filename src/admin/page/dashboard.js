@@ -699,7 +699,7 @@ function child(id) {
     make("section", { class: "card" }, make("h2", {}, "What happened to it"), parts.history),
   );
   let owner = null;
-  // Only what somebody has bound to a node can be released.
+  // What somebody has bound to a node can be released, and what may be on its way there.
   const release = button("Release …", () => releaseDialog(id), { title: "Let the distribution say again where it belongs" });
   release.hidden = true;
   if (session.act) actions.append(button("Migrate …", () => migrateDialog(id, owner)), release, button("Stop …", () => stopDialog(id)));
@@ -730,7 +730,7 @@ function child(id) {
     }
     actions.hidden = false;
     owner = told.why.owner.id;
-    release.hidden = !told.pinned;
+    release.hidden = !told.pinned && told.state !== "moving";
     const run = told.runtime;
     refill(parts.facts, facts([
       ["kind", told.kind], ["state", state(told.state)], ["node", told.nodes.map((node) => `${node.name} (${node.role})`).join(", ")],

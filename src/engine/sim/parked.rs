@@ -290,23 +290,76 @@ enum Blow {
     Heal,
 }
 
+/// The parked states that must be there still.
+struct Kept {
+    keys: BTreeSet<ParkedKey>,
+    /// Those that one node has alone, and whether nobody was with it who could be given a copy when it came
+    /// to that.
+    sole: BTreeMap<ParkedKey, bool>,
+}
+
+impl Kept {
+    fn new(keys: impl IntoIterator<Item = ParkedKey>) -> Self {
+        Self { keys: keys.into_iter().collect(), sole: BTreeMap::new() }
+    }
+
+    fn look(&mut self, world: &World) {
+        for key in &self.keys {
+            match world.holders(key)[..] {
+                [holder] => {
+                    let is_alone = || world.company(holder).is_empty();
+                    self.sole.entry(key.clone()).or_insert_with(is_alone);
+                }
+                _ => drop(self.sole.remove(key)),
+            }
+        }
+    }
+}
+
 impl World {
-    /// One more blow. Of the states that must be there still, those go that the node alone has which crashes,
-    /// if it was alone for as long as a copy takes: nobody was there who could have had one.
-    fn befalls(&mut self, blow: Blow, keys: &mut BTreeSet<ParkedKey>) {
+    /// The others in the view of a node that live.
+    fn company(&self, index: usize) -> BTreeSet<usize> {
+        let members = self.nodes[index].engine.view().members.keys();
+        let members: BTreeSet<usize> = members.filter_map(|id| self.index_of(*id)).collect();
+        self.alive().into_iter().filter(|at| *at != index && members.contains(at)).collect()
+    }
+
+    /// One more blow, and the time that it takes to come to rest and copy what has to be copied: then what a
+    /// node has that was not alone meanwhile is on another one of its view. Of the states that must be there
+    /// still, those go with a crash that its node alone has, if nobody was there who could have had a copy.
+    fn befalls(&mut self, blow: Blow, kept: &mut Kept) {
+        let seed = self.seed;
+        kept.look(self);
         match blow {
             Blow::Crash(index) => {
-                if self.nodes[index].engine.view().members.len() == 1 {
-                    keys.retain(|key| self.holders(key) != [index]);
-                }
+                let is_last = |key: &ParkedKey| {
+                    self.holders(key) == [index] && kept.sole.get(key) == Some(&true)
+                };
+                kept.keys.retain(|key| !is_last(key));
                 self.crash(index);
             }
             Blow::Join => drop(self.join()),
             Blow::CutOff(index) => self.cut(&BTreeSet::from([index])),
             Blow::Heal => self.heal(),
         }
-        let wait = self.dice.ms(15_000, 20_000);
-        self.run_for(wait);
+        kept.look(self);
+        let end = self.now + self.dice.ms(15_000, 20_000);
+        let mut together: BTreeSet<usize> = self.alive().into_iter().collect();
+        loop {
+            together.retain(|index| !self.company(*index).is_empty());
+            if self.now >= end {
+                break;
+            }
+            self.run_for(Duration::from_millis(500).min(end - self.now));
+        }
+        for index in together {
+            let company = self.company(index);
+            for key in self.nodes[index].runtime.parked.keys() {
+                let holders = self.holders(key);
+                let is_twice = holders.iter().any(|holder| company.contains(holder));
+                assert!(is_twice, "seed {seed}: after {blow:?} {key} is on {holders:?}");
+            }
+        }
     }
 }
 
@@ -315,7 +368,7 @@ fn copies_survive_random_crashes_cuts_and_joins_as_long_as_one_holder_does() {
     for seed in seeds(20) {
         let mut world = cluster(seed, 4, 0);
         world.calm = false;
-        let mut keys: BTreeSet<ParkedKey> = (0..6).map(|n| world.park(n % 4, n)).collect();
+        let mut kept = Kept::new((0..6).map(|n| world.park(n % 4, n)));
         world.run_for(10 * SECOND);
         for _ in 0..6 {
             let kind = world.dice.below(4);
@@ -328,13 +381,13 @@ fn copies_survive_random_crashes_cuts_and_joins_as_long_as_one_holder_does() {
                 _ => Blow::Heal,
             };
             if !matches!(blow, Blow::Crash(_)) || alive.len() > 2 {
-                world.befalls(blow, &mut keys);
+                world.befalls(blow, &mut kept);
             }
         }
         world.heal();
         world.run_for(40 * SECOND);
         world.check_end(false);
-        assert_eq!(world.check_parked(), keys.len(), "seed {seed}");
+        assert_eq!(world.check_parked(), kept.keys.len(), "seed {seed}");
     }
 }
 
@@ -348,18 +401,18 @@ fn a_state_ends_with_its_last_holder_where_nobody_else_was_in_reach() {
         let key = world.park(0, 0);
         world.run_for(10 * SECOND);
         let [first, last] = world.holders(&key)[..] else { panic!("seed {seed}") };
-        let mut keys = BTreeSet::from([key]);
+        let mut kept = Kept::new([key]);
         let others: Vec<usize> = (0..4).filter(|index| ![first, last].contains(index)).collect();
         for index in others {
-            world.befalls(Blow::CutOff(index), &mut keys);
+            world.befalls(Blow::CutOff(index), &mut kept);
         }
-        world.befalls(Blow::Crash(first), &mut keys);
-        assert_eq!(keys.len(), 1, "seed {seed}: the other one has it");
-        world.befalls(Blow::Crash(last), &mut keys);
-        world.befalls(Blow::Heal, &mut keys);
+        world.befalls(Blow::Crash(first), &mut kept);
+        assert_eq!(kept.keys.len(), 1, "seed {seed}: the other one has it");
+        world.befalls(Blow::Crash(last), &mut kept);
+        world.befalls(Blow::Heal, &mut kept);
         world.run_for(20 * SECOND);
         world.check_end(false);
-        assert_eq!((world.check_parked(), keys.len()), (0, 0), "seed {seed}");
+        assert_eq!((world.check_parked(), kept.keys.len()), (0, 0), "seed {seed}");
     }
 }
 

@@ -148,14 +148,17 @@ impl World {
     }
 
     /// Whether the cluster has gone with its last member, and all nodes wait to be taken into it: no node
-    /// founds another one by itself.
+    /// founds another one by itself. Only a crash can end a cluster like that.
     fn is_cluster_gone(&self) -> bool {
-        self.nodes().all(|(_, node)| node.engine.is_waiting())
+        self.has_crashed && self.nodes().all(|(_, node)| node.engine.is_waiting())
     }
 
-    /// Somebody has a node found the cluster anew, and starts its children again.
+    /// Somebody has a node found the cluster anew, and starts its children again: once, as it must last.
     fn found_anew(&mut self) {
-        let at = self.alive()[0];
+        let Some(at) = self.alive().first().copied().filter(|_| !self.was_founded_anew) else {
+            return;
+        };
+        self.was_founded_anew = true;
         self.crash(at);
         self.places[at].founds = true;
         self.begin(at);

@@ -366,6 +366,7 @@ impl World {
     /// A node goes without a word, and what was on it alone is lost.
     pub(super) fn crash(&mut self, at: usize) {
         self.ledger.is_gentle = false;
+        self.has_crashed = true;
         // Of what was answered there, the answers have come.
         self.ledger.look();
         if let Some(node) = &self.places[at].node {

@@ -124,6 +124,10 @@ pub(super) struct World {
     pub(super) is_calm: bool,
     /// When a link was last broken.
     pub(super) last_break: Option<Instant>,
+    /// A node has gone without a word.
+    pub(super) has_crashed: bool,
+    /// Somebody had a node found the cluster anew.
+    pub(super) was_founded_anew: bool,
     /// Children that somebody has stopped at some time.
     pub(super) stopped: BTreeSet<ChildId>,
     pub(super) trace: bool,
@@ -160,6 +164,8 @@ impl World {
             // Two without a link are two clusters when nobody is left between them.
             is_calm: plan.unlinked.is_empty(),
             last_break: None,
+            has_crashed: false,
+            was_founded_anew: false,
             stopped: BTreeSet::new(),
             trace: std::env::var_os("SIM_TRACE").is_some(),
             next_look: now,

@@ -57,7 +57,7 @@ impl Rhythm {
     /// Whether the `place`th of the others is told now what has changed, if it presses nobody.
     pub(super) fn is_turn_for_news(&self, place: usize) -> bool {
         let place = u32::try_from(place % NEWS_EVERY as usize).unwrap_or(0);
-        !is_sparse(self.others) || (self.news_turn + place) % NEWS_EVERY == 0
+        !is_sparse(self.others) || (self.news_turn + place).is_multiple_of(NEWS_EVERY)
     }
 
     /// After how many heartbeats the `place`th of the others is told again, if it is told now.

@@ -348,7 +348,7 @@ impl<A: HotSwap> Seat<A> {
         opening: Opening,
     ) -> Exit {
         let mut ctx = Context::new();
-        ctx.spawn(Inbox { seat: self.clone() });
+        ctx.spawn(Inbox { seat: self.clone(), queue_first: Cell::new(false) });
         let mut running = ctx.into_future(actor);
         let exit = poll_fn(|cx| {
             self.cell.actor.register(cx.waker());
@@ -1000,6 +1000,8 @@ impl<A: HotSwap> Instance for Seat<A> {
 /// Drains the door into the handlers.
 struct Inbox<A: HotSwap> {
     seat: Rc<Seat<A>>,
+    /// The last thing handled was the end of a watched child: the next is from the queue, if it has any.
+    queue_first: Cell<bool>,
 }
 
 impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
@@ -1077,18 +1079,25 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 && !ctx.waiting()
                 && handled < TURN
                 && now.saturating_duration_since(began) < TURN_TIME;
-            // Ends of children that it watches come first: there are no more of them than watches.
+            // Ends of children that it watches come before the queue, but not two in a row: a handler that
+            // watches again what has ended is given the next end at once, and would starve the queue.
             let has_due = seat.watches.has_due();
+            let mut is_end = false;
             // One lock for both, which is what a message costs here. The reply leaves its handler before
             // the next one starts: whoever hears that the next was accepted has the reply, or can.
             let (next, more) = seat.cell.with(|door| {
                 if let Some((ticket, outcome)) = done {
                     door.resolved(ticket, outcome);
                 }
-                let own = |door: &mut Door<Envelope>| door.own_task(now, || seat.watches.next());
+                let mut own = |door: &mut Door<Envelope>| {
+                    let end = door.own_task(now, || seat.watches.next());
+                    is_end = end.is_some();
+                    end
+                };
                 let next = match go_on {
-                    true if has_due => own(door).or_else(|| door.next_task(now)),
-                    true => door.next_task(now),
+                    true if !has_due => door.next_task(now),
+                    true if self.queue_first.get() => door.next_task(now).or_else(|| own(door)),
+                    true => own(door).or_else(|| door.next_task(now)),
                     false => None,
                 };
                 (next, has_due || door.has_work())
@@ -1101,6 +1110,7 @@ impl<A: HotSwap> ActorFuture<A> for Inbox<A> {
                 }
                 return Poll::Pending;
             };
+            self.queue_first.set(is_end);
             resolved = seat.handle(message, actor, ctx);
             now = Instant::now();
         }

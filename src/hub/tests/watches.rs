@@ -11,7 +11,14 @@ struct Guard {
     ended: BTreeMap<String, u64>,
     #[serde(skip)]
     child: Option<ChildContext<Guard>>,
+    /// Watched again as often as it has ended, up to [`ENOUGH`] times.
+    #[serde(skip)]
+    again: Option<ChildRef<Counter>>,
+    #[serde(skip)]
+    times: usize,
 }
+
+const ENOUGH: usize = 1_000;
 
 impl Guard {
     fn make((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
@@ -28,6 +35,12 @@ impl Handler<Terminated> for Guard {
 
     fn handle(&mut self, ended: Terminated, _: &mut Context<Self>) -> Self::Result {
         assert_eq!(ended.reason, TerminatedReason::Stopped);
+        self.times += 1;
+        if let (Some(child), Some(again)) = (&self.child, &self.again)
+            && self.times < ENOUGH
+        {
+            child.watch(again);
+        }
         // One that goes on for a while.
         let turn = tokio::task::yield_now();
         Box::pin(turn.into_actor(self).map(move |(), guard, _| {
@@ -42,7 +55,13 @@ struct Watch(ChildRef<Counter>);
 #[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 struct Ended(String);
-names!(Watch Ended);
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct WatchAgain(ChildRef<Counter>);
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "usize")]
+struct Times;
+names!(Watch Ended WatchAgain Times);
 
 impl Handler<Watch> for Guard {
     type Result = ();
@@ -62,10 +81,29 @@ impl Handler<Ended> for Guard {
     }
 }
 
+impl Handler<WatchAgain> for Guard {
+    type Result = ();
+
+    fn handle(&mut self, WatchAgain(other): WatchAgain, _: &mut Context<Self>) {
+        if let Some(child) = &self.child {
+            child.watch(&other);
+        }
+        self.again = Some(other);
+    }
+}
+
+impl Handler<Times> for Guard {
+    type Result = usize;
+
+    fn handle(&mut self, _: Times, _: &mut Context<Self>) -> usize {
+        self.times
+    }
+}
+
 crate::hot_swap!(
     Guard,
     kind = "guard",
-    messages = [Watch, Ended],
+    messages = [Watch, Ended, WatchAgain, Times],
     make = Guard::make,
     keep = [child],
 );
@@ -143,5 +181,16 @@ async fn a_watcher_that_is_frozen_is_told_when_it_goes_on() {
     watch.next().await.expect("it was stopped");
     order(ChildOrder::Thaw { child, epoch }).await.expect("it runs");
     is_told_once(&guard, "c").await;
+    hub.stop().await;
+}
+
+#[actix::test]
+async fn a_watch_that_is_made_again_at_each_end_leaves_the_queue_its_turn() {
+    let (hub, guard) = guarded().await;
+    // No id: its end is known at once, each time.
+    let nobody = hub.child::<Counter>("");
+    let (watched, times) = futures_util::join!(guard.send(WatchAgain(nobody)), guard.send(Times));
+    assert_eq!(watched, Ok(()));
+    assert_eq!(times, Ok(1), "one end came before the message");
     hub.stop().await;
 }

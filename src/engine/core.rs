@@ -87,8 +87,9 @@ pub(crate) enum News {
     Merged { key: ParkedKey },
     /// A child of this node goes on with a state that it had offered: who has parked it keeps it no more.
     TakenBack { key: ParkedKey },
-    /// The home of a child that is watched here, and that nobody here had heard of, has answered.
-    Sought { child: ChildId, found: bool },
+    /// The home of a child that is watched here, and that nobody here had heard of, has answered: where it
+    /// is, and `None` if there is none.
+    Sought { child: ChildId, route: Option<Route> },
 }
 
 /// Who has a state, too, that is about to be parked here.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{children::rank, core::Core, homes::Homes, io::Effect};
 use crate::model::{
-    child::{Entry, Epoch, Ownership},
+    child::{Entry, Epoch, Ownership, Route},
     id::{ChildId, NodeRun},
     member::View,
     watch::{ChildStatus, Condition, Sighting, WatchId},
@@ -37,7 +37,7 @@ enum Found {
     Gone,
     /// Nothing that may be told: what was told stands.
     Undecided,
-    /// Nobody here has heard of it, or of no later start than one that is over: its home knows.
+    /// Nobody here has heard of it, or of nothing later than what is over or was told: its home knows.
     Unknown,
 }
 
@@ -75,21 +75,23 @@ impl Watches {
                 self.tell(core, child, now);
             }
             Found::Gone => self.tell_gone(core, homes, child),
-            Found::Undecided => {}
+            Found::Undecided => homes.seek_no_more(child),
             Found::Unknown => homes.seek(core, child.clone()),
         }
     }
 
-    /// The home of a child has said whether there is one. If there is, the registry says so soon.
+    /// The home of a child has said where it is. If that is news here, the registry says so soon; if it is what
+    /// the registry says already, and that is earlier than what was told, the child that was told of is over.
     pub(crate) fn sought(
         &mut self,
         core: &mut Core,
         homes: &mut Homes,
         child: &ChildId,
-        found: bool,
+        route: Option<Route>,
     ) {
         let Some(watched) = self.watched.get(child) else { return };
-        if !found && find(core, child, watched.told.as_ref()) == Found::Unknown {
+        let is_known = route.is_none() || route == core.route(child);
+        if is_known && find(core, child, watched.told.as_ref()) == Found::Unknown {
             self.tell_gone(core, homes, child);
         }
     }
@@ -153,7 +155,7 @@ fn find(core: &Core, child: &ChildId, told: Option<&Told>) -> Found {
         // A removal may be that of an earlier child of this id: that a later one was started may have been
         // answered before it is known here.
         return match (best, told) {
-            (Some(_), Some(_)) => Found::Gone,
+            (Some(best), Some(told)) if best.epoch >= told.epoch => Found::Gone,
             _ => Found::Unknown,
         };
     };
@@ -165,7 +167,8 @@ fn find(core: &Core, child: &ChildId, told: Option<&Told>) -> Found {
         // has ended before, which was not seen.
         let was_given_up = matches!(told.status.condition, Condition::GivenUp { .. });
         if !was_given_up && !ownership.is_given_up() {
-            return Found::Gone;
+            // What is earlier says nothing of the one that was told: its owner's log may have been dropped.
+            return if best.epoch < told.epoch { Found::Unknown } else { Found::Gone };
         }
     }
     let condition = match &ownership.failure {
@@ -200,7 +203,10 @@ fn lives_on(core: &Core, child: &ChildId, told: &Told, other: (NodeRun, &Ownersh
 mod tests {
     use super::*;
     use crate::{
-        engine::tests::{child, core, member, spec},
+        engine::{
+            core::News,
+            tests::{child, core, member, spec},
+        },
         model::{
             child::{ChildFailure, Role, TakenIn},
             id::Origin,
@@ -242,13 +248,15 @@ mod tests {
         homes: Homes,
         watches: Watches,
         versions: BTreeMap<NodeRun, u64>,
+        /// The number of the last question to a home.
+        asked: u64,
     }
 
     impl Bench {
         fn new() -> Self {
             let core = core(&[1, 2, 3]);
             let (homes, watches) = (Homes::default(), Watches::default());
-            Self { core, homes, watches, versions: BTreeMap::new() }
+            Self { core, homes, watches, versions: BTreeMap::new(), asked: 0 }
         }
 
         fn watch(&mut self, id: u64) {
@@ -279,8 +287,18 @@ mod tests {
             self.watches.viewed(&mut self.core, &mut self.homes, &before);
         }
 
-        fn sought(&mut self, found: bool) {
-            self.watches.sought(&mut self.core, &mut self.homes, &child(0), found);
+        /// The home answers that the child is there, at the epoch of this term, or that there is none.
+        fn sought(&mut self, found: Option<(u8, u64)>) {
+            let route = found.map(|(n, term)| Route { owner: run(n), epoch: at(term) });
+            let word = HomeWord::Located { child: child(0), question: self.asked, route };
+            let home = self.core.home(&child(0)).expect("there are nodes");
+            let home = self.core.view.members[&home].run();
+            self.homes.handle(&mut self.core, home, word);
+            for news in std::mem::take(&mut self.core.news) {
+                if let News::Sought { child, route } = news {
+                    self.watches.sought(&mut self.core, &mut self.homes, &child, route);
+                }
+            }
         }
 
         /// What was told since this was asked last.
@@ -307,8 +325,27 @@ mod tests {
         fn questions(&mut self) -> usize {
             let loopback = self.core.loopback.drain(..);
             let sent = self.core.effects.extract_sent();
-            let words = loopback.chain(sent);
-            words.filter(|word| matches!(word, PeerMessage::Home(HomeWord::Locate { .. }))).count()
+            let questions = loopback.chain(sent).filter_map(|word| match word {
+                PeerMessage::Home(HomeWord::Locate { question, .. }) => Some(question),
+                _ => None,
+            });
+            let questions: Vec<u64> = questions.collect();
+            self.asked = questions.last().copied().unwrap_or(self.asked);
+            questions.len()
+        }
+
+        /// The time to ask again has come: gives how often a home is asked.
+        fn asks_again(&mut self) -> usize {
+            self.homes.locate_again(&mut self.core);
+            self.questions()
+        }
+
+        /// A node says that it has written nothing of what it is known for.
+        fn drops(&mut self, n: u8) {
+            let version = self.versions[&run(n)] + 1;
+            self.versions.insert(run(n), version);
+            self.core.registry.apply_snapshot(run(n), version, Vec::new(), false);
+            self.watches.changed(&mut self.core, &mut self.homes, &child(0));
         }
 
         fn is_empty(&self) -> bool {
@@ -423,12 +460,12 @@ mod tests {
 
     #[test]
     fn who_watches_what_nobody_has_heard_of_is_told_when_its_home_has_answered() {
-        for found in [false, true] {
+        for found in [None, Some((3, 1))] {
             let mut bench = Bench::new();
             bench.watch(5);
             assert_eq!((bench.questions(), bench.told()), (1, vec![]));
             bench.sought(found);
-            if !found {
+            if found.is_none() {
                 assert_eq!(bench.told(), [(5, None)]);
                 assert!(bench.is_empty());
                 continue;
@@ -436,6 +473,48 @@ mod tests {
             assert_eq!(bench.told(), []);
             bench.says(3, Entry::Owned(own(1, 1, 1)));
             assert_eq!(bench.told(), [Bench::runs_at(5, 3)]);
+            assert_eq!(bench.asks_again(), 0);
+        }
+    }
+
+    #[test]
+    fn a_home_that_has_not_heard_of_the_stop_is_asked_again_until_it_has() {
+        let mut bench = Bench::new();
+        bench.says(2, Entry::Removed { epoch: at(2) });
+        bench.watch(5);
+        assert_eq!(bench.questions(), 1);
+        for _ in 0..2 {
+            bench.sought(Some((2, 1)));
+            assert_eq!((bench.asks_again(), bench.told()), (1, vec![]));
+        }
+        bench.sought(None);
+        assert_eq!(bench.told(), [(5, None)]);
+        assert_eq!(bench.asks_again(), 0);
+        assert!(bench.is_empty());
+    }
+
+    #[test]
+    fn what_is_earlier_than_what_was_told_is_no_end_until_its_home_knows_of_nothing_later() {
+        for earlier in [Entry::Removed { epoch: at(2) }, Entry::Owned(own(2, 2, 1))] {
+            for home_knows in [false, true] {
+                let mut bench = Bench::new();
+                bench.says(2, earlier.clone());
+                bench.says(3, Entry::Owned(own(5, 5, 2)));
+                bench.watch(5);
+                assert_eq!((bench.told(), bench.questions()), (vec![Bench::runs_at(5, 3)], 0));
+                bench.drops(3);
+                assert_eq!((bench.questions(), bench.told()), (1, vec![]));
+                if home_knows {
+                    bench.sought(Some((3, 5)));
+                    assert_eq!((bench.asks_again(), bench.told()), (1, vec![]));
+                    bench.says(3, Entry::Owned(own(5, 5, 2)));
+                    assert_eq!((bench.asks_again(), bench.told()), (0, vec![]), "as it was told");
+                } else {
+                    bench.sought(matches!(earlier, Entry::Owned(_)).then_some((2, 2)));
+                    assert_eq!(bench.told(), [(5, None)]);
+                    assert!(bench.is_empty());
+                }
+            }
         }
     }
 
@@ -447,7 +526,7 @@ mod tests {
         assert_eq!((bench.questions(), bench.told()), (1, vec![]));
         bench.says(3, Entry::Owned(own(3, 3, 2)));
         assert_eq!(bench.told(), [Bench::runs_at(5, 3)]);
-        bench.sought(false);
+        bench.sought(None);
         assert_eq!(bench.told(), [], "the answer is of an earlier time");
     }
 

@@ -29,8 +29,9 @@ pub(super) struct Locate {
     /// Children for which messages of this node wait, with the number of the last question before, and since
     /// when.
     open: BTreeMap<ChildId, (u64, Instant)>,
-    /// Children that are watched here, with the number of the last question before. They are asked for until
-    /// there is an answer.
+    /// Children that are watched here, with the number of the last question before, or of the last one to
+    /// which the answer was that there is one. They are asked for until this node has heard of them, or they
+    /// are said not to be.
     sought: BTreeMap<ChildId, u64>,
     /// How many questions were asked.
     questions: u64,
@@ -121,12 +122,15 @@ impl Locate {
         question: u64,
         route: Option<Route>,
     ) {
-        if let Some(since) = self.sought.get(&child)
+        if let Some(since) = self.sought.get_mut(&child)
             && (route.is_some() || question > *since)
         {
-            self.sought.remove(&child);
-            let found = route.is_some();
-            core.news.push_back(News::Sought { child: child.clone(), found });
+            match route {
+                // The home may not have heard yet that it was stopped, which this node has: it is asked again.
+                Some(_) => *since = question.max(*since),
+                None => drop(self.sought.remove(&child)),
+            }
+            core.news.push_back(News::Sought { child: child.clone(), route });
         }
         if let Some((since, _)) = self.open.get(&child)
             && (route.is_some() || question > *since)
@@ -291,7 +295,7 @@ mod tests {
         let mut bench = Bench::new(&[1]);
         let sought = |bench: &mut Bench| -> Vec<(ChildId, bool)> {
             let news = bench.core.news.drain(..).map(|news| match news {
-                News::Sought { child, found } => (child, found),
+                News::Sought { child, route } => (child, route.is_some()),
                 news => panic!("{news:?}"),
             });
             news.collect()
@@ -312,6 +316,26 @@ mod tests {
         bench.locate.located(&mut bench.core, child(1), 4, None);
         assert_eq!(sought(&mut bench), [(child(0), false)]);
         assert!(bench.locate.sought.is_empty());
+    }
+
+    #[test]
+    fn what_is_watched_and_said_to_be_there_is_asked_for_until_this_node_has_heard_of_it() {
+        let mut bench = Bench::new(&[1]);
+        let me = bench.core.me;
+        bench.locate.seek(&mut bench.core, child(0));
+        for question in 1..=3 {
+            assert_eq!(bench.words(), [(child(0), question)]);
+            bench.locate.located(&mut bench.core, child(0), question, route(me));
+            assert_eq!(bench.core.news.drain(..).count(), 1);
+            bench.locate.timer_passed(&mut bench.core, std::iter::empty());
+        }
+        bench.locate.located(&mut bench.core, child(0), 3, None);
+        assert_eq!(bench.core.news.drain(..).count(), 0, "it was there when that was asked");
+        bench.locate.located(&mut bench.core, child(0), 4, None);
+        assert_eq!(bench.core.news.drain(..).count(), 1);
+        bench.words();
+        bench.locate.timer_passed(&mut bench.core, std::iter::empty());
+        assert_eq!(bench.words(), []);
     }
 
     #[test]

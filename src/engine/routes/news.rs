@@ -50,8 +50,8 @@ impl Listeners<'_> {
             }
             News::Merged { key } => self.parked.merged(&Around::of(self.core), &key),
             News::TakenBack { key } => self.parked.taken_back(&Around::of(self.core), &key),
-            News::Sought { child, found } => {
-                self.watches.sought(self.core, self.homes, &child, found);
+            News::Sought { child, route } => {
+                self.watches.sought(self.core, self.homes, &child, route);
             }
             news => self.homes.news(self.core, news),
         }

@@ -59,9 +59,12 @@ impl ChildWatch {
         watches: Arc<Watches>,
         reads: Option<(WatchId, Receiver<Latest>)>,
     ) -> Self {
+        // What is known already is the first that it is to be told; what came before that it does not miss.
+        let known = reads.as_ref().map_or(0, |(_, latest)| latest.borrow().count);
+        let count = known.saturating_sub(1);
         let reading =
             reads.map(|(id, latest)| Reading { id, next: ReusableBoxFuture::new(read(latest)) });
-        Self { child, watches, reading, seen: None, count: 0, missed: 0, is_nobody: false }
+        Self { child, watches, reading, seen: None, count, missed: 0, is_nobody: false }
     }
 
     /// Of a text that is no id of a child.
@@ -190,11 +193,16 @@ mod tests {
         watches.sighted(&child, id, at(5));
         assert_eq!(watch.next().now_or_never(), None);
         let mut second = watches.watch(&child);
+        let mut other = watches.watch(&child);
+        let running = ChildChange::Running { node: node(5), born: Epoch::ZERO };
+        assert_eq!(other.next().await, Some(running));
+        assert_eq!(other.missed(), 0, "what came before it began is not missed");
         watches.sighted(&child, id, at(1));
         watches.sighted(&child, id, Sighting::Gone);
         let rest: Vec<ChildChange> = StreamExt::collect(watch).await;
         assert_eq!(rest, [ChildChange::Stopped]);
         assert_eq!(second.next().await, Some(ChildChange::Stopped), "though it had read nothing");
+        assert_eq!(second.missed(), 2, "what was known when it began, and what came then");
         assert_eq!(second.next().await, None);
         assert_eq!(watches.news(), [], "the engine has ended it");
         let mut third = watches.watch(&child);

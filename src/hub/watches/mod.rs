@@ -17,7 +17,7 @@ pub(crate) mod terminated;
 
 use self::{
     stream::ChildWatch,
-    table::{ListenerId, Table},
+    table::{Due, ListenerId, Table},
 };
 use crate::model::{
     id::ChildId,
@@ -74,10 +74,10 @@ impl Watches {
     }
 
     fn release(&self, child: &ChildId, id: WatchId) {
-        let has_news = {
+        // Dropped without the lock.
+        let (_entry, has_news) = {
             let mut table = self.lock();
-            table.release(child, id);
-            table.has_news()
+            (table.release(child, id), table.has_news())
         };
         self.tell(has_news);
     }
@@ -120,14 +120,15 @@ impl Watches {
 
     /// Something else is known of a child.
     pub(crate) fn sighted(&self, child: &ChildId, id: WatchId, sighting: Sighting) {
-        let listeners = self.lock().sighted(child, id, sighting.clone());
-        // Without the lock: who is told may listen to others then, or no more.
+        let due = self.lock().sighted(child, id, sighting.clone());
+        // Without the lock: who is woken or told may watch others then, or no more.
+        let listeners = due.map_or_else(Vec::new, Due::wake);
         listeners.iter().for_each(|listener| listener.tell(&sighting));
     }
 
     /// The hub has stopped: nothing is told any more.
     pub(crate) fn end(&self) {
         // Dropped without the lock.
-        let _listeners = self.lock().end();
+        let _entries = self.lock().end();
     }
 }

@@ -153,6 +153,11 @@ impl fmt::Debug for ChildWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::Mutex,
+        task::{Wake, Waker},
+    };
+
     use futures_util::{FutureExt, StreamExt};
 
     use super::*;
@@ -210,5 +215,47 @@ mod tests {
         watches.end();
         assert_eq!(third.next().await, None);
         assert_eq!(watches.watch(&child).next().await, None);
+    }
+
+    /// Drops a watch when it is woken.
+    struct Dropper {
+        watches: Arc<Watches>,
+        watch: Mutex<Option<ChildWatch>>,
+    }
+
+    impl Wake for Dropper {
+        fn wake(self: Arc<Self>) {
+            assert!(self.watches.table.try_lock().is_ok(), "whoever is woken may use the watches");
+            drop(self.watch.lock().expect("nobody panics").take());
+        }
+    }
+
+    #[test]
+    fn whoever_is_woken_may_drop_a_watch() {
+        let child = ChildId::new("c").expect("a valid id");
+        let other = ChildId::new("d").expect("a valid id");
+        type Act = fn(&Watches, &ChildId, WatchId, ChildWatch);
+        let acts: [Act; 4] = [
+            |watches, child, id, _watch| watches.sighted(child, id, at(1)),
+            |watches, child, id, _watch| watches.sighted(child, id, Sighting::Gone),
+            |watches, _, _, _watch| watches.end(),
+            |_, _, _, watch| drop(watch),
+        ];
+        for (n, act) in acts.into_iter().enumerate() {
+            for dropped in [&child, &other] {
+                let watches = Arc::new(Watches::default());
+                let mut watch = watches.watch(&child);
+                let [(_, Some(id))] = watches.news()[..] else { panic!("it is watched") };
+                let dropped = Mutex::new(Some(watches.watch(dropped)));
+                let dropper = Arc::new(Dropper { watches: watches.clone(), watch: dropped });
+                let waker = Waker::from(dropper.clone());
+                let next = watch.poll_next_unpin(&mut Context::from_waker(&waker));
+                assert!(next.is_pending());
+                act(&watches, &child, id, watch);
+                let is_dropped = dropper.watch.lock().expect("nobody panics").is_none();
+                // One that is dropped is woken only where nobody else keeps what it read from.
+                assert!(is_dropped || n == 3, "it was woken");
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Who watches which child on this node. All who watch one child share one entry, which keeps the latest of
 //! what is known and no more: who reads slowly is given the newest, and nothing waits for it.
+//!
+//! To wake a reader, and to drop what it reads from, runs code of users: neither is done in here, where the
+//! lock of the table is held. What is to be woken or dropped is given to the caller.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,8 +26,9 @@ pub(super) struct Latest {
     pub(super) sighting: Option<Sighting>,
 }
 
+/// Those who watch one child.
 #[derive(Debug)]
-struct Entry<L> {
+pub(super) struct Entry<L> {
     id: WatchId,
     latest: watch::Sender<Latest>,
     readers: usize,
@@ -34,6 +38,25 @@ struct Entry<L> {
 impl<L> Entry<L> {
     fn is_idle(&self) -> bool {
         self.readers == 0 && self.listeners.is_empty()
+    }
+}
+
+/// Who is to be told something, once the table is not locked any more.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Due<L> {
+    latest: watch::Sender<Latest>,
+    listeners: Vec<L>,
+    /// The entry, if nothing more is told through it.
+    _over: Option<Entry<L>>,
+}
+
+impl<L> Due<L> {
+    /// Wakes the readers. Gives those who listen and are to be told.
+    pub(super) fn wake(self) -> Vec<L> {
+        // It is written already.
+        self.latest.send_modify(|_| ());
+        self.listeners
     }
 }
 
@@ -91,12 +114,12 @@ impl<L: Clone> Table<L> {
         Some((entry.id, latest))
     }
 
-    /// A reader of this watch has gone.
-    pub(super) fn release(&mut self, child: &ChildId, id: WatchId) {
-        if let Some(entry) = self.entries.get_mut(child).filter(|entry| entry.id == id) {
-            entry.readers -= 1;
-            self.tidy(child);
-        }
+    /// A reader of this watch has gone. Gives what is not needed any more.
+    #[must_use]
+    pub(super) fn release(&mut self, child: &ChildId, id: WatchId) -> Option<Entry<L>> {
+        let entry = self.entries.get_mut(child).filter(|entry| entry.id == id)?;
+        entry.readers -= 1;
+        self.tidy(child)
     }
 
     /// One more listens, under an id of its own, until it is told that the child is gone, or listens no more.
@@ -112,25 +135,36 @@ impl<L: Clone> Table<L> {
         entry.latest.borrow().sighting.clone()
     }
 
-    /// One listens no more.
-    pub(super) fn unlisten(&mut self, child: &ChildId, id: ListenerId) -> Option<L> {
-        let removed = self.entries.get_mut(child)?.listeners.remove(&id);
-        self.tidy(child);
-        removed
+    /// One listens no more. Gives it, and what is not needed any more.
+    #[must_use]
+    pub(super) fn unlisten(
+        &mut self,
+        child: &ChildId,
+        id: ListenerId,
+    ) -> (Option<L>, Option<Entry<L>>) {
+        let Some(entry) = self.entries.get_mut(child) else { return (None, None) };
+        let removed = entry.listeners.remove(&id);
+        (removed, self.tidy(child))
     }
 
-    fn tidy(&mut self, child: &ChildId) {
-        if self.entries.get(child).is_some_and(Entry::is_idle) {
-            self.entries.remove(child);
-            match self.known.contains_key(child) {
-                true => drop(self.changed.insert(child.clone())),
-                false => drop(self.changed.remove(child)),
-            }
+    fn tidy(&mut self, child: &ChildId) -> Option<Entry<L>> {
+        if !self.entries.get(child)?.is_idle() {
+            return None;
         }
+        match self.known.contains_key(child) {
+            true => drop(self.changed.insert(child.clone())),
+            false => drop(self.changed.remove(child)),
+        }
+        self.entries.remove(child)
     }
 
-    /// Something else is known of a child. Gives those who listen and are to be told.
-    pub(super) fn sighted(&mut self, child: &ChildId, id: WatchId, sighting: Sighting) -> Vec<L> {
+    /// Something else is known of a child. Gives those who are to be told, if anybody watches it.
+    pub(super) fn sighted(
+        &mut self,
+        child: &ChildId,
+        id: WatchId,
+        sighting: Sighting,
+    ) -> Option<Due<L>> {
         let is_gone = sighting == Sighting::Gone;
         if is_gone && self.known.get(child) == Some(&id) {
             // The engine knows it no more.
@@ -139,19 +173,18 @@ impl<L: Clone> Table<L> {
                 self.changed.remove(child);
             }
         }
-        let Some(entry) = self.entries.get_mut(child).filter(|entry| entry.id == id) else {
-            return Vec::new();
-        };
-        entry.latest.send_modify(|latest| {
+        let entry = self.entries.get_mut(child).filter(|entry| entry.id == id)?;
+        // Written here, so that who listens or reads from now on has it; nobody is woken yet.
+        entry.latest.send_if_modified(|latest| {
             latest.count += 1;
             latest.sighting = Some(sighting);
+            false
         });
+        let latest = entry.latest.clone();
         let listeners = entry.listeners.values().cloned().collect();
-        if is_gone {
-            // Who reads has what was told; who watches from now on watches another child of this id.
-            self.entries.remove(child);
-        }
-        listeners
+        // Who reads has what was told; who watches from now on watches another child of this id.
+        let over = if is_gone { self.entries.remove(child) } else { None };
+        Some(Due { latest, listeners, _over: over })
     }
 
     /// Whether the engine is to be told something.
@@ -175,13 +208,13 @@ impl<L: Clone> Table<L> {
         news
     }
 
-    /// Nobody is told anything any more. Gives those who listened.
-    pub(super) fn end(&mut self) -> Vec<L> {
+    /// Nobody is told anything any more. Gives all that there was.
+    #[must_use]
+    pub(super) fn end(&mut self) -> Vec<Entry<L>> {
         self.ended = true;
         self.known.clear();
         self.changed.clear();
-        let entries = std::mem::take(&mut self.entries).into_values();
-        entries.flat_map(|entry| entry.listeners.into_values()).collect()
+        std::mem::take(&mut self.entries).into_values().collect()
     }
 
     /// Children that are watched.
@@ -206,6 +239,16 @@ mod tests {
         watch::{ChildStatus, Condition},
     };
 
+    /// Something else is known of a child, and those who read are woken. Gives those who listen.
+    fn sighted(
+        table: &mut Table<char>,
+        child: &ChildId,
+        id: WatchId,
+        sighting: Sighting,
+    ) -> Vec<char> {
+        table.sighted(child, id, sighting).map_or_else(Vec::new, Due::wake)
+    }
+
     fn child(n: usize) -> ChildId {
         ChildId::new(format!("c{n}")).expect("a valid id")
     }
@@ -228,18 +271,18 @@ mod tests {
         assert_eq!((first, table.len()), (second, 1));
         assert_eq!(table.take_news(), [(child(0), Some(first))]);
         assert!(!table.has_news());
-        assert_eq!(table.sighted(&child(0), first, at(1)), ['a']);
+        assert_eq!(sighted(&mut table, &child(0), first, at(1)), ['a']);
         assert_eq!(*one.borrow(), *other.borrow());
         assert_eq!(table.listen(&child(0), ListenerId(2), 'b'), Some(at(1)), "it is known");
         let (_, third) = table.read(&child(0)).expect("it has not ended");
         assert!(third.has_changed().expect("it is there"), "what is known is news");
         for _ in 0..3 {
             assert!(!table.has_news());
-            table.release(&child(0), first);
+            drop(table.release(&child(0), first));
         }
-        assert_eq!(table.unlisten(&child(0), ListenerId(1)), Some('a'));
-        assert_eq!(table.unlisten(&child(0), ListenerId(1)), None);
-        table.unlisten(&child(0), ListenerId(2));
+        assert_eq!(table.unlisten(&child(0), ListenerId(1)).0, Some('a'));
+        assert_eq!(table.unlisten(&child(0), ListenerId(1)).0, None);
+        drop(table.unlisten(&child(0), ListenerId(2)));
         assert_eq!(table.take_news(), [(child(0), None)]);
         assert_eq!((table.len(), table.kept()), (0, 0));
     }
@@ -249,7 +292,7 @@ mod tests {
         let mut table = Table::<char>::default();
         let (id, mut latest) = table.read(&child(0)).expect("it has not ended");
         for n in 1..=100 {
-            table.sighted(&child(0), id, at(n));
+            sighted(&mut table, &child(0), id, at(n));
         }
         let read = latest.borrow_and_update().clone();
         assert_eq!(read, Latest { count: 100, sighting: Some(at(100)) });
@@ -261,15 +304,15 @@ mod tests {
         let (first, latest) = table.read(&child(0)).expect("it has not ended");
         table.listen(&child(0), ListenerId(1), 'a');
         table.take_news();
-        assert_eq!(table.sighted(&child(0), first, Sighting::Gone), ['a']);
+        assert_eq!(sighted(&mut table, &child(0), first, Sighting::Gone), ['a']);
         assert_eq!((table.len(), table.kept(), table.has_news()), (0, 0, false));
         assert_eq!(latest.borrow().sighting, Some(Sighting::Gone), "it can still be read");
         let (second, _latest) = table.read(&child(0)).expect("it has not ended");
         assert_ne!(first, second);
-        table.release(&child(0), first);
+        drop(table.release(&child(0), first));
         assert_eq!(table.take_news(), [(child(0), Some(second))], "the first reader was another's");
-        assert_eq!(table.sighted(&child(0), first, at(1)), [] as [char; 0]);
-        assert_eq!(table.sighted(&child(0), first, Sighting::Gone), [] as [char; 0]);
+        assert_eq!(sighted(&mut table, &child(0), first, at(1)), [] as [char; 0]);
+        assert_eq!(sighted(&mut table, &child(0), first, Sighting::Gone), [] as [char; 0]);
         assert_eq!((table.len(), table.kept()), (1, 1));
     }
 
@@ -278,15 +321,15 @@ mod tests {
         let mut table = Table::<char>::default();
         for n in 0..1_000 {
             let (id, _latest) = table.read(&child(n)).expect("it has not ended");
-            table.release(&child(n), id);
+            drop(table.release(&child(n), id));
         }
         assert_eq!((table.len(), table.kept()), (0, 0));
         // One that the engine knows is kept until it has been told.
         let (first, _latest) = table.read(&child(0)).expect("it has not ended");
         table.take_news();
-        table.release(&child(0), first);
+        drop(table.release(&child(0), first));
         let (second, _latest) = table.read(&child(0)).expect("it has not ended");
-        table.release(&child(0), second);
+        drop(table.release(&child(0), second));
         assert_eq!(table.take_news(), [(child(0), None)]);
         assert_eq!((table.len(), table.kept()), (0, 0));
     }
@@ -296,7 +339,7 @@ mod tests {
         let mut table = Table::<char>::default();
         let (_, mut latest) = table.read(&child(0)).expect("it has not ended");
         table.listen(&child(1), ListenerId(1), 'a');
-        assert_eq!(table.end(), ['a']);
+        assert_eq!(table.end().len(), 2);
         latest.mark_unchanged();
         assert!(latest.has_changed().is_err(), "nothing comes any more");
         assert!(table.read(&child(0)).is_none());

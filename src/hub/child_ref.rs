@@ -134,7 +134,11 @@ impl<A: HotSwap> ChildRef<A> {
     ///
     /// [`ChildChange::Stopped`](crate::ChildChange::Stopped) is the last item. What is started under the same id
     /// later is another child, and watched anew. A start by hand of one that was given up is none: that child
-    /// goes on.
+    /// goes on. Where this node has not heard that it was given up, such a start is told as
+    /// [`Stopped`](crate::ChildChange::Stopped), though.
+    ///
+    /// The other way round a node that has not heard yet of a child's end and its next start tells how the last
+    /// one was, and [`Stopped`](crate::ChildChange::Stopped) when it hears of them.
     ///
     /// ```
     /// # use actix::prelude::*;

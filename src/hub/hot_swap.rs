@@ -448,7 +448,7 @@ impl<A: HotSwap> ChildContext<A> {
 
     /// Has this instance of the child watch another child, wherever that runs: when the other one has ended,
     /// the instance is given a [`Terminated`], once for each watch, before the messages that wait in its
-    /// queue. It has ended when it was stopped for good or given up, or when its node went down; moves and
+    /// queue; of several ends one comes before each message. It has ended when it was stopped for good or given up, or when its node went down; moves and
     /// restarts are no ends. One that does not exist has ended already. Of all that happens to a child,
     /// moves and restarts included, [`ChildRef::watch`](crate::ChildRef::watch) tells.
     ///
@@ -456,13 +456,18 @@ impl<A: HotSwap> ChildContext<A> {
     /// anybody waits for; a move waits for the end of a handler that answers with a future.
     ///
     /// The watch begins when this instance has started, and is over with it: called in
-    /// [`HotSwap::from_args`], or in `started`, it moves with the child, as the successor calls it too. Of an
-    /// end that comes meanwhile the successor is told, unless the other child runs again by then. Those whom
-    /// the state names are watched in `started`, when it is there.
+    /// [`HotSwap::from_args`], or in `started`, it moves with the child, as the successor calls it too. Of a
+    /// child that was stopped or given up meanwhile the successor is told, unless it runs again by then; of a
+    /// node that went down meanwhile it is not, as another node is about to start what was on it. The same
+    /// holds when the watching child restarts. Those whom the state names are watched in `started`, when it is
+    /// there.
     ///
     /// After [`Terminated`] the watch is over. Called again, also in the handler, it waits for the next end:
-    /// one that is still given up, or was stopped, has ended; one whose node went down has not, as another node
-    /// is about to start it. Once more for a child that is watched changes nothing.
+    /// one that is still given up, or was stopped, has ended, and that is told at once; one whose node went down
+    /// has not, as another node is about to start it. Once more for a child that is watched changes nothing.
+    ///
+    /// The child of that id in the cluster of this child is watched, also if the reference is one of another
+    /// hub in this process; [`ChildRef::watch`](crate::ChildRef::watch) asks the hub of the reference.
     ///
     /// ```
     /// # use actix::prelude::*;

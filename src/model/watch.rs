@@ -54,6 +54,9 @@ pub enum Condition {
 /// What happened to a watched child; see [`ChildRef::watch`](crate::ChildRef::watch).
 ///
 /// Wherever it says *runs*: the node named has the child, and its actor runs there or is about to start.
+///
+/// [`Failed`](Self::Failed) and [`GivenUp`](Self::GivenUp) say how the child is, and are told again, with
+/// another node, when it goes to that node while it has no actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChildChange {

@@ -6,6 +6,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "admin")]
 pub(crate) use self::words::EVENT_NAMES;
 pub use self::words::EventLevel;
 use super::{

@@ -46,7 +46,8 @@ impl Display for EventLevel {
     }
 }
 
-/// The names of all events.
+/// The names of all events, for who counts them.
+#[cfg(feature = "admin")]
 pub(crate) const EVENT_NAMES: &[&str] = &[
     "founded",
     "waiting_for_seeds",

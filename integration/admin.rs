@@ -549,11 +549,15 @@ fn children_are_started_moved_and_stopped_and_a_dry_run_does_nothing() {
             told.push(action.await);
         }
         let migrate = format!("POST /hub{migrate}");
+        let release = format!("POST /hub{path}/release");
         let start = |status| ("POST /hub/children".to_owned(), status);
         let expected = [start(201), start(200)].into_iter().chain([409; 5].map(start)).chain([
             (migrate.clone(), 200),
             (migrate.clone(), 200),
             (migrate, 422),
+            (release.clone(), 200),
+            (release, 200),
+            ("POST /hub/children/nobody/release".to_owned(), 404),
             (format!("DELETE /hub{path}"), 200),
             (format!("DELETE /hub{path}"), 404),
         ]);

@@ -328,7 +328,7 @@ struct Search {
     filter: Arc<find::ChildFilter>,
     /// Children that move, as their owners say.
     moving: Arc<BTreeSet<ChildId>>,
-    /// What was asked for is what is shown, whatever the owner says a moment later.
+    /// The state that was asked for: it is shown, whatever the owner says a moment later.
     state: Option<ChildState>,
 }
 
@@ -358,7 +358,7 @@ impl Search {
         }
     }
 
-    /// How many children there are on all pages.
+    /// The number of children on all pages.
     async fn total(&self, desk: &Desk) -> Result<usize, Problem> {
         if self.filter.is_empty() {
             return desk.look(|running| running.engine.registry().len()).await;

@@ -142,7 +142,7 @@ impl EventRecord {
     }
 }
 
-/// What an event says, for programs.
+/// The fields of an event, for programs.
 fn fields(event: &HubEvent, name: &dyn Fn(&NodeId) -> String) -> BTreeMap<&'static str, Value> {
     let id = |node: &NodeId| json!(node.to_string());
     let each = |nodes: &BTreeMap<NodeId, usize>| {

@@ -77,7 +77,7 @@ pub(crate) struct NodeView {
     left: Option<Left>,
     /// Multiaddrs at which it can be reached.
     addresses: Vec<String>,
-    /// Where it is, and what it has: values by key.
+    /// Its labels, which say where it is and what it has: values by key.
     labels: BTreeMap<String, String>,
     /// Which life of it.
     incarnation: String,

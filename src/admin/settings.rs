@@ -61,7 +61,7 @@ pub(crate) struct SettingView {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KindView {
     name: String,
-    /// Whether its children run on the node; else it sends messages to them only.
+    /// True if its children run on the node; else it sends messages to them only.
     hosted: bool,
     /// The names of the messages that it takes.
     messages: Vec<String>,

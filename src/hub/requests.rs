@@ -159,7 +159,7 @@ pub struct NodeInfo {
     pub is_draining: bool,
     /// Multiaddrs at which it can be reached.
     pub addresses: Vec<String>,
-    /// Where it is, and what it has ([`HubBuilder::label`](crate::HubBuilder::label)).
+    /// Labels that say where it is and what it has ([`HubBuilder::label`](crate::HubBuilder::label)).
     pub labels: Labels,
     /// Which life of it.
     pub incarnation: Incarnation,

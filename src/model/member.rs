@@ -93,7 +93,7 @@ pub struct Member {
     /// Whether it is drained: it hands its children over, takes no new ones, and stays in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
-    /// Where it is, and what it has; the same for the whole of one life.
+    /// Labels that say where it is and what it has; the same for the whole of one life.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Rises with each change of what the node says of itself in one life; the highest counts,

@@ -27,7 +27,7 @@ pub struct EngineConfig {
     pub name: NodeName,
     /// Multiaddrs it tells others.
     pub addresses: Vec<String>,
-    /// Where it is, and what it has.
+    /// Labels that say where it is and what it has.
     pub labels: Labels,
     /// Checked settings.
     pub settings: Settings,

@@ -48,6 +48,9 @@ impl LocalLinks {
             Some(MemberWord::View { members, .. } | MemberWord::Introduce { members }) => {
                 members.iter_mut().for_each(Member::forget_loopback);
             }
+            Some(MemberWord::Lost { nodes }) => {
+                nodes.iter_mut().for_each(|lost| lost.member.forget_loopback());
+            }
             Some(MemberWord::Heartbeat { status: Some(status), .. }) => {
                 if let Some(me) = &mut status.me {
                     Arc::make_mut(me).forget_loopback();

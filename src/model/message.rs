@@ -87,6 +87,15 @@ pub struct Status {
     pub unlinked: NodeSet,
 }
 
+/// A node that went down and may come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostNode {
+    /// The node as it described itself last.
+    pub member: Member,
+    /// How long ago it went down, in milliseconds.
+    pub ago: u64,
+}
+
 /// Words about who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberWord {
@@ -129,6 +138,12 @@ pub enum MemberWord {
     Introduce {
         /// The others.
         members: Vec<Member>,
+    },
+    /// Nodes that went down and may come back: the receiver dials them, too, so that they find the
+    /// cluster again when all who were in it with them are gone. At most 1,024.
+    Lost {
+        /// The nodes.
+        nodes: Vec<LostNode>,
     },
     /// The sender does not know the receiver's view or status: tell both as a whole.
     Ask,

@@ -77,6 +77,8 @@ pub(super) struct Contact {
     asked: Option<Instant>,
     /// It was told of the others that want to come in.
     is_introduced: bool,
+    /// The number of the lost node that it was told of last over the link that stands.
+    told_lost: u64,
     /// It has asked this node, and was not told a view since.
     has_asked: bool,
     /// Since when there has been no link that works both ways.
@@ -117,6 +119,7 @@ impl Contact {
             told_view: None,
             asked: None,
             is_introduced: false,
+            told_lost: 0,
             has_asked: false,
             unlinked: (!is_linked).then_some(now),
             probe_at: None,
@@ -183,6 +186,7 @@ impl Contact {
         self.told_view = None;
         self.asked = None;
         self.is_introduced = false;
+        self.told_lost = 0;
     }
 
     pub(super) fn unlinked(&mut self, now: Instant) {
@@ -525,6 +529,11 @@ impl Contact {
     /// Whether it has to be told of the others that want to come in, which is then done.
     pub(super) fn introduce(&mut self) -> bool {
         self.waits() && !std::mem::replace(&mut self.is_introduced, true)
+    }
+
+    /// It is told of all that were lost up to the one with this number; up to which it was before.
+    pub(super) fn tell_lost(&mut self, latest: u64) -> u64 {
+        std::mem::replace(&mut self.told_lost, latest)
     }
 
     /// It asked for everything.

@@ -8,12 +8,17 @@ use std::{
 
 use super::outputs::Outputs;
 use crate::model::{
-    id::{Incarnation, NodeId, NodeRun},
+    id::{NodeId, NodeRun},
     member::Member,
+    message::LostNode,
+    tags::LISTED,
 };
 
 /// At most this many nodes of each kind.
 pub(super) const LIMIT: usize = 1_024;
+/// As long as no more are lost, one is added of which others tell: they leave room for those that this
+/// node loses itself.
+const HEARSAY_LIMIT: usize = LIMIT / 2;
 /// For how many suspicion windows a node that somebody named is dialled before it is forgotten; it
 /// is dialled again when it is named again.
 const NAMED_WINDOWS: u32 = 10;
@@ -22,9 +27,17 @@ const STEADY_WINDOWS: u32 = 10;
 
 #[derive(Clone, Debug)]
 struct Dialled {
-    incarnation: Incarnation,
-    addresses: Vec<String>,
+    /// As it described itself last.
+    member: Member,
     since: Instant,
+}
+
+/// A node that went down.
+#[derive(Clone, Debug)]
+struct Lost {
+    dialled: Dialled,
+    /// Higher than that of all that were lost before.
+    number: u64,
 }
 
 /// Nodes that are dialled and are no contacts.
@@ -33,7 +46,9 @@ pub(super) struct Dialling {
     window: Duration,
     forget_after: Duration,
     named: BTreeMap<NodeId, Dialled>,
-    lost: BTreeMap<NodeId, Dialled>,
+    lost: BTreeMap<NodeId, Lost>,
+    /// The number of the one that was lost last; 0 before the first.
+    lost_last: u64,
     /// How often in a row nodes ended without a word, and when last.
     crashes: BTreeMap<NodeId, (u32, Instant)>,
 }
@@ -45,6 +60,7 @@ impl Dialling {
             forget_after,
             named: BTreeMap::new(),
             lost: BTreeMap::new(),
+            lost_last: 0,
             crashes: BTreeMap::new(),
         }
     }
@@ -54,6 +70,7 @@ impl Dialling {
         let known = self.named.get(&told.id);
         let is_news = match known {
             Some(known) => {
+                let known = &known.member;
                 told.incarnation > known.incarnation || told.addresses != known.addresses
             }
             None => self.named.len() < LIMIT,
@@ -61,35 +78,57 @@ impl Dialling {
         if !is_news || told.addresses.is_empty() {
             return false;
         }
-        let (incarnation, addresses) = (told.incarnation, told.addresses.clone());
-        let dial = known.is_none_or(|known| known.addresses != addresses);
+        let dial = known.is_none_or(|known| known.member.addresses != told.addresses);
         let since = known.map_or(now, |known| known.since);
-        self.named.insert(told.id, Dialled { incarnation, addresses, since });
+        self.named.insert(told.id, Dialled { member: told.clone(), since });
         dial
     }
 
     /// A node went down: it is dialled for a long time, so that a split heals whoever comes back
     /// first. `false`: there is no room, or no address.
-    pub(super) fn lose(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        incarnation: Incarnation,
-        addresses: Vec<String>,
-    ) -> bool {
-        let takes = self.lost.len() < LIMIT && !addresses.is_empty();
+    fn lose(&mut self, since: Instant, member: Member) -> bool {
+        let has_room = self.lost.len() < LIMIT || self.lost.contains_key(&member.id);
+        let takes = has_room && !member.addresses.is_empty();
         if takes {
-            self.lost.insert(node, Dialled { incarnation, addresses, since: now });
+            self.lost_last += 1;
+            let (node, number) = (member.id, self.lost_last);
+            self.lost.insert(node, Lost { dialled: Dialled { member, since }, number });
         }
         takes
     }
 
     /// The same, and dials it.
     pub(super) fn dial_lost(&mut self, now: Instant, member: &Member, out: &mut Outputs) {
-        let addresses = member.addresses.clone();
-        if self.lose(now, member.id, member.incarnation, addresses.clone()) {
-            out.connect(member.id, addresses);
+        if self.lose(now, member.clone()) {
+            out.connect(member.id, member.addresses.clone());
         }
+    }
+
+    /// Somebody else tells of a node that went down. Whether it has to be dialled, which ends when it
+    /// does there.
+    pub(super) fn hear_of_lost(&mut self, now: Instant, told: LostNode) -> bool {
+        let known = self.lost.get(&told.member.id).map(|lost| &lost.dialled.member.incarnation);
+        let is_news = known.is_none_or(|known| told.member.incarnation > *known);
+        let ago = Duration::from_millis(told.ago);
+        let since = now.checked_sub(ago).filter(|_| ago < self.forget_after);
+        let has_room = known.is_some() || self.lost.len() < HEARSAY_LIMIT;
+        is_news && has_room && since.is_some_and(|since| self.lose(since, told.member))
+    }
+
+    /// The number of the node that was lost last; 0 if none ever was.
+    pub(super) fn lost_last(&self) -> u64 {
+        self.lost_last
+    }
+
+    /// The nodes that were lost after the one with this number, at most [`LISTED`].
+    pub(super) fn lost_after(&self, now: Instant, number: u64) -> Vec<LostNode> {
+        let lost = self.lost.values().filter(|lost| lost.number > number).take(LISTED);
+        lost.map(|Lost { dialled, .. }| {
+            let ago = now.saturating_duration_since(dialled.since).as_millis();
+            let ago = u64::try_from(ago).unwrap_or(u64::MAX);
+            LostNode { member: dialled.member.clone(), ago }
+        })
+        .collect()
     }
 
     /// Whether the node is dialled.
@@ -99,8 +138,8 @@ impl Dialling {
 
     /// It was met. Where it was dialled.
     pub(super) fn met(&mut self, node: NodeId) -> Option<Vec<String>> {
-        let lost = self.lost.remove(&node);
-        self.named.remove(&node).or(lost).map(|dialled| dialled.addresses)
+        let lost = self.lost.remove(&node).map(|lost| lost.dialled);
+        self.named.remove(&node).or(lost).map(|dialled| dialled.member.addresses)
     }
 
     /// A member ended without a word.
@@ -135,35 +174,40 @@ impl Dialling {
         patience: Duration,
     ) -> impl Iterator<Item = NodeRun> + '_ {
         self.named
-            .iter()
-            .chain(&self.lost)
-            .filter(move |(_, named)| now.saturating_duration_since(named.since) >= patience)
-            .map(|(node, named)| named.incarnation.run_of(*node))
+            .values()
+            .chain(self.lost.values().map(|lost| &lost.dialled))
+            .filter(move |dialled| now.saturating_duration_since(dialled.since) >= patience)
+            .map(|dialled| dialled.member.run())
     }
 
     /// Forgets whoever was not met for long; they are dialled no more.
     pub(super) fn forget_old(&mut self, now: Instant) -> Vec<NodeId> {
-        let mut old = take_older(&mut self.named, now, self.window * NAMED_WINDOWS);
-        old.extend(take_older(&mut self.lost, now, self.forget_after));
+        let mut old = take_older(&mut self.named, now, self.window * NAMED_WINDOWS, |named| named);
+        old.extend(take_older(&mut self.lost, now, self.forget_after, |lost| &lost.dialled));
         old.retain(|node| !self.lost.contains_key(node) && !self.named.contains_key(node));
         old
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let named = self.named.values().map(|named| named.since + self.window * NAMED_WINDOWS);
-        named.chain(self.lost.values().map(|lost| lost.since + self.forget_after)).min()
+        named.chain(self.lost.values().map(|lost| lost.dialled.since + self.forget_after)).min()
     }
 
     #[cfg(test)]
     pub(super) fn named_addresses(&self) -> Vec<usize> {
-        self.named.values().map(|named| named.addresses.len()).collect()
+        self.named.values().map(|named| named.member.addresses.len()).collect()
     }
 }
 
-fn take_older(dialled: &mut BTreeMap<NodeId, Dialled>, now: Instant, age: Duration) -> Vec<NodeId> {
+fn take_older<T>(
+    nodes: &mut BTreeMap<NodeId, T>,
+    now: Instant,
+    age: Duration,
+    dialled: fn(&T) -> &Dialled,
+) -> Vec<NodeId> {
     let mut old = Vec::new();
-    dialled.retain(|node, dialled| {
-        let keep = now.saturating_duration_since(dialled.since) < age;
+    nodes.retain(|node, it| {
+        let keep = now.saturating_duration_since(dialled(it).since) < age;
         if !keep {
             old.push(*node);
         }
@@ -207,11 +251,50 @@ mod tests {
         let now = Instant::now();
         let mut dialling = dialling();
         let lost = member(2);
-        assert!(dialling.lose(now, lost.id, lost.incarnation, lost.addresses.clone()));
+        assert!(dialling.lose(now, lost.clone()));
         dialling.name(now, &lost);
         assert!(dialling.forget_old(now + WINDOW * NAMED_WINDOWS).is_empty());
         assert_eq!(dialling.forget_old(now + 100 * SECOND), [id(2)]);
-        assert!(!dialling.lose(now, id(3), lost.incarnation, vec![]));
+        assert!(!dialling.lose(now, Member { addresses: vec![], ..lost }));
+    }
+
+    fn told(n: u8, seconds_ago: u64) -> LostNode {
+        LostNode { member: member(n), ago: seconds_ago * 1_000 }
+    }
+
+    #[test]
+    fn what_was_lost_is_told_once_and_forgotten_everywhere_at_the_same_time() {
+        let now = Instant::now() + 100 * SECOND;
+        let mut first = dialling();
+        assert_eq!((first.lost_last(), first.lost_after(now, 0)), (0, vec![]));
+        first.lose(now, member(2));
+        first.lose(now + 10 * SECOND, member(3));
+        let now = now + 40 * SECOND;
+        assert_eq!(first.lost_after(now, 0), [told(2, 40), told(3, 30)]);
+        assert_eq!((first.lost_last(), first.lost_after(now, 1)), (2, vec![told(3, 30)]));
+        let mut second = dialling();
+        for lost in first.lost_after(now, 0) {
+            assert!(second.hear_of_lost(now, lost.clone()) && !second.hear_of_lost(now, lost));
+        }
+        assert_eq!(second.lost_after(now, 0), first.lost_after(now, 0));
+        for dialling in [&mut first, &mut second] {
+            assert_eq!(dialling.forget_old(now + 60 * SECOND), [id(2)]);
+            assert_eq!(dialling.forget_old(now + 70 * SECOND), [id(3)]);
+        }
+    }
+
+    #[test]
+    fn of_what_was_lost_long_ago_or_in_a_later_life_one_does_not_hear_again() {
+        let now = Instant::now() + 100 * SECOND;
+        let mut dialling = dialling();
+        assert!(!dialling.hear_of_lost(now, told(2, 100)) && !dialling.holds(id(2)));
+        assert!(!dialling.hear_of_lost(now, LostNode { ago: u64::MAX, ..told(2, 0) }));
+        assert!(dialling.hear_of_lost(now, told(2, 99)));
+        let mut later = told(2, 1);
+        later.member.incarnation.started += 1;
+        assert!(dialling.hear_of_lost(now, later.clone()));
+        assert!(!dialling.hear_of_lost(now, told(2, 1)));
+        assert_eq!(dialling.lost_after(now, 0), [later]);
     }
 
     #[test]
@@ -222,8 +305,7 @@ mod tests {
         assert_eq!(dialling.unmet(now, SECOND).count(), 0);
         let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
         assert_eq!(greeted, [member(2).run()]);
-        let lost = member(3);
-        dialling.lose(now, lost.id, lost.incarnation, lost.addresses);
+        dialling.lose(now, member(3));
         let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
         assert_eq!(greeted, [member(2).run(), member(3).run()], "and who was put out");
     }
@@ -243,6 +325,23 @@ mod tests {
     }
 
     #[test]
+    fn lost_nodes_of_which_others_tell_leave_room_for_those_that_this_node_loses_itself() {
+        let now = Instant::now();
+        let mut dialling = dialling();
+        for n in 0..2_000_u32 {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let member = Member { id: NodeId::from_key(key), ..member(2) };
+            dialling.hear_of_lost(now, LostNode { member, ago: 0 });
+        }
+        assert_eq!(dialling.lost.len(), HEARSAY_LIMIT);
+        assert!(dialling.lose(now, member(2)), "there is room for it");
+        let mut later = told(2, 0);
+        later.member.incarnation.started += 1;
+        assert!(dialling.hear_of_lost(now, later), "and for what is told of it later");
+    }
+
+    #[test]
     fn no_more_than_so_many_are_kept() {
         let now = Instant::now();
         let mut dialling = dialling();
@@ -251,8 +350,8 @@ mod tests {
             key[..4].copy_from_slice(&n.to_be_bytes());
             let told = Member { id: NodeId::from_key(key), ..member(2) };
             dialling.name(now, &told);
-            dialling.lose(now, told.id, told.incarnation, told.addresses);
             dialling.note_crash(now, told.id);
+            dialling.lose(now, told);
         }
         let kept = (dialling.named.len(), dialling.lost.len(), dialling.crashes.len());
         assert_eq!(kept, (LIMIT, LIMIT, LIMIT));

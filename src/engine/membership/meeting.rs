@@ -13,8 +13,9 @@ use super::{
     voice::Voice,
 };
 use crate::model::{
-    id::{Incarnation, NodeRun},
+    id::{Incarnation, Life, NodeRun},
     member::{Hello, Member},
+    message::LostNode,
     tags::LISTED,
 };
 
@@ -23,7 +24,7 @@ pub(super) struct Meeting<'a> {
     pub(super) heartbeat: Duration,
     /// Whether this node is in no cluster.
     pub(super) is_waiting: bool,
-    pub(super) fences: &'a Fences,
+    pub(super) fences: &'a mut Fences,
     pub(super) dialling: &'a mut Dialling,
     pub(super) roster: &'a mut Roster,
     pub(super) voice: &'a mut Voice,
@@ -126,6 +127,26 @@ impl Meeting<'_> {
         }
         if learned.is_member {
             self.roster.moved(self.voice, self.out, self.pace);
+        }
+    }
+
+    /// Somebody names nodes that went down: their lives are over here, too, and they come back in later
+    /// ones, as those that know of nothing would not tell them.
+    pub(super) fn take_lost(&mut self, now: Instant, nodes: Vec<LostNode>) {
+        for mut told in nodes.into_iter().take(LISTED) {
+            told.member = described(told.member);
+            let Life { node, incarnation } = told.member.life();
+            let addresses = told.member.addresses.clone();
+            let is_mine = node == self.roster.id();
+            if is_mine || self.roster.contact(node).is_some() || !is_plausible(incarnation) {
+                continue;
+            }
+            if self.dialling.hear_of_lost(now, told) {
+                if self.fences.raise(node, incarnation) {
+                    self.out.announce();
+                }
+                self.out.connect(node, addresses);
+            }
         }
     }
 

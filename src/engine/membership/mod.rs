@@ -662,6 +662,7 @@ impl Membership {
                 self.meeting().take_hints(now, members);
             }
             MemberWord::Introduce { members } => self.meeting().take_hints(now, members),
+            MemberWord::Lost { nodes } => self.meeting().take_lost(now, nodes),
             MemberWord::Ask => self.hearing().take_question(from.node),
             MemberWord::Confirmed { incarnation, question } => {
                 self.own_life().confirmed(from.node, incarnation, question);

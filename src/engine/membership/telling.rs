@@ -19,7 +19,7 @@ use super::{
 use crate::model::{
     id::{Life, NodeId},
     member::Member,
-    message::{MemberWord, Status},
+    message::{LostNode, MemberWord, Status},
     tags::{LISTED, LifeSet},
 };
 
@@ -88,9 +88,6 @@ impl Telling<'_> {
     /// Newcomers that come at once do not find each other in Hellos, which were written before: the
     /// first of the members tells each who was met before it.
     fn introduce(&mut self, now: Instant) {
-        if !self.is_first(now) {
-            return;
-        }
         let works = |(_, it): &(NodeId, &Contact)| it.link_works(now, self.timing);
         let newcomers = self.roster.outsiders().filter(works);
         let newcomers: Vec<_> = newcomers.map(|(node, it)| (node, it.since())).collect();
@@ -103,6 +100,26 @@ impl Telling<'_> {
             let members: Vec<Member> = others.map(|(_, it)| it.member().clone()).collect();
             if !members.is_empty() {
                 self.out.send(to, MemberWord::Introduce { members });
+            }
+        }
+    }
+
+    /// Members that went down are known to those who were in with them, and they to it. When these are
+    /// gone, too, nobody would dial it whom it does not know: the first of the members tells all others.
+    fn tell_lost(&mut self, now: Instant) {
+        let latest = self.dialling.lost_last();
+        for (to, contact) in self.roster.contacts_mut() {
+            if !contact.is_heard(now, self.timing) {
+                continue;
+            }
+            let before = contact.tell_lost(latest);
+            if before < latest {
+                let nodes = self.dialling.lost_after(now, before);
+                let others = nodes.into_iter().filter(|lost| lost.member.id != to);
+                let nodes: Vec<LostNode> = others.collect();
+                if !nodes.is_empty() {
+                    self.out.send(to, MemberWord::Lost { nodes });
+                }
             }
         }
     }
@@ -130,8 +147,9 @@ impl Telling<'_> {
         let (members, contacts) = self.roster.telling();
         let audience = Audience { rhythm, first: first.as_deref() };
         let said = self.voice.speak(now, self.timing, members, contacts, audience, self.fences);
-        if !is_waiting {
+        if !is_waiting && self.is_first(now) {
             self.introduce(now);
+            self.tell_lost(now);
         }
         for said in said {
             if said.is_probe {

@@ -143,6 +143,39 @@ fn a_node_that_was_cut_off_heals_and_brings_no_other_down() {
 }
 
 #[test]
+fn those_who_came_later_find_who_was_cut_off_when_all_who_knew_it_have_crashed() {
+    for (seed, _) in seeds(40) {
+        let count = 3 + seed as usize % 3;
+        let lonely = count - 1;
+        let mut world = World::formed(seed, count);
+        world.split(&[lonely]);
+        let others: Vec<usize> = (0..lonely).collect();
+        world.run_until_gone(lonely, &others, 20 * SECOND);
+        // Some come before the last that knew it has gone, and are told by those who were told.
+        let mut later = Vec::new();
+        for crashes in [world.pick(2), lonely] {
+            let index = world.add();
+            world.cut(index, lonely);
+            world.seek_a_seed(index);
+            world.run_until("it is not in", 20 * SECOND, |world| world.is_in(index));
+            world.run(2 * SECOND);
+            later.push(index);
+            (0..crashes).for_each(|index| world.kill(index));
+            world.run(10 * SECOND);
+            if crashes < lonely && world.pick(2) == 0 {
+                break;
+            }
+        }
+        (0..lonely).for_each(|index| world.kill(index));
+        world.run(20 * SECOND);
+        world.heal();
+        world.run_until_equal(30 * SECOND);
+        let found = world.nodes[lonely].membership.view().members.len();
+        assert_eq!(found, 1 + later.len(), "seed {seed}");
+    }
+}
+
+#[test]
 fn two_nodes_that_lose_sight_of_each_other_for_less_than_two_windows_stay_together() {
     for seed in 0..40 {
         let mut world = World::formed(seed, 2);

@@ -127,3 +127,89 @@ fn a_link_to_a_stranger_over_which_nothing_comes_is_dialled_anew() {
     );
     assert!(!bench.membership.is_linked(id(3)));
 }
+
+/// To whom this node tells of which nodes that went down.
+fn told_of_lost(outputs: &[MemberOutput]) -> Vec<(NodeId, Vec<NodeId>)> {
+    let told = |output: &MemberOutput| match output {
+        MemberOutput::Send { to, word: MemberWord::Lost { nodes } } => {
+            Some((*to, nodes.iter().map(|lost| lost.member.id).collect()))
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(told).collect()
+}
+
+impl Bench {
+    /// What it has told of lost nodes, and tells while these are heard.
+    fn tells_of_lost(&mut self, time: Duration, heard: &[u8]) -> Vec<(NodeId, Vec<NodeId>)> {
+        let end = self.now + time;
+        let mut told = told_of_lost(&self.all());
+        while self.now < end {
+            self.now += QUARTER;
+            for n in heard {
+                let word = self.beat(*n);
+                self.membership.heard(self.now, run(*n));
+                self.membership.handle(self.now, run(*n), true, word);
+            }
+            self.membership.tick(self.now);
+            told.extend(told_of_lost(&self.all()));
+        }
+        told
+    }
+}
+
+#[test]
+fn the_first_member_tells_all_others_of_a_node_that_went_down_once_over_each_link() {
+    let mut bench = Bench::with(&[2, 3]);
+    bench.votes_against(2, &[3]);
+    assert_eq!(bench.tells_of_lost(4 * SECOND, &[2]), [(id(2), vec![id(3)])]);
+    assert_eq!(bench.state(3), None, "it is down");
+    // Who comes later is told, too; and who has a new link, over which nothing was told yet.
+    bench.membership.linked(bench.now, hello(member(4), vec![]));
+    assert_eq!(bench.tells_of_lost(SECOND, &[2, 4]), [(id(4), vec![id(3)])]);
+    assert_eq!(bench.tells_of_lost(SECOND, &[2, 4]), []);
+    bench.unlink(4);
+    bench.membership.linked(bench.now, hello(member(4), vec![]));
+    assert_eq!(bench.tells_of_lost(SECOND, &[2, 4]), [(id(4), vec![id(3)])]);
+    // What is met is lost no more.
+    let back = Member { incarnation: Incarnation { started: 200, nonce: 3 }, ..member(3) };
+    bench.membership.linked(bench.now, hello(back, vec![]));
+    bench.unlink(4);
+    bench.membership.linked(bench.now, hello(member(4), vec![]));
+    assert_eq!(bench.tells_of_lost(SECOND, &[2, 4]), []);
+}
+
+#[test]
+fn who_is_not_the_first_of_the_members_tells_nobody_of_lost_nodes() {
+    let mut bench = Bench::with(&[0, 2, 3]);
+    bench.votes_against(0, &[3]);
+    bench.votes_against(2, &[3]);
+    assert_eq!(bench.tells_of_lost(4 * SECOND, &[0, 2]), []);
+    assert_eq!(bench.state(3), None, "it is down");
+    bench.membership.linked(bench.now, hello(member(4), vec![]));
+    assert_eq!(bench.tells_of_lost(SECOND, &[0, 2, 4]), []);
+}
+
+#[test]
+fn a_lost_node_that_is_told_of_is_dialled_until_it_is_met_or_was_lost_for_long() {
+    let lost = |n: u8, ago: u64| LostNode { member: member(n), ago };
+    let mut bench = Bench::with(&[2]);
+    let nodes = vec![lost(1, 0), lost(2, 0), lost(3, 5_000)];
+    assert_eq!(bench.word(2, MemberWord::Lost { nodes: nodes.clone() }), [connect(3)]);
+    assert_eq!(bench.word(2, MemberWord::Lost { nodes }), []);
+    assert!(bench.membership.fenced(id(3), life(3)), "it comes back in a later life");
+    assert!(!bench.membership.fenced(id(2), life(2)) && !bench.membership.fenced(id(1), life(1)));
+    let forget_after = Settings::default().forget_after;
+    let rest = forget_after - 5 * SECOND;
+    assert_eq!(bench.pass(rest - HALF, &[2]), []);
+    assert_eq!(bench.pass(SECOND, &[2]), [disconnect(3, "it was not reached for long")]);
+    let mut absurd = lost(3, 0);
+    absurd.member.incarnation.started = u64::MAX;
+    assert_eq!(bench.word(2, MemberWord::Lost { nodes: vec![absurd] }), []);
+    // A life that is over here may have been followed by another.
+    bench.word(2, down(4, &[2]));
+    assert_eq!(bench.word(2, MemberWord::Lost { nodes: vec![lost(4, 0)] }), [connect(4)]);
+    // Strangers name nobody.
+    let nodes = vec![lost(5, 0)];
+    assert_eq!(bench.word(9, MemberWord::Lost { nodes }), []);
+}

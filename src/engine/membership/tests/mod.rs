@@ -29,7 +29,7 @@ use crate::model::{
     event::HubEvent,
     id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun},
     member::{Hello, Member, MemberState, View, ViewId, WIRE_VERSION},
-    message::{Heard, MemberWord, Pulse, Status},
+    message::{Heard, LostNode, MemberWord, Pulse, Status},
     settings::Settings,
     tags::{LISTED, LifeSet},
 };
@@ -237,11 +237,14 @@ impl Bench {
         std::iter::from_fn(|| self.membership.next_output()).collect()
     }
 
-    /// All outputs but heartbeats, views and announcements.
+    /// All outputs but heartbeats, views, lost nodes and announcements.
     fn outputs(&mut self) -> Vec<MemberOutput> {
         let mut outputs = self.all();
         let is_voice = |word: &MemberWord| {
-            matches!(word, MemberWord::Heartbeat { .. } | MemberWord::View { .. })
+            matches!(
+                word,
+                MemberWord::Heartbeat { .. } | MemberWord::View { .. } | MemberWord::Lost { .. }
+            )
         };
         outputs.retain(|output| match output {
             MemberOutput::Send { word, .. }

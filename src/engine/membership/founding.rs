@@ -141,12 +141,17 @@ impl Founder {
         if !self.is_waiting() || !self.may_ever_found() {
             return false;
         }
-        let untried = self.seeds.values().any(|outcome| *outcome == SeedOutcome::Untried);
-        if (untried || self.discovers) && now < self.found_at {
+        let heard: Vec<Heard> = heard.collect();
+        // That a seed was reached is known before the link to it stands: it may well be in a cluster.
+        let is_open = |outcome: &SeedOutcome| match outcome {
+            SeedOutcome::Untried => true,
+            SeedOutcome::Reached(node) => !heard.iter().any(|other| other.node == *node),
+            SeedOutcome::Itself | SeedOutcome::Failed(_) => false,
+        };
+        if (self.discovers || self.seeds.values().any(is_open)) && now < self.found_at {
             return false;
         }
-        let mut heard = heard;
-        let gives_way = heard.any(|other| match other.waiting {
+        let gives_way = heard.iter().any(|other| match other.waiting {
             // Its first words are on their way.
             None => now < self.found_at,
             Some(None) => true,
@@ -240,6 +245,23 @@ mod tests {
         founder.seed("b".to_owned(), SeedOutcome::Failed("refused".to_owned()));
         assert!(alone(&mut founder, now));
         assert!(founder.is_proven() && founder.waiting().is_none());
+    }
+
+    #[test]
+    fn who_has_reached_another_node_waits_for_what_that_says() {
+        let now = Instant::now();
+        let mut founder = Founder::new(now, seeds(&["a", "b"]), 5 * SECOND);
+        founder.seed("a".to_owned(), SeedOutcome::Itself);
+        founder.seed("b".to_owned(), SeedOutcome::Reached(id(3)));
+        assert!(!alone(&mut founder, now), "its link is about to stand");
+        let given = |node: u8, waiting| {
+            let heard = Heard { node: id(node), waiting };
+            founder.clone().found(now, id(2), std::iter::once(heard))
+        };
+        assert!(!given(4, Some(Some(false))), "another than the one that was reached");
+        assert!(!given(3, None) && !given(3, Some(None)));
+        assert!(given(3, Some(Some(false))) && given(3, Some(Some(true))), "it waits, too");
+        assert!(alone(&mut founder, now + 5 * SECOND), "nothing has come of it");
     }
 
     #[test]

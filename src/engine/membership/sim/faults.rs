@@ -81,6 +81,9 @@ fn a_process_that_restarts_at_once_is_one_that_died_and_one_that_joined() {
         world.run(wait);
         world.restart(victim);
         world.run_until_equal(20 * SECOND);
+        if world.nodes[victim].events.contains(&HubEvent::Founded) {
+            world.fail("it founded a cluster beside the one that is there");
+        }
         let id = world.nodes[victim].id;
         for index in (0..count).filter(|index| *index != victim) {
             let events = &world.nodes[index].events;

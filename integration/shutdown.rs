@@ -160,6 +160,38 @@ fn with_others_everything_is_handed_over_and_a_second_call_joins_the_first() {
 }
 
 #[test]
+fn who_takes_children_again_or_has_just_come_takes_those_of_a_node_that_ends() {
+    run(async {
+        let (network, folder) = (MemoryNetwork::new(), Folder::new("soon"));
+        for is_new in [false, true] {
+            let last = node(&network, "last", None, &folder).await;
+            let other = node(&network, "other", Some(&last), &folder).await;
+            if !is_new {
+                together(&[last.clone(), other.clone()]).await;
+                other.drain().await.expect("it has none");
+                eventually("it is seen", async || {
+                    let nodes = last.nodes().await.expect("the hub runs");
+                    nodes.iter().any(|node| node.is_draining)
+                })
+                .await;
+            }
+            eventually("it is heard", async || last.nodes().await.is_ok_and(|all| all.len() == 2))
+                .await;
+            let child = start(&last, "c").await;
+            child.send(Add { sender: 1, number: 1 }).await.expect("it answers");
+            if !is_new {
+                other.undrain().await.expect("it takes children again");
+            }
+            let report = last.shutdown().await.expect("it ends");
+            assert!(report.lost.is_empty(), "{report}");
+            let child: ChildRef<Counter> = other.child("c");
+            assert_eq!(child.send(Read { sender: 1 }).await, Ok(Numbers(vec![1])), "{is_new}");
+            stop(vec![other]).await;
+        }
+    });
+}
+
+#[test]
 fn a_shutdown_that_nobody_waits_for_goes_on_to_its_end() {
     run(async {
         let hubs = Net::Memory(MemoryNetwork::new()).cluster(2).await;

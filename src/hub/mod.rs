@@ -716,8 +716,9 @@ impl Hub {
     /// Ends this node as an app's end should: hands every child over and leaves, within
     /// `Settings::shutdown_deadline`, and ends in any case. What an app calls at SIGTERM.
     ///
-    /// Alone, or with nobody who takes its children, it just ends. So it does at the deadline, with
-    /// whatever is left then: started handlers are cut off, their callers are told
+    /// Alone, or with nobody who takes its children, it just ends; where a node is about to come in, or to
+    /// take children again, that is waited for, two heartbeats at most. It ends at the deadline as well,
+    /// with whatever is left then: started handlers are cut off, their callers are told
     /// [`MaybeHandled`](crate::HubSendError::MaybeHandled), and states go into files if
     /// [`HubBuilder::leave_dir`](crate::HubBuilder::leave_dir) is set. While there is time handlers may
     /// end by themselves, for `HotSwapOptions::retention` where nobody takes the children. The report

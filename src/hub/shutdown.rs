@@ -23,7 +23,7 @@ use super::{
     ends::Patience,
     farewell::say_bye,
     left_state::{LeftState, sync_folder},
-    requests::HubStopped,
+    requests::{HubStopped, NodeInfo},
     system::{HubSystem, Running, SystemReply},
     worker::{Rest, Surrender},
 };
@@ -32,6 +32,7 @@ use crate::{
     model::{
         child::{ChildSpec, Epoch},
         id::{ChildId, Incarnation},
+        member::NodeState,
         parked::{ParkedInfo, ParkedKey},
         report::{ChildLeft, MOST_LEFT, named},
         settings::Migration,
@@ -52,6 +53,8 @@ const WRITING: Duration = Duration::from_millis(2_750);
 /// How long after its deadline a shutdown may end, whatever handlers do: what stands above, and more
 /// than a second for the network and the threads.
 pub(super) const OVERTIME: Duration = Duration::from_secs(4);
+/// How often is looked whether somebody takes children who did not a moment ago.
+const LOOK: Duration = Duration::from_millis(50);
 /// Children that a report names in its line.
 const NAMED: usize = 3;
 /// States that are encoded and written at a time.
@@ -202,13 +205,23 @@ pub(crate) async fn shut_down(
     let began = Instant::now();
     let until = began + deadline;
     let before = shared.handed_over();
-    let wind = hub.system().send(Wind { timeout: deadline });
-    let outcome = match timeout_at(until + LATE, wind).await {
-        Ok(Ok(Ok(outcome))) => Some(outcome),
-        // It has left, or was stopped, by somebody else's wish.
-        Ok(_) if !shared.ends.has_left() => return (Err(HubStopped), Patience::long()),
-        Ok(_) => Some(Ok(())),
-        Err(_) => None,
+    // Heartbeats tell who takes children, and take others in.
+    let soon = until.min(began + 2 * shared.settings.heartbeat);
+    let outcome = loop {
+        let wind =
+            hub.system().send(Wind { timeout: until.saturating_duration_since(Instant::now()) });
+        let outcome = match timeout_at(until + LATE, wind).await {
+            Ok(Ok(Ok(outcome))) => Some(outcome),
+            // It has left, or was stopped, by somebody else's wish.
+            Ok(_) if !shared.ends.has_left() => return (Err(HubStopped), Patience::long()),
+            Ok(_) => Some(Ok(())),
+            Err(_) => None,
+        };
+        let has_nobody = matches!(outcome, Some(Err(LeaveFailed::NoSuccessor { .. })));
+        if !(has_nobody && Instant::now() < soon && may_take_soon(hub).await) {
+            break outcome;
+        }
+        tokio::time::sleep(LOOK).await;
     };
     let has_left = matches!(outcome, Some(Ok(())));
     // A hub that is behind is waited for: without its answer nothing of what is left can be kept.
@@ -243,6 +256,16 @@ pub(crate) async fn shut_down(
     report.took = began.elapsed();
     tell(shared, &report);
     (Ok(report), patience)
+}
+
+/// Whether another node comes in, or was drained when this one heard of it last: it may take children
+/// in a moment.
+async fn may_take_soon(hub: &Hub) -> bool {
+    let takes_soon = |node: &NodeInfo| {
+        let is_in = node.is_member() && node.is_draining && node.state != NodeState::Leaving;
+        !node.is_self && (is_in || node.state == NodeState::Joining)
+    };
+    hub.nodes().await.is_ok_and(|nodes| nodes.iter().any(takes_soon))
 }
 
 /// Brings what is left to rest; why what did not.

@@ -12,6 +12,7 @@ mod gateways;
 mod labels;
 mod layers;
 mod moves;
+mod on_demand;
 mod parked;
 mod processes;
 mod references;

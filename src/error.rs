@@ -46,6 +46,12 @@ pub enum NotHandled {
     /// The hub knows no such child.
     #[error("there is no such child")]
     NoSuchChild,
+    /// The child is of a kind that starts [on demand](crate::KindBuilder::on_demand), and was not started.
+    #[error("the child is started on demand, and was not: {reason}")]
+    NotStarted {
+        /// Why.
+        reason: StartFailed,
+    },
     /// The child was stopped for good before it came to the message.
     #[error("the child was stopped")]
     Stopped,

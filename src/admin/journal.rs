@@ -98,6 +98,7 @@ fn reason_name(reason: &NotHandled) -> &'static str {
     match reason {
         NotHandled::Busy => "busy",
         NotHandled::NoSuchChild => "no_such_child",
+        NotHandled::NotStarted { .. } => "not_started",
         NotHandled::Stopped => "stopped",
         NotHandled::GivenUp => "given_up",
         NotHandled::Timeout => "timeout",

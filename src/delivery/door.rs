@@ -24,6 +24,7 @@ use crate::{
         frame::{DataFrame, ReplyFailure},
         id::{ChildId, LaneId, NodeRun},
         message::LaneMark,
+        report::StartFailed,
         trace::TraceContext,
     },
 };
@@ -94,6 +95,11 @@ pub(crate) struct Door<P> {
     /// The child's home is asked where it is. The number is that of the first message that came
     /// after the question: an answer that there is no such child says nothing about it.
     locating: Option<u64>,
+    /// The open question asks for a start, too.
+    is_demanded: bool,
+    /// Messages that were refused as the child has ended or did not start, while that question is open; at
+    /// most as many as the child's queue holds.
+    unstarted: Vec<P>,
     /// Where the registry said last that the child is.
     said: Option<Route>,
     /// Whose refusal named `route`, if the registry has not said it yet.
@@ -117,6 +123,8 @@ impl<P: Payload> Door<P> {
             lane: Lane::new(lane, limits),
             route: None,
             locating: None,
+            is_demanded: false,
+            unstarted: Vec::new(),
             said: None,
             hearsay: None,
             doubt: false,
@@ -129,20 +137,63 @@ impl<P: Payload> Door<P> {
     /// The child's home has answered; where the child is, if it is anywhere, was told before with
     /// [`Door::route`]. If it is nowhere, what waited when the question was asked ends here.
     pub(crate) fn located(&mut self, found: bool) {
+        self.answered((!found).then_some(NotHandled::NoSuchChild));
+    }
+
+    /// There is no such child, and it could not be started on demand.
+    pub(crate) fn not_started(&mut self, reason: StartFailed) {
+        self.answered(Some(NotHandled::NotStarted { reason }));
+    }
+
+    /// `absent`: why there is no such child.
+    fn answered(&mut self, absent: Option<NotHandled>) {
+        self.is_demanded = false;
+        let why = absent.clone().filter(|why| matches!(why, NotHandled::NotStarted { .. }));
+        self.resolve_unstarted(&why.unwrap_or(NotHandled::Stopped));
         if let Some(before) = self.locating.take()
-            && !found
+            && let Some(why) = absent
             && self.is_lost()
         {
             (self.route, self.said) = (None, None);
-            self.lane.fail_before(before, &NotHandled::NoSuchChild);
+            // What has come since the question was asked would have been started for, too.
+            let all = matches!(why, NotHandled::NotStarted { .. });
+            self.lane.fail_before(if all { u64::MAX } else { before }, &why);
         }
         self.doubt = false;
         self.finish();
     }
 
+    /// The question that is open asks for a start of the child: if that fails the answer says why, which whoever
+    /// was to run it does not.
+    pub(crate) fn demand(&mut self) {
+        self.is_demanded = self.locating.is_some();
+    }
+
+    /// These were not handled, as the child has ended, or did not start: that is told now, or with the answer
+    /// that says why.
+    fn stopped(&mut self, messages: Vec<(P, bool)>) {
+        for (payload, _) in messages {
+            if self.is_demanded && self.unstarted.len() < self.limits.mailbox {
+                self.unstarted.push(payload);
+            } else {
+                let outcome = Err(SendFailure::NotHandled(NotHandled::Stopped));
+                self.signals.push_back(Signal::Resolved { payload, outcome });
+            }
+        }
+    }
+
+    fn resolve_unstarted(&mut self, why: &NotHandled) {
+        for payload in std::mem::take(&mut self.unstarted) {
+            let outcome = Err(SendFailure::NotHandled(why.clone()));
+            self.signals.push_back(Signal::Resolved { payload, outcome });
+        }
+    }
+
     /// The child's home has not answered for as long as messages wait that have no deadline of their own:
     /// those end that waited when it was asked. It is asked again for the rest.
     pub(crate) fn unanswered(&mut self) {
+        self.is_demanded = false;
+        self.resolve_unstarted(&NotHandled::Stopped);
         if let Some(before) = self.locating.take()
             && self.is_lost()
         {
@@ -212,6 +263,7 @@ impl<P: Payload> Door<P> {
             && self.lane.is_idle()
             && !self.lane.owes_acknowledgement()
             && self.locating.is_none()
+            && self.unstarted.is_empty()
             && self.signals.is_empty()
     }
 
@@ -427,6 +479,7 @@ impl<P: Payload> Door<P> {
     /// The hub stops: nothing is kept, also not what waits for other nodes.
     pub(crate) fn abandon(&mut self) {
         self.lane.abandon();
+        self.resolve_unstarted(&NotHandled::HubStopped);
         self.vacate(&NotHandled::HubStopped);
     }
 
@@ -480,10 +533,8 @@ impl<P: Payload> Door<P> {
                 (self.route, self.said) = (None, None);
                 if !self.gate.is_here() {
                     // What came while the child was about to be here, or to end.
-                    for (payload, _) in self.gate.take_local() {
-                        let outcome = Err(SendFailure::NotHandled(NotHandled::Stopped));
-                        self.signals.push_back(Signal::Resolved { payload, outcome });
-                    }
+                    let local = self.gate.take_local();
+                    self.stopped(local);
                 }
                 if !self.gate.is_here() && self.locating.is_none() && self.lane.is_free() {
                     self.lane.fail(&NotHandled::Stopped);
@@ -664,6 +715,9 @@ impl<P: Payload> Door<P> {
         let is_newer = |target| self.route.is_some_and(|known| replaces(known, target));
         if target.is_some_and(is_newer) {
             self.follow();
+        } else if *reason == NotHandled::Stopped && self.is_demanded {
+            let held = self.lane.pour();
+            self.stopped(held);
         } else {
             self.lane.fail(reason);
         }

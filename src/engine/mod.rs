@@ -212,7 +212,7 @@ impl Engine {
                 self.transfers().parked_not_sent(&key, to, &purpose);
             }
             Event::Request { id, request } => self.requests().take(id, request),
-            Event::Locate { child } => self.homes.locate(&mut self.core, child),
+            Event::Locate { child, start } => self.homes.locate(&mut self.core, child, start),
             Event::Topics { version, changes } => self.topics.change(version, changes),
             Event::Watch { child, id } => {
                 self.watches.watch(&mut self.core, &mut self.homes, child, id);

@@ -703,7 +703,7 @@ impl World {
                     None => routes.remove(&child),
                 };
             }
-            Effect::Located { child, .. } => {
+            Effect::Located { child, .. } | Effect::NotStarted { child, .. } => {
                 assert!(
                     self.nodes[index].locating.remove(&child),
                     "seed {}: n{index} was answered about {child} and had not asked",
@@ -1443,7 +1443,7 @@ fn who_asked_is_told_that_it_started_though_its_home_died_before_it_answered() {
 /// Asks on a node where a child is, as its doors do.
 fn locate(world: &mut World, index: usize, child: &ChildId) {
     if world.nodes[index].locating.insert(child.clone()) {
-        world.input(index, Input::Event(Event::Locate { child: child.clone() }));
+        world.input(index, Input::Event(Event::Locate { child: child.clone(), start: None }));
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 use super::{
     Shared,
     bound::Bound,
+    demand::Demand,
     envelope::{Envelope, Waiter},
     exchange::{Exchange, Way},
     paths::{Neighbours, Over, Paths},
@@ -34,10 +35,11 @@ use crate::{
     },
     error::{MaybeHandled, NotHandled},
     model::{
-        child::Route,
+        child::{ChildSpec, Route},
         frame::{DataFrame, PathClosed, PathId},
         id::{ChildId, LaneId, NodeId, NodeRun},
         message::BulkHeader,
+        report::StartFailed,
         topic::Publication,
     },
     net::{BulkDone, Network},
@@ -80,7 +82,11 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 /// Messages wait for a child of which nobody here has heard.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Locate(pub(crate) ChildId);
+pub(crate) struct Locate {
+    pub(crate) child: ChildId,
+    /// How it is started if there is none.
+    pub(crate) start: Option<Arc<ChildSpec>>,
+}
 
 /// A message that was taken in while its child was here cannot be given to the child's next node, and
 /// nobody waits for its reply.
@@ -119,6 +125,8 @@ pub(crate) struct DoorCell {
     /// When the sweeper has something to do, in milliseconds since the hub began.
     due: AtomicU64,
     swept: AtomicBool,
+    /// How the child is started when a message comes and there is none.
+    demand: OnceLock<Arc<Demand>>,
 }
 
 struct Inner {
@@ -181,14 +189,7 @@ impl DoorCell {
                         self.watch(doors.millis(at));
                     }
                 }
-                Signal::Locate => {
-                    if let Some(doors) = self.doors.upgrade()
-                        && let Some(system) = doors.system.get()
-                    {
-                        // A hub that has ended answers whoever waits.
-                        system.do_send(Locate(self.child.clone()));
-                    }
-                }
+                Signal::Locate => self.locate(),
                 Signal::Resolved { payload, outcome } => {
                     if let Err(SendFailure::NotHandled(reason)) = &outcome
                         && reason.is_unsendable()
@@ -202,6 +203,30 @@ impl DoorCell {
                 }
             }
         }
+    }
+
+    /// Asks for the child, or for its start if its kind starts on demand.
+    fn locate(self: &Arc<Self>) {
+        let Some(doors) = self.doors.upgrade() else { return };
+        let start = self.demand.get().map(|demand| demand.spec(&self.child)).transpose();
+        if matches!(start, Ok(Some(_))) {
+            self.with(Door::demand);
+        }
+        match (start, doors.system.get()) {
+            (Ok(start), Some(system)) => {
+                // A hub that has ended answers whoever waits.
+                let (child, start) = (self.child.clone(), start.map(Arc::new));
+                system.do_send(Locate { child, start });
+            }
+            (Ok(_), None) => {}
+            (Err(reason), _) => doors.not_started(&self.child, StartFailed::Refused { reason }),
+        }
+    }
+
+    /// From now on the child is started when a message comes and there is none.
+    pub(crate) fn on_demand(&self, demand: &Arc<Demand>) {
+        // Whose reference was first says how.
+        let _ = self.demand.set(demand.clone());
     }
 
     /// What is read meanwhile on this thread is read in the name of this door's hub.
@@ -608,6 +633,7 @@ impl Doors {
             handled: AtomicU64::new(0),
             due: AtomicU64::new(NEVER),
             swept: AtomicBool::new(false),
+            demand: OnceLock::new(),
         });
         map.cells.insert(child.clone(), cell.clone());
         self.lanes
@@ -728,6 +754,14 @@ impl Doors {
     pub(crate) fn located(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
             cell.with(|door| door.located(found));
+            self.release(&cell);
+        }
+    }
+
+    /// A child that messages wait for could not be started.
+    pub(crate) fn not_started(&self, child: &ChildId, reason: StartFailed) {
+        if let Some(cell) = self.known(child) {
+            cell.with(|door| door.not_started(reason));
             self.release(&cell);
         }
     }

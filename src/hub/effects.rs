@@ -51,6 +51,7 @@ impl HubSystem {
                 Effect::Parked(order) => self.parked(order, ctx),
                 Effect::Route { child, route } => shared.doors.route(&child, route),
                 Effect::Located { child, found } => shared.doors.located(&child, found),
+                Effect::NotStarted { child, reason } => shared.doors.not_started(&child, reason),
                 Effect::LocateOver { child } => shared.doors.unanswered(&child),
                 Effect::Gone { run, left } => {
                     running.questions.retain(|_, open| open.asked != run);

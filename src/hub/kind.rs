@@ -15,6 +15,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::{
     blocking::BlockingCodec,
     codec::{self, Rules},
+    demand::Demand,
     envelope::{Envelope, Slot, Traced},
     hot_swap::{ChildContext, HotSwap, HubMessage, StartFailure},
     instance::{Built, Maker},
@@ -24,8 +25,9 @@ use crate::{
     engine::io::{BuildFailure, KindInfo},
     error::StartHubError,
     model::{
+        child::ChildSpec,
         frame::ReplyFailure,
-        id::{InvalidId, KindName},
+        id::{ChildId, InvalidId, KindName},
         settings::InvalidSetting,
     },
 };
@@ -35,6 +37,7 @@ pub struct KindBuilder<A: HotSwap> {
     messages: Vec<(TypeId, Accepted, Deliver<A>)>,
     blocking: Option<BlockingCodec<A>>,
     make: Option<Make<A>>,
+    demand: Option<Demand>,
 }
 
 /// Makes the actors of a kind in the place of `from_args`.
@@ -44,7 +47,7 @@ type MakeFn<A> =
 
 impl<A: HotSwap> KindBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self { messages: Vec::new(), blocking: None, make: None }
+        Self { messages: Vec::new(), blocking: None, make: None, demand: None }
     }
 
     /// Makes the actors of this kind with a closure, in the place of [`HotSwap::from_args`]: it may hold
@@ -72,6 +75,57 @@ impl<A: HotSwap> KindBuilder<A> {
         make: impl Fn(A::Args, &ChildContext<A>) -> Result<A, StartFailure> + Send + Sync + 'static,
     ) -> Self {
         self.make = Some(Arc::new(make));
+        self
+    }
+
+    /// Starts a child of this kind when a message comes for it and there is none, with the arguments that
+    /// `args` gives for its id. So there is no start to wait for: `hub.child::<Cart>("cart-of-ann").send(..)`
+    /// is enough, from any node, by many at once; the child's home is asked for both in one word. What was
+    /// stopped is started again by the next message; a message that comes while it is being stopped is
+    /// refused as [`NotHandled::Stopped`](crate::NotHandled::Stopped). One that was given up stays so.
+    ///
+    /// It counts on the node that sends, so give it to all, and to a gateway with
+    /// [`client_of_kind`](crate::HubBuilder::client_of_kind). What is published to a topic starts nobody, nor
+    /// does a watch. If the start fails, messages that waited for it are refused as
+    /// [`NotHandled::NotStarted`](crate::NotHandled::NotStarted), and the next one tries anew.
+    ///
+    /// Anybody who may name a child makes one that stays: check ids that come from outside first.
+    ///
+    /// ```
+    /// # use actix::prelude::*;
+    /// # use actix_hub::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Default, Serialize, Deserialize)]
+    /// # struct Cart { items: Vec<String> }
+    /// # impl Actor for Cart { type Context = Context<Self>; }
+    /// # #[derive(Message, Serialize, Deserialize)]
+    /// # #[rtype(result = "usize")]
+    /// # struct Put(String);
+    /// # impl HubMessage for Put { const NAME: &'static str = "put"; }
+    /// # impl Handler<Put> for Cart {
+    /// #     type Result = usize;
+    /// #     fn handle(&mut self, Put(item): Put, _: &mut Context<Self>) -> usize {
+    /// #         self.items.push(item);
+    /// #         self.items.len()
+    /// #     }
+    /// # }
+    /// # hot_swap!(Cart, kind = "cart", messages = [Put]);
+    /// # #[actix::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = HubSystem::builder("shop")
+    ///     .child_kind::<Cart>(|kind| Cart::register(kind).on_demand(|_id| ()))
+    ///     .start()
+    ///     .await?;
+    /// let cart: ChildRef<Cart> = hub.child("cart-of-ann");
+    /// assert_eq!(cart.send(Put("tea".to_owned())).await?, 1);
+    /// # hub.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_demand(mut self, args: impl Fn(&ChildId) -> A::Args + Send + Sync + 'static) -> Self {
+        let spec = move |child: &ChildId| ChildSpec::new::<A>(child.as_str(), args(child));
+        self.demand = Some(Demand::new(spec));
         self
     }
 
@@ -120,7 +174,8 @@ impl<A: HotSwap> KindBuilder<A> {
             let (name, Accepted { wrap, wrap_encoded, .. }) = (Arc::from(message), accepted);
             by_type.insert(id, Registered { name, wrap, wrap_encoded });
         }
-        let entry = Arc::new(KindEntry { name, by_type });
+        let demand = self.demand.map(Arc::new);
+        let entry = Arc::new(KindEntry { name, by_type, demand });
         let (blocking, make) = (self.blocking, self.make);
         Ok(Kind { entry, by_name: Arc::new(by_name), blocking, make })
     }
@@ -178,6 +233,8 @@ pub(crate) type WrapEncoded = fn(Bytes, Arc<str>, KindName, Rules, Traced) -> En
 pub(crate) struct KindEntry {
     pub(crate) name: KindName,
     by_type: HashMap<TypeId, Registered>,
+    /// How children are started that a message comes for, if they are.
+    pub(crate) demand: Option<Arc<Demand>>,
 }
 
 impl KindEntry {

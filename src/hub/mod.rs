@@ -27,6 +27,7 @@ mod codec;
 pub(crate) mod config;
 mod data;
 mod data_plane;
+mod demand;
 mod doors;
 mod effects;
 mod ends;

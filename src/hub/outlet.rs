@@ -50,6 +50,10 @@ impl Outlet {
             Err(_) => (presentable(id), None),
         };
         let kind = hub.kinds.get(kind).map(|kind| kind.entry().clone());
+        let demand = kind.as_ref().and_then(|kind| kind.demand.as_ref());
+        if let (Some(cell), Some(demand)) = (&cell, demand) {
+            cell.on_demand(demand);
+        }
         Self { hub, child, cell, kind }
     }
 

@@ -593,8 +593,8 @@ fn charged(event: &Event) -> Option<NodeId> {
 impl Handler<Locate> for HubSystem {
     type Result = ();
 
-    fn handle(&mut self, Locate(child): Locate, ctx: &mut Context<Self>) {
-        self.take([Event::Locate { child }], ctx);
+    fn handle(&mut self, Locate { child, start }: Locate, ctx: &mut Context<Self>) {
+        self.take([Event::Locate { child, start }], ctx);
     }
 }
 

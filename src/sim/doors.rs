@@ -29,6 +29,7 @@ use crate::{
         frame::{DataFrame, PathClosed, PathId, Refusal},
         id::{ChildId, LaneId, NodeRun},
         message::BulkHeader,
+        report::StartFailed,
     },
     net::BulkDone,
     wire,
@@ -350,6 +351,13 @@ impl Doors {
     pub(super) fn located(&self, child: &ChildId, found: bool) {
         if let Some(cell) = self.known(child) {
             cell.with(|door| door.located(found));
+        }
+    }
+
+    /// `Doors::not_started`.
+    pub(super) fn not_started(&self, child: &ChildId, reason: StartFailed) {
+        if let Some(cell) = self.known(child) {
+            cell.with(|door| door.not_started(reason));
         }
     }
 

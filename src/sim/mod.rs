@@ -30,9 +30,10 @@ use std::{
 };
 
 use faults::{Plan, Played, play, settled};
+use node::ON_DEMAND;
 use worker::Kind;
 
-use crate::{delivery::How, engine::io::Request};
+use crate::{delivery::How, engine::io::Request, model::id::ChildId};
 
 /// The seeds of a test: those that are asked for, or so many.
 fn seeds(count: u64) -> impl Iterator<Item = u64> {
@@ -194,6 +195,56 @@ fn a_leave_waits_for_a_member_that_has_no_path_to_hear_the_last_replies() {
         let violations = &world.ledger.violations;
         assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
     }
+}
+
+/// Messages come for children that are not there, from all nodes at once, while their homes crash, leave and
+/// come, and links break: each is started once, and what was said to be handled was.
+#[test]
+fn children_start_on_demand_once_though_homes_change() {
+    let mut handled = 0;
+    for seed in seeds(40) {
+        let kind = Kind { merges: true, blocking: false };
+        let (unlinked, faults) = (Vec::new(), Vec::new());
+        let mut world = settled(&Plan { seed, nodes: 4, children: 0, kind, unlinked, faults });
+        world.children =
+            (0..8).map(|n| ChildId::new(format!("{ON_DEMAND}{n}")).expect("a valid id")).collect();
+        let fault = world.dice.below(5);
+        let (at, other) = (world.dice.below(4) as usize, world.dice.below(4) as usize);
+        for round in 0..20 {
+            for client in world.alive() {
+                let child = world.dice.below(8) as usize;
+                let child = world.children[child].clone();
+                world.client(client, &child, Some(Duration::from_secs(4)), How::Send);
+            }
+            match (round, fault) {
+                (2, 0) => world.crash(at),
+                (2, 1) => {
+                    let timeout = Duration::from_secs(20);
+                    world.request(at, Request::Leave { timeout });
+                }
+                (2, 2) if at != other => world.break_link(at, other),
+                (2, 3) if at != other => world.cut(at, other),
+                (18, 3) if at != other => world.mend(at, other),
+                (19, 0) => world.begin(at),
+                _ => {}
+            }
+            let wait = world.dice.ms(1, 60);
+            world.run_for(wait);
+        }
+        for at in world.alive() {
+            world.request(at, Request::Stay);
+            // Of some nobody may have heard but who has crashed.
+            for child in world.children.clone() {
+                world.client(at, &child, Some(Duration::from_secs(20)), How::Send);
+            }
+        }
+        world.check_end();
+        let violations = &world.ledger.violations;
+        assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+        let done = |slot: &&ledger::Sent| matches!(slot.slot.outcome(), Some(Ok(())));
+        handled += world.ledger.sent.values().filter(done).count();
+    }
+    assert!(handled > 0, "nobody started");
 }
 
 /// One node dies while the other restarts: nobody is left who could take it in, and it must not found a

@@ -16,7 +16,7 @@ use super::{
     worker::{Around, Host, Kind, RETENTION, Task, unparked},
 };
 use crate::{
-    delivery::{How, Limits, path::PathLimits, transfer::TransferLimits},
+    delivery::{How, Limits, door::Door, path::PathLimits, transfer::TransferLimits},
     engine::{
         Engine,
         chance::Chance,
@@ -35,7 +35,7 @@ use crate::{
     },
     model::{
         access::AccessList,
-        child::{Epoch, RestartPauses},
+        child::{ChildSpec, Epoch, RestartPauses},
         event::HubEvent,
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
         member::{Hello, Member, MemberState},
@@ -205,6 +205,14 @@ pub(super) struct Node {
 /// The kind of all children.
 pub(super) fn kind_name() -> KindName {
     KindName::new("counter").expect("a valid name")
+}
+
+/// Children whose names begin so start when a message comes for them.
+pub(super) const ON_DEMAND: &str = "wanted-";
+
+/// How a child is started.
+pub(super) fn spec(child: &ChildId) -> Arc<ChildSpec> {
+    Arc::new(ChildSpec::from_parts(child.clone(), kind_name(), Bytes::new()))
 }
 
 /// The settings of all nodes.
@@ -465,7 +473,12 @@ impl Node {
                         host.wake(around, &child);
                     }),
                     Want::Locate(child) => {
-                        let event = Event::Locate { child };
+                        let on_demand = child.as_str().starts_with(ON_DEMAND);
+                        let start = on_demand.then(|| spec(&child));
+                        if on_demand && let Some(cell) = self.doors.known(&child) {
+                            cell.with(Door::demand);
+                        }
+                        let event = Event::Locate { child, start };
                         self.out.push(Out::Mail(Thread::System, Input::Outcome(event)));
                     }
                     Want::Data(run) => self.fill(run),
@@ -572,6 +585,7 @@ impl Node {
                 Effect::Route { child, route } => self.doors.route(&child, route),
                 Effect::LocateOver { child } => self.doors.unanswered(&child),
                 Effect::Located { child, found } => self.doors.located(&child, found),
+                Effect::NotStarted { child, reason } => self.doors.not_started(&child, reason),
                 Effect::Gone { run, left } => self.doors.gone(now, run, left),
                 Effect::Path { to, by } => self.doors.detour(to, by),
                 Effect::Members { runs } => self.doors.members(runs),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +12,7 @@ use super::{
     faults::{Fault, Plan},
     ledger::Ledger,
     network::{Network, Parcel, Piece},
-    node::{Input, Node, Out, Thread, kind_name},
+    node::{Input, Node, Out, Thread, spec},
 };
 use crate::{
     delivery::How,
@@ -22,7 +21,6 @@ use crate::{
         io::{Event, Request},
     },
     model::{
-        child::ChildSpec,
         id::{ChildId, Incarnation, NodeId, NodeRun, RequestId},
         member::Hello,
         settings::OnFailure,
@@ -402,8 +400,6 @@ impl World {
     }
 
     pub(super) fn start(&mut self, at: usize, children: &[ChildId]) -> RequestId {
-        let spec =
-            |id: &ChildId| Arc::new(ChildSpec::from_parts(id.clone(), kind_name(), Bytes::new()));
         let specs = children.iter().map(spec).collect();
         let (on_failure, timeout) = (OnFailure::Continue, Duration::from_secs(10));
         self.request(at, Request::Start { specs, on_failure, timeout })

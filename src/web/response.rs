@@ -70,6 +70,11 @@ impl NotHandled {
     fn answer(&self) -> Answer {
         match self {
             Self::NoSuchChild | Self::Stopped => (StatusCode::NOT_FOUND, None),
+            Self::NotStarted { reason } => match start_answer(reason) {
+                // The child may be started, all the same; the message was not handled.
+                (StatusCode::GATEWAY_TIMEOUT, _) => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
+                answer => answer,
+            },
             Self::Busy | Self::Timeout => (StatusCode::SERVICE_UNAVAILABLE, Some(SOON)),
             Self::GivenUp | Self::HubStopped => (StatusCode::SERVICE_UNAVAILABLE, None),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
@@ -108,6 +113,7 @@ impl HubSendError {
 /// | 404 | `NoSuchChild`, `Stopped` |
 /// | 413 | `TooLarge` |
 /// | 503 with `Retry-After` | `Busy`, `NotHandled::Timeout` |
+/// | 500, 503 | `NotStarted`, as [`StartChildError`] of the same reason; 503 for a timeout |
 /// | 503 | `GivenUp`, `NotHandled::HubStopped` |
 /// | 504 | `MaybeHandled::Timeout` |
 /// | 502 | `NodeDown`, `MaybeHandled::HubStopped` |
@@ -143,19 +149,23 @@ impl StartChildError {
             Self::Exists { .. } => (StatusCode::CONFLICT, None),
             Self::Spec(error) => error.answer(),
             Self::HubStopped => (StatusCode::BAD_GATEWAY, None),
-            Self::Failed { reason, .. } => match reason {
-                // It may be started, all the same.
-                StartFailed::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
-                StartFailed::Busy { .. } | StartFailed::Leaving => {
-                    (StatusCode::SERVICE_UNAVAILABLE, Some(SOON))
-                }
-                StartFailed::NoNode | StartFailed::UnknownKind { .. } => {
-                    (StatusCode::SERVICE_UNAVAILABLE, None)
-                }
-                StartFailed::Refused { .. } | StartFailed::RolledBack => {
-                    (StatusCode::INTERNAL_SERVER_ERROR, None)
-                }
-            },
+            Self::Failed { reason, .. } => start_answer(reason),
+        }
+    }
+}
+
+fn start_answer(reason: &StartFailed) -> Answer {
+    match reason {
+        // It may be started, all the same.
+        StartFailed::Timeout { .. } => (StatusCode::GATEWAY_TIMEOUT, None),
+        StartFailed::Busy { .. } | StartFailed::Leaving => {
+            (StatusCode::SERVICE_UNAVAILABLE, Some(SOON))
+        }
+        StartFailed::NoNode | StartFailed::UnknownKind { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, None)
+        }
+        StartFailed::Refused { .. } | StartFailed::RolledBack => {
+            (StatusCode::INTERNAL_SERVER_ERROR, None)
         }
     }
 }

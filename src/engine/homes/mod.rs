@@ -5,7 +5,7 @@
 //! time for each child and answers everybody who asked for it. A home also says where a child is, and is
 //! asked for that (`locate`).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     answers::Answer,
@@ -13,7 +13,7 @@ use super::{
     io::Request,
 };
 use crate::model::{
-    child::{Epoch, Route},
+    child::{ChildSpec, Epoch, Route},
     id::{ChildId, NodeId, NodeRun, RequestId},
     member::Member,
     message::HomeWord,
@@ -65,9 +65,20 @@ impl Homes {
         self.requests.ask(core, &mut self.locate, id, request);
     }
 
-    /// Messages of this node wait for a child that nobody here has heard of.
-    pub(crate) fn locate(&mut self, core: &mut Core, child: ChildId) {
-        self.locate.locate(core, child);
+    /// Messages of this node wait for a child that nobody here has heard of. Where `start` says how, it is
+    /// started if there is none.
+    pub(crate) fn locate(
+        &mut self,
+        core: &mut Core,
+        child: ChildId,
+        start: Option<Arc<ChildSpec>>,
+    ) {
+        match start {
+            Some(spec) if core.route(&child).is_none() => {
+                self.requests.demand(core, &mut self.locate, spec);
+            }
+            _ => self.locate.locate(core, child),
+        }
     }
 
     /// Somebody on this node watches a child that nobody here has heard of.

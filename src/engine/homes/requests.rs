@@ -31,6 +31,11 @@ enum Pending {
         outcomes: Outcomes<StartOutcome>,
         on_failure: OnFailure,
     },
+    /// Messages wait for a child that is started if there is none.
+    Demand {
+        spec: Arc<ChildSpec>,
+        outcome: Option<StartOutcome>,
+    },
     Stop {
         children: Vec<ChildId>,
         outcomes: Outcomes<StopOutcome>,
@@ -117,6 +122,25 @@ impl UserRequests {
         self.begin(core, locate, id, Asked { pending, wait });
     }
 
+    /// Messages of this node wait for a child that is to be started if there is none: its home is asked for
+    /// both in one word.
+    pub(super) fn demand(&mut self, core: &mut Core, locate: &mut Locate, spec: Arc<ChildSpec>) {
+        let id = self.own_id();
+        let wait = core.config.settings.send_timeout;
+        self.begin(
+            core,
+            locate,
+            id,
+            Asked { pending: Pending::Demand { spec, outcome: None }, wait },
+        );
+    }
+
+    /// For a request that the engine makes itself.
+    fn own_id(&mut self) -> RequestId {
+        self.own += 1;
+        RequestId(u64::MAX - self.own)
+    }
+
     fn begin(&mut self, core: &mut Core, locate: &mut Locate, id: RequestId, asked: Asked) {
         core.timer(asked.wait, Timer::Request(id));
         if let Pending::Migrate { child, .. } = &asked.pending {
@@ -179,6 +203,14 @@ impl UserRequests {
                     }
                 }
             }
+            Pending::Demand { spec, outcome: None } => {
+                if let Some(home) = core.home(spec.id()).filter(|home| to(*home)) {
+                    let specs = vec![spec.clone()];
+                    let word = HomeWord::Start { request: id, specs, wait };
+                    core.send(home, PeerMessage::Home(word));
+                }
+            }
+            Pending::Demand { outcome: Some(_), .. } => {}
             Pending::Stop { children, outcomes, seen, .. } => {
                 let open = children.iter().filter(|child| outcomes.is_open(child));
                 let owned = open
@@ -262,10 +294,15 @@ impl UserRequests {
                 core.hint(child, Route { owner, epoch: *epoch });
             }
         }
-        if let Some(Asked { pending: Pending::Start { outcomes: known, .. }, .. }) =
-            self.asked.get_mut(&id)
-        {
-            outcomes.into_iter().for_each(|one| known.note(one.child, one.outcome));
+        match self.asked.get_mut(&id).map(|asked| &mut asked.pending) {
+            Some(Pending::Start { outcomes: known, .. }) => {
+                outcomes.into_iter().for_each(|one| known.note(one.child, one.outcome));
+            }
+            Some(Pending::Demand { spec, outcome }) => {
+                let mine = outcomes.into_iter().find(|one| one.child == *spec.id());
+                *outcome = mine.map(|one| one.outcome);
+            }
+            _ => {}
         }
         self.finish(core, locate, id);
     }
@@ -340,6 +377,7 @@ impl UserRequests {
     fn finish(&mut self, core: &mut Core, locate: &mut Locate, id: RequestId) {
         let done = match self.asked.get(&id).map(|asked| &asked.pending) {
             Some(Pending::Start { outcomes, .. }) => outcomes.is_complete(),
+            Some(Pending::Demand { outcome, .. }) => outcome.is_some(),
             Some(Pending::Stop { outcomes, .. }) => outcomes.is_complete(),
             Some(Pending::Migrate { .. }) | None => false,
         };
@@ -377,6 +415,17 @@ impl UserRequests {
                 }
                 (id, Reply::Started(report))
             }
+            Pending::Demand { spec, outcome } => {
+                let child = spec.id().clone();
+                core.effects.push_back(match outcome {
+                    None => Effect::LocateOver { child },
+                    Some(StartOutcome::Failed { reason }) => Effect::NotStarted { child, reason },
+                    Some(StartOutcome::Started { .. } | StartOutcome::Exists { .. }) => {
+                        Effect::Located { child, found: true }
+                    }
+                });
+                return;
+            }
             Pending::Stop { rollback: Some((start, report)), .. } => {
                 (start, Reply::Started(report))
             }
@@ -412,8 +461,7 @@ impl UserRequests {
                 *outcome = StartOutcome::Failed { reason: StartFailed::RolledBack };
             }
         }
-        self.own += 1;
-        let own = RequestId(u64::MAX - self.own);
+        let own = self.own_id();
         let pending = Pending::stop(children, Some((id, report)));
         self.begin(core, locate, own, Asked { pending, wait });
     }
@@ -587,6 +635,54 @@ mod tests {
         let exists = StartOutcome::Exists { node, epoch };
         let outcomes = vec![(child(0), rolled_back), (child(1), exists), (child(2), failed())];
         assert_eq!(bench.replies(), [(ID, Reply::Started(StartReport { outcomes }))]);
+    }
+
+    #[test]
+    fn a_child_that_messages_wait_for_is_asked_for_and_started_in_one_word() {
+        let (me, epoch) = (Bench::new(&[1]).core.me.node, Epoch { term: 1, attempt: 0 });
+        let located = Effect::Located { child: child(0), found: true };
+        let reason = StartFailed::NoNode;
+        let not_started = Effect::NotStarted { child: child(0), reason };
+        for (outcome, told) in [
+            (StartOutcome::Started { node: me, epoch }, located.clone()),
+            (StartOutcome::Exists { node: me, epoch }, located),
+            (failed(), not_started),
+        ] {
+            let mut bench = Bench::new(&[1]);
+            bench.requests.demand(&mut bench.core, &mut bench.locate, spec(0));
+            let [HomeWord::Start { request, specs, .. }] = &bench.words()[..] else {
+                panic!("one word")
+            };
+            assert_eq!(specs.iter().map(|spec| spec.id()).collect::<Vec<_>>(), [&child(0)]);
+            let request = *request;
+            bench.requests.ask_again(&mut bench.core, &mut bench.locate, |_| true);
+            assert_eq!(bench.words().len(), 1, "its home may not have heard it");
+            let outcomes = vec![ChildOutcome { child: child(0), outcome }];
+            let (core, locate) = (&mut bench.core, &mut bench.locate);
+            bench.requests.started(core, locate, me, request, outcomes.clone());
+            let tells: Vec<Effect> = core.effects.drain(..).collect();
+            let is_route = |effect: &Effect| matches!(effect, Effect::Route { .. });
+            let routes = tells.iter().filter(|effect| is_route(effect)).count();
+            assert_eq!(tells.last(), Some(&told), "after where it is");
+            assert_eq!(routes, usize::from(matches!(told, Effect::Located { .. })));
+            bench.requests.started(core, locate, me, request, outcomes);
+            assert!(!core.effects.contains(&told), "it is told once");
+            bench.requests.ask_again(&mut bench.core, &mut bench.locate, |_| true);
+            assert_eq!(bench.words(), []);
+        }
+    }
+
+    #[test]
+    fn messages_wait_for_a_start_on_demand_as_long_as_for_any_answer() {
+        let mut bench = Bench::new(&[1]);
+        bench.requests.demand(&mut bench.core, &mut bench.locate, spec(0));
+        let [HomeWord::Start { request, wait, .. }] = bench.words()[..] else { panic!("one word") };
+        assert_eq!(wait, bench.core.config.settings.send_timeout);
+        bench.core.now += wait;
+        assert_eq!(bench.core.due_timer(), Some(Timer::Request(request)));
+        bench.requests.expired(&mut bench.core, &mut bench.locate, request, None);
+        let over = Effect::LocateOver { child: child(0) };
+        assert_eq!(bench.core.effects.drain(..).collect::<Vec<_>>(), [over]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::model::{
     member::Member,
     message::PeerMessage,
     observe::ObserveWord,
+    report::StartFailed,
     topic::TopicChange,
     watch::{Sighting, WatchId},
 };
@@ -85,6 +86,13 @@ pub enum Effect {
         child: ChildId,
         /// Whether there is one.
         found: bool,
+    },
+    /// The child that messages wait for could not be started, as [`Event::Locate`] wanted.
+    NotStarted {
+        /// The child.
+        child: ChildId,
+        /// Why.
+        reason: StartFailed,
     },
     /// The child's home has not answered [`Event::Locate`] within [`Settings::send_timeout`]: what has waited
     /// since, and has no deadline of its own, ends.

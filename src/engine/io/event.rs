@@ -1,11 +1,13 @@
 //! What happens outside, as an engine takes it in.
 
+use std::sync::Arc;
+
 #[cfg(doc)]
 use super::{ChildOrder, Effect, ParkedOrder};
 use super::{report::ChildReport, request::Request};
 use crate::model::{
     address::SeedOutcome,
-    child::Epoch,
+    child::{ChildSpec, Epoch},
     id::{ChildId, Incarnation, NodeId, NodeRun, RequestId},
     member::Hello,
     message::{BulkHeader, PeerMessage},
@@ -139,10 +141,12 @@ pub enum Event {
         by: NodeRun,
     },
     /// Messages of this node wait for a child that it has not heard of: answered with
-    /// [`Effect::Located`].
+    /// [`Effect::Located`], [`Effect::NotStarted`] or [`Effect::LocateOver`].
     Locate {
         /// The child.
         child: ChildId,
+        /// How it is started if there is none.
+        start: Option<Arc<ChildSpec>>,
     },
     /// Topics have subscribers on this node, or have none any more; or a child has begun to listen to one
     /// that had. Each change, and each child, makes a version of its own.

@@ -3,7 +3,7 @@
 //! A [`Hub`] on each node supervises *children*: ordinary Actix actors that implement [`HotSwap`].
 //! libp2p finds the other nodes. When a node joins or leaves, children move to where they now
 //! belong, and their state goes with them. Callers keep one typed [`ChildRef`] and never see where
-//! the actor runs.
+//! the actor runs. The [`guide`] leads from a first program to a cluster that is upgraded while it runs.
 //!
 //! ```
 //! use actix::prelude::*;
@@ -71,6 +71,7 @@ pub mod admin;
 mod delivery;
 mod engine;
 mod error;
+pub mod guide;
 mod hub;
 mod model;
 mod net;

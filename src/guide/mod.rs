@@ -7,10 +7,14 @@
 //! |---|---|
 //! | [`quick_start`] | What a hub is for, a first program, two processes that share a child |
 //! | [`messages`] | Children, kinds, references, sending, topics, watches, gateways |
+//! | [`handover`] | What happens in a move, what a state may hold, how a node is emptied or ends |
 
 pub mod quick_start {
     #![doc = include_str!("quick_start.md")]
 }
 pub mod messages {
     #![doc = include_str!("messages.md")]
+}
+pub mod handover {
+    #![doc = include_str!("handover.md")]
 }

@@ -8,6 +8,7 @@
 //! | [`quick_start`] | What a hub is for, a first program, two processes that share a child |
 //! | [`messages`] | Children, kinds, references, sending, topics, watches, gateways |
 //! | [`handover`] | What happens in a move, what a state may hold, how a node is emptied or ends |
+//! | [`errors`] | Every public error, and what to do with it |
 
 pub mod quick_start {
     #![doc = include_str!("quick_start.md")]
@@ -17,4 +18,7 @@ pub mod messages {
 }
 pub mod handover {
     #![doc = include_str!("handover.md")]
+}
+pub mod errors {
+    #![doc = include_str!("errors.md")]
 }

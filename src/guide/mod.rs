@@ -9,6 +9,7 @@
 //! | [`messages`] | Children, kinds, references, sending, topics, watches, gateways |
 //! | [`handover`] | What happens in a move, what a state may hold, how a node is emptied or ends |
 //! | [`errors`] | Every public error, and what to do with it |
+//! | [`testing`] | Several nodes in one test, without sleeping |
 
 pub mod quick_start {
     #![doc = include_str!("quick_start.md")]
@@ -21,4 +22,7 @@ pub mod handover {
 }
 pub mod errors {
     #![doc = include_str!("errors.md")]
+}
+pub mod testing {
+    #![doc = include_str!("testing.md")]
 }

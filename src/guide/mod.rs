@@ -10,6 +10,7 @@
 //! | [`handover`] | What happens in a move, what a state may hold, how a node is emptied or ends |
 //! | [`errors`] | Every public error, and what to do with it |
 //! | [`testing`] | Several nodes in one test, without sleeping |
+//! | [`upgrading`] | Rolling deploys: new fields, new messages, state versions |
 
 pub mod quick_start {
     #![doc = include_str!("quick_start.md")]
@@ -25,4 +26,7 @@ pub mod errors {
 }
 pub mod testing {
     #![doc = include_str!("testing.md")]
+}
+pub mod upgrading {
+    #![doc = include_str!("upgrading.md")]
 }

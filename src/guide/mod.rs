@@ -11,6 +11,7 @@
 //! | [`errors`] | Every public error, and what to do with it |
 //! | [`testing`] | Several nodes in one test, without sleeping |
 //! | [`upgrading`] | Rolling deploys: new fields, new messages, state versions |
+//! | [`from_actix`] | From plain Actix to a hub, with the mistakes that are made on the way |
 
 pub mod quick_start {
     #![doc = include_str!("quick_start.md")]
@@ -29,4 +30,7 @@ pub mod testing {
 }
 pub mod upgrading {
     #![doc = include_str!("upgrading.md")]
+}
+pub mod from_actix {
+    #![doc = include_str!("from_actix.md")]
 }

@@ -1,6 +1,7 @@
 """A node that runs in a namespace, and is asked by lines of JSON."""
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -17,7 +18,8 @@ class Unanswered(Exception):
 class Node:
     """One run of the process of a node. Commands may be asked from several threads."""
 
-    def __init__(self, binary, host, log, listen, seeds, key_file=None):
+    def __init__(self, binary, host, log, listen=None, seeds=(), key_file=None, deployed=None):
+        """`deployed`: the variables that describe it, in the place of options."""
         self.name = host.name
         self.host = host
         self.log = log
@@ -27,14 +29,21 @@ class Node:
         self._asked = 0
         self._first = None
         self._ended = False
+        # How it has ended by a signal, if it was deployed.
+        self.last = None
         self._changed = threading.Condition()
-        command = [binary, "--name", self.name, "--listen", f"/ip4/{listen}/tcp/{PORT}"]
+        command = [binary, "--name", self.name]
+        if listen:
+            command += ["--listen", f"/ip4/{listen}/tcp/{PORT}"]
         for seed in seeds:
             command += ["--seed", seed]
         if key_file:
             command += ["--key-file", key_file]
         environment = dict(os.environ, NAMESPACES_SECRET=SECRET)
         environment.setdefault("RUST_LOG", "info")
+        if deployed:
+            command += ["--deployed", f"127.0.0.1:{deployed['SERVICE_ADMIN'].rsplit(':', 1)[1]}"]
+            environment.update({name: value for name, value in deployed.items() if name.startswith("HUB_")})
         with open(log, "ab") as file:
             self.process = host.spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=file, text=True, bufsize=1, env=environment)
@@ -49,6 +58,8 @@ class Node:
             with self._changed:
                 if "event" in told:
                     self.events.append((time.monotonic(), told))
+                elif "ended" in told:
+                    self.last = told
                 elif "id" in told:
                     self._answers[told["id"]] = told
                 elif self._first is None:
@@ -95,12 +106,25 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def terminate(self):
+        """SIGTERM, twice, as some supervisors send it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
+
     def end_of_process(self, within):
         """Its exit status, or nothing if it has not ended."""
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
             return None
+
+    def ended(self, within):
+        """Its exit status and how it has ended, both nothing if it has not."""
+        status = self.end_of_process(within)
+        with self._changed:
+            # What it said may still be read.
+            self._changed.wait_for(lambda: self._ended, 5)
+            return status, self.last
 
     def seen(self, *names):
         """The events of these names so far."""

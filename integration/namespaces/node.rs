@@ -3,18 +3,30 @@
 //! `run.py` starts one in each namespace. The first line of stdout says who the node is. Each command
 //! on stdin is an object with `id` and `do`; its answer has the same `id`, and answers come in any
 //! order. Lines with `event` are events of the hub. The process ends when stdin is closed, or when it
-//! has left.
+//! has left. Deployed, it also ends at SIGTERM, as a service does, and a line with `ended` tells how.
 
 #[path = "../../benches/support/ledger.rs"]
 mod ledger;
 mod load;
 
 use std::{
-    cell::RefCell, collections::BTreeMap, error::Error, io::BufRead, io::Write, path::PathBuf,
-    process::ExitCode, rc::Rc, time::Duration, time::Instant,
+    cell::RefCell,
+    collections::BTreeMap,
+    error::Error,
+    io::{BufRead, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
 };
 
-use actix_hub::{StartOutcome, prelude::*};
+use actix_hub::{
+    HubConfig, StartOutcome,
+    admin::{self, AdminOptions},
+    prelude::*,
+};
+use actix_web::{App, HttpServer};
 use clap::Parser;
 use ledger::{Checked, Counter, Report, check};
 use load::{Count, Ledger, Load};
@@ -42,6 +54,10 @@ struct Options {
     /// Milliseconds between two heartbeats.
     #[arg(long)]
     heartbeat: Option<u64>,
+    /// Is described by the variables HUB_*, serves the admin endpoint, for clients on its machine, at
+    /// this address, and ends at SIGTERM.
+    #[arg(long, value_name = "ADDRESS")]
+    deployed: Option<SocketAddr>,
 }
 
 /// Commands that may wait to be read.
@@ -84,6 +100,9 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(path) = options.key_file {
         builder = builder.key_file(path);
     }
+    if options.deployed.is_some() {
+        builder = builder.config(HubConfig::from_env("HUB_")?);
+    }
     let hub = builder.start().await?;
     let events = hub.events();
     say(&json!({ "node": hub.node_id().to_string(), "name": hub.node_name().to_string() }));
@@ -92,8 +111,13 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let node = Node { hub: hub.clone(), load: Rc::default(), ledger: Rc::default() };
     let (left, mut has_left) = tokio::sync::mpsc::channel(1);
     let mut commands = commands();
+    let mut served = Box::pin(serve(node.clone(), options.deployed));
     loop {
         tokio::select! {
+            ended = &mut served => {
+                say(&ended?);
+                break;
+            }
             command = commands.recv() => {
                 let Some(command) = command else { break };
                 let (node, left) = (node.clone(), left.clone());
@@ -114,6 +138,31 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     }
     hub.stop().await;
     Ok(())
+}
+
+/// Serves as a service does until the process is told to end, and tells how it has ended. Its clients
+/// are what requests would be: they finish what they have begun while the hub shuts down.
+async fn serve(node: Node, address: Option<SocketAddr>) -> Result<Value, Box<dyn Error>> {
+    let Some(address) = address else { return std::future::pending().await };
+    let hub = node.hub.clone();
+    let server = HttpServer::new(move || {
+        App::new().service(admin::scope(hub.clone(), AdminOptions::default()))
+    })
+    .workers(1)
+    .shutdown_timeout(10)
+    .bind(address)?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let requests = async {
+        terminate.recv().await;
+        node.end().await;
+    };
+    let (report, ()) = futures_util::join!(node.hub.serve(server), requests);
+    let report = report?;
+    Ok(json!({
+        "ended": report.to_string(), "handed_over": report.handed_over, "lost": report.lost.len(),
+        "written": report.written.len(), "forced": report.forced, "count": node.count(),
+        "ledger": node.ledger.take(),
+    }))
 }
 
 /// What commands work on; one for all of them.

@@ -62,7 +62,7 @@ def main():
     options = parser.parse_args()
     if options.list:
         for scenario in ALL:
-            print(f"  {scenario.__name__:13} {scenario.__doc__}")
+            print(f"  {scenario.__name__:15} {scenario.__doc__}")
         return 0
     if options.clean:
         net.clean(options.clean)

@@ -1,11 +1,12 @@
 """What all scenarios have in common: nodes, load, expectations, and one line of JSON."""
 import json
 import os
+import shutil
 import sys
 import time
 
 from net import Net, clean
-from node import PORT, Node, Unanswered
+from node import PORT, SECRET, Node, Unanswered
 
 # The nodes have the default settings; in seconds.
 HEARTBEAT = 1.0
@@ -29,9 +30,8 @@ class Scenario:
     def __init__(self, name, run, binary, folder):
         self.name, self.run, self.binary = name, run, binary
         self.folder = os.path.join(folder, name)
-        os.makedirs(self.folder, exist_ok=True)
-        for file in os.listdir(self.folder):
-            os.unlink(os.path.join(self.folder, file))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
         self.began = time.monotonic()
         self.deadline = self.began + DEADLINE
         self.why = []
@@ -129,6 +129,21 @@ class Scenario:
         node = Node(self.binary, host, log, listen or host.ip, seeds or [self.seed(1)], key_file)
         self.nodes[name] = node
         return node
+
+    def deployed(self, host, variables):
+        """Starts a node, or the next life of it, as a manifest describes it; its files are kept. The
+        admin endpoint is for its own machine, so that probes need no token."""
+        folder = os.path.join(self.folder, host.name)
+        os.makedirs(folder, exist_ok=True)
+        own = {"HUB_NODE_NAME": host.name, **variables}
+        for name, value in own.items():
+            if value.startswith("/"):
+                own[name] = os.path.join(folder, os.path.basename(value))
+        with open(own["HUB_SECRET_FILE"], "w") as file:
+            file.write(SECRET)
+        log = os.path.join(self.folder, f"{host.name}.log")
+        self.nodes[host.name] = Node(self.binary, host, log, deployed=own)
+        return self.nodes[host.name]
 
     def cluster(self, count=3):
         """Nodes that have found each other."""

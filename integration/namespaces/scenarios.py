@@ -1,6 +1,7 @@
 """The scenarios, each a function of a `Scenario`; its first line says what is wanted."""
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -421,5 +422,92 @@ def power_off(s):
     end_one(s, silently=True)
 
 
+MANIFEST = os.path.join(HERE, "../../examples/deploy/kubernetes.yaml")
+# Asks a probe in the namespace of a node.
+PROBE = """
+import http.client, sys
+asked = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=3)
+asked.request("GET", sys.argv[2])
+answer = asked.getresponse()
+print(answer.status, answer.read().decode())
+"""
+
+
+def manifest():
+    """The variables, the probes by their kinds, and the seconds for an end, of the manifest."""
+    with open(MANIFEST) as file:
+        text = file.read()
+    variables = dict(re.findall(r'^  ([A-Z_]+): "?([^"\n]*)"?$', text, re.M))
+    probes = dict(re.findall(r"(\w+)Probe:\n +httpGet: { path: (\S+),", text))
+    return variables, probes, int(re.search(r"terminationGracePeriodSeconds: (\d+)", text)[1])
+
+
+def probed(node, port, path):
+    """Nothing if a probe says that all is well."""
+    asked = node.host.spawn([sys.executable, "-c", PROBE, str(port), path],
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    answer = asked.communicate(timeout=10)[0].strip()
+    return None if answer.startswith("200 ") else f"{node.name} answers {path} with {answer or 'nothing'}"
+
+
+def rolling_restart(s):
+    """Each of three nodes of examples/deploy is ended by SIGTERM and comes back elsewhere: nothing is lost."""
+    variables, probes, grace = manifest()
+    admin = int(variables["SERVICE_ADMIN"].rsplit(":", 1)[1])
+    hosts = [s.host(n) for n in (1, 2, 3)]
+
+    def say_addresses(*others):
+        """What the headless service says in each pod."""
+        for change, host in zip(names, hosts):
+            change([host.ip] + [other.ip for other in hosts if other not in (host, *others)])
+
+    names = [name_server(s, host, []) for host in hosts]
+    say_addresses()
+    nodes = [s.deployed(host, variables) for host in hosts]
+    for node in nodes:
+        node.started()
+    s.numbers["settled_ms"] = s.settled(nodes, 15, "all three are one cluster")
+    for node in nodes:
+        for kind, path in probes.items():
+            s.until(f"{node.name}: {kind}", 15, lambda: probed(node, admin, path))
+    ids = [node.id for node in nodes]
+    children = s.children(nodes[0])
+    s.load(nodes, children)
+    s.pause(2)
+    lives, ends, returns, moved = list(nodes), [], [], 0
+    for at, host in enumerate(hosts):
+        leaver, others = nodes[at], [node for node in nodes if node is not nodes[at]]
+        began = time.monotonic()
+        leaver.terminate()
+        status, told = leaver.ended(grace)
+        ends.append(round((time.monotonic() - began) * 1e3))
+        if not s.expect(status == 0 and told, f"{leaver.name} did not end well: {status}, {told}"):
+            raise Broken(f"nothing is known of what {leaver.name} wrote")
+        s.say(f"{leaver.name} has ended after {ends[-1]} ms: {told['ended']}")
+        s.expect(not (told["lost"] or told["written"] or told["forced"]), f"{leaver.name}: {told['ended']}")
+        moved += told["handed_over"]
+        s.take(told["count"])
+        others[0].ask("adopt", 20, ledger=told["ledger"])
+        # The pod's address goes, and the next one has another.
+        say_addresses(host)
+        host.change_address(f"10.77.0.{21 + at}")
+        say_addresses()
+        began = time.monotonic()
+        nodes[at] = s.deployed(host, variables).started()
+        s.expect(nodes[at].id == ids[at], f"{host.name} came back as another node")
+        s.until(f"{host.name} is ready again", 30, lambda: probed(nodes[at], admin, probes["readiness"]))
+        returns.append(round((time.monotonic() - began) * 1e3))
+        lives.append(nodes[at])
+        # The next one ends at once: being ready has to be enough.
+        s.load([nodes[at]], children)
+    s.settled(nodes, 15, "all three are one cluster again")
+    s.more.update(end_ms=max(ends), ready_ms=max(returns), handed_over=moved)
+    s.expect(moved > 0, "no child was handed over")
+    s.pause(2)
+    again = s.events(lives, "Recovered", "NodeDown", "Rejoined")
+    s.expect(not again, f"an end was taken for a failure: {again[:2]}")
+    s.check(nodes)
+
+
 ALL = (wildcard, headless, late, translated, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill,
-       power_off)
+       power_off, rolling_restart)

@@ -317,6 +317,10 @@ def check_variables(binary):
     hub = sorted(name for name in (*set_ones, *shown) if name.startswith("HUB_"))
     known = sorted(known_variables())
     expect(hub == known, f"hub.env: {sorted(set(hub) ^ set(known))} are on one side only")
+    page = (ROOT / "src/guide/configuration.md").read_text()
+    told = set(re.findall(r"^\| `(HUB_[A-Z_]*[A-Z])` \|", page, re.M))
+    own = {name for name in known if not name.startswith("HUB_SETTINGS__")}
+    expect(told == own, f"guide: {sorted(told ^ own)} are on one side only")
     # A map's variables and the one of its name exclude each other; debug builds have another default.
     migration, verify = "HUB_SETTINGS__MIGRATION", "HUB_SETTINGS__VERIFY_ENCODING"
     every = {name: value for name, value in (shown | set_ones).items() if name != migration}

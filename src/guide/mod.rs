@@ -33,4 +33,36 @@ pub mod upgrading {
 }
 pub mod from_actix {
     #![doc = include_str!("from_actix.md")]
+//! The guide: a page for each question that comes up when nodes are deployed and looked after.
+
+pub mod configuration {
+    #![doc = include_str!("configuration.md")]
+}
+
+pub mod strategies {
+    #![doc = include_str!("strategies.md")]
+}
+
+pub mod deployment {
+    #![doc = include_str!("deployment.md")]
+}
+
+pub mod security {
+    #![doc = include_str!("security.md")]
+}
+
+pub mod observability {
+    #![doc = include_str!("observability.md")]
+}
+
+pub mod failures {
+    #![doc = include_str!("failures.md")]
+}
+
+pub mod from_process_hub {
+    #![doc = include_str!("from_process_hub.md")]
+}
+
+pub mod troubleshooting {
+    #![doc = include_str!("troubleshooting.md")]
 }

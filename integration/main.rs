@@ -9,6 +9,7 @@ mod draining;
 mod ends;
 mod find;
 mod gateways;
+mod guide;
 mod labels;
 mod layers;
 mod moves;

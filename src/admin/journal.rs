@@ -81,10 +81,12 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_05, 2.0, 20))
 }
 
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 12] = [
     "busy",
     "no_such_child",
+    "not_started",
     "stopped",
+    "given_up",
     "timeout",
     "not_registered",
     "wrong_kind",

@@ -139,7 +139,7 @@ fn millis(time: Duration) -> f64 {
 /// One kind: the longest answers at both ends and the time of the move, the best of all rounds each.
 async fn kind<A>(hubs: &[Hub; 2], bytes: u64, rounds: u64) -> [f64; 3]
 where
-    A: AutoKind + Handler<Fill> + HotSwap<Args = ()>,
+    A: Takes<Fill> + HotSwap<Args = ()>,
 {
     let [a, b] = hubs;
     let spec = ChildSpec::new::<A>(A::KIND, ()).expect("a valid spec");

@@ -79,12 +79,14 @@ impl HotSwap for Register {
     }
 }
 
+takes!(Register: [Set, Get]);
+
 const CHILDREN: [&str; 4] = ["north", "east", "south", "west"];
 
 async fn node(name: &str, seed: Option<String>) -> Result<Hub, Box<dyn std::error::Error>> {
     let mut builder = HubSystem::builder("guide")
         .node_name(name)
-        .child_kind::<Register>(|kind| kind.message::<Set>().message::<Get>())
+        .child::<Register>()
         .migration(Migration::HotSwap(HotSwapOptions {
             retention: Duration::from_secs(3),
             ..HotSwapOptions::default()

@@ -98,6 +98,8 @@ impl HotSwap for Post {
     }
 }
 
+takes!(Post: [Parcel]);
+
 /// Two nodes are in.
 fn both_are_in(seen: &Inspection) -> bool {
     seen.nodes.iter().filter(|node| node.is_member()).count() == 2
@@ -109,7 +111,7 @@ async fn node(name: &str, seed: Option<&Hub>) -> Result<Hub, Box<dyn Error>> {
         .settings(Settings::local())
         .listen("/ip4/127.0.0.1/tcp/0")
         .trace_propagator(Propagator)
-        .child_kind::<Post>(|kind| kind.message::<Parcel>());
+        .child::<Post>();
     if let Some(seed) = seed {
         builder = builder.seed(&seed.addresses()[0]);
     }

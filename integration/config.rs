@@ -20,7 +20,7 @@ fn what_the_deployment_says_counts_over_what_the_app_says() {
             ("HUB_LABELS", "zone=b"),
             ("HUB_SETTINGS__HEARTBEAT", "100ms"),
         ];
-        let builder = HubSystem::builder("test").node_name("a").child_kind::<Counter>(|kind| kind);
+        let builder = HubSystem::builder("test").node_name("a").child::<Counter>();
         let builder = builder.label("zone", "a").label("rack", "3");
         let hub = builder.config(config(&variables)).start().await.expect("the hub starts");
         assert_eq!((hub.name().as_str(), hub.node_name().as_str()), ("shop", "shop-0"));

@@ -15,7 +15,7 @@ async fn cluster(network: &MemoryNetwork) -> (Vec<Hub>, Hub) {
         };
         hubs.push(builder.start().await.expect("the hub starts"));
     }
-    let gateway = plain("test", "gateway").client_of_kind::<Counter>(messages).memory(network);
+    let gateway = plain("test", "gateway").client_of::<Counter>().memory(network);
     let gateway = gateway.seed(&hubs[0].addresses()[0]).start().await.expect("the hub starts");
     let all = [hubs[0].clone(), hubs[1].clone(), gateway.clone()];
     together(&all).await;
@@ -89,7 +89,7 @@ fn children_of_a_host_that_goes_wait_for_one_that_comes() {
 #[test]
 fn a_kind_is_hosted_or_not() {
     run(async {
-        let builder = builder("test", "n0").client_of_kind::<Counter>(messages);
+        let builder = builder("test", "n0").client_of::<Counter>();
         let error = builder.start().await.expect_err("it is registered twice");
         assert!(matches!(error, StartHubError::RegisteredTwice { what: "kind", .. }), "{error}");
     });

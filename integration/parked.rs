@@ -53,6 +53,8 @@ impl HotSwap for Basket {
     }
 }
 
+takes!(Basket: [Put, Merge]);
+
 /// Puts a number in, and tells all that are there. After a while, if one is given.
 #[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "Vec<u64>")]
@@ -102,7 +104,7 @@ async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
     let mut builder = HubSystem::builder("test")
         .node_name(name)
         .settings(settings())
-        .child_kind::<Basket>(|kind| kind.message::<Put>().message::<Merge>())
+        .child::<Basket>()
         .memory(network);
     if let Some(seed) = seed {
         builder = builder.seed(&seed.addresses()[0]);

@@ -75,6 +75,8 @@ impl HotSwap for Fragile {
     }
 }
 
+takes!(Fragile: [Count, Fail]);
+
 #[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "u64")]
 struct Count {}
@@ -110,8 +112,7 @@ impl Handler<Fail> for Fragile {
 
 async fn node(name: &str, network: &MemoryNetwork, seed: Option<&Hub>) -> Hub {
     let builder = HubSystem::builder("restarts").node_name(name).workers(2).settings(settings());
-    let builder = builder.child_kind::<Fragile>(|kind| kind.message::<Count>().message::<Fail>());
-    let mut builder = builder.memory(network);
+    let mut builder = builder.child::<Fragile>().memory(network);
     if let Some(seed) = seed {
         builder = builder.seed(&seed.addresses()[0]);
     }

@@ -44,6 +44,8 @@ impl HotSwap for Old {
     }
 }
 
+takes!(Old: [Name]);
+
 /// As it is deployed next: it can read what the old one writes.
 struct New {
     name: String,
@@ -92,26 +94,20 @@ impl HotSwap for New {
     }
 }
 
+takes!(New: [Name]);
+
 #[test]
 fn a_state_is_upgraded_on_its_way_to_a_newer_node_and_never_goes_back() {
     run(async {
         let network = MemoryNetwork::new();
         let node =
             |name| HubSystem::builder("test").node_name(name).memory(&network).settings(settings());
-        let old = node("old")
-            .child_kind::<Old>(|kind| kind.message::<Name>())
-            .start()
-            .await
-            .expect("it starts");
+        let old = node("old").child::<Old>().start().await.expect("it starts");
         old.start_child(ChildSpec::new::<Old>("ada", "Ada".to_owned()).expect("valid"))
             .await
             .expect("the child starts");
-        let new = node("new")
-            .child_kind::<New>(|kind| kind.message::<Name>())
-            .seed(&old.addresses()[0])
-            .start()
-            .await
-            .expect("it starts");
+        let new =
+            node("new").child::<New>().seed(&old.addresses()[0]).start().await.expect("it starts");
         let hubs = vec![old, new];
         together(&hubs).await;
         let ada: ChildRef<Old> = hubs[0].child("ada");

@@ -118,6 +118,7 @@ pub use crate::{
         shutdown::{ShutdownReport, WrittenState},
         snapshot::{Snapshot, decode_state},
         system::HubSystem,
+        takes::{TakenBy, Takes},
         tell_all::ToldAll,
         topics::{
             api::Published,
@@ -170,6 +171,7 @@ pub mod prelude {
         Inspection, LeaveError, MaybeHandled, MemoryNetwork, MergeOutcome, Migration, NodeId,
         NodeInfo, NodePath, NodeState, NotHandled, OnFailure, RestartIntensity, RestartPauses,
         RestartRule, Scope, Settings, Snapshot, StartChildError, StartFailure, StartReport,
-        StateVersionError, Subscription, Terminated, TerminatedReason, decode_state, hot_swap,
+        StateVersionError, Subscription, Takes, Terminated, TerminatedReason, decode_state,
+        hot_swap, takes,
     };
 }

@@ -11,7 +11,7 @@ use crate::{
     directory::{DIRECTORY, Directory, Register},
     gateway::Gateways,
     options::{NodeOptions, Wrong},
-    room::{Restore, Room, Say, Since},
+    room::Room,
     web::{self, Site},
 };
 
@@ -51,7 +51,7 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     let mut builder = HubSystem::builder("chat_room")
         .node_name(&options.name)
         .settings(settings)
-        .child_kind::<Room>(|kind| kind.message::<Say>().message::<Since>().message::<Restore>())
+        .child::<Room>()
         .child::<Directory>();
     for address in &options.listen {
         builder = builder.listen(address);

@@ -148,6 +148,8 @@ impl HotSwap for Room {
     }
 }
 
+takes!(Room: [Say, Since, Restore]);
+
 /// Say a line, once, however often it is sent. Answered with its number.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Said")]

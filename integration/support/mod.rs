@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use actix::prelude::*;
-use actix_hub::{KindBuilder, prelude::*};
+use actix_hub::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Counts what it is told, by sender; can be made to misbehave.
@@ -116,6 +116,8 @@ impl HotSwap for Counter {
     }
 }
 
+takes!(Counter: [Add, Read, SetTrap, SetBallast, Boom, Quit, Block, HoldAtEnd, Later]);
+
 macro_rules! message {
     ($name:ident { $($field:ident: $kind:ty),* } -> $result:ty, $text:literal) => {
         #[derive(Message, Serialize, Deserialize)]
@@ -227,26 +229,13 @@ pub fn tcp(name: &str) -> HubBuilder {
 }
 
 pub fn builder(hub: &str, name: &str) -> HubBuilder {
-    plain(hub, name).child_kind::<Counter>(messages)
+    plain(hub, name).child::<Counter>()
 }
 
 /// A node without kinds.
 pub fn plain(hub: &str, name: &str) -> HubBuilder {
     let builder = HubSystem::builder(hub).node_name(name).label("node", name);
     builder.workers(2).settings(settings())
-}
-
-/// What a counter is told.
-pub fn messages(kind: KindBuilder<Counter>) -> KindBuilder<Counter> {
-    kind.message::<Add>()
-        .message::<Read>()
-        .message::<SetTrap>()
-        .message::<SetBallast>()
-        .message::<Boom>()
-        .message::<Quit>()
-        .message::<Block>()
-        .message::<HoldAtEnd>()
-        .message::<Later>()
 }
 
 /// Where nodes of a test meet.

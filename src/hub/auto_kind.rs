@@ -2,14 +2,25 @@
 
 use super::{hot_swap::HotSwap, kind::KindBuilder};
 
-/// An actor that [`hot_swap!`](crate::hot_swap) was used for: it knows its own messages.
+/// A kind that says which messages its children take: one of [`hot_swap!`](crate::hot_swap), or one whose
+/// `HotSwap` was written by hand and that has a [`takes!`](crate::takes). Both implement it, nobody else does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no list of messages that its children take",
+    label = "neither `hot_swap!` nor `takes!` was used for it",
+    note = "if its own serde form is its state: `hot_swap!({Self}, kind = \"name\", messages = [Message, ..])`",
+    note = "where `HotSwap` is written by hand: `takes!({Self}: [Message, ..])`"
+)]
 pub trait AutoKind: HotSwap {
-    /// Registers them.
+    /// Registers its messages.
+    #[doc(hidden)]
     fn register(kind: KindBuilder<Self>) -> KindBuilder<Self>;
 }
 
 /// Makes an actor that is `Serialize + DeserializeOwned` a child: its own serde form is its state. It is
-/// `Default`, or `make` says how it is made. It is registered with `.child::<Counter>()`.
+/// `Default`, or `make` says how it is made. It is registered with `.child::<Counter>()`. Its children can be
+/// sent the `messages` and no others: with another one [`ChildRef::send`](crate::ChildRef::send) does not
+/// compile, see [`Takes`](crate::Takes). For a `HotSwap` that is written by hand
+/// [`takes!`](crate::takes) lists them.
 ///
 /// ```
 /// use actix::prelude::*;
@@ -316,11 +327,8 @@ macro_rules! __hot_swap {
             $crate::__hot_swap! { @upgrade $oldest $upgrade }
         }
 
-        impl $crate::AutoKind for $actor {
-            fn register(kind: $crate::KindBuilder<Self>) -> $crate::KindBuilder<Self> {
-                let kind = kind$(.message::<$message>())*;
-                $crate::__hot_swap!(@register $blocking kind)
-            }
+        $crate::__takes! {
+            [] [$actor] [$($message),*] kind => $crate::__hot_swap!(@register $blocking kind)
         }
     };
     (@prepare [] $actor:ident) => { $crate::Snapshot::of($actor) };

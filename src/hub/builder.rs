@@ -23,7 +23,6 @@ use super::{
     expected::Expected,
     first_contact::{Twin, first_contact},
     history::History,
-    hot_swap::HotSwap,
     kind::{KindBuilder, Kinds, Use},
     left_state::check_folder,
     moves::Moves,
@@ -216,25 +215,27 @@ impl HubBuilder {
         self
     }
 
-    /// Registers a kind and the messages that its children take, at most 1,024 kinds. Children run
+    /// Registers a kind and the messages that its children take, at most 1,024 kinds: those in the list
+    /// of [`hot_swap!`](crate::hot_swap) or [`takes!`](crate::takes). Children run
     /// on nodes that have registered their kind only, and a node without it cannot send to them:
     /// best register the same on every node, with [`client_of`](Self::client_of) where none of them
     /// shall run.
-    pub fn child_kind<A: HotSwap>(
+    pub fn child<A: AutoKind>(self) -> Self {
+        self.child_kind::<A>(|kind| kind)
+    }
+
+    /// [`child`](Self::child) for a kind whose children are made or encoded in another way on this node:
+    /// with [`KindBuilder::make_with`] or [`KindBuilder::encode_on_blocking_thread`].
+    pub fn child_kind<A: AutoKind>(
         mut self,
-        messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
+        options: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
     ) -> Self {
-        let added = self.kinds.add(Use::Hosts, messages(KindBuilder::new()));
+        let added = self.kinds.add(Use::Hosts, options(A::register(KindBuilder::new())));
         self.check(added);
         self
     }
 
-    /// Registers a kind that was made with `hot_swap!`; it knows its messages.
-    pub fn child<A: AutoKind>(self) -> Self {
-        self.child_kind::<A>(A::register)
-    }
-
-    /// Registers a kind that was made with `hot_swap!` without hosting it: this node starts, finds, moves
+    /// Registers a kind without hosting it: this node starts, finds, moves
     /// and stops children of this kind on others and sends messages to them, and none of them starts
     /// here, moves here or is taken over here. A kind is either hosted or not: with
     /// [`child`](Self::child) besides, [`start`](Self::start) tells
@@ -276,17 +277,8 @@ impl HubBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn client_of<A: AutoKind>(self) -> Self {
-        self.client_of_kind::<A>(A::register)
-    }
-
-    /// [`client_of`](Self::client_of) for a kind whose `HotSwap` was written by hand, with the messages
-    /// that this node sends. What says how its actors are made counts for nothing here.
-    pub fn client_of_kind<A: HotSwap>(
-        mut self,
-        messages: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
-    ) -> Self {
-        let added = self.kinds.add(Use::Client, messages(KindBuilder::new()));
+    pub fn client_of<A: AutoKind>(mut self) -> Self {
+        let added = self.kinds.add(Use::Client, A::register(KindBuilder::new()));
         self.check(added);
         self
     }

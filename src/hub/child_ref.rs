@@ -7,14 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use actix::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Shared, bound,
     child_recipient::ChildRecipient,
-    hot_swap::{HotSwap, HubMessage},
+    hot_swap::HotSwap,
     outlet::{ChildRequest, Outlet},
+    takes::TakenBy,
     watches::stream::ChildWatch,
 };
 use crate::{error::HubSendError, model::id::ChildId};
@@ -23,6 +23,8 @@ use crate::{error::HubSendError, model::id::ChildId};
 ///
 /// Messages sent through one reference and its clones, from one task, are handled in the order in
 /// which they were sent. It may be made before the child exists and outlives every move.
+///
+/// It takes the messages that its kind lists ([`Takes`](crate::Takes)); any other does not compile.
 ///
 /// It can be sent to children, put into states and stored: with serde it is the text of the child's id.
 /// Whoever reads it gets a reference of its own hub; see [`Hub::bind`](crate::Hub::bind). Two are equal
@@ -83,11 +85,7 @@ impl<A: HotSwap> ChildRef<A> {
     /// # Errors
     /// [`HubSendError`] says whether the message may have been handled.
     #[must_use = "a future does nothing but send unless it is awaited; use `do_send` for that"]
-    pub fn send<M>(&self, message: M) -> ChildRequest<M>
-    where
-        M: HubMessage,
-        A: Handler<M>,
-    {
+    pub fn send<M: TakenBy<A>>(&self, message: M) -> ChildRequest<M> {
         self.outlet.send(A::KIND, message)
     }
 
@@ -102,11 +100,7 @@ impl<A: HotSwap> ChildRef<A> {
     /// # Errors
     /// [`HubSendError::NotHandled`]: the queue is full ([`NotHandled::Busy`](crate::NotHandled::Busy)), or the message
     /// cannot be sent at all.
-    pub fn do_send<M>(&self, message: M) -> Result<(), HubSendError>
-    where
-        M: HubMessage,
-        A: Handler<M>,
-    {
+    pub fn do_send<M: TakenBy<A>>(&self, message: M) -> Result<(), HubSendError> {
         self.outlet.do_send(A::KIND, message)
     }
 
@@ -115,11 +109,7 @@ impl<A: HotSwap> ChildRef<A> {
     ///
     /// # Errors
     /// As there.
-    pub fn try_send<M>(&self, message: M) -> Result<(), HubSendError>
-    where
-        M: HubMessage,
-        A: Handler<M>,
-    {
+    pub fn try_send<M: TakenBy<A>>(&self, message: M) -> Result<(), HubSendError> {
         self.do_send(message)
     }
 
@@ -173,11 +163,7 @@ impl<A: HotSwap> ChildRef<A> {
 
     /// A reference that takes messages of this type, without the kind of the child.
     #[must_use]
-    pub fn recipient<M>(&self) -> ChildRecipient<M>
-    where
-        M: HubMessage,
-        A: Handler<M>,
-    {
+    pub fn recipient<M: TakenBy<A>>(&self) -> ChildRecipient<M> {
         ChildRecipient::new(self.outlet.clone(), A::KIND.into())
     }
 }

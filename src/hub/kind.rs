@@ -19,6 +19,7 @@ use super::{
     envelope::{Envelope, Slot, Traced},
     hot_swap::{ChildContext, HotSwap, HubMessage, StartFailure},
     instance::{Built, Maker},
+    takes::Takes,
     worker::Bench,
 };
 use crate::{
@@ -32,7 +33,8 @@ use crate::{
     },
 };
 
-/// Registers the messages of one kind; see `HubBuilder::child_kind`.
+/// How the children of one kind are made and encoded; see
+/// [`HubBuilder::child_kind`](crate::HubBuilder::child_kind). Its messages are registered already.
 pub struct KindBuilder<A: HotSwap> {
     messages: Vec<(TypeId, Accepted, Deliver<A>)>,
     blocking: Option<BlockingCodec<A>>,
@@ -65,8 +67,7 @@ impl<A: HotSwap> KindBuilder<A> {
     /// # hot_swap!(Order, kind = "order", messages = [], keep = [shop]);
     /// let shop = "in the corner".to_owned();
     /// let builder = HubSystem::builder("shop").child_kind::<Order>(|kind| {
-    ///     Order::register(kind)
-    ///         .make_with(move |(), _| Ok(Order { items: Vec::new(), shop: shop.clone() }))
+    ///     kind.make_with(move |(), _| Ok(Order { items: Vec::new(), shop: shop.clone() }))
     /// });
     /// ```
     #[must_use]
@@ -149,10 +150,9 @@ impl<A: HotSwap> KindBuilder<A> {
     }
 
     /// Lets children of this kind be sent this message, from every node.
-    #[must_use]
-    pub fn message<M: HubMessage>(mut self) -> Self
+    pub(crate) fn message<M: HubMessage>(mut self) -> Self
     where
-        A: Handler<M>,
+        A: Takes<M>,
     {
         let wrap: Wrap<M> = Envelope::new::<A, M>;
         let wrap_encoded: WrapEncoded = Envelope::encoded::<A, M>;

@@ -63,6 +63,7 @@ pub(crate) mod snapshot;
 mod state;
 mod sweeper;
 pub(crate) mod system;
+pub(crate) mod takes;
 pub(crate) mod tell_all;
 mod thread;
 pub(crate) mod topics;

@@ -42,20 +42,21 @@ impl<T> From<T> for Snapshot<T> {
     }
 }
 
-impl<T: DeserializeOwned> Snapshot<T> {
+impl<T> Snapshot<T> {
     /// The value. `None` if it could not be encoded, or what was encoded does not read back; a
     /// snapshot that came from another node has been read already and has its value.
     #[must_use]
-    pub fn into_value(self) -> Option<T> {
+    pub fn into_value(self) -> Option<T>
+    where
+        T: DeserializeOwned,
+    {
         match self.0 {
             Form::Value(value) => Some(value),
             Form::Encoded(bytes) => codec::decode(&bytes).ok(),
             Form::Failed(_) => None,
         }
     }
-}
 
-impl<T> Snapshot<T> {
     /// What `upgrade` makes of the snapshot of another type, for `hot_swap!`.
     #[doc(hidden)]
     pub fn upgraded(

@@ -105,11 +105,6 @@ impl Handler<Block> for Counter {
     }
 }
 
-impl Handler<Unknown> for Counter {
-    type Result = ();
-    fn handle(&mut self, _: Unknown, _: &mut Self::Context) {}
-}
-
 impl Handler<Quit> for Counter {
     type Result = ();
     fn handle(&mut self, _: Quit, ctx: &mut Self::Context) {
@@ -118,6 +113,21 @@ impl Handler<Quit> for Counter {
 }
 
 crate::hot_swap!(Counter, kind = "counter", messages = [Add, Slow, Panic, Block, Quit]);
+
+/// The counter of another release, where it takes another message.
+#[derive(Default, Serialize, Deserialize)]
+struct OtherCounter;
+
+impl Actor for OtherCounter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Unknown> for OtherCounter {
+    type Result = ();
+    fn handle(&mut self, _: Unknown, _: &mut Self::Context) {}
+}
+
+crate::hot_swap!(OtherCounter, kind = "counter", messages = [Unknown]);
 
 /// Counts as `Counter` does, and adds up what both sides of a split have counted.
 #[derive(Default, Serialize, Deserialize)]
@@ -257,7 +267,7 @@ async fn what_cannot_be_sent_is_refused_with_the_reason() {
     let invalid = hub.child::<Counter>("line\nbreak").send(Add(1)).await;
     assert_eq!(invalid.map_err(reason), Err(NotHandled::NoSuchChild));
     hub.start_child(spec("c")).await.expect("it starts");
-    let unknown = hub.child::<Counter>("c").send(Unknown).await;
+    let unknown = hub.child::<OtherCounter>("c").send(Unknown).await;
     assert!(matches!(unknown.map_err(reason), Err(NotHandled::NotRegistered { .. })));
     hub.stop().await;
     let stopped = hub.child::<Counter>("c").send(Add(1)).await;
@@ -542,6 +552,8 @@ impl HotSwap for Probe {
     }
 }
 
+crate::takes!(Probe: [Write, Wait]);
+
 async fn probes(child: &str) -> (Hub, Hub, ChildRef<Probe>) {
     let network = MemoryNetwork::new();
     let options = HotSwapOptions { retention: Duration::from_millis(100), ..Default::default() };
@@ -555,7 +567,7 @@ async fn probes(child: &str) -> (Hub, Hub, ChildRef<Probe>) {
         };
         let mut builder = HubSystem::builder("test")
             .node_name(name)
-            .child_kind::<Probe>(|kind| kind.message::<Write>().message::<Wait>())
+            .child::<Probe>()
             .settings(settings)
             .workers(1)
             .memory(&network);

@@ -136,6 +136,8 @@ impl HotSwap for Archive {
     }
 }
 
+crate::takes!(Archive: [Append]);
+
 /// Two hubs with one arbiter for children each, an archive on the first and a counter on each.
 struct Scene {
     a: Hub,
@@ -164,7 +166,7 @@ impl Scene {
             let mut builder = HubSystem::builder("test")
                 .node_name(name)
                 .child::<Counter>()
-                .child_kind::<Archive>(|kind| kind.message::<Append>().encode_on_blocking_thread())
+                .child_kind::<Archive>(|kind| kind.encode_on_blocking_thread())
                 .settings(settings)
                 .workers(1)
                 .memory(&network);

@@ -367,10 +367,12 @@ impl HotSwap for Untouched {
     }
 }
 
+crate::takes!(Untouched: [Visit]);
+
 async fn stuck_hub(verify: bool) -> (Hub, EventStream) {
     let hub = HubSystem::builder("test")
         .child::<Stuck>()
-        .child_kind::<Untouched>(|kind| kind.message::<Visit>())
+        .child::<Untouched>()
         .settings(Settings { verify_encoding: verify, ..Settings::local() })
         .memory(&MemoryNetwork::new())
         .start()

@@ -101,6 +101,8 @@ impl HotSwap for Newborn {
     fn alter_handover_state(&mut self, (): ()) {}
 }
 
+crate::takes!(Newborn: [Why, Fall]);
+
 #[derive(Message, Serialize, Deserialize)]
 #[rtype(result = "String")]
 struct Why;
@@ -132,7 +134,7 @@ async fn an_actor_knows_why_it_was_made() {
             .node_name(name)
             .memory(&network)
             .settings(Settings::local())
-            .child_kind::<Newborn>(|kind| kind.message::<Why>().message::<Fall>());
+            .child::<Newborn>();
         if let Some(seed) = seed {
             builder = builder.seed(&seed.addresses()[0]);
         }

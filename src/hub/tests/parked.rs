@@ -63,6 +63,8 @@ impl HotSwap for Brittle {
     }
 }
 
+crate::takes!(Brittle: [Add]);
+
 impl Handler<Add> for Brittle {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
@@ -95,7 +97,7 @@ async fn both_are_answered(own: u64, expected: &str) {
     let hub = HubSystem::builder("test")
         .node_name("a")
         .settings(Settings::local())
-        .child_kind::<Brittle>(|kind| kind.message::<Add>())
+        .child::<Brittle>()
         .memory(&network)
         .start()
         .await

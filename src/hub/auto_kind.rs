@@ -198,6 +198,8 @@ pub trait AutoKind: HotSwap {
 /// ```
 #[macro_export]
 macro_rules! hot_swap {
+    (impl $($rest:tt)*) => { $crate::__hot_swap! { @generic } };
+    (< $($rest:tt)*) => { $crate::__hot_swap! { @generic } };
     (
         $actor:ty,
         kind = $kind:expr,
@@ -206,6 +208,29 @@ macro_rules! hot_swap {
     ) => {
         $crate::__hot_swap! {
             @read {[$actor] [$kind] [$($message),*]} [] [] [] [] [] [] [] [] ; $($($options)*)?
+        }
+    };
+    ($actor:ty, kind = $kind:expr $(,)?) => {
+        ::core::compile_error! {
+            "`messages` is left out: list what its children take after `kind`, as in \
+            `hot_swap!(Counter, kind = \"counter\", messages = [Add, Read])`; `[]` if nothing"
+        }
+    };
+    ($actor:ty, kind = $kind:expr, messages = $($rest:tt)*) => {
+        ::core::compile_error! {
+            "`messages` are types in brackets, and options follow a comma: \
+            `hot_swap!(Counter, kind = \"counter\", messages = [Add, Read], version = 2)`"
+        }
+    };
+    ($actor:ty, kind = $kind:expr, $($rest:tt)*) => {
+        ::core::compile_error! {
+            "`messages` come right after `kind`, and options after them: \
+            `hot_swap!(Counter, kind = \"counter\", messages = [Add, Read], version = 2)`"
+        }
+    };
+    ($($rest:tt)*) => {
+        ::core::compile_error! {
+            "the form is `hot_swap!(Counter, kind = \"counter\", messages = [Add, Read])`, and options after it"
         }
     };
 }
@@ -264,12 +289,48 @@ macro_rules! __hot_swap {
             $($($rest)*)?
         }
     };
+    // What is no option, was there before, or does not have its shape.
     (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
-        $option:ident $($rest:tt)*) => {
+        version $($rest:tt)*) => { $crate::__hot_swap! { @refuse version $version "version = 2" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        oldest $($rest:tt)*) => { $crate::__hot_swap! { @refuse oldest $oldest "oldest = 1" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        upgrade $($rest:tt)*) => {
+        $crate::__hot_swap! { @refuse upgrade $upgrade "upgrade = Counter::upgrade" }
+    };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        merge $($rest:tt)*) => { $crate::__hot_swap! { @refuse merge $merge "merge = Counter::merge" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        args $($rest:tt)*) => { $crate::__hot_swap! { @refuse args $args "args = u64" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        make $($rest:tt)*) => { $crate::__hot_swap! { @refuse make $make "make = Counter::make" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        keep $($rest:tt)*) => { $crate::__hot_swap! { @refuse keep $keep "keep = [pool, cache]" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        blocking $($rest:tt)*) => { $crate::__hot_swap! { @refuse blocking $blocking "blocking = true" } };
+    (@read $fixed:tt $version:tt $oldest:tt $upgrade:tt $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;
+        $option:tt $($rest:tt)*) => {
         ::core::compile_error! { ::core::concat!(
-            "`", ::core::stringify!($option), "` is no option of `hot_swap!`, is given twice, or has ",
-            "not its shape; the options are version, oldest, upgrade, merge, args, make, keep and blocking (which is `true`)",
+            "`", ::core::stringify!($option), "` is no option of `hot_swap!`; the options are `version`, ",
+            "`upgrade`, `oldest`, `args`, `make`, `keep`, `blocking` and `merge`, with commas between them",
         ) }
+    };
+    (@refuse $option:ident [] $form:literal) => {
+        ::core::compile_error! { ::core::concat!(
+            "`", ::core::stringify!($option), "` does not have its shape, as in `", $form, "`",
+        ) }
+    };
+    (@refuse $option:ident [$($given:tt)+] $form:literal) => {
+        ::core::compile_error! { ::core::concat!(
+            "`", ::core::stringify!($option), "` is given twice",
+        ) }
+    };
+    (@generic) => {
+        ::core::compile_error! {
+            "`hot_swap!` takes no generics: name a type, as in \
+            `hot_swap!(Store<u64>, kind = \"numbers\", messages = [Put<u64>])`, or write `HotSwap` by hand \
+            and list its messages with `takes!(impl[T: Bound] Store<T>: [Put<T>])`"
+        }
     };
     (@read $fixed:tt [] $oldest:tt [$upgrade:expr] $merge:tt $args:tt $make:tt $keep:tt $blocking:tt ;) => {
         ::core::compile_error! { "`upgrade` reads older versions: say `version = 2`, or higher" }

@@ -31,6 +31,7 @@ use crate::{
 )]
 pub trait HubReply: Serialize + DeserializeOwned + Send + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> HubReply for T {}
 
 /// An Actix message that may cross to another node.
@@ -50,7 +51,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> HubReply for T {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a hub message",
-    label = "implement `HubMessage` for it and give it a `NAME`"
+    label = "no `impl HubMessage for {Self}`",
+    note = "a message that may go to another node has a name: `impl HubMessage for {Self} {{ const NAME: &'static str = \"name\"; }}`",
+    note = "and it derives `Message`, `Serialize` and `Deserialize`"
 )]
 pub trait HubMessage:
     Message<Result: HubReply> + Serialize + DeserializeOwned + Send + 'static
@@ -101,7 +104,8 @@ pub trait HubMessage:
 /// [`resume_after_abort`](Self::resume_after_abort) if the move has failed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a child of a hub",
-    label = "implement `HotSwap` for it, or use `hot_swap!`"
+    label = "neither `hot_swap!` nor `impl HotSwap` for it",
+    note = "if its own serde form is its state: `hot_swap!({Self}, kind = \"name\", messages = [Message, ..])`"
 )]
 pub trait HotSwap: Actor<Context = Context<Self>> {
     /// The name under which nodes agree on this sort of actor, 1 to 128 bytes.

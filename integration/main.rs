@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod children;
+mod compile_fail;
 mod config;
 mod detours;
 mod draining;

@@ -1,0 +1,49 @@
+use actix::prelude::*;
+use actix_hub::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+struct Counter {
+    value: u64,
+}
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Add(u64);
+
+impl HubMessage for Add {
+    const NAME: &'static str = "add";
+}
+
+impl Handler<Add> for Counter {
+    type Result = ();
+    fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) {
+        self.value += n;
+    }
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+struct Read;
+
+impl HubMessage for Read {
+    const NAME: &'static str = "read";
+}
+
+impl Handler<Read> for Counter {
+    type Result = u64;
+    fn handle(&mut self, _: Read, _: &mut Context<Self>) -> u64 {
+        self.value
+    }
+}
+
+hot_swap!(Counter, kind = "counter", messages = [Add]);
+
+// Would say that it takes what is not registered.
+impl Takes<Read> for Counter {}
+
+fn main() {}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::support::*;
 
 fn on_demand(kind: KindBuilder<Counter>) -> KindBuilder<Counter> {
-    messages(kind).on_demand(|_| ())
+    kind.on_demand(|_| ())
 }
 
 async fn cluster(count: usize) -> Vec<Hub> {
@@ -152,7 +152,7 @@ fn a_start_that_fails_is_told_to_who_sent_and_the_next_message_tries_again() {
     run(async {
         let hub = plain("test", "n0").memory(&MemoryNetwork::new());
         let hub = hub.child_kind::<Picky>(|kind| {
-            Picky::register(kind).on_demand(|id| match id.as_str() {
+            kind.on_demand(|id| match id.as_str() {
                 "panics" => panic!("no such name"),
                 id => id.to_uppercase(),
             })

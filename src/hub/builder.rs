@@ -224,8 +224,9 @@ impl HubBuilder {
         self.child_kind::<A>(|kind| kind)
     }
 
-    /// [`child`](Self::child) for a kind whose children are made or encoded in another way on this node:
-    /// with [`KindBuilder::make_with`] or [`KindBuilder::encode_on_blocking_thread`].
+    /// [`child`](Self::child) for a kind whose children start [on demand](KindBuilder::on_demand), or are
+    /// made or encoded in another way on this node: with [`KindBuilder::make_with`] or
+    /// [`KindBuilder::encode_on_blocking_thread`].
     pub fn child_kind<A: AutoKind>(
         mut self,
         options: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
@@ -277,8 +278,18 @@ impl HubBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn client_of<A: AutoKind>(mut self) -> Self {
-        let added = self.kinds.add(Use::Client, A::register(KindBuilder::new()));
+    pub fn client_of<A: AutoKind>(self) -> Self {
+        self.client_of_kind::<A>(|kind| kind)
+    }
+
+    /// [`client_of`](Self::client_of) for a kind whose children start
+    /// [on demand](KindBuilder::on_demand) when this node sends to them. What says how its actors are made
+    /// or encoded counts for nothing here.
+    pub fn client_of_kind<A: AutoKind>(
+        mut self,
+        options: impl FnOnce(KindBuilder<A>) -> KindBuilder<A>,
+    ) -> Self {
+        let added = self.kinds.add(Use::Client, options(A::register(KindBuilder::new())));
         self.check(added);
         self
     }

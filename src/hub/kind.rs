@@ -114,7 +114,7 @@ impl<A: HotSwap> KindBuilder<A> {
     /// # #[actix::main]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let hub = HubSystem::builder("shop")
-    ///     .child_kind::<Cart>(|kind| Cart::register(kind).on_demand(|_id| ()))
+    ///     .child_kind::<Cart>(|kind| kind.on_demand(|_id| ()))
     ///     .start()
     ///     .await?;
     /// let cart: ChildRef<Cart> = hub.child("cart-of-ann");

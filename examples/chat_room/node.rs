@@ -190,6 +190,7 @@ fn picture(
                 actix_hub::NodeState::Alive => "alive",
                 actix_hub::NodeState::Suspect => "silent",
                 actix_hub::NodeState::Leaving => "leaving",
+                _ => "unknown",
             },
             rooms: children.iter().filter(|child| child.node == node.id).filter_map(room).collect(),
         })

@@ -32,6 +32,7 @@ pub(crate) const ACTION_HEADER: &str = "x-actix-hub";
 
 /// What a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum AdminRight {
     /// See everything but the states of children, unless these are shown.
     Read,

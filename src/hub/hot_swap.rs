@@ -94,6 +94,9 @@ pub trait HubMessage:
 /// }
 /// ```
 ///
+/// The messages of its children are listed beside it, `takes!(Counter: [Add, Read])`: see
+/// [`takes!`](crate::takes).
+///
 /// # In which order a move calls what
 ///
 /// On the old node [`prepare_handover_state`](Self::prepare_handover_state); on the new one
@@ -262,6 +265,7 @@ pub trait HotSwap: Actor<Context = Context<Self>> {
 /// What [`HotSwap::merge_diverged_state`] did with a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub enum MergeOutcome {
     /// It is in the actor's own state now.
     Merged,

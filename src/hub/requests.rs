@@ -105,6 +105,7 @@ pub struct Inspect;
 
 /// The answer to [`Inspect`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inspection {
     /// The nodes that are in, this one included, and those that want to come in; by id.
     pub nodes: Vec<NodeInfo>,
@@ -129,6 +130,7 @@ pub struct Inspection {
 
 /// A seed that a node waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SeedInfo {
     /// Its multiaddr, or the name of its SRV record.
     pub seed: String,
@@ -138,6 +140,7 @@ pub struct SeedInfo {
 
 /// Which children are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Scope {
     /// Those of this node.
     Local,
@@ -147,6 +150,7 @@ pub enum Scope {
 
 /// A node that is in the cluster, or wants to come in, as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NodeInfo {
     /// Its identity.
     pub id: NodeId,
@@ -185,6 +189,7 @@ impl NodeInfo {
 
 /// A child, as this node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChildInfo {
     /// Its identity.
     pub id: ChildId,

@@ -257,6 +257,7 @@ pub(crate) fn check_dialled(address: &str) -> Result<(), String> {
 /// A name is many nodes: [`Itself`](Self::Itself) counts above [`Reached`](Self::Reached), and
 /// both above [`Failed`](Self::Failed).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SeedOutcome {
     /// Nothing yet: it is being dialled for the first time.
     #[default]

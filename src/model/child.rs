@@ -96,6 +96,7 @@ impl fmt::Debug for Epoch {
 
 /// When a child that ended is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum RestartRule {
     /// Always: after a panic and after it stopped itself.
     #[default]
@@ -307,6 +308,7 @@ impl ChildSpec {
 
 /// Whether an instance answers callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Role {
     /// It handles messages.
     #[default]

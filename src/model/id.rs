@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// A text or key that does not have the shape of the identity it was meant for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} is not valid: {rule}")]
+#[non_exhaustive]
 pub struct InvalidId {
     /// What the value was meant to be, for example `child id`.
     pub what: &'static str,

@@ -16,6 +16,7 @@ pub const WIRE_VERSION: u16 = 1;
 
 /// How a member is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum MemberState {
     /// It is in, and takes children unless it is drained.
     Alive,
@@ -28,6 +29,7 @@ pub enum MemberState {
 
 /// How a node is seen that is in the cluster, or wants to come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum NodeState {
     /// It is heard, and in no view with the node that tells it; or it is that node itself, which
     /// waits for a seed. It is in nobody's way and has no children.
@@ -53,6 +55,7 @@ impl From<MemberState> for NodeState {
 
 /// How a node is reached by the one that tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum NodePath {
     /// It is the one that tells it.
     Itself,

@@ -12,6 +12,7 @@ pub const MOST_LEFT: usize = 16;
 
 /// A child that was not handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ChildLeft {
     /// The child.
     pub child: ChildId,
@@ -45,6 +46,7 @@ pub(crate) fn late(children: usize, left: &[ChildLeft], waits_for: Option<&str>)
 
 /// What became of one child that should start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum StartOutcome {
     /// It runs.
     Started {
@@ -112,6 +114,7 @@ pub enum StartFailed {
 
 /// What became of one child that should stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum StopOutcome {
     /// It was stopped for good.
     Stopped {
@@ -155,6 +158,7 @@ pub enum MigrateOutcome {
 
 /// What became of each child of a `start_children`, in the order asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StartReport {
     /// Child and outcome.
     pub outcomes: Vec<(ChildId, StartOutcome)>,
@@ -178,6 +182,7 @@ impl StartReport {
 
 /// What became of each child of a `stop_children`, in the order asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StopReport {
     /// Child and outcome.
     pub outcomes: Vec<(ChildId, StopOutcome)>,

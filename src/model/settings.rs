@@ -9,6 +9,7 @@ use super::{child::RestartPauses, human};
 /// A setting outside its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("setting {field} is {value}, allowed is {allowed}")]
+#[non_exhaustive]
 pub struct InvalidSetting {
     /// The field, as it is spelt in [`Settings`].
     pub field: &'static str,
@@ -21,6 +22,7 @@ pub struct InvalidSetting {
 /// How a child goes from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Migration {
     /// The successor gets the state; see [`HotSwapOptions`]. The default.
     HotSwap(HotSwapOptions),
@@ -338,6 +340,7 @@ impl Default for WrittenPauses {
 
 /// How an operation on many children goes on after one of them failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum OnFailure {
     /// The others are still done. The default.
     #[default]

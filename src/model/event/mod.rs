@@ -21,6 +21,7 @@ use super::{
 /// How long each phase of a handover took; `None` for a phase that it did not come to. The last
 /// one of a handover that failed is counted until then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HandoverPhases {
     /// The target was asked whether it takes the child.
     pub offer: Option<Duration>,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -64,6 +65,12 @@ pub struct HubSystem {
     pub(crate) running: Option<Running>,
     /// The engine of a hub that ends with something left: it has a last word to say.
     pub(crate) parting: Option<Engine>,
+}
+
+impl fmt::Debug for HubSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubSystem").field("hub", &self.hub).finish_non_exhaustive()
+    }
 }
 
 /// The answer of the engine.

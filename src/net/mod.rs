@@ -50,7 +50,7 @@ pub use birth::Birth;
 
 /// Who may join. Lists of nodes can be changed while a hub runs: [`Hub::allow`](crate::Hub::allow),
 /// [`Hub::block`](crate::Hub::block).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Admission {
     /// Whoever knows the hub's name. For loopback, examples and tests.

@@ -40,13 +40,13 @@ fn one_child_starts_though_messages_come_from_all_nodes_at_once() {
             child.send(Add { sender: 1, number: n as u64 })
         };
         let counts = join_all(refs.iter().enumerate().map(add)).await;
-        for id in 0..ids.len() {
+        for (id, child) in refs[..ids.len()].iter().enumerate() {
             let of_one = counts.iter().skip(id).step_by(ids.len());
             let mut counts: Vec<u64> =
                 of_one.map(|count| *count.as_ref().expect("it answers")).collect();
             counts.sort_unstable();
             assert_eq!(counts, [1, 2, 3], "one actor counted them all");
-            let told = refs[id].send(Read { sender: 2 }).await.expect("it answers");
+            let told = child.send(Read { sender: 2 }).await.expect("it answers");
             assert_eq!(told.0.len(), 3, "and what nobody waited for");
         }
         eventually("each is known once", async || {

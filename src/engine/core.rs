@@ -312,6 +312,11 @@ impl Core {
         Some(Safe { upto: acked.unwrap_or(u64::MAX), patience, regardless: true })
     }
 
+    /// These come before all that waits.
+    pub(crate) fn put_first(&mut self, effects: Vec<Effect>) {
+        effects.into_iter().rev().for_each(|effect| self.effects.push_front(effect));
+    }
+
     pub(crate) fn order(&mut self, order: ChildOrder) {
         self.effects.push_back(Effect::Child(order));
     }

@@ -70,14 +70,17 @@ use self::{
     rescan::Rescan,
     returns::Returns,
     roll_call::Rolls,
-    routes::{Deadlines, Listeners, Reports, Requests, ToldAgain, Transfers, Views, Words},
+    routes::{
+        Deadlines, Links, Listeners, Outgoing, Reports, Requests, ToldAgain, Transfers, Views,
+        Words,
+    },
     settle::Settle,
     sync::Sync,
     topics::Topics,
     watches::Watches,
     ways::Ways,
 };
-use crate::model::{access::AccessList, id::NodeId, message::PeerMessage};
+use crate::model::{access::AccessList, id::NodeId};
 
 /// The machines of an engine that somebody is lent, by name.
 macro_rules! lend {
@@ -171,24 +174,8 @@ impl Engine {
     fn route(&mut self, now: Instant, event: Event) {
         match event {
             Event::Tick => {}
-            // Its link was let in before it was blocked, and is being closed.
-            Event::Linked { hello, .. } if !self.access.admits(hello.me.id) => {}
-            Event::Linked { hello, local } => {
-                let run = hello.me.run();
-                self.ways.linked(run, local);
-                self.met.meet(run);
-                // Also one that is no contact yet, as its node's last run seems to live: it comes in over
-                // this link, and who were told before that it is out would send nothing over it.
-                self.core.linked.insert(run);
-                self.membership.linked(now, hello);
-            }
-            Event::Unlinked { run } => {
-                self.ways.unlinked(run);
-                self.core.linked.remove(&run);
-                self.membership.unlinked(now, run);
-                self.sync.unlinked(now, run.node);
-                self.met.tell_gone(&mut self.core);
-            }
+            Event::Linked { hello, local } => self.links().stands(hello, local),
+            Event::Unlinked { run } => self.links().gone(run),
             Event::PathLost { to, by } => self.ways.path_lost(now, to, by),
             Event::Seed { seed, outcome } => self.membership.seed(now, seed, outcome),
             Event::Addresses { addresses } => self.membership.set_addresses(now, addresses),
@@ -257,9 +244,8 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let goes_on = self.rescan.is_under_way() || self.core.registry.is_expiring();
         let at_once = goes_on.then_some(self.core.now);
-        let own = [self.core.next_timer(), self.ways.deadline(), at_once];
-        let others = [self.membership.deadline(), self.sync.deadline(), self.parked.deadline()];
-        let others = others.into_iter().chain([self.topics.deadline()]);
+        let own = [self.core.next_timer(), self.ways.deadline(), self.sync.deadline(), at_once];
+        let others = [self.membership.deadline(), self.parked.deadline(), self.topics.deadline()];
         own.into_iter().chain(others).flatten().min()
     }
 
@@ -279,9 +265,7 @@ impl Engine {
                 self.told_again().refresh();
             } else if self.views().may_settle() {
                 self.views().settled();
-            } else if self.membership.is_proven()
-                && let Some((from, message)) = self.probation.release()
-            {
+            } else if let Some((from, message)) = self.probation.next(self.membership.is_proven()) {
                 self.words().hear(from, message);
             } else {
                 break;
@@ -297,35 +281,29 @@ impl Engine {
     fn flush(&mut self) {
         let mut words = Vec::new();
         loop {
-            self.rolls.call(&mut self.core);
-            if !self.rolls.is_idle() || !self.core.promises.are_called() {
-                self.settle.keep_ticking(&mut self.core);
-            }
+            self.outgoing().call_rolls();
             self.children.pump(&mut self.core);
             self.run();
-            let now = self.core.now;
-            let core = &mut self.core;
-            core.registry.expire(now, &core.known, core.config.settings.forget_after);
-            self.sync.tick(now, &core.others, &core.registry);
-            self.sync.publish(now, &core.others, &core.registry);
-            while let Some((to, word)) = self.sync.next_output() {
-                words.push(Effect::Send { to, message: PeerMessage::Sync(word) });
-            }
-            let (me, sync) = (core.me, &self.sync);
-            core.release_answers(|to| sync.sent(to, me));
+            self.outgoing().tell_logs(&mut words);
             // What this node has told itself may lead to more.
-            if core.loopback.is_empty() {
+            if self.core.loopback.is_empty() {
                 break;
             }
         }
-        for word in words.into_iter().rev() {
-            self.core.effects.push_front(word);
-        }
+        self.core.put_first(words);
     }
 }
 
 /// Who needs several machines is lent them by name.
 impl Engine {
+    fn links(&mut self) -> Links<'_> {
+        lend!(self, Links, core, access, membership, ways, met, sync)
+    }
+
+    fn outgoing(&mut self) -> Outgoing<'_> {
+        lend!(self, Outgoing, core, rolls, settle, sync)
+    }
+
     fn words(&mut self) -> Words<'_> {
         lend!(
             self, Words, core, access, membership, probation, sync, settle, returns, homes,

@@ -44,9 +44,9 @@ impl Probation {
         }
     }
 
-    /// The next of the orders that were kept: this node has settled.
-    pub(crate) fn release(&mut self) -> Option<(NodeRun, PeerMessage)> {
-        let next = self.held.pop_front();
+    /// The next of the orders that were kept, once this node `is_proven`.
+    pub(crate) fn next(&mut self, is_proven: bool) -> Option<(NodeRun, PeerMessage)> {
+        let next = if is_proven { self.held.pop_front() } else { None };
         if let Some((_, message)) = &next {
             self.bytes -= size(message);
         }
@@ -107,12 +107,13 @@ mod tests {
             assert!(Probation::concerns(&order));
             probation.hold(from, order);
         }
-        let released: Vec<_> = std::iter::from_fn(|| probation.release()).collect();
+        assert_eq!(probation.next(false), None, "it has settled with nobody");
+        let released: Vec<_> = std::iter::from_fn(|| probation.next(true)).collect();
         assert_eq!(released, orders);
         assert_eq!(probation.bytes, 0);
         probation.hold(run(1), order("a", 1));
         probation.clear();
-        assert!(probation.release().is_none() && probation.bytes == 0);
+        assert!(probation.next(true).is_none() && probation.bytes == 0);
     }
 
     #[test]
@@ -150,7 +151,7 @@ mod tests {
         }
         assert!(probation.bytes <= LIMIT && probation.held.len() <= LIMIT / OVERHEAD);
         let before = probation.held.len();
-        probation.release();
+        probation.next(true);
         probation.hold(run(1), order("a", 1 << 20));
         assert_eq!(probation.held.len(), before);
     }

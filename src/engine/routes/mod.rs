@@ -6,6 +6,7 @@
 //! | input | file |
 //! |---|---|
 //! | words of peers, and of this node to itself | `words` |
+//! | a link that stands, or is gone | `links` |
 //! | requests of users | `requests` |
 //! | reports of children's runtimes | `reports` |
 //! | states that arrive, or do not | `transfers` |
@@ -13,9 +14,12 @@
 //! | what membership wants; a view that is adopted, or settled | `views` |
 //! | a member that is reached in another way | `told_again` |
 //! | what one machine tells another; a child of which something else is known | `news` |
+//! | the end of a batch of events: what goes out together | `outgoing` |
 
 mod deadlines;
+mod links;
 mod news;
+mod outgoing;
 mod reports;
 mod requests;
 mod told_again;
@@ -24,6 +28,6 @@ mod views;
 mod words;
 
 pub(super) use self::{
-    deadlines::Deadlines, news::Listeners, reports::Reports, requests::Requests,
-    told_again::ToldAgain, transfers::Transfers, views::Views, words::Words,
+    deadlines::Deadlines, links::Links, news::Listeners, outgoing::Outgoing, reports::Reports,
+    requests::Requests, told_again::ToldAgain, transfers::Transfers, views::Views, words::Words,
 };

@@ -23,7 +23,7 @@ use super::{
     ends::Patience,
     farewell::say_bye,
     left_state::{LeftState, sync_folder},
-    requests::{HubStopped, NodeInfo},
+    requests::HubStopped,
     system::{HubSystem, Running, SystemReply},
     worker::{Rest, Surrender},
 };
@@ -205,8 +205,9 @@ pub(crate) async fn shut_down(
     let began = Instant::now();
     let until = began + deadline;
     let before = shared.handed_over();
-    // Heartbeats tell who takes children, and take others in.
-    let soon = until.min(began + 2 * shared.settings.heartbeat);
+    // Heartbeats tell who takes children, and take others in. Half of the time is for what comes then.
+    let soon = began + (2 * shared.settings.heartbeat).min(deadline / 2);
+    let mut was_asked_again = false;
     let outcome = loop {
         let wind =
             hub.system().send(Wind { timeout: until.saturating_duration_since(Instant::now()) });
@@ -218,10 +219,13 @@ pub(crate) async fn shut_down(
             Err(_) => None,
         };
         let has_nobody = matches!(outcome, Some(Err(LeaveFailed::NoSuccessor { .. })));
-        if !(has_nobody && Instant::now() < soon && may_take_soon(hub).await) {
+        let somebody_comes = has_nobody
+            && !was_asked_again
+            && timeout_at(soon, takes_soon(hub)).await.unwrap_or(false);
+        if !somebody_comes {
             break outcome;
         }
-        tokio::time::sleep(LOOK).await;
+        was_asked_again = true;
     };
     let has_left = matches!(outcome, Some(Ok(())));
     // A hub that is behind is waited for: without its answer nothing of what is left can be kept.
@@ -258,14 +262,25 @@ pub(crate) async fn shut_down(
     (Ok(report), patience)
 }
 
-/// Whether another node comes in, or was drained when this one heard of it last: it may take children
-/// in a moment.
-async fn may_take_soon(hub: &Hub) -> bool {
-    let takes_soon = |node: &NodeInfo| {
-        let is_in = node.is_member() && node.is_draining && node.state != NodeState::Leaving;
-        !node.is_self && (is_in || node.state == NodeState::Joining)
-    };
-    hub.nodes().await.is_ok_and(|nodes| nodes.iter().any(takes_soon))
+/// Waits for another node that takes children. `false`: none comes in, and none was drained when this one
+/// heard of it last.
+async fn takes_soon(hub: &Hub) -> bool {
+    loop {
+        let Ok(nodes) = hub.nodes().await else { return false };
+        let mut comes = false;
+        for node in nodes.iter().filter(|node| !node.is_self) {
+            match node.state {
+                NodeState::Leaving => {}
+                NodeState::Joining => comes = true,
+                NodeState::Alive | NodeState::Suspect if node.is_draining => comes = true,
+                NodeState::Alive | NodeState::Suspect => return true,
+            }
+        }
+        if !comes {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Brings what is left to rest; why what did not.

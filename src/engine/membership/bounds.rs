@@ -21,17 +21,20 @@ pub(super) fn is_plausible(incarnation: Incarnation) -> bool {
 
 /// Whether a life of this node's key that is said to be over can have been: this node would have to
 /// come back above it, and one word would take it to where nobody lets it in any more. Of this run
-/// nobody knows a later life than it does itself; another run's clock may have been ahead, but not by
-/// more than a clock can be wrong.
+/// nobody knows a later life than it does itself.
 pub(super) fn can_be_mine(fenced: Incarnation, mine: Incarnation) -> bool {
-    /// Milliseconds; 139 years.
-    const JUMP: u64 = 1 << 42;
     match fenced.nonce == mine.nonce {
         true => fenced <= mine,
-        false => {
-            fenced.started < Epoch::LIMIT && fenced.started <= mine.started.saturating_add(JUMP)
-        }
+        false => can_have_been(fenced, mine),
     }
+}
+
+/// Whether another run can have had this life, by the clock of `mine`: that one may have been ahead, but
+/// not by more than a clock can be wrong.
+pub(super) fn can_have_been(other: Incarnation, mine: Incarnation) -> bool {
+    /// Milliseconds; 139 years.
+    const JUMP: u64 = 1 << 42;
+    other.started < Epoch::LIMIT && other.started <= mine.started.saturating_add(JUMP)
 }
 
 /// A node as it describes itself: what others think of it is not part of that.

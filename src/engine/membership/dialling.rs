@@ -38,6 +38,8 @@ struct Lost {
     dialled: Dialled,
     /// Higher than that of all that were lost before.
     number: u64,
+    /// This node has lost it itself, and knows better than others.
+    is_mine: bool,
 }
 
 /// Nodes that are dialled and are no contacts.
@@ -86,20 +88,20 @@ impl Dialling {
 
     /// A node went down: it is dialled for a long time, so that a split heals whoever comes back
     /// first. `false`: there is no room, or no address.
-    fn lose(&mut self, since: Instant, member: Member) -> bool {
+    fn lose(&mut self, since: Instant, member: Member, is_mine: bool) -> bool {
         let has_room = self.lost.len() < LIMIT || self.lost.contains_key(&member.id);
         let takes = has_room && !member.addresses.is_empty();
         if takes {
             self.lost_last += 1;
             let (node, number) = (member.id, self.lost_last);
-            self.lost.insert(node, Lost { dialled: Dialled { member, since }, number });
+            self.lost.insert(node, Lost { dialled: Dialled { member, since }, number, is_mine });
         }
         takes
     }
 
     /// The same, and dials it.
     pub(super) fn dial_lost(&mut self, now: Instant, member: &Member, out: &mut Outputs) {
-        if self.lose(now, member.clone()) {
+        if self.lose(now, member.clone(), true) {
             out.connect(member.id, member.addresses.clone());
         }
     }
@@ -107,12 +109,18 @@ impl Dialling {
     /// Somebody else tells of a node that went down. Whether it has to be dialled, which ends when it
     /// does there.
     pub(super) fn hear_of_lost(&mut self, now: Instant, told: LostNode) -> bool {
-        let known = self.lost.get(&told.member.id).map(|lost| &lost.dialled.member.incarnation);
-        let is_news = known.is_none_or(|known| told.member.incarnation > *known);
-        let ago = Duration::from_millis(told.ago);
-        let since = now.checked_sub(ago).filter(|_| ago < self.forget_after);
+        let known = self.lost.get(&told.member.id);
+        let is_news = known.is_none_or(|known| {
+            !known.is_mine && told.member.incarnation > known.dialled.member.incarnation
+        });
         let has_room = known.is_some() || self.lost.len() < HEARSAY_LIMIT;
-        is_news && has_room && since.is_some_and(|since| self.lose(since, told.member))
+        let ago = Duration::from_millis(told.ago);
+        if !is_news || !has_room || ago >= self.forget_after {
+            return false;
+        }
+        // Where time begins with the machine it may not go back so far.
+        let since = now.checked_sub(ago).unwrap_or(now);
+        self.lose(since, told.member, false)
     }
 
     /// The number of the node that was lost last; 0 if none ever was.
@@ -251,11 +259,11 @@ mod tests {
         let now = Instant::now();
         let mut dialling = dialling();
         let lost = member(2);
-        assert!(dialling.lose(now, lost.clone()));
+        assert!(dialling.lose(now, lost.clone(), true));
         dialling.name(now, &lost);
         assert!(dialling.forget_old(now + WINDOW * NAMED_WINDOWS).is_empty());
         assert_eq!(dialling.forget_old(now + 100 * SECOND), [id(2)]);
-        assert!(!dialling.lose(now, Member { addresses: vec![], ..lost }));
+        assert!(!dialling.lose(now, Member { addresses: vec![], ..lost }, true));
     }
 
     fn told(n: u8, seconds_ago: u64) -> LostNode {
@@ -267,8 +275,8 @@ mod tests {
         let now = Instant::now() + 100 * SECOND;
         let mut first = dialling();
         assert_eq!((first.lost_last(), first.lost_after(now, 0)), (0, vec![]));
-        first.lose(now, member(2));
-        first.lose(now + 10 * SECOND, member(3));
+        first.lose(now, member(2), true);
+        first.lose(now + 10 * SECOND, member(3), true);
         let now = now + 40 * SECOND;
         assert_eq!(first.lost_after(now, 0), [told(2, 40), told(3, 30)]);
         assert_eq!((first.lost_last(), first.lost_after(now, 1)), (2, vec![told(3, 30)]));
@@ -305,7 +313,7 @@ mod tests {
         assert_eq!(dialling.unmet(now, SECOND).count(), 0);
         let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
         assert_eq!(greeted, [member(2).run()]);
-        dialling.lose(now, member(3));
+        dialling.lose(now, member(3), true);
         let greeted: Vec<NodeRun> = dialling.unmet(now + SECOND, SECOND).collect();
         assert_eq!(greeted, [member(2).run(), member(3).run()], "and who was put out");
     }
@@ -335,10 +343,11 @@ mod tests {
             dialling.hear_of_lost(now, LostNode { member, ago: 0 });
         }
         assert_eq!(dialling.lost.len(), HEARSAY_LIMIT);
-        assert!(dialling.lose(now, member(2)), "there is room for it");
+        assert!(dialling.lose(now, member(2), true), "there is room for it");
         let mut later = told(2, 0);
         later.member.incarnation.started += 1;
-        assert!(dialling.hear_of_lost(now, later), "and for what is told of it later");
+        later.member.addresses = vec!["/memory/9".to_owned()];
+        assert!(!dialling.hear_of_lost(now, later), "and nobody says where that one is");
     }
 
     #[test]
@@ -351,7 +360,7 @@ mod tests {
             let told = Member { id: NodeId::from_key(key), ..member(2) };
             dialling.name(now, &told);
             dialling.note_crash(now, told.id);
-            dialling.lose(now, told);
+            dialling.lose(now, told, true);
         }
         let kept = (dialling.named.len(), dialling.lost.len(), dialling.crashes.len());
         assert_eq!(kept, (LIMIT, LIMIT, LIMIT));

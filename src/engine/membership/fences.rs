@@ -10,6 +10,8 @@ use crate::model::{
 
 /// At most this many nodes are remembered; the fence raised longest ago is forgotten first.
 const LIMIT: usize = 1_024;
+/// As long as no more are remembered, one is added of which others tell.
+const HEARSAY_LIMIT: usize = LIMIT / 2;
 
 /// For each node the highest life that is over: it and every earlier one are refused.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,13 @@ impl Fences {
             }
         }
         true
+    }
+
+    /// The same by what another node says, which voted for it. It drives out no fence that this node knows
+    /// of itself.
+    pub(super) fn hear_of(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+        let has_room = self.lives.len() < HEARSAY_LIMIT || self.lives.contains_key(&node);
+        has_room && self.raise(node, incarnation)
     }
 
     pub(super) fn covers(&self, node: NodeId, incarnation: Incarnation) -> bool {
@@ -72,6 +81,21 @@ mod tests {
         assert_eq!(fences.of(node), Some(life(5)));
         assert!(fences.covers(node, life(5)) && fences.covers(node, life(4)));
         assert!(!fences.covers(node, life(6)));
+    }
+
+    #[test]
+    fn what_others_tell_drives_out_no_fence() {
+        let mut fences = Fences::default();
+        let node = |n: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&n.to_be_bytes());
+            NodeId::from_key(key)
+        };
+        for n in 0..2 * LIMIT {
+            assert_eq!(fences.hear_of(node(n), life(1)), n < HEARSAY_LIMIT);
+        }
+        assert_eq!(fences.list().len(), HEARSAY_LIMIT);
+        assert!(fences.hear_of(node(0), life(2)) && fences.raise(node(LIMIT), life(1)));
     }
 
     #[test]

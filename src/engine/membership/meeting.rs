@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    bounds::{described, is_plausible},
+    bounds::{can_have_been, described, is_plausible},
     contact::Contact,
     dialling::{self, Dialling},
     fences::Fences,
@@ -137,12 +137,12 @@ impl Meeting<'_> {
             told.member = described(told.member);
             let Life { node, incarnation } = told.member.life();
             let addresses = told.member.addresses.clone();
-            let is_mine = node == self.roster.id();
-            if is_mine || self.roster.contact(node).is_some() || !is_plausible(incarnation) {
+            let is_known = node == self.roster.id() || self.roster.contact(node).is_some();
+            if is_known || !can_have_been(incarnation, self.roster.incarnation()) {
                 continue;
             }
             if self.dialling.hear_of_lost(now, told) {
-                if self.fences.raise(node, incarnation) {
+                if self.fences.hear_of(node, incarnation) {
                     self.out.announce();
                 }
                 self.out.connect(node, addresses);

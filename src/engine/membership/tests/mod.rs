@@ -26,6 +26,7 @@ use std::{
 use super::{MemberOutput, Membership, founding::Founding};
 use crate::model::{
     address::SeedOutcome,
+    child::Epoch,
     event::HubEvent,
     id::{HubName, Incarnation, Life, NodeId, NodeName, NodeRun},
     member::{Hello, Member, MemberState, View, ViewId, WIRE_VERSION},

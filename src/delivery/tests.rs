@@ -17,6 +17,7 @@ use crate::{
         child::{Epoch, Route},
         frame::{DataFrame, Refusal, ReplyFailure},
         id::{ChildId, LaneId, NodeId, NodeRun},
+        report::StartFailed,
     },
 };
 
@@ -221,6 +222,87 @@ fn messages_do_not_wait_for_a_child_that_was_started_and_stopped_while_its_home_
     door.route(None);
     door.located(false);
     assert_eq!(wants(&mut door), ["1: not: NoSuchChild"]);
+}
+
+/// A message waits for a child that is to be started for it.
+fn demanded() -> Door<Call> {
+    let mut door = door(1);
+    door.enter(call(1), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["locate"]);
+    door.demand();
+    door
+}
+
+#[test]
+fn what_was_given_to_a_child_that_did_not_start_on_demand_is_told_why() {
+    let why = StartFailed::NoNode;
+    let told = ["1: not: NotStarted { reason: NoNode }", "2: not: NotStarted { reason: NoNode }"];
+    // It was to run here.
+    let mut here = demanded();
+    here.route(owned_by(1, 0));
+    here.enter(call(2), true, How::Send).expect("it waits");
+    here.route(None);
+    assert!(wants(&mut here).is_empty() && !here.is_idle(), "its home says why");
+    here.not_started(why.clone());
+    assert_eq!(wants(&mut here), told);
+    assert!(here.is_idle());
+    // It was to run elsewhere.
+    let now = Instant::now();
+    let mut caller = demanded();
+    link(&mut caller, 2);
+    caller.route(owned_by(2, 0));
+    caller.enter(call(2), true, How::Send).expect("it waits");
+    let opened = written(&mut caller, now, 2);
+    let Some(DataFrame::Open { lane, session, .. }) = opened.first().cloned() else {
+        panic!("no session in {opened:?}");
+    };
+    let refused = DataFrame::Refused { lane, session, why: Refusal::Stopped };
+    caller.frame(now, (run_of(2), PATH), refused).expect("the protocol is kept");
+    caller.route(None);
+    assert!(wants(&mut caller).is_empty() && !caller.is_idle());
+    caller.not_started(why);
+    assert_eq!(wants(&mut caller), told);
+    assert!(caller.is_idle());
+}
+
+#[test]
+fn what_was_refused_while_a_start_on_demand_was_asked_for_ends_with_any_answer() {
+    let refused = || {
+        let mut door = demanded();
+        door.route(owned_by(1, 0));
+        for number in 2..=8 {
+            door.enter(call(number), true, How::Send).expect("there is room");
+        }
+        door.route(None);
+        assert_eq!(wants(&mut door), [""; 0]);
+        door
+    };
+    let stopped: Vec<String> = (1..=8).map(|number| format!("{number}: not: Stopped")).collect();
+    for found in [true, false] {
+        let mut door = refused();
+        door.located(found);
+        assert_eq!(wants(&mut door), stopped);
+    }
+    let mut door = refused();
+    door.unanswered();
+    assert_eq!(wants(&mut door), stopped);
+    let mut door = refused();
+    door.abandon();
+    assert_eq!(wants(&mut door).len(), 8, "the hub has stopped");
+    // No more are kept than the child's queue holds.
+    let mut door = refused();
+    door.route(owned_by(1, 1));
+    door.enter(call(9), true, How::Send).expect("there is room");
+    door.route(None);
+    assert_eq!(wants(&mut door), ["9: not: Stopped"]);
+    // The next question is another one.
+    door.not_started(StartFailed::NoNode);
+    assert_eq!(wants(&mut door).len(), 8);
+    door.enter(call(10), true, How::Send).expect("it waits");
+    assert_eq!(wants(&mut door), ["locate"]);
+    door.route(owned_by(1, 2));
+    door.route(None);
+    assert_eq!(wants(&mut door), ["10: not: Stopped"], "nobody has asked for a start");
 }
 
 /// A caller whose message was refused by an owner before, which names one that knows nothing.

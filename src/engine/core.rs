@@ -385,6 +385,11 @@ impl Core {
         }
     }
 
+    /// Whether messages for a child know where it is, by the registry or by a hint.
+    pub(crate) fn has_route(&self, child: &ChildId) -> bool {
+        self.routes.contains_key(child)
+    }
+
     /// An answer says where a child is, perhaps before the registry does.
     pub(crate) fn hint(&mut self, child: &ChildId, route: Route) {
         let newer = |known: Epoch| known >= route.epoch;

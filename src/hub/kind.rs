@@ -83,14 +83,17 @@ impl<A: HotSwap> KindBuilder<A> {
     /// `args` gives for its id. So there is no start to wait for: `hub.child::<Cart>("cart-of-ann").send(..)`
     /// is enough, from any node, by many at once; the child's home is asked for both in one word. What was
     /// stopped is started again by the next message; a message that comes while it is being stopped is
-    /// refused as [`NotHandled::Stopped`](crate::NotHandled::Stopped). One that was given up stays so.
+    /// refused as [`NotHandled::Stopped`](crate::NotHandled::Stopped), or starts it anew. One that was given up
+    /// stays so where the sender's node has heard of that.
     ///
     /// It counts on the node that sends, so give it to all, and to a gateway with
     /// [`client_of_kind`](crate::HubBuilder::client_of_kind). What is published to a topic starts nobody, nor
     /// does a watch. If the start fails, messages that waited for it are refused as
     /// [`NotHandled::NotStarted`](crate::NotHandled::NotStarted), and the next one tries anew.
     ///
-    /// Anybody who may name a child makes one that stays: check ids that come from outside first.
+    /// `args` is called by whoever sends, or hears of the child: let it be short, and wait for nothing. Of
+    /// several references to one id it is the kind of the first that says how the child starts. Anybody who may
+    /// name a child makes one that stays: check ids that come from outside first.
     ///
     /// ```
     /// # use actix::prelude::*;

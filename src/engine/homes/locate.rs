@@ -77,6 +77,11 @@ impl Locate {
             let word = HomeWord::Locate { child: child.clone(), question: self.questions };
             core.send(home, PeerMessage::Home(word));
         }
+        self.keep_asking(core);
+    }
+
+    /// What is asked is asked again with the next heartbeat.
+    pub(super) fn keep_asking(&mut self, core: &mut Core) {
         if !self.is_timed {
             self.is_timed = true;
             core.timer(core.config.settings.heartbeat, Timer::Locate);

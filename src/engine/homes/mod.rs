@@ -96,6 +96,7 @@ impl Homes {
         let migrating = self.requests.migrating().filter(|child| !is_placed(core, child));
         let migrating: Vec<ChildId> = migrating.cloned().collect();
         self.locate.timer_passed(core, migrating.into_iter());
+        self.requests.demand_again(core, &mut self.locate);
     }
 
     /// The view changed: homes may be other nodes now.

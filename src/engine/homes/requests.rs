@@ -126,7 +126,8 @@ impl UserRequests {
     /// both in one word.
     pub(super) fn demand(&mut self, core: &mut Core, locate: &mut Locate, spec: Arc<ChildSpec>) {
         let id = self.own_id();
-        let wait = core.config.settings.send_timeout;
+        // Not as long as messages wait: two waits of one length would decide by chance what is told.
+        let wait = core.config.settings.request_timeout;
         self.begin(
             core,
             locate,
@@ -170,6 +171,17 @@ impl UserRequests {
         let ids: Vec<RequestId> = self.asked.keys().copied().collect();
         for id in ids {
             self.send(core, locate, id, true, &to);
+        }
+    }
+
+    /// The time to ask again has come for children that messages wait for.
+    pub(super) fn demand_again(&mut self, core: &mut Core, locate: &mut Locate) {
+        let open = |(_, asked): &(&RequestId, &Asked)| {
+            matches!(asked.pending, Pending::Demand { outcome: None, .. })
+        };
+        let open: Vec<RequestId> = self.asked.iter().filter(open).map(|(id, _)| *id).collect();
+        for id in open {
+            self.send(core, locate, id, true, |_| true);
         }
     }
 
@@ -300,7 +312,15 @@ impl UserRequests {
             }
             Some(Pending::Demand { spec, outcome }) => {
                 let mine = outcomes.into_iter().find(|one| one.child == *spec.id());
-                *outcome = mine.map(|one| one.outcome);
+                let is_placed = core.has_route(spec.id());
+                let counts = |outcome: &StartOutcome| {
+                    is_placed || matches!(outcome, StartOutcome::Failed { .. })
+                };
+                *outcome = mine.map(|one| one.outcome).filter(counts);
+                if outcome.is_none() {
+                    // Its home has not heard yet that it was stopped, or by whom it is run is not in here yet.
+                    locate.keep_asking(core);
+                }
             }
             _ => {}
         }
@@ -673,11 +693,35 @@ mod tests {
     }
 
     #[test]
-    fn messages_wait_for_a_start_on_demand_as_long_as_for_any_answer() {
+    fn an_answer_that_there_is_one_and_not_where_is_none_and_asked_for_again_with_the_next_heartbeat()
+     {
+        let mut bench = Bench::new(&[1]);
+        bench.requests.demand(&mut bench.core, &mut bench.locate, spec(0));
+        let [HomeWord::Start { request, .. }] = bench.words()[..] else { panic!("one word") };
+        let (me, epoch) = (bench.core.me.node, Epoch { term: 1, attempt: 0 });
+        let away = member(2).id;
+        let exists = |node| {
+            vec![ChildOutcome { child: child(0), outcome: StartOutcome::Exists { node, epoch } }]
+        };
+        let (core, locate) = (&mut bench.core, &mut bench.locate);
+        bench.requests.started(core, locate, me, request, exists(away));
+        assert!(core.effects.is_empty(), "that one is not in");
+        core.now += core.config.settings.heartbeat;
+        assert_eq!(core.due_timer(), Some(Timer::Locate));
+        bench.requests.demand_again(core, locate);
+        assert_eq!(bench.words().len(), 1);
+        let (core, locate) = (&mut bench.core, &mut bench.locate);
+        bench.requests.started(core, locate, me, request, exists(me));
+        let located = Effect::Located { child: child(0), found: true };
+        assert_eq!(core.effects.pop_back(), Some(located));
+    }
+
+    #[test]
+    fn messages_wait_for_a_start_on_demand_as_long_as_any_start_may_take() {
         let mut bench = Bench::new(&[1]);
         bench.requests.demand(&mut bench.core, &mut bench.locate, spec(0));
         let [HomeWord::Start { request, wait, .. }] = bench.words()[..] else { panic!("one word") };
-        assert_eq!(wait, bench.core.config.settings.send_timeout);
+        assert_eq!(wait, bench.core.config.settings.request_timeout);
         bench.core.now += wait;
         assert_eq!(bench.core.due_timer(), Some(Timer::Request(request)));
         bench.requests.expired(&mut bench.core, &mut bench.locate, request, None);

@@ -30,7 +30,7 @@ impl MetRuns {
         if core.settled {
             let is_here = |run| run == core.me || core.is_live(run) || core.linked.contains(&run);
             for run in self.due(is_here) {
-                core.effects.push_back(Effect::Gone { run, left: false });
+                core.effects.push_back(Effect::Unmet { run });
             }
         }
     }

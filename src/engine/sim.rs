@@ -472,6 +472,12 @@ impl World {
         self.queue.insert((arrives, self.count), (to, input));
     }
 
+    /// Whether a link between a node and that run stands.
+    fn is_linked(&self, index: usize, run: NodeRun) -> bool {
+        let other = self.nodes.iter().position(|node| node.me.run() == run);
+        other.is_some_and(|other| self.links.contains_key(&Self::pair(index, other)))
+    }
+
     fn unlink(&mut self, a: usize, b: usize) {
         let Some(link) = self.links.remove(&Self::pair(a, b)) else {
             return;
@@ -767,13 +773,16 @@ impl World {
                 self.check_paths(index);
             }
             Effect::Gone { run, .. } => {
-                let other = self.nodes.iter().position(|node| node.me.run() == run);
-                let linked = |other| self.links.contains_key(&Self::pair(index, other));
-                let is_linked = other.is_some_and(linked);
+                let is_linked = self.is_linked(index, run);
                 let node = &mut self.nodes[index];
                 node.gone.push(run);
                 if is_linked {
                     node.unused.insert(run);
+                }
+            }
+            Effect::Unmet { run } => {
+                if !self.is_linked(index, run) {
+                    self.nodes[index].gone.push(run);
                 }
             }
             Effect::Subscribed { run, changes, .. } => {

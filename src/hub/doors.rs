@@ -943,6 +943,20 @@ impl Doors {
         }
     }
 
+    /// A run that is no member has no link, as the engine has heard. Whether it is out: a link that has come
+    /// about since would lose its path, and nobody would make another.
+    pub(crate) fn unmet(&self, run: NodeRun) -> bool {
+        let is_out = self.change(|peers| match peers.is_linked(run) {
+            true => (Vec::new(), false),
+            false => (peers.gone(run), true),
+        });
+        if is_out {
+            let (now, gone) = (Instant::now(), Gone { left: false, answered: false });
+            self.all().iter().for_each(|cell| cell.with(|door| door.gone(now, run, gone)));
+        }
+        is_out
+    }
+
     /// The engine says whether handlers may start and replies may go out.
     pub(crate) fn set_valid(&self, valid: bool) {
         if valid {

@@ -57,6 +57,11 @@ impl HubSystem {
                     running.questions.retain(|_, open| open.asked != run);
                     shared.doors.gone(run, left);
                 }
+                Effect::Unmet { run } => {
+                    if shared.doors.unmet(run) {
+                        running.questions.retain(|_, open| open.asked != run);
+                    }
+                }
                 Effect::Observed { from, way, word } => self.observed(from, way, word, ctx),
                 Effect::Path { to, by } => shared.doors.detour(to, by),
                 Effect::Members { runs } => shared.doors.members(runs),

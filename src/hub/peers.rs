@@ -107,7 +107,7 @@ impl<C: Writes> Peers<C> {
     }
 
     /// Whether there is a link to this run.
-    fn is_linked(&self, run: NodeRun) -> bool {
+    pub(crate) fn is_linked(&self, run: NodeRun) -> bool {
         self.map.get(&run).is_some_and(|peer| peer.linked)
     }
 

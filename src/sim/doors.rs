@@ -493,6 +493,18 @@ impl Doors {
         }
     }
 
+    /// `Doors::unmet`.
+    pub(super) fn unmet(&mut self, now: Instant, run: NodeRun) {
+        let is_out = self.change(|peers| match peers.is_linked(run) {
+            true => (Vec::new(), false),
+            false => (peers.gone(run), true),
+        });
+        if is_out {
+            let gone = Gone { left: false, answered: false };
+            self.all().iter().for_each(|cell| cell.with(|door| door.gone(now, run, gone)));
+        }
+    }
+
     /// `Doors::set_valid`.
     pub(super) fn set_valid(&mut self, uptime: Instant, valid: bool) {
         self.validity.open = valid;

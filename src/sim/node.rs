@@ -587,6 +587,7 @@ impl Node {
                 Effect::Located { child, found } => self.doors.located(&child, found),
                 Effect::NotStarted { child, reason } => self.doors.not_started(&child, reason),
                 Effect::Gone { run, left } => self.doors.gone(now, run, left),
+                Effect::Unmet { run } => self.doors.unmet(now, run),
                 Effect::Path { to, by } => self.doors.detour(to, by),
                 Effect::Members { runs } => self.doors.members(runs),
                 Effect::Gates { valid } => self.doors.set_valid(now + self.ahead, valid),

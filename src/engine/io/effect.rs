@@ -110,6 +110,12 @@ pub enum Effect {
         /// Whether it said Bye.
         left: bool,
     },
+    /// This run was met, is no member, and has no link any more as far as the engine has heard: it is out as
+    /// one that went down, unless a link to it stands again, of which the engine is told next.
+    Unmet {
+        /// The run.
+        run: NodeRun,
+    },
     /// User messages and states of this node for that run go by this member from now on, and not
     /// over its link even if there is one; [`Event::PathLost`] tells if they cannot. How the run's
     /// own messages come here is decided there.

@@ -157,6 +157,29 @@ async fn the_end_of_a_child_waits_until_handlers_may_start_and_wakes_the_watcher
     hub.stop().await;
 }
 
+const FROZEN: Epoch = Epoch { term: 9, attempt: 0 };
+
+async fn order(hub: &Hub, child: &ChildId, order: ChildOrder) {
+    let count = hub.shared().workers().len();
+    let worker = hub.shared().workers()[effects::worker_of(child, count)].clone();
+    worker.send(Orders(vec![Order { order, parcel: None }])).await.expect("it runs");
+}
+
+async fn freeze(hub: &Hub, child: &ChildId) {
+    let freeze = ChildOrder::Freeze {
+        child: child.clone(),
+        epoch: FROZEN,
+        retention: Duration::from_secs(30),
+        forced: false,
+        with_state: true,
+    };
+    order(hub, child, freeze).await;
+}
+
+async fn thaw(hub: &Hub, child: &ChildId) {
+    order(hub, child, ChildOrder::Thaw { child: child.clone(), epoch: FROZEN }).await;
+}
+
 #[actix::test]
 async fn a_watcher_that_is_frozen_is_told_when_it_goes_on() {
     let (hub, guard) = guarded().await;
@@ -164,22 +187,10 @@ async fn a_watcher_that_is_frozen_is_told_when_it_goes_on() {
     guard.send(Watch(other.clone())).await.expect("it answers");
     let mut watch = other.watch();
     watch.next().await;
-    let (child, epoch) = (guard.id().clone(), Epoch { term: 9, attempt: 0 });
-    let count = hub.shared().workers().len();
-    let worker = hub.shared().workers()[effects::worker_of(&child, count)].clone();
-    let order = |order| worker.send(Orders(vec![Order { order, parcel: None }]));
-    let retention = Duration::from_secs(30);
-    let freeze = ChildOrder::Freeze {
-        child: child.clone(),
-        epoch,
-        retention,
-        forced: false,
-        with_state: true,
-    };
-    order(freeze).await.expect("it runs");
+    freeze(&hub, guard.id()).await;
     hub.stop_child("c").await.expect("it is there");
     watch.next().await.expect("it was stopped");
-    order(ChildOrder::Thaw { child, epoch }).await.expect("it runs");
+    thaw(&hub, guard.id()).await;
     is_told_once(&guard, "c").await;
     hub.stop().await;
 }
@@ -189,8 +200,11 @@ async fn a_watch_that_is_made_again_at_each_end_leaves_the_queue_its_turn() {
     let (hub, guard) = guarded().await;
     // No id: its end is known at once, each time.
     let nobody = hub.child::<Counter>("");
-    let (watched, times) = futures_util::join!(guard.send(WatchAgain(nobody)), guard.send(Times));
-    assert_eq!(watched, Ok(()));
-    assert_eq!(times, Ok(1), "one end came before the message");
+    // Both wait in its queue when it begins.
+    freeze(&hub, guard.id()).await;
+    let (watched, times) = (guard.send(WatchAgain(nobody)), guard.send(Times));
+    thaw(&hub, guard.id()).await;
+    assert_eq!(watched.await, Ok(()));
+    assert_eq!(times.await, Ok(1), "one end came before the message");
     hub.stop().await;
 }

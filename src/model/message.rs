@@ -501,6 +501,14 @@ pub enum HandoverWord {
         /// The attempt.
         epoch: Epoch,
     },
+    /// From a source that has committed, to `Failed`: the actor that it kept has ended, too, and it has
+    /// nothing left. What the target has is all there is.
+    Lost {
+        /// The child.
+        child: ChildId,
+        /// The attempt.
+        epoch: Epoch,
+    },
     /// The loser of a divergence was taken in, or its state is parked on two nodes; it may end.
     Taken {
         /// The child.

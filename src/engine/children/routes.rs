@@ -241,6 +241,28 @@ impl Children {
         self.target(core).queried(from, child, epoch);
     }
 
+    /// A target says that a successor is gone: it is told if nothing is left here either.
+    pub(crate) fn tell_lost(
+        &mut self,
+        core: &mut Core,
+        to: NodeRun,
+        child: &ChildId,
+        epoch: Epoch,
+    ) {
+        self.source(core).tell_lost(to, child, epoch);
+    }
+
+    /// A source has nothing left of a child that it has committed to this node.
+    pub(crate) fn source_lost(
+        &mut self,
+        core: &mut Core,
+        from: NodeRun,
+        child: &ChildId,
+        epoch: Epoch,
+    ) {
+        self.target(core).source_lost(from, child, epoch);
+    }
+
     /// This node takes no children any more: not even those that it has said it would.
     pub(crate) fn take_no_more(&mut self, core: &mut Core) {
         self.target(core).take_no_more();

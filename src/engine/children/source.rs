@@ -67,6 +67,21 @@ impl Source<'_> {
         self.step(child, input.clone());
     }
 
+    /// The target of a committed attempt has no successor: it is told if the actor that was kept for that has
+    /// ended, too.
+    pub(super) fn tell_lost(&mut self, to: NodeRun, child: &ChildId, epoch: Epoch) {
+        let is_here = self.table.instance(child).is_some() || self.table.successor(child).is_some();
+        let best = self.core.registry.best(child);
+        let is_committed = best.is_some_and(|best| {
+            let is_moved = matches!(best.entry, Entry::Moved { .. });
+            is_moved && (best.owner, best.writer, best.epoch) == (to, self.core.me, epoch)
+        });
+        if is_committed && !is_here {
+            let word = HandoverWord::Lost { child: child.clone(), epoch };
+            self.core.send(to.node, PeerMessage::Handover(word));
+        }
+    }
+
     /// The state of a child that runs here was encoded, or could not be.
     pub(super) fn tried(
         &mut self,

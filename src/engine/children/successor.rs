@@ -24,6 +24,8 @@ pub(super) struct Successor {
     stage: TargetStage,
     /// A roll call gave the child to this node.
     recovered: bool,
+    /// The actor that the source kept has ended, too.
+    is_all: bool,
     /// How often it could not start, with its state.
     tries: u32,
     /// The latest roll call that was told of it.
@@ -43,6 +45,7 @@ impl Successor {
             with_state,
             stage: TargetStage::Accepted,
             recovered: false,
+            is_all: false,
             tries: 0,
             answered: None,
             stops: Vec::new(),
@@ -112,7 +115,12 @@ impl Successor {
     /// Whether the source is there, and goes on with its actor when it hears that this one does not start. A
     /// roll call gives a child away when its source is gone.
     pub(super) fn source_lives(&self, core: &Core) -> bool {
-        core.is_live(self.from) && !self.recovered
+        core.is_live(self.from) && !self.recovered && !self.is_all
+    }
+
+    /// The source has nothing left.
+    pub(super) fn lose_source(&mut self) {
+        self.is_all = true;
     }
 
     /// Goes on to a stage, or stays in it.

@@ -243,16 +243,36 @@ impl Target<'_> {
 
     /// Begins a child anew that a node which is gone has committed to this one, if nothing of it is here.
     pub(super) fn revive_lost(&mut self, child: &ChildId) {
+        let core = &*self.core;
+        let Some(best) = core.registry.best(child) else { return };
+        if best.writer == core.me || !core.is_live(best.writer) {
+            self.revive_if_missing(child);
+        }
+    }
+
+    /// The source of a child that it has committed to this node has nothing left of it. A state that is kept is
+    /// tried again, as that of a source that is gone; if there is none either the child begins anew.
+    pub(super) fn source_lost(&mut self, from: NodeRun, child: &ChildId, attempt: Epoch) {
+        let is_it =
+            |successor: &&mut Successor| successor.from() == from && successor.attempt() == attempt;
+        let best = self.core.registry.best(child);
+        let is_committed = best.is_some_and(|best| (best.writer, best.epoch) == (from, attempt));
+        match self.table.successor_mut(child).filter(is_it) {
+            Some(successor) => successor.lose_source(),
+            None if is_committed => self.revive_if_missing(child),
+            None => {}
+        }
+    }
+
+    /// Begins a child of this node anew if nothing of it is here.
+    fn revive_if_missing(&mut self, child: &ChildId) {
+        let core = &*self.core;
         // What was promised to a roll call is for its home to decide.
         if self.table.instance(child).is_some()
             || self.table.successor(child).is_some()
-            || self.core.promises.binds(child)
+            || core.promises.binds(child)
+            || core.registry.best(child).is_none_or(|best| best.owner != core.me)
         {
-            return;
-        }
-        let core = &*self.core;
-        let Some(best) = core.registry.best(child) else { return };
-        if best.owner != core.me || best.writer != core.me && core.is_live(best.writer) {
             return;
         }
         if let Some((_, ownership)) = core.registry.owner(child) {

@@ -210,9 +210,11 @@ impl Words<'_> {
                 children.source_input(core, &child, epoch, run, &SourceInput::Ready);
             }
             HandoverWord::Failed { child, epoch, reason, gone, lasts } => {
+                children.tell_lost(core, from, &child, epoch);
                 let input = SourceInput::Failed { reason, gone, lasts };
                 children.source_input(core, &child, epoch, run, &input);
             }
+            HandoverWord::Lost { child, epoch } => children.source_lost(core, from, &child, epoch),
             HandoverWord::Query { child, epoch } => children.queried(core, from, child, epoch),
             HandoverWord::Taken { child, epoch } => children.yielded(core, from, &child, epoch),
             HandoverWord::Parks { child, epoch, reason, at } => {

@@ -294,6 +294,38 @@ fn what_is_lost_with_its_source_and_committed_here_begins_anew_above_all_that_is
 }
 
 #[test]
+fn a_successor_that_did_not_start_is_tried_again_when_its_source_has_nothing_left() {
+    for (from, attempt, counts) in [(2, ATTEMPT, true), (3, ATTEMPT, false), (2, LATER, false)] {
+        let mut node = Node::taking(TargetStage::Opening);
+        node.children.opened(&mut node.core, &child(), ATTEMPT, Err("it panicked".to_owned()));
+        let said = node.effects();
+        assert!(said.contains(&failed("it panicked", true)), "its source is to go on: {said:?}");
+        node.children.source_lost(&mut node.core, run(from), &child(), attempt);
+        node.children.target_expired(&mut node.core, &child(), ATTEMPT);
+        let rebuilds = |effect: &Effect| matches!(effect, Effect::Child(ChildOrder::Build { .. }));
+        assert_eq!(node.effects().iter().any(rebuilds), counts, "{from} {attempt:?}");
+    }
+}
+
+#[test]
+fn a_child_without_state_begins_anew_where_it_was_committed_when_its_source_has_nothing_left() {
+    let mut node = Node::new(&[1]);
+    let ownership = offered(ATTEMPT);
+    node.log_says(2, Entry::Moved { to: node.core.me, ownership });
+    node.effects();
+    let starts = |node: &mut Node| {
+        let is_start = |effect: &Effect| matches!(effect, Effect::Child(ChildOrder::Start { .. }));
+        node.effects().iter().any(is_start)
+    };
+    node.children.source_lost(&mut node.core, run(2), &child(), LATER);
+    assert!(!starts(&mut node), "of another attempt");
+    node.children.source_lost(&mut node.core, run(2), &child(), ATTEMPT);
+    assert!(starts(&mut node));
+    node.children.source_lost(&mut node.core, run(2), &child(), ATTEMPT);
+    assert!(!starts(&mut node), "it has begun");
+}
+
+#[test]
 fn a_successor_that_a_roll_call_took_keeps_the_states_in_it_and_no_failure_of_another() {
     let mut node = Node::taking(TargetStage::Ready);
     node.promise(3, 5);

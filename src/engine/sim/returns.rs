@@ -296,13 +296,25 @@ fn a_state_that_cannot_be_parked_stays_until_it_can_or_its_child_is_stopped() {
     }
 }
 
+/// The children that node 0 has, with when each began from nothing.
+fn born(world: &World) -> BTreeMap<ChildId, Epoch> {
+    let engine = &world.nodes[0].engine;
+    let own = |child: &ChildId| {
+        let (owner, ownership) = engine.core.registry.owner(child)?;
+        (owner == engine.core.me).then(|| (child.clone(), ownership.born))
+    };
+    world.children.iter().filter_map(own).collect()
+}
+
 #[test]
 fn nodes_that_come_and_go_bring_back_nothing_that_was_stopped_and_lose_nothing_that_was_not() {
     for seed in seeds(30) {
         let nodes = 3 + (seed % 2) as usize;
         let mut world = remembering(seed, nodes, 12);
+        let mut begun = BTreeSet::new();
         for _ in 0..2 {
             world.start_ms = if world.dice.one_in(3) { (0, 900) } else { (0, 10) };
+            let lives = born(&world);
             cut_off(&mut world, 0);
             world.run_for(6 * SECOND);
             for _ in 0..10 {
@@ -334,12 +346,20 @@ fn nodes_that_come_and_go_bring_back_nothing_that_was_stopped_and_lose_nothing_t
             }
             let wait = world.dice.ms(1_000, 20_000);
             world.run_for(wait);
+            // What that node has begun anew meanwhile is another life, and may go on.
+            let is_new =
+                |(child, at): (ChildId, Epoch)| (lives.get(&child) != Some(&at)).then_some(child);
+            begun.extend(born(&world).into_iter().filter_map(is_new));
             back(&mut world);
             let wait = world.dice.ms(1_000, 10_000);
             world.run_for(wait);
         }
         world.start_ms = (0, 10);
         world.run_for(40 * SECOND);
+        let is_open = |child: &ChildId| begun.contains(child) && world.removed.contains(child);
+        let open: BTreeSet<ChildId> =
+            world.children.iter().filter(|c| is_open(c)).cloned().collect();
+        world.children.retain(|child| !open.contains(child));
         world.check_end(false);
     }
 }

@@ -457,3 +457,20 @@ fn a_move_to_a_node_that_goes_is_given_up_and_one_to_a_node_that_leaves_if_it_wa
         assert_eq!(node.stage(), expected, "{stage:?}");
     }
 }
+
+#[test]
+fn a_source_that_has_nothing_left_says_so_of_what_it_has_committed_alone() {
+    let told = |node: &mut Node, to: NodeRun, epoch: Epoch| {
+        node.effects();
+        node.children.tell_lost(&mut node.core, to, &child(), epoch);
+        node.effects()
+    };
+    let mut node = Node::new(&[1]);
+    assert_eq!(told(&mut node, run(2), ATTEMPT), [], "it knows of nothing");
+    let ownership = Ownership { epoch: ATTEMPT, ..owned(epoch(1, 0)) };
+    node.core.write(&child(), Entry::Moved { to: run(2), ownership });
+    let lost = says(2, HandoverWord::Lost { child: child(), epoch: ATTEMPT });
+    assert_eq!(told(&mut node, run(2), ATTEMPT), [lost]);
+    assert_eq!(told(&mut node, run(3), ATTEMPT), [], "that one was committed nothing");
+    assert_eq!(told(&mut node, run(2), epoch(1, 2)), [], "nor at another attempt");
+}

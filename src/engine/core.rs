@@ -385,7 +385,7 @@ impl Core {
         }
     }
 
-    /// Whether messages for a child know where it is, by the registry or by a hint.
+    /// A route was told to messages for this child, by the registry or by a hint.
     pub(crate) fn has_route(&self, child: &ChildId) -> bool {
         self.routes.contains_key(child)
     }

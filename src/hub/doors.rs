@@ -84,7 +84,7 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 #[rtype(result = "()")]
 pub(crate) struct Locate {
     pub(crate) child: ChildId,
-    /// How it is started if there is none.
+    /// The start of it, if there is none.
     pub(crate) start: Option<Arc<ChildSpec>>,
 }
 

@@ -80,7 +80,7 @@ impl Locate {
         self.keep_asking(core);
     }
 
-    /// What is asked is asked again with the next heartbeat.
+    /// Open questions are asked again with the next heartbeat.
     pub(super) fn keep_asking(&mut self, core: &mut Core) {
         if !self.is_timed {
             self.is_timed = true;

@@ -145,7 +145,7 @@ pub enum Event {
     Locate {
         /// The child.
         child: ChildId,
-        /// How it is started if there is none.
+        /// The start of it, if there is none.
         start: Option<Arc<ChildSpec>>,
     },
     /// Topics have subscribers on this node, or have none any more; or a child has begun to listen to one

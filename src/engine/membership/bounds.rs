@@ -29,8 +29,8 @@ pub(super) fn can_be_mine(fenced: Incarnation, mine: Incarnation) -> bool {
     }
 }
 
-/// Whether another run can have had this life, by the clock of `mine`: that one may have been ahead, but
-/// not by more than a clock can be wrong.
+/// A life that another run can have had, by the clock of `mine`: its own may have been ahead, but not by
+/// more than a clock can be wrong.
 pub(super) fn can_have_been(other: Incarnation, mine: Incarnation) -> bool {
     /// Milliseconds; 139 years.
     const JUMP: u64 = 1 << 42;

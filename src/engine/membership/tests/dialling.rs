@@ -140,7 +140,7 @@ fn told_of_lost(outputs: &[MemberOutput]) -> Vec<(NodeId, Vec<NodeId>)> {
 }
 
 impl Bench {
-    /// What it has told of lost nodes, and tells while these are heard.
+    /// Lost nodes of which it has told, and tells while these are heard.
     fn tells_of_lost(&mut self, time: Duration, heard: &[u8]) -> Vec<(NodeId, Vec<NodeId>)> {
         let end = self.now + time;
         let mut told = told_of_lost(&self.all());

@@ -77,6 +77,8 @@ struct LaneIn {
     ok: bool,
     /// All numbers up to this one have been started, here or at an owner before.
     accepted: u64,
+    /// The highest number that was started here.
+    started: u64,
     /// Told to the lane.
     told: u64,
     /// What was started here and is still to be told, when marks have gone beyond it since.
@@ -146,6 +148,12 @@ impl LaneIn {
         self.refusal = None;
         self.told = self.accepted;
         self.owed = None;
+    }
+
+    /// Whether its node may not know yet what was started here. Nobody else could tell it once the child
+    /// has ended, and it would take that for refused.
+    fn is_unheard(&self) -> bool {
+        !self.gone && self.started > 0 && self.started >= self.acknowledged_upto
     }
 
     fn has_news(&self) -> bool {
@@ -230,7 +238,10 @@ impl<P: Payload> Gate<P> {
         matches!(self.state, GateState::Absent | GateState::Moved(_))
             && self.queue.is_empty()
             && self.started.is_empty()
-            && self.lanes.values().all(|lane| lane.replies.is_empty() && !lane.has_news())
+            && self
+                .lanes
+                .values()
+                .all(|lane| lane.replies.is_empty() && !lane.has_news() && !lane.is_unheard())
     }
 
     pub(crate) fn suspend(&mut self, suspended: bool) {
@@ -469,6 +480,7 @@ impl<P: Payload> Gate<P> {
                     lane.queued = lane.queued.saturating_sub(1);
                     lane.queued_bytes = lane.queued_bytes.saturating_sub(remote.body.len());
                     lane.accepted = lane.accepted.max(remote.number);
+                    lane.started = remote.number;
                     self.news.insert(remote.run);
                     let (run, lane_id, number) = (remote.run, remote.lane, remote.number);
                     if remote.deadline.is_some_and(|deadline| deadline <= now) {
@@ -708,8 +720,8 @@ impl<P: Payload> Gate<P> {
         self.paths.get(&run) == Some(&path)
     }
 
-    /// The lanes of this run come by this path from now on, and are answered there: replies that may
-    /// have been lost with the one before go again, whether the child is still here or not. A path
+    /// The lanes of this run come by this path from now on, and are answered there: what may have been lost
+    /// with the one before is told again, whether the child is still here or not. A path
     /// with a lower number than is known is ignored.
     pub(crate) fn linked(&mut self, run: NodeRun, path: u64) {
         if self.paths.get(&run).is_some_and(|known| *known >= path) {
@@ -720,10 +732,15 @@ impl<P: Payload> Gate<P> {
         // The node's last run has ended and sends nothing again.
         self.forget_lanes(|at, _| at.node == run.node && at != run);
         for ((at, _), lane) in &mut self.lanes {
-            if *at == run {
-                lane.gone = false;
+            if *at != run {
+                continue;
             }
-            if *at == run && !lane.replies.is_empty() {
+            lane.gone = false;
+            if lane.is_unheard() {
+                lane.told = 0;
+                self.news.insert(run);
+            }
+            if !lane.replies.is_empty() {
                 lane.unsent = lane.replies.keys().copied().collect();
                 self.news.insert(run);
             }

@@ -83,9 +83,10 @@ pub(crate) struct Lane<P> {
     /// The target did not have the child: another route, or the same one later.
     retry: Option<Instant>,
     backoff: Duration,
-    /// Owners that gave replies, and when they are told at the latest up to where all replies are acknowledged.
-    /// Usually the next message tells them.
-    unacknowledged: BTreeMap<NodeRun, Instant>,
+    /// Owners that accepted something, and when they are told at the latest up to where all of it is
+    /// acknowledged. Usually the next message tells them. `None`: at the end of the session, as they
+    /// keep no reply until then.
+    unacknowledged: BTreeMap<NodeRun, Option<Instant>>,
     /// Whether `retry` or `unacknowledged` has changed: a sweep must come in time.
     pub(crate) timed: bool,
     /// What messages came to, for the door to pass on.
@@ -149,9 +150,10 @@ impl<P: Payload> Lane<P> {
             || self.awaiting.first_key_value().is_some_and(|(first, _)| *first < number)
     }
 
-    /// Whether an owner is still to be told that its replies arrived.
+    /// Whether an owner is still to be told that its replies arrived, or that its word did after which it
+    /// is asked no more.
     pub(crate) fn owes_acknowledgement(&self) -> bool {
-        !self.unacknowledged.is_empty()
+        self.unacknowledged.values().any(Option::is_some)
     }
 
     /// The number that the next message will have.
@@ -206,7 +208,8 @@ impl<P: Payload> Lane<P> {
 
     /// Owners that are to be told up to where all replies are acknowledged.
     pub(crate) fn to_acknowledge(&self, now: Instant) -> Vec<NodeRun> {
-        self.unacknowledged.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect()
+        let is_due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
+        self.unacknowledged.iter().filter(|(_, at)| is_due(at)).map(|(run, _)| *run).collect()
     }
 
     /// Room in the window for the next message. One that was encoded and did not fit is not tried
@@ -359,6 +362,11 @@ impl<P: Payload> Lane<P> {
         match frame {
             DataFrame::Accepted { upto, .. } => {
                 self.accepted(from, upto);
+                if self.opened && self.target.is_some_and(|target| target.owner == from) {
+                    self.unacknowledged.entry(from).or_default();
+                } else {
+                    self.acknowledge(now, from);
+                }
                 Answered::Nothing
             }
             DataFrame::Reply { number, outcome, .. } => {
@@ -367,6 +375,9 @@ impl<P: Payload> Lane<P> {
                 Answered::Nothing
             }
             DataFrame::Refused { session, why, .. } => {
+                if self.unacknowledged.contains_key(&from) {
+                    self.acknowledge(now, from);
+                }
                 let current = session == self.session
                     && self.target.is_some_and(|target| target.owner == from);
                 if current { self.refused(now, why) } else { Answered::Nothing }
@@ -400,6 +411,15 @@ impl<P: Payload> Lane<P> {
         }
     }
 
+    /// An owner is told soon up to where all is acknowledged, if no message tells it before.
+    fn acknowledge(&mut self, now: Instant, owner: NodeRun) {
+        let at = self.unacknowledged.entry(owner).or_default();
+        if at.is_none() {
+            *at = Some(now + ACKNOWLEDGE_AFTER);
+            self.timed = true;
+        }
+    }
+
     fn reply(
         &mut self,
         now: Instant,
@@ -407,10 +427,7 @@ impl<P: Payload> Lane<P> {
         number: u64,
         outcome: Result<Bytes, ReplyFailure>,
     ) {
-        self.unacknowledged.entry(from).or_insert_with(|| {
-            self.timed = true;
-            now + ACKNOWLEDGE_AFTER
-        });
+        self.acknowledge(now, from);
         let Some(Awaiting { mut payload, .. }) = self.awaiting.remove(&number) else { return };
         let outcome = outcome.map_err(|failure| {
             let name = payload.body().map(|body| body.name).unwrap_or_default();
@@ -556,7 +573,7 @@ impl<P: Payload> Lane<P> {
         // A message says it on its way; without one it is said after a while.
         if said {
             self.unacknowledged.remove(&to);
-        } else if self.unacknowledged.get(&to).is_some_and(|at| *at <= now) {
+        } else if self.unacknowledged.get(&to).is_some_and(|at| at.is_some_and(|at| at <= now)) {
             self.unacknowledged.remove(&to);
             out(DataFrame::Acknowledged { lane, upto: self.acknowledged() });
             *budget = budget.saturating_sub(24);
@@ -578,6 +595,9 @@ impl<P: Payload> Lane<P> {
             if let Some(awaiting) = self.awaiting.remove(&number) {
                 let why = SendFailure::MaybeHandled(MaybeHandled::Timeout);
                 self.outcomes.push((awaiting.payload, Err(why)));
+                if self.paths.contains_key(&awaiting.owner) {
+                    self.acknowledge(now, awaiting.owner);
+                }
             }
         }
         let mut at = 0;
@@ -608,13 +628,14 @@ impl<P: Payload> Lane<P> {
 
     /// When the lane itself has something to do, whatever its callers wait for.
     pub(crate) fn next_time(&self) -> Option<Instant> {
-        self.retry.into_iter().chain(self.unacknowledged.values().copied()).min()
+        self.retry.into_iter().chain(self.unacknowledged.values().copied().flatten()).min()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let awaiting = self.awaiting.values().filter_map(|awaiting| awaiting.payload.deadline());
         let held = self.held.iter().filter_map(Held::deadline);
-        awaiting.chain(held).chain(self.retry).chain(self.unacknowledged.values().copied()).min()
+        let told = self.unacknowledged.values().copied().flatten();
+        awaiting.chain(held).chain(self.retry).chain(told).min()
     }
 }
 

@@ -711,6 +711,14 @@ impl Model {
         match frame {
             DataFrame::Open { .. } if is_current => drop(self.leads.insert((from, to))),
             _ if side == Side::Calls && !self.leads.contains(&(from, to)) => return,
+            DataFrame::Accepted { lane, .. }
+            | DataFrame::Reply { lane, .. }
+            | DataFrame::Refused { lane, .. }
+                if lane != self.doors[to].lane().0 =>
+            {
+                // Its door was forgotten while there was no path to say so by.
+                return self.close_lane(to, from, lane);
+            }
             _ => {}
         }
         self.doors[to]
@@ -825,6 +833,15 @@ impl Model {
         }
     }
 
+    /// A node tells another that it uses a lane no more, if it can.
+    fn close_lane(&mut self, origin: usize, target: usize, lane: LaneId) {
+        if let Some(used) = self.used.get(&(origin, target)).copied()
+            && let Some(pipe) = self.pipe(origin, target, used)
+        {
+            pipe.forth.push_back(Piece::Frame(DataFrame::Closed { lane }));
+        }
+    }
+
     fn prune(&mut self, node: usize) {
         if !self.alive.contains(&node) || !self.doors[node].is_idle() {
             return;
@@ -838,11 +855,10 @@ impl Model {
         }
         // Lanes that led to it lead nowhere until they open another session.
         self.leads.retain(|(_, to)| *to != node);
-        // What is on its way to its lane finds nobody.
-        for target in 0..NODES {
-            for pipe in self.pipes.get_mut(&(node, target)).into_iter().flatten() {
-                pipe.back.retain(|piece| !matches!(piece, Piece::Frame(_)));
-            }
+        let (lane, at) = self.doors[node].lane();
+        let at: Vec<usize> = (0..NODES).filter(|target| at.contains(&run_of(*target))).collect();
+        for target in at {
+            self.close_lane(node, target, lane);
         }
         self.ready.retain(|(_, from, _)| *from != node);
         self.doors[node] = self.door(node);
@@ -1302,6 +1318,26 @@ fn who_says_again_what_it_accepted_long_ago_does_not_keep_what_it_refuses() {
             Step::Tell(2),
         ],
     );
+}
+
+#[test]
+fn what_a_child_handled_before_it_was_stopped_is_told_who_comes_back_and_not_handled_by_the_next() {
+    let steps = [
+        Step::Stop,
+        Step::Begin(1),
+        Step::Tell(2),
+        Step::Located(2),
+        Step::Write(2, 1),
+        Step::Open,
+        Step::Deliver(2, 1, 0),
+        Step::Deliver(2, 1, 0),
+        Step::Handle,
+        Step::Break(2, 1),
+        Step::Stop,
+        Step::Prune(1),
+    ];
+    play(Trouble::Stops, steps.into());
+    play(Trouble::Stops, steps.into_iter().chain([Step::Begin(0), Step::Open]).collect());
 }
 
 fn config() -> ProptestConfig {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use super::{
     Side,
     door::Door,
-    tests::{Call, DOWN, PATH, call, carry, door, epoch, handle, link, owned_by, run_of, wants},
+    tests::{
+        Call, DOWN, PATH, call, carry, door, epoch, handle, link, owned_by, run_of, unlink, wants,
+    },
 };
 use crate::{
     error::NotHandled,
@@ -454,6 +456,57 @@ fn who_is_refused_after_its_message_was_handled_is_not_told_that_it_was_not() {
         assert_eq!(wants.first().map(String::as_str), Some("1: ok"), "{name}: {wants:?}");
         assert!(!wants.iter().any(|want| want.starts_with("2: not")), "{name}: {wants:?}");
     }
+}
+
+/// Who has ended or given its child away is the only one that can tell what it handled.
+#[test]
+fn a_gate_whose_child_is_gone_is_kept_until_each_lane_has_heard_what_was_handled_here() {
+    for (name, ends) in ENDINGS.iter().filter(|(name, _)| ["stopped", "moved"].contains(name)) {
+        for cut in [false, true] {
+            let now = Instant::now();
+            let (mut caller, mut owner) = (door(1), owner());
+            link(&mut caller, 2);
+            caller.route(owned_by(2, 5));
+            caller.enter(call(1), false, super::How::Send).expect("it is taken");
+            carry(&mut caller, now, (1, 2), &mut owner);
+            assert_eq!(handle(&mut owner, now), Some(1));
+            if cut {
+                unlink(&mut caller, 2);
+                unlink(&mut owner, 1);
+            }
+            ends(&mut owner);
+            if cut {
+                assert_eq!(answers(&mut owner, 10_000), [], "there is no path");
+                assert!(!owner.is_idle(), "{name}: it may be asked");
+                link(&mut caller, 2);
+                link(&mut owner, 1);
+            }
+            carry(&mut owner, now, (2, 1), &mut caller);
+            assert!(!owner.is_idle(), "{name}, cut {cut}: its word may be lost on its way");
+            assert_eq!(wants(&mut caller), [""; 0], "{name}, cut {cut}: it was handled");
+            assert!(!caller.is_idle(), "{name}, cut {cut}: it is to say that it has heard");
+            let later = now + Duration::from_millis(100);
+            caller.sweep(later);
+            carry(&mut caller, later, (1, 2), &mut owner);
+            for door in [&mut caller, &mut owner] {
+                wants(door);
+                assert!(door.is_idle(), "{name}, cut {cut}: {door:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gate_waits_for_no_word_of_a_node_that_is_gone() {
+    let mut owner = owner();
+    hears(&mut owner, open(1, epoch(5)));
+    hears(&mut owner, message(1, 1, 1));
+    assert_eq!(handle(&mut owner, Instant::now()), Some(1));
+    owner.vacate(&NotHandled::Stopped);
+    assert!(!owner.is_idle());
+    owner.gone(Instant::now(), run_of(1), DOWN);
+    wants(&mut owner);
+    assert!(owner.is_idle());
 }
 
 /// The child was handed over and is on its way back, with more of the lane in its state than this node has

@@ -82,7 +82,7 @@ pub(super) fn link(door: &mut Door<Call>, node: u8) {
     }
 }
 
-fn unlink(door: &mut Door<Call>, node: u8) {
+pub(super) fn unlink(door: &mut Door<Call>, node: u8) {
     for side in SIDES {
         door.unlinked(side, run_of(node), PATH);
     }

@@ -67,7 +67,7 @@ pub enum DataFrame {
         /// How long.
         budget: Duration,
     },
-    /// From a lane: all replies to numbers below this have arrived.
+    /// From a lane: that numbers below this were accepted, and the replies to them, have arrived.
     Acknowledged {
         /// The lane.
         lane: LaneId,

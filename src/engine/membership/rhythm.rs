@@ -9,16 +9,16 @@
 use crate::model::id::NodeId;
 
 /// So many others are all told with each heartbeat.
-const FEW: usize = 32;
+const FEW: usize = 16;
 /// Of more, so many are each time.
-const TOLD: usize = 16;
+const TOLD: usize = 12;
 /// So many of these are always the same on each side of this node on the ring of ids.
-const NEIGHBOURS: usize = 4;
+const NEIGHBOURS: usize = 3;
 /// With so many others each is told once in so many heartbeats of changes that press nobody: a mesh that
 /// forms has some at every moment.
 const NEWS_EVERY: u32 = 4;
 /// The most heartbeats from one to anybody to the next.
-pub(super) const LONGEST: u32 = 64;
+pub(super) const LONGEST: u32 = 96;
 
 /// Who is told with the heartbeat of now.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::room::Room;
 use crate::model::id::Incarnation;
 
 /// The first byte of a control stream.
@@ -20,7 +21,7 @@ pub(super) const BULK_STREAM: u8 = 3;
 /// outside the frames, so that nodes of different versions can name the difference.
 const MAGIC: [u8; 4] = *b"ahub";
 
-/// How much is read at once.
+/// How much is read at once at most.
 const READ: usize = 16 * 1024;
 /// The longest text of a [`CloseWord`] in bytes.
 const TEXT: usize = 512;
@@ -178,13 +179,14 @@ fn parse(tag: u8, mut body: Bytes) -> io::Result<Frame> {
 pub(super) struct ControlReader<R> {
     reader: R,
     buffer: BytesMut,
+    room: Room,
     limit: usize,
 }
 
 impl<R: AsyncRead + Unpin> ControlReader<R> {
     /// `limit` is that of a frame's body.
     pub(super) fn new(reader: R, limit: usize) -> Self {
-        Self { reader, buffer: BytesMut::new(), limit }
+        Self { reader, buffer: BytesMut::new(), room: Room::up_to(READ), limit }
     }
 
     /// From now on bodies may be that large.
@@ -233,10 +235,13 @@ impl<R: AsyncRead + Unpin> ControlReader<R> {
     }
 
     async fn more(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ);
+        self.room.make(&mut self.buffer);
         match self.reader.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            bytes => {
+                self.room.came(bytes);
+                Ok(())
+            }
         }
     }
 }

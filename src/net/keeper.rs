@@ -118,7 +118,11 @@ struct Keeper {
 }
 
 /// Keeps the one link to this peer, until there is nothing left to keep.
-pub(super) async fn keep(means: Means, peer: Arc<Peer>, mut candidates: mpsc::Receiver<Greeted>) {
+pub(super) async fn keep(
+    means: Means,
+    peer: Arc<Peer>,
+    mut candidates: mpsc::Receiver<Box<Greeted>>,
+) {
     let _finished = peer.finished.clone().drop_guard();
     let mut keeper = Keeper {
         means,
@@ -163,7 +167,7 @@ pub(super) async fn keep(means: Means, peer: Arc<Peer>, mut candidates: mpsc::Re
 }
 
 impl Keeper {
-    async fn next(&mut self, candidates: &mut mpsc::Receiver<Greeted>) -> Wake {
+    async fn next(&mut self, candidates: &mut mpsc::Receiver<Box<Greeted>>) -> Wake {
         let may_dial = self.link.is_none()
             && self.dial.is_none()
             && self.peer.can_be_dialled()
@@ -184,7 +188,7 @@ impl Keeper {
             biased;
             () = self.means.stop.cancelled() => Wake::Stop,
             () = link_ended => Wake::LinkEnded,
-            Some(greeted) = candidates.recv() => Wake::Candidate(Box::new(greeted)),
+            Some(greeted) = candidates.recv() => Wake::Candidate(greeted),
             outcome = dialled => Wake::Dialled(outcome.unwrap_or_else(|error| {
                 Err(DialFailure::Unreachable(error.to_string()))
             })),

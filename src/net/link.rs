@@ -25,6 +25,7 @@ use super::{
     greet::{Greeted, LINGER},
     intake::Intake,
     outbox::{Next, Outbox},
+    room::Room,
 };
 use crate::wire;
 
@@ -408,6 +409,7 @@ async fn read_data(
 ) -> Ended {
     let from = outbox.run;
     let mut buffer = BytesMut::new();
+    let mut room = Room::up_to(TARGET);
     loop {
         while let Some(head) = buffer.first_chunk::<4>() {
             let length = u32::from_le_bytes(*head) as usize;
@@ -423,11 +425,14 @@ async fn read_data(
                 return Ended::Protocol(format!("a data frame: {error}"));
             }
         }
-        buffer.reserve(TARGET);
+        room.make(&mut buffer);
         match reader.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return Ended::DataRead,
             Ok(0) => return Ended::of("data", io::ErrorKind::UnexpectedEof.into()),
-            Ok(bytes) => outbox.count_received(bytes),
+            Ok(bytes) => {
+                outbox.count_received(bytes);
+                room.came(bytes);
+            }
             Err(error) => return Ended::of("data", error),
         }
     }
@@ -438,7 +443,7 @@ async fn write_data(
     data: Arc<dyn DataPlane>,
     outbox: Arc<Outbox>,
 ) -> Ended {
-    let mut buffer = BytesMut::with_capacity(2 * TARGET);
+    let mut buffer = BytesMut::new();
     loop {
         let closing = outbox.how_to_close();
         if closing.as_ref().is_some_and(|closing| !closing.flush) {
@@ -453,7 +458,7 @@ async fn write_data(
             outbox.count_sent(buffer.len());
             buffer.clear();
             if buffer.capacity() > KEPT {
-                buffer = BytesMut::with_capacity(2 * TARGET);
+                buffer = BytesMut::new();
             }
         }
         if more {

@@ -38,6 +38,7 @@ pub mod p2p;
 mod peer;
 mod peers;
 mod pending;
+mod room;
 mod seeds;
 mod streak;
 mod teller;

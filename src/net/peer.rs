@@ -39,7 +39,7 @@ pub(super) struct Wish {
 pub(super) struct Peer {
     pub(super) node: NodeId,
     /// Connections that were greeted, for the keeper to judge.
-    candidates: mpsc::Sender<Greeted>,
+    candidates: mpsc::Sender<Box<Greeted>>,
     /// Cancelled when the keeper has ended.
     pub(super) finished: CancellationToken,
     state: Mutex<State>,
@@ -48,7 +48,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// The peer, and the connections that its keeper is offered.
-    pub(super) fn new(node: NodeId) -> (Arc<Self>, mpsc::Receiver<Greeted>) {
+    pub(super) fn new(node: NodeId) -> (Arc<Self>, mpsc::Receiver<Box<Greeted>>) {
         let (candidates, offered) = mpsc::channel(CANDIDATES);
         let peer = Self {
             node,
@@ -67,7 +67,7 @@ impl Peer {
     /// Offers a connection. Without room it is dropped, which closes it: as many of this peer wait
     /// already.
     pub(super) fn offer(&self, greeted: Greeted) {
-        let _ = self.candidates.try_send(greeted);
+        let _ = self.candidates.try_send(Box::new(greeted));
     }
 
     /// A link is wanted.

@@ -169,8 +169,12 @@ fn take(
     };
     let Some(cell) = cell else { return Ok(()) };
     let from = (exchange.peer, exchange.number);
-    cell.with(|door| door.frame(Instant::now(), from, frame))
-        .map_err(|violation| broken(violation.0))
+    let gives_back = matches!(frame, DataFrame::Acknowledged { .. } | DataFrame::Closed { .. });
+    let taken = cell.with(|door| door.frame(Instant::now(), from, frame));
+    if gives_back {
+        doors.release(&cell);
+    }
+    taken.map_err(|violation| broken(violation.0))
 }
 
 /// Does what follows from words of paths. An error is the neighbour's.

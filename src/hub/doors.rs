@@ -1107,7 +1107,7 @@ impl Doors {
     ///
     /// A reference may be dropped under the lock of another door, with the message that it stood in: so a
     /// door that is in use at the moment is left to [`prune`](Self::prune).
-    fn release(&self, cell: &Arc<DoorCell>) {
+    pub(crate) fn release(&self, cell: &Arc<DoorCell>) {
         let is_of_nobody = || try_lock(&cell.inner).is_some_and(|inner| inner.door.is_of_nobody());
         if cell.is_alone() && is_of_nobody() {
             self.forget(std::slice::from_ref(cell));

@@ -596,7 +596,6 @@ fn leads(net: &Net, lane: LaneId) -> bool {
 #[actix::test]
 async fn the_lane_of_a_door_that_is_forgotten_is_given_back_at_its_owner() {
     let mut net = Net::new(2);
-    // Without a reply there is nothing to thank for later.
     net.tell(0, 1, 1);
     net.carry();
     let lane = net.nodes[0].doors.cell(&child(1)).with(|door| door.lane().0);
@@ -701,6 +700,10 @@ async fn the_door_of_a_stopped_child_goes_though_a_peer_keeps_its_lane() {
     net.carry_once();
     doors.sweep(Instant::now());
     doors.route(&child(1), None);
+    assert_eq!(doors.count(), before, "whether its word has arrived is not known");
+    let mut frame = BytesMut::new();
+    wire::append_frame(&mut frame, &DataFrame::Acknowledged { lane, upto: 2 });
+    net.frames(0, 1, &frame);
     assert_eq!((doors.count(), doors.lanes()), (before - 1, before - 1));
     assert!(!leads(&net, lane));
     // The peer has heard nothing of the stop and sends on: it is told, and nothing is handled.
@@ -716,6 +719,26 @@ async fn the_door_of_a_stopped_child_goes_though_a_peer_keeps_its_lane() {
     net.carry();
     assert_eq!(net.nodes[1].handled, [1, 2]);
     assert!(net.broken.is_empty(), "{:?}", net.broken);
+}
+
+/// The engine says that a run is out which has been linked anew since: its new path stays, and what was sent
+/// is answered over it. One without a link is given up.
+#[actix::test]
+async fn a_run_that_is_linked_anew_when_it_is_told_to_be_out_keeps_its_path() {
+    let mut net = Net::new(2);
+    net.unlink(0, 1);
+    net.ask(0, 1, 1);
+    net.link(0, 1);
+    assert!(!net.nodes[0].doors.unmet(run_of(1)));
+    net.carry();
+    assert!(net.is_answered(0, 1));
+    net.ask(0, 1, 2);
+    net.carry_once();
+    net.unlink(0, 1);
+    assert!(!net.is_answered(0, 1));
+    assert!(net.nodes[0].doors.unmet(run_of(1)));
+    assert!(net.is_answered(0, 1), "it is told that it may have been handled");
+    assert_eq!(net.nodes[0].doors.exchange(Side::Calls, run_of(1)).map(|one| one.number), None);
 }
 
 #[actix::test]

@@ -1,22 +1,24 @@
-//! The terminal: writes and reads lines through the JSON API of any node.
+//! The terminal: writes and reads messages through the JSON API of any node.
 //!
-//! Plain HTTP over a socket, so that this example needs no HTTP client. A node that does not answer
-//! is passed over for the next one; ids of lines make that safe in both directions.
+//! A node that does not answer is passed over for the next one; ids of lines make that safe in both
+//! directions.
 
 use std::{
     collections::HashSet,
     error::Error,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    net::ToSocketAddrs as _,
+    io::Write as _,
     time::{Duration, Instant},
 };
 
 use serde::Deserialize;
+use ureq::{
+    Agent, Body,
+    http::{Response, StatusCode},
+};
 
 use crate::{
     options::ClientOptions,
-    room::{Line, micros},
+    room::{Line, What, micros},
     web::Post,
 };
 
@@ -35,38 +37,57 @@ struct Lines {
 }
 
 /// Nodes, the one that answered last first.
-struct Nodes(Vec<String>);
-
-pub(crate) fn run(options: ClientOptions) -> Result<(), Box<dyn Error>> {
-    let mut nodes = Nodes(options.urls.clone());
-    let path = format!("/api/rooms/{}/lines", encode(&options.room));
-    for (index, text) in options.say.iter().enumerate() {
-        // The same id at each try: the room takes the line once.
-        let id = format!("terminal-{}-{}-{index}", std::process::id(), micros());
-        let post = Post { id, user: options.user.clone(), text: text.clone() };
-        nodes.ask("POST", &path, &serde_json::to_string(&post)?)?;
-    }
-    if options.follow { follow(&mut nodes, &path) } else { Ok(()) }
+struct Nodes {
+    agent: Agent,
+    urls: Vec<String>,
 }
 
-fn follow(nodes: &mut Nodes, path: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: ClientOptions) -> Result<(), Box<dyn Error>> {
+    let agent = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(2)))
+        .timeout_global(Some(ANSWER))
+        .build()
+        .new_agent();
+    let mut nodes = Nodes { agent, urls: options.urls };
+    let (pid, began) = (std::process::id(), micros());
+    for (index, text) in options.say.into_iter().enumerate() {
+        // The same id at each try: the room takes the line once.
+        let id = format!("terminal-{pid}-{began}-{index}");
+        let post = serde_json::to_string(&Post { id, user: options.user.clone(), text })?;
+        nodes.ask(|agent, url| {
+            let request = agent.post(format!("{url}/api/lines")).query("room", &options.room);
+            request.content_type("application/json").send(&post)
+        })?;
+    }
+    if options.follow { follow(&mut nodes, &options.room) } else { Ok(()) }
+}
+
+fn follow(nodes: &mut Nodes, room: &str) -> Result<(), Box<dyn Error>> {
     let (mut life, mut after) = (0, 0);
     // A room that lost its node gives its lines new numbers; their ids stay.
     let mut shown = HashSet::new();
     loop {
-        let answer = nodes.ask("GET", &format!("{path}?life={life}&after={after}"), "")?;
+        let answer = nodes.ask(|agent, url| {
+            let request = agent.get(format!("{url}/api/lines")).query("room", room);
+            request.query("life", life.to_string()).query("after", after.to_string()).call()
+        })?;
         let Lines { life: now, lines } = serde_json::from_str(&answer)?;
         if now != life {
             (life, after) = (now, 0);
         }
         for line in lines {
             after = after.max(line.number);
-            if shown.insert(line.id) {
-                // Control characters would be obeyed by the terminal.
-                let text: String =
-                    line.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                writeln!(std::io::stdout(), "{}@{}: {text}", line.user, line.node)?;
+            if !shown.insert(line.id) {
+                continue;
             }
+            let shown = match line.what {
+                What::Said { user, node, text } => format!("{user}@{node}: {text}"),
+                What::Moved { from, to, .. } => {
+                    format!("-- moved from node {from} to node {to} --")
+                }
+            };
+            writeln!(std::io::stdout(), "{}", plain(&shown))?;
         }
         std::thread::sleep(LOOK);
     }
@@ -74,22 +95,29 @@ fn follow(nodes: &mut Nodes, path: &str) -> Result<(), Box<dyn Error>> {
 
 impl Nodes {
     /// Asks one node after another until one answers. Refusals are final, silence is not.
-    fn ask(&mut self, method: &str, target: &str, body: &str) -> Result<String, Box<dyn Error>> {
+    fn ask(
+        &mut self,
+        request: impl Fn(&Agent, &str) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<String, Box<dyn Error>> {
         let begin = Instant::now();
         let mut is_told = false;
         loop {
             let mut problem = String::new();
-            for _ in 0..self.0.len() {
-                match request(&self.0[0], method, target, body) {
-                    Ok((200, answer)) => return Ok(answer),
-                    Ok((400..500, answer)) => return Err(answer.into()),
+            for _ in 0..self.urls.len() {
+                let answer = request(&self.agent, &self.urls[0]).and_then(|mut answer| {
+                    let body = answer.body_mut().with_config().limit(LIMIT).read_to_string()?;
+                    Ok((answer.status(), body))
+                });
+                match answer {
+                    Ok((StatusCode::OK, answer)) => return Ok(answer),
+                    Ok((status, answer)) if status.is_client_error() => return Err(answer.into()),
                     Ok((status, answer)) => problem = format!("{status} {answer}"),
                     Err(error) => problem = error.to_string(),
                 }
-                self.0.rotate_left(1);
+                self.urls.rotate_left(1);
             }
             if begin.elapsed() > GIVE_UP {
-                return Err(format!("no node answers ({}): {problem}", self.0.join(", ")).into());
+                return Err(format!("no node answers ({}): {problem}", self.urls.join(", ")).into());
             }
             if !std::mem::replace(&mut is_told, true) {
                 eprintln!("{problem}; trying for {} s", GIVE_UP.as_secs());
@@ -99,38 +127,11 @@ impl Nodes {
     }
 }
 
-/// One HTTP request over a connection of its own; the status and the body.
-fn request(
-    url: &str,
-    method: &str,
-    target: &str,
-    body: &str,
-) -> Result<(u16, String), Box<dyn Error>> {
-    let host = url.trim_start_matches("http://");
-    let named = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let address = named.to_socket_addrs()?.next().ok_or("the host has no address")?;
-    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    socket.set_write_timeout(Some(ANSWER))?;
-    // HTTP/1.0: the answer ends where the connection ends.
-    let length = body.len();
-    let head = format!(
-        "{method} {target} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n"
-    );
-    socket.write_all((head + body).as_bytes())?;
-    let mut answer = String::new();
-    socket.take(LIMIT).read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is no HTTP")?;
-    let status = head.split(' ').nth(1).ok_or("the answer is no HTTP")?.parse()?;
-    Ok((status, body.to_owned()))
-}
-
-fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+/// Without what the terminal would obey: control characters, and those that turn the direction of
+/// what follows them.
+fn plain(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -138,8 +139,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_room_of_any_name_fits_into_a_path() {
-        assert_eq!(encode("lobby-1"), "lobby-1");
-        assert_eq!(encode("a b/é"), "a%20b%2F%C3%A9");
+    fn a_terminal_is_given_nothing_that_it_obeys() {
+        assert_eq!(plain("a\x1b[2Jb\u{202e}c\nd"), "a [2Jb c d");
+        assert_eq!(plain("שלום, é"), "שלום, é");
     }
 }

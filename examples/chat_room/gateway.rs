@@ -1,8 +1,9 @@
 //! The gateway: a plain actor on each node for each room that is shown there.
 //!
-//! It asks the room what is new, ten times a second, and tells the pages of this node. It keeps
-//! what it has seen; should the room's node die without a hand-over, the room begins a new life
-//! with no lines, and each gateway gives it back what it knows.
+//! It listens to the room's topic and tells the pages of this node. When it has missed a line, which
+//! shows in the numbers, it asks the room; once a second it does so anyway, as the line that it
+//! missed may be the last one. It keeps what it has seen; should the room's node die without a
+//! hand-over, the room begins a new life with no lines, and each gateway gives it back what it knows.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -17,13 +18,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     node::Cluster,
-    room::{BATCH, Feed, Line, Moved, Restore, Room, Said, Say, Since, micros},
+    room::{BATCH, Feed, Line, Room, Said, Say, Since, Status, What},
 };
 
-/// Between two questions to the room while somebody looks at it.
+/// Between two looks at the picture of the cluster.
 const LOOK: Duration = Duration::from_millis(100);
-/// Between two questions while nobody does: only to know what to give back.
-const FOLLOW: Duration = Duration::from_secs(2);
+/// Between two questions to the room when nothing is known to be missing.
+const ASK: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a line is tried before its writer is told. The room takes it once in any case.
@@ -44,7 +45,7 @@ pub(crate) enum Tell<'a> {
     /// Further lines. With another life than before: forget the lines you have.
     Lines { life: u64, lines: Vec<&'a Line> },
     /// Where the room runs, and who is in it.
-    Room { here: &'a str, moved: &'a Option<Moved>, members: &'a BTreeMap<String, Vec<String>> },
+    Room(&'a Status),
     /// The nodes, and what runs on them.
     Cluster(&'a Cluster),
     /// The room does not answer. Nothing is lost; lines wait. Once it answers, a `Room` follows.
@@ -114,8 +115,7 @@ pub(crate) struct Gateway {
     /// The room's life as far as it is known here; 0 before the first answer.
     life: watch::Sender<u64>,
     lines: VecDeque<Line>,
-    /// The last answer, without its lines.
-    room: Option<Feed>,
+    status: Option<Status>,
     asking: bool,
     asked: Instant,
     answered: Instant,
@@ -136,7 +136,7 @@ impl Gateway {
             id,
             life: watch::Sender::new(0),
             lines: VecDeque::new(),
-            room: None,
+            status: None,
             asking: false,
             asked: Instant::now(),
             answered: Instant::now(),
@@ -144,25 +144,6 @@ impl Gateway {
             pages: BTreeMap::new(),
             next_page: 1,
         }
-    }
-
-    /// Starts the room. It is usual that somebody did so before.
-    fn start_room(&mut self, ctx: &mut Context<Self>) {
-        let (hub, id) = (self.hub.clone(), self.id.clone());
-        self.asking = true;
-        let start = async move {
-            let outcome = match ChildSpec::new::<Room>(&id, ()) {
-                Ok(spec) => hub.start_child(spec).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(problem) = outcome {
-                tracing::debug!(id, problem, "room not started");
-            }
-        };
-        ctx.spawn(start.into_actor(self).map(|(), me, ctx| {
-            me.asking = false;
-            me.ask(ctx);
-        }));
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
@@ -173,44 +154,46 @@ impl Gateway {
         let since = Since {
             life: *self.life.borrow(),
             after: self.lines.back().map_or(0, |line| line.number),
-            node: self.hub.node_name().to_string(),
+            node: (self.hub.node_id().to_string(), self.hub.node_name().to_string()),
             users: self.pages.values().map(|page| page.user.clone()).collect(),
         };
         let answer = self.child.send(since).timeout(ANSWER);
         ctx.spawn(answer.into_actor(self).map(|answer, me, ctx| {
             me.asking = false;
             match answer {
-                Ok(feed) => me.take(feed, ctx),
-                Err(HubSendError::NotHandled { reason: NotHandled::NoSuchChild, .. }) => {
-                    me.trouble("the room is not there; it is started again".into());
-                    me.start_room(ctx);
+                Ok(feed) => {
+                    me.answered = Instant::now();
+                    if feed.life != *me.life.borrow() && !me.lines.is_empty() {
+                        me.give_back(feed.life, ctx);
+                    } else {
+                        me.take(feed, ctx);
+                    }
                 }
-                // Asked again at the next tick, wherever the room is then.
+                // Asked again soon, wherever the room is then.
                 Err(error) => me.trouble(error.to_string()),
             }
         }));
     }
 
+    /// Takes in what follows the last line that is known, and asks if there is more.
     fn take(&mut self, mut feed: Feed, ctx: &mut Context<Self>) {
-        self.answered = Instant::now();
-        let life = *self.life.borrow();
-        if feed.life != life && !self.lines.is_empty() {
-            return self.give_back(feed.life, ctx);
+        let is_new =
+            self.life.send_if_modified(|known| std::mem::replace(known, feed.life) != feed.life);
+        let last = |me: &Self| me.lines.back().map_or(0, |line| line.number);
+        let known = last(self);
+        feed.lines.retain(|line| line.number > known);
+        if !feed.lines.is_empty() || is_new {
+            self.tell(&Tell::Lines { life: feed.life, lines: feed.lines.iter().collect() });
         }
-        self.life.send_if_modified(|known| std::mem::replace(known, feed.life) != feed.life);
-        let lines = std::mem::take(&mut feed.lines);
-        if !lines.is_empty() || feed.life != life {
-            self.tell(&Tell::Lines { life: feed.life, lines: lines.iter().collect() });
-        }
-        self.lines.extend(lines);
+        self.lines.extend(feed.lines);
         self.lines.drain(..self.lines.len().saturating_sub(KEPT));
-        let more = self.lines.back().is_some_and(|line| line.number < feed.last);
-        if std::mem::take(&mut self.troubled) || self.room.as_ref() != Some(&feed) {
-            let Feed { here, moved, members, .. } = &feed;
-            self.tell(&Tell::Room { here, moved, members });
-            self.room = Some(feed);
+        if let Some(status) = feed.status {
+            if std::mem::take(&mut self.troubled) || self.status.as_ref() != Some(&status) {
+                self.tell(&Tell::Room(&status));
+            }
+            self.status = Some(status);
         }
-        if more {
+        if last(self) < feed.last {
             self.ask(ctx);
         }
     }
@@ -224,7 +207,7 @@ impl Gateway {
         self.asking = true;
         let give = async move {
             for lines in batches {
-                if !child.send(Restore { life, lines }).timeout(ANSWER).await? {
+                if child.send(Say { life, lines }).timeout(ANSWER).await? == Said::OtherLife {
                     return Ok(false);
                 }
             }
@@ -259,16 +242,38 @@ impl Actor for Gateway {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.start_room(ctx);
+        match self.hub.subscribe(&self.id, ctx.address().recipient::<Feed>()) {
+            Ok(subscription) => subscription.detach(), // until this actor ends
+            Err(error) => tracing::warn!(%error, id = self.id, "it asks once a second"),
+        }
+        self.ask(ctx);
         ctx.run_interval(LOOK, |me, ctx| {
-            if me.cluster.has_changed().unwrap_or(false) {
+            let changed = me.cluster.has_changed().unwrap_or(false);
+            if changed {
                 let cluster = me.cluster.borrow_and_update().clone();
                 me.tell(&Tell::Cluster(&cluster));
             }
-            if !me.pages.is_empty() || me.asked.elapsed() >= FOLLOW {
+            // The room may have moved.
+            if changed || me.asked.elapsed() >= ASK {
                 me.ask(ctx);
             }
         });
+    }
+}
+
+/// What the room publishes comes at most once: it may begin a life, or behind lines, that are not
+/// known here.
+impl Handler<Feed> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, feed: Feed, ctx: &mut Self::Context) {
+        let next = self.lines.back().map_or(1, |line| line.number + 1);
+        let follows = feed.lines.first().is_none_or(|line| line.number <= next);
+        if feed.life == *self.life.borrow() && follows {
+            self.take(feed, ctx);
+        } else {
+            self.ask(ctx);
+        }
     }
 }
 
@@ -289,8 +294,8 @@ impl Handler<Join> for Gateway {
         let (words, receiver) = mpsc::channel(UNREAD);
         let mut first = vec![Tell::Cluster(&self.cluster.borrow()).json()];
         let life = *self.life.borrow();
-        if let Some(Feed { here, moved, members, .. }) = &self.room {
-            first.push(Tell::Room { here, moved, members }.json());
+        if let Some(status) = &self.status {
+            first.push(Tell::Room(status).json());
             first.push(Tell::Lines { life, lines: self.lines.iter().collect() }.json());
         }
         for word in first {
@@ -340,12 +345,9 @@ impl Handler<Write> for Gateway {
 
     fn handle(&mut self, Write { id, user, text }: Write, _: &mut Self::Context) -> Self::Result {
         let node = self.hub.node_name().to_string();
-        let line = Line { number: 0, id, user, node, text, at: micros() / 1_000 };
-        let said = say(self.child.clone(), self.life.subscribe(), line);
-        Box::pin(said.into_actor(self).map(|said, me, ctx| {
-            me.ask(ctx);
-            said
-        }))
+        let what = What::Said { user, node, text };
+        let line = Line { number: 0, id, at: 0, what };
+        Box::pin(say(self.child.clone(), self.life.subscribe(), line).into_actor(self))
     }
 }
 
@@ -359,7 +361,7 @@ async fn say(
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) {
         let known = *life.borrow_and_update();
         if known != 0 {
-            let say = Say { life: known, line: line.clone() };
+            let say = Say { life: known, lines: vec![line.clone()] };
             match child.send(say).timeout(left.min(ANSWER)).await {
                 Ok(Said::Yes) => return Ok(()),
                 Ok(Said::Refused(problem)) => return Err(NotSaid::Refused(problem)),
@@ -367,7 +369,7 @@ async fn say(
                 Err(error) => problem = error.to_string(),
             }
         }
-        // The gateway asks every 100 ms; a new life shows here as soon as it is complete.
+        // A new life shows here as soon as it is complete.
         let _ = tokio::time::timeout(LOOK, life.changed()).await;
     }
     Err(NotSaid::Late(problem))
@@ -392,8 +394,7 @@ pub(crate) struct Lines {
 impl Handler<Read> for Gateway {
     type Result = Lines;
 
-    fn handle(&mut self, Read { life, after }: Read, ctx: &mut Self::Context) -> Lines {
-        self.ask(ctx);
+    fn handle(&mut self, Read { life, after }: Read, _: &mut Self::Context) -> Lines {
         let known = *self.life.borrow();
         let after = if life == known { after } else { 0 };
         let lines = self.lines.iter().filter(|line| line.number > after).cloned().collect();
@@ -412,5 +413,85 @@ impl Handler<Bye> for Gateway {
         self.tell(&Tell::Bye);
         self.pages.clear();
         ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_hub::Settings;
+
+    use super::*;
+
+    const WAIT: Duration = Duration::from_secs(60);
+
+    fn line(id: usize, length: usize) -> Line {
+        let (user, node) = ("ann".to_owned(), "a".to_owned());
+        let what = What::Said { user, node, text: "x".repeat(length) };
+        Line { number: 0, id: id.to_string(), at: 0, what }
+    }
+
+    /// The numbers of the lines that a page is told, up to this one.
+    async fn numbers_to(page: &mut mpsc::Receiver<Arc<str>>, last: u64) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&last) {
+            let word = tokio::time::timeout(WAIT, page.recv()).await;
+            let word = word.expect("the page is told").expect("the gateway is there");
+            let word: serde_json::Value = serde_json::from_str(&word).expect("it is JSON");
+            let lines = word["lines"].as_array().into_iter().flatten();
+            numbers.extend(lines.map(|line| line["number"].as_u64().expect("a number")));
+        }
+        numbers
+    }
+
+    /// Has the room take lines while this thread, on which the gateway runs, is busy: of what is published
+    /// meanwhile only the first message finds room in its queue.
+    fn say_unheard(hub: &Hub, arbiter: &Arbiter, life: u64, batches: Vec<Vec<Line>>) {
+        let (room, dropped) = (hub.child::<Room>("room/x"), batches.len() as u64 - 1);
+        let dropped = hub.topic_counts().dropped.total() + dropped;
+        let (done, all_said) = std::sync::mpsc::channel();
+        arbiter.spawn(async move {
+            for lines in batches {
+                assert_eq!(room.send(Say { life, lines }).await, Ok(Said::Yes));
+            }
+            done.send(()).expect("the test waits");
+        });
+        all_said.recv_timeout(WAIT).expect("the room takes all");
+        let end = Instant::now() + WAIT;
+        while hub.topic_counts().dropped.total() < dropped {
+            assert!(Instant::now() < end, "{:?}", hub.topic_counts());
+            std::thread::yield_now();
+        }
+    }
+
+    #[actix::test]
+    async fn a_page_gets_every_line_once_also_those_that_the_topic_drops() {
+        // Less than what is published at once, so that nothing more fits into the queue.
+        let settings = Settings { topic_bytes: 64 << 10, ..Settings::default() };
+        let builder = HubSystem::builder("test").settings(settings);
+        let builder = builder.child_kind::<Room>(|kind| kind.on_demand(|_| ()));
+        let hub = builder.start().await.expect("it starts");
+        let (_cluster, watcher) = watch::channel(Cluster::default());
+        let gateway = Gateways::new(hub.clone(), watcher).open("x").expect("there is room");
+        let joined = gateway.send(Join { user: "ann".into() }).await.expect("it lives");
+        let (_, mut page) = joined.expect("there is room");
+
+        let room = hub.child::<Room>("room/x");
+        let since = Since { life: 0, after: 0, node: ("b".into(), "b".into()), users: Vec::new() };
+        let life = room.send(since).await.expect("it answers").life;
+        let say = |id| room.send(Say { life, lines: vec![line(id, 9)] });
+        let batch = |ids: std::ops::RangeInclusive<usize>| ids.map(|id| line(id, 2_000)).collect();
+        let other = Arbiter::new();
+        assert_eq!(say(1).await, Ok(Said::Yes));
+        assert_eq!(numbers_to(&mut page, 1).await, [1]);
+
+        // Those that came last: no later number gives away that they are missing.
+        say_unheard(&hub, &other, life, vec![batch(2..=60), batch(61..=100), batch(101..=140)]);
+        assert!(numbers_to(&mut page, 140).await.into_iter().eq(2..=140));
+        // Those before another one.
+        say_unheard(&hub, &other, life, vec![batch(141..=200), batch(201..=240)]);
+        assert_eq!(say(241).await, Ok(Said::Yes));
+        assert!(numbers_to(&mut page, 241).await.into_iter().eq(141..=241));
+        hub.stop().await;
+        other.stop();
     }
 }

@@ -20,43 +20,26 @@ mod options;
 mod room;
 mod web;
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
-use options::{Command, Wrong};
+use clap::Parser as _;
+use options::{Command, Options, Wrong};
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
-    let command = match options::parse(arguments) {
-        Ok(command) => command,
-        Err(wrong) => return fail(wrong.into()),
-    };
+    let options = Options::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
         )
         .with_writer(std::io::stderr)
         .init();
-    let outcome = match command {
-        Command::Help => {
-            print!("{}", options::HELP);
-            Ok(())
-        }
-        Command::Launch => actix::System::new().block_on(cluster::run()),
-        Command::Node(options) => actix::System::new().block_on(node::run(options)),
-        Command::Client(options) => client::run(options),
+    let outcome = match options.command {
+        None => actix::System::new().block_on(cluster::run()),
+        Some(Command::Node(options)) => actix::System::new().block_on(node::run(options)),
+        Some(Command::Client(options)) => client::run(options),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => fail(problem),
-    }
-}
-
-/// Says what is wrong; 2 is the exit code for a wrong option, 1 for all else.
-fn fail(problem: Box<dyn Error>) -> ExitCode {
+    let Err(problem) = outcome else { return ExitCode::SUCCESS };
     eprintln!("chat_room: {problem}");
-    if problem.is::<Wrong>() {
-        eprintln!("chat_room --help explains everything.");
-        return ExitCode::from(2);
-    }
-    ExitCode::FAILURE
+    // As for an option that is wrong by its form.
+    if problem.is::<Wrong>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    cluster,
     directory::{DIRECTORY, Directory, Register},
     gateway::Gateways,
     options::{NodeOptions, Wrong},
@@ -24,35 +25,38 @@ const LEAVE: Duration = Duration::from_secs(8);
 /// The cluster as the pages show it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Cluster {
-    /// The name of the node that tells this.
+    /// The id of the node that tells this. Names may be equal.
     pub me: String,
     pub nodes: Vec<NodeState>,
+    /// Names of nodes that do not run and that the launcher can start.
+    pub stopped: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct NodeState {
+    pub id: String,
     pub name: String,
     /// Where its page is; empty while it is not known.
     pub url: String,
     pub state: &'static str,
-    pub rooms: Vec<RoomPlace>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct RoomPlace {
-    pub name: String,
-    pub epoch: String,
+    /// The names of the rooms that run there.
+    pub rooms: Vec<String>,
 }
 
 /// Runs a node until it is told to leave.
 pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     let settings =
         Settings { leave_timeout: LEAVE, shutdown_deadline: LEAVE, ..Settings::default() };
+    if options.http.ip().is_unspecified() && options.url.is_none() {
+        let problem = "with this address, --url must say how browsers reach the page".into();
+        return Err(Wrong { option: "--http".into(), problem }.into());
+    }
     let mut builder = HubSystem::builder("chat_room")
         .node_name(&options.name)
         .settings(settings)
-        .child::<Room>()
-        .child::<Directory>();
+        // Both start with the first message that anybody sends to them.
+        .child_kind::<Room>(|kind| kind.on_demand(|_| ()))
+        .child_kind::<Directory>(|kind| kind.on_demand(|_| ()));
     for address in &options.listen {
         builder = builder.listen(address);
     }
@@ -62,17 +66,18 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     for address in &options.advertise {
         builder = builder.advertise(address);
     }
-    if let Some(secret) = options.secret {
-        builder = builder.secret(secret);
+    if let Some(secret) = &options.secret {
+        builder = builder.secret(secret.0);
     }
-    let mut stop = Box::pin(stop_signal(options.until_stdin_closes));
+    let mut stop = Box::pin(stop_signal(options.launcher.is_some()));
     let hub = builder.start().await.map_err(|error| explain(error, &options))?;
 
     let url = options.url.clone().unwrap_or_else(|| format!("http://{}", options.http));
     let (cluster, watcher) = watch::channel(Cluster::default());
     let gateways = Gateways::new(hub.clone(), watcher.clone());
     let (leave, mut leave_requests) = mpsc::channel(1);
-    let site = Site { gateways: gateways.clone(), cluster: watcher, leave };
+    let launcher = options.launcher.clone();
+    let site = Site { gateways: gateways.clone(), cluster: watcher, leave, launcher };
     let server = match web::serve(site, hub.clone(), options.http) {
         Ok(server) => server,
         Err(problem) => {
@@ -83,7 +88,8 @@ pub(crate) async fn run(options: NodeOptions) -> Result<(), Box<dyn Error>> {
     };
     let handle = server.handle();
     rt::spawn(server);
-    rt::spawn(observe(hub.clone(), url.clone(), cluster));
+    let startable: &[&str] = if options.launcher.is_some() { &cluster::NAMES } else { &[] };
+    rt::spawn(observe(hub.clone(), url.clone(), startable, cluster));
     rt::spawn(report(hub.clone()));
     let name = &options.name;
     println!("[{name}] page on {url}, other nodes join with --seed {}", hub.addresses().join(" "));
@@ -153,7 +159,7 @@ fn explain(error: StartHubError, options: &NodeOptions) -> Box<dyn Error> {
 }
 
 /// Keeps the picture of the cluster that the pages show.
-async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
+async fn observe(hub: Hub, url: String, startable: &[&str], cluster: watch::Sender<Cluster>) {
     let urls = watch::Sender::new(BTreeMap::new());
     rt::spawn(register(hub.clone(), url, urls.clone()));
     let mut tick = tokio::time::interval(LOOK);
@@ -161,7 +167,9 @@ async fn observe(hub: Hub, url: String, cluster: watch::Sender<Cluster>) {
         tick.tick().await;
         // Ends with the hub; the last picture stays.
         let Ok(Inspection { nodes, children, .. }) = hub.inspect().await else { return };
-        let picture = picture(&hub, &nodes, &children, &urls.borrow());
+        let mut picture = picture(&hub, &nodes, &children, &urls.borrow());
+        let is_stopped = |name: &&&str| picture.nodes.iter().all(|node| node.name != **name);
+        picture.stopped = startable.iter().filter(is_stopped).map(|name| (*name).into()).collect();
         cluster.send_if_modified(|known| {
             let changed = *known != picture;
             *known = picture;
@@ -176,13 +184,11 @@ fn picture(
     children: &[ChildInfo],
     urls: &BTreeMap<String, String>,
 ) -> Cluster {
-    let room = |child: &ChildInfo| {
-        let name = child.id.as_str().strip_prefix("room/")?.to_owned();
-        Some(RoomPlace { name, epoch: child.epoch.to_string() })
-    };
+    let room = |child: &ChildInfo| Some(child.id.as_str().strip_prefix("room/")?.to_owned());
     let mut nodes: Vec<NodeState> = nodes
         .iter()
         .map(|node| NodeState {
+            id: node.id.to_string(),
             name: node.name.to_string(),
             url: urls.get(&node.id.to_string()).cloned().unwrap_or_default(),
             state: match node.state {
@@ -195,8 +201,8 @@ fn picture(
             rooms: children.iter().filter(|child| child.node == node.id).filter_map(room).collect(),
         })
         .collect();
-    nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    Cluster { me: hub.node_name().to_string(), nodes }
+    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    Cluster { me: hub.node_id().to_string(), nodes, stopped: Vec::new() }
 }
 
 /// Says to the directory where this node's page is, and learns where the others' are.
@@ -210,12 +216,6 @@ async fn register(hub: Hub, url: String, urls: watch::Sender<BTreeMap<String, St
         match directory.send(register).timeout(REGISTER).await {
             Ok(pages) => {
                 urls.send_replace(pages.0);
-            }
-            // Every node does this; the hub starts one and tells the others that it is there.
-            Err(HubSendError::NotHandled { reason: NotHandled::NoSuchChild, .. }) => {
-                if let Ok(spec) = ChildSpec::new::<Directory>(DIRECTORY, ()) {
-                    let _ = hub.start_child(spec).await;
-                }
             }
             // The next one is a second away.
             Err(error) => tracing::debug!(%error, "not registered"),

@@ -18,11 +18,18 @@ let user = "";
 let life = 0;
 let last = 0;
 let shown = new Set();
-let cluster = { me: "", nodes: [] };
+let cluster = { me: "", nodes: [], stopped: [] };
 let status = null;
-let moves = null;
+let moved = null;
 
-/** Lines written here: not yet said, and said lately. */
+/** Ids of lines that were shown here in whichever life, and how many of them nobody has read. */
+let met = new Set();
+let unread = 0;
+
+/** Names of nodes that somebody here has asked for. */
+const starting = new Set();
+
+/** Lines written here: those that are being sent, and those that lately were. */
 let pending = [];
 let recent = [];
 let sentAt = 0;
@@ -81,7 +88,7 @@ setInterval(() => {
   if (now - lookedAt > 3000) heardAt = now;
   lookedAt = now;
   if (socket?.readyState !== WebSocket.OPEN || now - heardAt < SILENCE) return;
-  notice(`Node ${cluster.me} is silent; this page goes on with another one`);
+  notice("Node ", me(), " does not answer. This page goes on with another one.");
   elsewhere();
 }, 1000);
 
@@ -90,12 +97,12 @@ function hear(word) {
     case "lines": return hearLines(word);
     case "room": return hearRoom(word);
     case "cluster": return hearCluster(word);
-    case "trouble": return trouble(`The room does not answer: ${word.message}. Your lines wait.`);
+    case "trouble": return trouble(`The room does not answer: ${word.message}. Your messages wait.`);
     case "error": return hearError(word);
     case "alive": return;
     case "bye":
-      notice(`Node ${cluster.me} has left; this page goes on with another one`);
-      cluster.nodes = cluster.nodes.filter((node) => node.name !== cluster.me);
+      notice("Node ", me(), " has stopped. This page goes on with another one.");
+      cluster.nodes = cluster.nodes.filter((node) => node.id !== cluster.me);
       return elsewhere();
   }
 }
@@ -104,27 +111,34 @@ function hearLines({ life: now, lines }) {
   attempts = 0;
   trouble("");
   if (now !== life) {
-    if (life) notice("The room lost its node; its lines come back from the nodes that saw them");
-    for (const line of document.querySelectorAll("#lines .line")) line.remove();
-    [life, last, shown] = [now, 0, new Set()];
+    if (life) notice("The room lost its node. Its messages come back from the nodes that saw them.");
+    for (const old of document.querySelectorAll("#lines [data-number]")) old.remove();
+    [life, last, shown, moved] = [now, 0, new Set(), null];
     // What only this page knows, since its node is gone too, is said again: the room knows ids.
     setTimeout(sayAgain, 1000);
   }
   const bottom = atBottom();
+  const first = !met.size;
   for (const line of lines) {
     if (line.number <= last) continue;
     last = line.number;
     shown.add(line.id);
-    $("lines").append(lineElement(line, $("lines").lastElementChild));
-    if (pending.some(({ id }) => id === line.id)) {
-      recent.push({ ...pending.find(({ id }) => id === line.id), at: Date.now() });
+    const written = pending.find(({ id }) => id === line.id);
+    if (written) {
+      recent.push({ ...written, at: Date.now() });
       pending = pending.filter(({ id }) => id !== line.id);
       sentAt = 0;
     }
+    // What was here before is not new, nor what came back with another number.
+    if (!first && !met.has(line.id) && !written && (!bottom || document.hidden)) markUnread();
+    met.add(line.id);
+    showLine(line);
   }
-  for (const id of shown) {
-    if (shown.size <= IDS) break;
-    shown.delete(id);
+  for (const ids of [shown, met]) {
+    for (const id of ids) {
+      if (ids.size <= IDS) break;
+      ids.delete(id);
+    }
   }
   while ($("lines").childElementCount > 1200) $("lines").firstElementChild.remove();
   recent = recent.filter(({ at }) => Date.now() - at < REMEMBER);
@@ -142,39 +156,31 @@ function sayAgain() {
 
 function hearRoom(word) {
   status = word;
-  const count = word.moved?.count ?? 0;
-  if (moves !== null && count > moves) {
-    notice(`The room ${move(word.moved)}`);
-  }
-  moves = count;
   trouble("");
   showRoom();
   showPeople();
-}
-
-function move({ from, to, took }) {
-  const ms = took / 1000;
-  return `moved ${from} → ${to} in ${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
 function hearCluster(word) {
   tellChanges(cluster.nodes, word.nodes);
   cluster = word;
   const alive = cluster.nodes
-    .filter((node) => node.url && node.state === "alive" && node.name !== cluster.me)
+    .filter((node) => node.url && node.state === "alive" && node.id !== cluster.me)
     .map((node) => node.url);
   // Those known from before are tried last: a node that sees nobody may be the one that is wrong.
   others = [...new Set([...alive, ...others])].slice(0, 50);
-  showLink("up", `this page is on node ${cluster.me}`);
+  for (const name of starting) if (!cluster.stopped.includes(name)) starting.delete(name);
+  showLink("up", "connected to node ", me());
+  showRooms();
   showNodes();
 }
 
 /** Says who came and who went, unless this page has just come itself. */
 function tellChanges(before, now) {
-  const names = (nodes) => nodes.map((node) => node.name);
   if (!before.length || !life) return;
-  for (const name of names(now).filter((name) => !names(before).includes(name))) notice(`Node ${name} is here`);
-  for (const name of names(before).filter((name) => !names(now).includes(name))) notice(`Node ${name} is gone`);
+  const without = (nodes, others) => nodes.filter(({ id }) => !others.some((other) => other.id === id));
+  for (const { name } of without(now, before)) notice("Node ", bdi(name), " has joined.");
+  for (const { name } of without(before, now)) notice("Node ", bdi(name), " is gone.");
 }
 
 function hearError({ id, message }) {
@@ -183,8 +189,10 @@ function hearError({ id, message }) {
     sentAt = 0;
     showPending();
     send();
-    return notice(`Not said: ${message}`);
+    return notice(`Not sent: ${message}`);
   }
+  starting.clear();
+  showNodes();
   // Before there was a single line, it is the room itself that is refused.
   life ? notice(message) : trouble(message);
 }
@@ -205,11 +213,13 @@ $("say").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
   if (!text) return;
-  if (pending.length >= PENDING) return trouble("Too many lines wait already; try again in a moment.");
+  if (pending.length >= PENDING) return trouble("Too many messages wait already. Try again in a moment.");
   pending.push({ id: `${writer}-${++count}`, text });
   $("text").value = "";
   showPending();
   toBottom();
+  haveRead();
+  $("lines").querySelector(".unread")?.remove();
   send();
 });
 
@@ -220,8 +230,20 @@ $("text").addEventListener("keydown", (event) => {
   }
 });
 
+$("go").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("go-room").value.trim();
+  if (name) location.assign(address(url, name));
+});
+
+$("more").addEventListener("click", () => {
+  const open = $("chat").classList.toggle("panel");
+  $("more").ariaExpanded = open;
+  $("more").textContent = open ? "Back to the chat" : "Rooms and nodes";
+});
+
 $("leave").addEventListener("click", () => {
-  $("confirm-title").textContent = `Make node ${cluster.me} leave?`;
+  $("confirm-title").replaceChildren("Stop node ", me(), "?");
   $("confirm").returnValue = "";
   $("confirm").showModal();
 });
@@ -234,12 +256,17 @@ $("confirm").addEventListener("close", () => {
 
 // ---- showing -----------------------------------------------------------------------------------
 
-function element(tag, className, text) {
+function element(tag, className, ...parts) {
   const made = document.createElement(tag);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+  made.append(...parts);
   return made;
 }
+
+/** A name among other words: in its own direction, which it does not pass on to them. */
+const bdi = (name) => element("bdi", "", name);
+const me = () => bdi(cluster.nodes.find(({ id }) => id === cluster.me)?.name ?? "");
+const address = (node, room) => `${node}/?${new URLSearchParams({ room, user })}`;
 
 /** Gives an element the hue of a node or of a writer: the same everywhere. */
 function hued(made, name) {
@@ -250,33 +277,117 @@ function hued(made, name) {
   return made;
 }
 
-const badge = (node) => hued(element("span", "badge", `node ${node}`), node);
+const badge = (node) => hued(element("span", "badge", "node ", bdi(node)), node);
 
-function lineElement(line, before) {
-  const made = hued(element("li", "line"), line.user);
-  Object.assign(made.dataset, { id: line.id, number: line.number, user: line.user, node: line.node, at: line.at });
-  const follows = before?.dataset.user === line.user && before.dataset.node === line.node
-    && line.at - before.dataset.at < 120000;
-  if (!follows) {
+/** Who wrote a line: several people may have one name. */
+const writerOf = (id) => id.slice(0, id.lastIndexOf("-"));
+
+function showLine(line) {
+  const made = line.what.said ? saidElement(line, line.what.said) : movedElement(line.what.moved);
+  Object.assign(made.dataset, { id: line.id, number: line.number, at: line.at });
+  $("lines").append(made);
+  // Notices stay behind the line after which they came, also when all lines come anew.
+  for (const notice of $("lines").querySelectorAll(`:scope > [data-after="${CSS.escape(line.id)}"]`)) {
+    $("lines").append(notice);
+  }
+}
+
+function saidElement(line, { user, node, text }) {
+  const made = hued(element("li", "line"), user);
+  const before = $("lines").lastElementChild;
+  made.dataset.writer = writerOf(line.id);
+  if (before?.dataset.writer !== made.dataset.writer || line.at - before.dataset.at >= 120000) {
     made.classList.add("first");
-    const face = element("span", "face", [...line.user][0].toUpperCase());
+    const face = element("span", "face", (user.match(/[\p{L}\p{N}]/u)?.[0] ?? "?").toUpperCase());
     face.ariaHidden = "true";
-    const who = element("div", "who");
     const at = new Date(line.at);
     const time = element("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
     time.dateTime = at.toISOString();
-    who.append(element("b", "", line.user), badge(line.node), time);
-    made.append(face, who);
+    const name = element("b", "", user);
+    name.dir = "auto";
+    made.append(face, element("div", "who", name, badge(node), time));
   }
-  made.append(element("p", "text", line.text));
+  const words = element("p", "text", ...linked(text));
+  words.dir = "auto";
+  made.append(words);
   return made;
 }
 
-function notice(text) {
+/** Text with its addresses as links. */
+function linked(text) {
+  const parts = [];
+  let at = 0;
+  for (const { 0: found, index } of text.matchAll(/\bhttps?:\/\/[^\s<>"\p{Cc}\p{Cf}]+/giu)) {
+    let link = found;
+    // What ends a sentence, or closes a parenthesis around the address, is none of it.
+    while (/[.,;:!?'*_]$/.test(link) || (link.endsWith(")") && link.split(")").length > link.split("(").length)) {
+      link = link.slice(0, -1);
+    }
+    if (!URL.canParse(link)) continue;
+    const made = element("a", "", link);
+    Object.assign(made, { href: link, target: "_blank", rel: "noopener noreferrer nofollow", dir: "ltr" });
+    parts.push(text.slice(at, index), made);
+    at = index + link.length;
+  }
+  return [...parts, text.slice(at)];
+}
+
+function movedElement(move) {
+  moved = move;
+  showRoom();
+  return element("li", "notice fresh", element("span", "", "The room moved from node ", bdi(move.from), " to node ",
+    bdi(move.to), ` (${duration(move.took)}).`));
+}
+
+function duration(micros) {
+  const ms = micros / 1000;
+  return ms < 1000 ? `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function notice(...parts) {
   const bottom = atBottom();
-  $("lines").append(element("li", "notice fresh", text));
+  const made = element("li", "notice fresh", element("span", "", ...parts));
+  made.dataset.after = [...$("lines").querySelectorAll(":scope > [data-id]")].at(-1)?.dataset.id ?? "";
+  $("lines").append(made);
   if (bottom) toBottom();
 }
+
+/** Counts one more line that is not read, and shows where those begin. */
+function markUnread() {
+  if (!unread++) {
+    $("lines").querySelector(".unread")?.remove();
+    const made = element("li", "notice unread", element("span", "", "New messages"));
+    made.dataset.after = [...$("lines").querySelectorAll(":scope > [data-id]")].at(-1)?.dataset.id ?? "";
+    $("lines").append(made);
+  }
+  showUnread();
+}
+
+function haveRead() {
+  unread = 0;
+  showUnread();
+}
+
+function showUnread() {
+  $("unread").hidden = !unread || atBottom();
+  $("unread").textContent = unread === 1 ? "1 new message" : `${unread} new messages`;
+  // The title is plain text: what isolates the name there are characters.
+  document.title = `${unread ? `(${unread}) ` : ""}#\u2068${room}\u2069`;
+}
+
+for (const [target, event] of [[$("scroll"), "scroll"], [document, "visibilitychange"]]) {
+  target.addEventListener(event, () => {
+    if (unread && atBottom() && !document.hidden) haveRead();
+    else if (unread) showUnread();
+  });
+}
+
+$("unread").addEventListener("click", () => {
+  const mark = $("lines").querySelector(".unread");
+  const below = mark && mark.getBoundingClientRect().top > $("scroll").getBoundingClientRect().bottom;
+  below ? mark.scrollIntoView({ block: "start" }) : toBottom();
+  $("scroll").focus();
+});
 
 function trouble(text) {
   // Said once: an alert is read aloud whenever it is written.
@@ -289,72 +400,102 @@ function showPending() {
   $("pending").replaceChildren(...pending.map(({ id, text }) => {
     const made = element("li", "line");
     made.dataset.id = id;
-    made.append(element("p", "text", text));
+    const words = element("p", "text", text);
+    words.dir = "auto";
+    made.append(words);
     return made;
   }));
 }
 
-function showLink(state, text) {
-  if ($("link").dataset.text !== text) {
-    $("link").dataset.text = text;
-    $("link").className = state;
-    $("link").textContent = text;
-    // The node that served this page is gone: loading it again works at the other one.
-    if (state === "up" && url !== location.origin) {
-      const there = element("a", "", "open it there");
-      there.href = `${url}/?${new URLSearchParams({ room, user })}`;
-      $("link").append(there);
-    }
+function showLink(state, ...parts) {
+  const link = element("span", "", ...parts);
+  // The node that served this page is gone: loading it again works at the other one.
+  if (state === "up" && url !== location.origin) {
+    const there = element("a", "", "open it there");
+    there.href = address(url, room);
+    link.append(" ", there);
   }
+  // Said once: a status is read aloud whenever it is written.
+  if ($("link").textContent !== link.textContent) $("link").replaceChildren(link);
+  $("link").className = state;
   $("chat").classList.toggle("stale", state !== "up");
   showRoom();
   $("leave").disabled = state !== "up";
-  $("leave").textContent = state === "up" ? `Make node ${cluster.me} leave` : "Make this node leave";
+  state === "up" ? $("leave").replaceChildren("Stop node ", me()) : $("leave").replaceChildren("Stop this node");
+  $("hub").href = `${url}/hub/`;
 }
 
 function showRoom() {
   if (!status) return;
-  const place = cluster.nodes.flatMap((node) => node.rooms).find((place) => place.name === room);
-  const node = hued(element("strong", "", `node ${status.here}`), status.here);
-  const how = [place && `epoch ${place.epoch}`, status.moved && move(status.moved)].filter(Boolean);
-  const runs = $("chat").classList.contains("stale") ? "was last seen on " : "runs on ";
-  $("where").replaceChildren(runs, node, element("span", "", how.map((text) => ` · ${text}`).join("")));
+  const runs = $("chat").classList.contains("stale") ? "last seen on " : "runs on ";
+  const node = hued(element("strong", "", "node ", bdi(status.here)), status.here);
+  $("where").replaceChildren(runs, node);
+  if (moved?.to === status.here) {
+    $("where").append(element("span", "", ", moved here from node ", bdi(moved.from), ` in ${duration(moved.took)}`));
+  }
 }
 
 function showPeople() {
-  const people = Object.entries(status.members).flatMap(([node, users]) => users.map((name) => [name, node]));
-  $("people").replaceChildren(...people.map(([name, node]) => {
-    const made = element("li", "", name);
-    made.append(badge(node));
-    return made;
-  }));
+  $("people").replaceChildren(...status.members.map(([name, node]) => element("li", "", bdi(name), badge(node))));
 }
+
+function showRooms() {
+  const names = new Set([room, ...cluster.nodes.flatMap((node) => node.rooms)]);
+  const sorted = [...names].sort((a, b) => (b === room) - (a === room) || a.localeCompare(b));
+  replaceKept($("rooms"), sorted.slice(0, 50).map((name) => {
+    const link = element("a", "", "#", bdi(name));
+    link.href = address(url, name);
+    link.dataset.key = `room ${name}`;
+    if (name === room) link.ariaCurrent = "page";
+    return element("li", "", link);
+  }));
+  if (sorted.length > 50) $("rooms").append(element("li", "", `and ${sorted.length - 50} more`));
+}
+
+/** Puts others in the place of what is shown, and the focus back to what had it. */
+function replaceKept(list, items) {
+  const key = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  list.replaceChildren(...items);
+  if (key) list.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+const STATES = { alive: "", joining: "joining", silent: "not answering", leaving: "stopping" };
 
 function showNodes() {
   const before = $("nodes").querySelector(".room.here")?.getBoundingClientRect();
-  $("nodes").replaceChildren(...cluster.nodes.map((node) => {
+  const running = cluster.nodes.map((node) => {
+    const mine = node.id === cluster.me;
     const made = hued(element("li", `node ${node.state}`), node.name);
-    made.dataset.node = node.name;
-    const me = node.name === cluster.me;
-    made.classList.toggle("me", me);
-    const top = element("div", "top");
-    const state = node.state === "alive" ? (me ? "you are here" : "") : node.state;
-    top.append(element("span", "name", node.name), element("span", "state", state));
+    Object.assign(made.dataset, { node: node.name, id: node.id });
+    made.classList.toggle("me", mine);
+    const state = (STATES[node.state] ?? node.state) || (mine ? "you are here" : "");
+    const top = element("div", "top", element("span", "name", bdi(node.name)), element("span", "state", state));
     if (node.url) {
-      const open = element("a", "", me ? "another window" : "open a window");
+      const open = element("a", "", mine ? "another window" : "open a window");
       open.href = `${node.url}/?${new URLSearchParams({ room })}`;
-      open.target = "_blank";
-      open.rel = "noopener";
+      Object.assign(open, { target: "_blank", rel: "noopener", ariaLabel: `${open.textContent} on node ${node.name}` });
+      open.dataset.key = `open ${node.id}`;
       top.append(open);
     }
     const rooms = element("div", "rooms");
-    const shown = node.rooms.toSorted((a, b) => (b.name === room) - (a.name === room)).slice(0, 12);
-    rooms.append(...shown.map(({ name }) => element("span", name === room ? "room here" : "room", `#${name}`)));
+    const shown = node.rooms.toSorted((a, b) => (b === room) - (a === room)).slice(0, 12);
+    rooms.append(...shown.map((name) => element("span", name === room ? "room here" : "room", "#", bdi(name))));
     if (node.rooms.length > shown.length) rooms.append(element("span", "none", `and ${node.rooms.length - shown.length} more`));
     if (!node.rooms.length) rooms.append(element("span", "none", "no rooms"));
     made.append(top, rooms);
     return made;
-  }));
+  });
+  const stopped = cluster.stopped.map((name) => {
+    const start = element("button", "start", starting.has(name) ? "Starting node " : "Start node ", bdi(name));
+    start.disabled = starting.has(name);
+    start.dataset.key = `start ${name}`;
+    start.addEventListener("click", () => startNode(name));
+    const made = element("li", "node stopped", element("div", "top", element("span", "name", bdi(name)),
+      element("span", "state", "stopped")), start);
+    made.dataset.node = name;
+    return made;
+  });
+  replaceKept($("nodes"), [...running, ...stopped]);
   // The room's chip flies from the node where it was to the one where it is.
   const chip = $("nodes").querySelector(".room.here");
   const after = chip?.getBoundingClientRect();
@@ -366,13 +507,22 @@ function showNodes() {
   }
 }
 
+function startNode(name) {
+  if (socket?.readyState !== WebSocket.OPEN) return;
+  socket.send(JSON.stringify({ type: "start", name }));
+  starting.add(name);
+  showNodes();
+  // It may fail to come up; then it can be asked for again.
+  setTimeout(() => starting.delete(name) && showNodes(), 15000);
+}
+
 const atBottom = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
 const toBottom = () => $("scroll").scrollTo({ top: $("scroll").scrollHeight });
 
 // ---- coming in ---------------------------------------------------------------------------------
 
 function enter() {
-  document.title = `#${room}`;
+  showUnread();
   $("room").textContent = room;
   $("enter").hidden = true;
   $("chat").hidden = false;

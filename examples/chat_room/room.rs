@@ -1,9 +1,11 @@
 //! The room: a child of the hub. It runs on one node at a time, and its history goes along when it
 //! moves.
 //!
-//! The room numbers its lines. Whoever shows them asks for what follows the last number that it
-//! has, so that nothing is lost or doubled by construction, whatever happens in between. A line
-//! carries an id made by its writer: saying it again, after a lost answer, changes nothing.
+//! The room numbers its lines and publishes each under a topic, which is its own id. A topic delivers
+//! at most once, so whoever shows the lines tells by the numbers that one is missing, and asks for
+//! what follows the last one that it has ([`Since`]): nothing is lost or doubled, whatever happens in
+//! between. A line carries an id made by its writer: saying it again, after a lost answer, changes
+//! nothing.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -25,37 +27,36 @@ const PRESENCE: Duration = Duration::from_secs(3);
 /// Members of one node that are told to the others.
 const MEMBERS: usize = 100;
 
-/// One line of a room.
+/// One line of a room's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     /// Its place: 1, 2, 3, … without gaps.
     pub number: u64,
-    /// Made by its writer, unlike that of any other line.
+    /// Unlike that of any other line; made by its writer.
     pub id: String,
-    pub user: String,
-    /// The node at which the writer sits.
-    pub node: String,
-    pub text: String,
-    /// When it was said, in milliseconds since 1970.
+    /// When it came, in milliseconds since 1970.
     pub at: u64,
+    pub what: What,
 }
 
-/// The last time the room changed its node.
+/// What a line tells. The moves of a room are lines, too: so every page shows them at the same place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Moved {
-    pub from: String,
-    pub to: String,
-    /// From the moment the old actor stopped answering until the new one ran. Measured with the
-    /// clocks of both nodes: exact on one machine. In microseconds.
-    pub took: u64,
-    /// Which move this is: 1, 2, 3, …
-    pub count: u64,
+#[serde(rename_all = "lowercase")]
+pub(crate) enum What {
+    /// `node` is the name of the one at which the writer sits.
+    Said { user: String, node: String, text: String },
+    /// The room has changed its node. `took`: microseconds from the moment the old actor stopped
+    /// answering until the new one ran, by the clocks of both nodes, so exact on one machine.
+    Moved { from: String, to: String, took: u64 },
 }
 
 /// Who sits at one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Present {
+    /// The node's name. Two nodes may have the same one.
+    node: String,
     users: Vec<String>,
+    /// When it last asked, in milliseconds since 1970.
     seen: u64,
 }
 
@@ -68,8 +69,8 @@ pub(crate) struct RoomState {
     lines: VecDeque<Line>,
     last: u64,
     ids: VecDeque<String>,
+    /// By node id.
     present: BTreeMap<String, Present>,
-    moved: Option<Moved>,
     /// Where and when (microseconds since 1970) this was written down for a move.
     left: Option<(String, u64)>,
 }
@@ -92,6 +93,13 @@ impl RoomState {
         true
     }
 
+    /// After a split: what was said on the other side comes after what was said on this one.
+    fn merge(&mut self, other: Self, known: &mut HashSet<String>) {
+        for line in other.lines {
+            self.append(line, known);
+        }
+    }
+
     fn after(&self, number: u64) -> Vec<Line> {
         let first = self.last + 1 - self.lines.len() as u64;
         let skip = number.saturating_add(1).saturating_sub(first) as usize;
@@ -100,11 +108,53 @@ impl RoomState {
 }
 
 pub(crate) struct Room {
-    /// The name of the node it runs on.
-    here: String,
+    child: ChildContext<Self>,
     state: RoomState,
     /// The same as `state.ids`, for looking up.
     known: HashSet<String>,
+    /// A line about the move that brought it here, to be written with the first message. Not
+    /// before: a move may still be called off, and its number would then be given to another line.
+    arrived: Option<Line>,
+}
+
+impl Room {
+    /// The name of the node it runs on.
+    fn here(&self) -> String {
+        self.child.hub().node_name().to_string()
+    }
+
+    fn status(&self) -> Status {
+        let members = self.state.present.values().flat_map(|present| {
+            let member = |user: &String| (user.clone(), present.node.clone());
+            present.users.iter().map(member)
+        });
+        Status { here: self.here(), members: members.collect() }
+    }
+
+    /// Writes lines into the history and publishes those that are new.
+    fn append(&mut self, lines: impl IntoIterator<Item = Line>) {
+        let before = self.state.last;
+        for line in lines {
+            self.state.append(line, &mut self.known);
+        }
+        if self.state.last > before {
+            self.publish(self.state.after(before), None);
+        }
+    }
+
+    /// Tells all gateways of this room, on whichever node. What does not arrive they ask for.
+    fn publish(&self, lines: Vec<Line>, status: Option<Status>) {
+        let feed = Feed { life: self.state.life, lines, last: self.state.last, status };
+        if let Err(error) = self.child.hub().publish(self.child.id(), feed) {
+            tracing::debug!(%error, "not published");
+        }
+    }
+
+    fn arrive(&mut self) {
+        if let Some(line) = self.arrived.take() {
+            self.append([line]);
+        }
+    }
 }
 
 impl Actor for Room {
@@ -112,10 +162,11 @@ impl Actor for Room {
 
     // Runs where the room begins, and again wherever it arrives: the state is there already.
     fn started(&mut self, _: &mut Self::Context) {
-        if let Some((from, at)) = self.state.left.take() {
-            let count = self.state.moved.as_ref().map_or(1, |moved| moved.count + 1);
-            let took = micros().saturating_sub(at);
-            self.state.moved = Some(Moved { from, to: self.here.clone(), took, count });
+        if let Some((from, left)) = self.state.left.take() {
+            let now = micros();
+            let what = What::Moved { from, to: self.here(), took: now.saturating_sub(left) };
+            let line = Line { number: 0, id: format!("moved-{left}"), at: now / 1_000, what };
+            self.arrived = Some(line);
         }
     }
 }
@@ -127,11 +178,12 @@ impl HotSwap for Room {
 
     fn from_args((): (), child: &ChildContext<Self>) -> Result<Self, StartFailure> {
         let state = RoomState { life: micros(), ..RoomState::default() };
-        Ok(Self { here: child.hub().node_name().to_string(), state, known: HashSet::new() })
+        Ok(Self { child: child.clone(), state, known: HashSet::new(), arrived: None })
     }
 
     fn prepare_handover_state(&mut self) -> RoomState {
-        RoomState { left: Some((self.here.clone(), micros())), ..self.state.clone() }
+        self.arrive();
+        RoomState { left: Some((self.here(), micros())), ..self.state.clone() }
     }
 
     fn alter_handover_state(&mut self, state: RoomState) {
@@ -139,25 +191,24 @@ impl HotSwap for Room {
         self.state = state;
     }
 
-    // After a split: what was said on the other side comes after what was said on this one.
     fn merge_diverged_state(&mut self, other: RoomState) -> MergeOutcome {
-        for line in other.lines {
-            self.state.append(line, &mut self.known);
-        }
+        self.state.merge(other, &mut self.known);
         MergeOutcome::Merged
     }
 }
 
-takes!(Room: [Say, Since, Restore]);
+takes!(Room: [Say, Since]);
 
-/// Say a line, once, however often it is sent. Answered with its number.
+/// Say lines, once, however often they are sent: new ones, or those of an earlier life, which ended
+/// with its node. At most [`BATCH`] at once.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Said")]
 pub(crate) struct Say {
-    /// The history that the sender knows; a room with another one takes the line after the sender
+    /// The history that the sender knows; a room with another one takes new lines after the sender
     /// has seen, and completed, that one.
     pub life: u64,
-    pub line: Line,
+    /// Without numbers; new ones without a time, too.
+    pub lines: Vec<Line>,
 }
 
 impl HubMessage for Say {
@@ -167,39 +218,43 @@ impl HubMessage for Say {
 /// What became of a [`Say`].
 #[derive(Clone, Debug, PartialEq, Eq, MessageResponse, Serialize, Deserialize)]
 pub(crate) enum Said {
-    /// It is in the history.
+    /// They are in the history.
     Yes,
     /// The history is not the one the sender knows.
     OtherLife,
-    /// It will never be taken, and this is why.
+    /// They will never be taken, and this is why.
     Refused(String),
 }
 
 impl Handler<Say> for Room {
     type Result = Said;
 
-    fn handle(&mut self, Say { life, mut line }: Say, _: &mut Self::Context) -> Said {
+    fn handle(&mut self, Say { life, mut lines }: Say, _: &mut Self::Context) -> Said {
         if life != self.state.life {
             return Said::OtherLife;
         }
-        if let Err(problem) = check_line(&line) {
+        if let Err(problem) = lines.iter().take(BATCH).try_for_each(check_line) {
             return Said::Refused(problem);
         }
-        line.at = micros() / 1_000;
-        self.state.append(line, &mut self.known);
+        for new in lines.iter_mut().filter(|line| line.at == 0) {
+            new.at = micros() / 1_000;
+        }
+        self.arrive();
+        self.append(lines.into_iter().take(BATCH));
         Said::Yes
     }
 }
 
-/// What follows line `after`? Asked again and again by each node that shows the room.
+/// What follows line `after`? Asked once a second by each node that shows the room, and whenever it
+/// sees that it has missed something.
 #[derive(Clone, Debug, Message, Serialize, Deserialize)]
 #[rtype(result = "Feed")]
 pub(crate) struct Since {
     /// The history to which `after` belongs; 0 if none is known.
     pub life: u64,
     pub after: u64,
-    /// The asking node, and who sits there.
-    pub node: String,
+    /// The asking node by id and name, and who sits there.
+    pub node: (String, String),
     pub users: Vec<String>,
 }
 
@@ -207,75 +262,56 @@ impl HubMessage for Since {
     const NAME: &'static str = "room.since";
 }
 
-/// The answer to [`Since`].
-#[derive(Clone, Debug, PartialEq, MessageResponse, Serialize, Deserialize)]
+/// What a room tells: the answer to [`Since`], and what it publishes.
+#[derive(Clone, Debug, Message, MessageResponse, Serialize, Deserialize)]
+#[rtype(result = "()")]
 pub(crate) struct Feed {
     pub life: u64,
-    /// At most [`BATCH`] lines; from the first one on if the history is another than the asker's.
+    /// At most [`BATCH`] lines. An answer begins with the first line there is if the asker knows
+    /// another history.
     pub lines: Vec<Line>,
     /// The number of the last line there is.
     pub last: u64,
-    /// The node on which the room runs.
+    /// In every answer; published when it changes.
+    pub status: Option<Status>,
+}
+
+impl HubMessage for Feed {
+    const NAME: &'static str = "room.feed";
+}
+
+/// Where a room runs, and who is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The name of its node.
     pub here: String,
-    pub moved: Option<Moved>,
-    /// Who is in the room, by node.
-    pub members: BTreeMap<String, Vec<String>>,
+    /// Users, each with the name of the node at which it sits.
+    pub members: Vec<(String, String)>,
 }
 
 impl Handler<Since> for Room {
     type Result = Feed;
 
     fn handle(&mut self, since: Since, _: &mut Self::Context) -> Feed {
+        self.arrive();
+        let before = self.status();
         let now = micros() / 1_000;
+        let (id, node) = since.node;
         let state = &mut self.state;
         if since.users.is_empty() {
-            state.present.remove(&since.node);
+            state.present.remove(&id);
         } else {
             let users = since.users.into_iter().take(MEMBERS).collect();
-            state.present.insert(since.node, Present { users, seen: now });
+            state.present.insert(id, Present { node, users, seen: now });
         }
         state.present.retain(|_, node| now.saturating_sub(node.seen) < PRESENCE.as_millis() as u64);
         let after = if since.life == state.life { since.after } else { 0 };
-        Feed {
-            life: state.life,
-            lines: state.after(after),
-            last: state.last,
-            here: self.here.clone(),
-            moved: state.moved.clone(),
-            members: state
-                .present
-                .iter()
-                .map(|(node, p)| (node.clone(), p.users.clone()))
-                .collect(),
+        let (life, lines, last) = (state.life, state.after(after), state.last);
+        let status = self.status();
+        if status != before {
+            self.publish(Vec::new(), Some(status.clone()));
         }
-    }
-}
-
-/// Take back lines of an earlier life, which ended with its node: what anybody has seen is not
-/// forgotten. At most [`BATCH`] at once. Answered with whether the room is still in this life.
-#[derive(Clone, Debug, Message, Serialize, Deserialize)]
-#[rtype(result = "bool")]
-pub(crate) struct Restore {
-    /// The new life, into which they go.
-    pub life: u64,
-    pub lines: Vec<Line>,
-}
-
-impl HubMessage for Restore {
-    const NAME: &'static str = "room.restore";
-}
-
-impl Handler<Restore> for Room {
-    type Result = bool;
-
-    fn handle(&mut self, Restore { life, lines }: Restore, _: &mut Self::Context) -> bool {
-        if life != self.state.life {
-            return false;
-        }
-        for line in lines.into_iter().filter(|line| check_line(line).is_ok()) {
-            self.state.append(line, &mut self.known);
-        }
-        true
+        Feed { life, lines, last, status: Some(status) }
     }
 }
 
@@ -290,12 +326,20 @@ pub(crate) fn check_user(name: &str) -> Result<(), String> {
 }
 
 fn check_line(line: &Line) -> Result<(), String> {
-    check_user(&line.user)?;
     check("the id of a line", &line.id, 64)?;
-    check("a node's name", &line.node, 64)?;
-    let length = line.text.chars().count();
-    if line.text.trim().is_empty() || length > 2_000 {
-        return Err(format!("a line has 1 to 2,000 characters, this one has {length}"));
+    match &line.what {
+        What::Said { user, node, text } => {
+            check_user(user)?;
+            check("a node's name", node, 64)?;
+            let length = text.chars().count();
+            if text.trim().is_empty() || length > 2_000 {
+                return Err(format!("a message has 1 to 2,000 characters, this one has {length}"));
+            }
+        }
+        What::Moved { from, to, .. } => {
+            check("a node's name", from, 64)?;
+            check("a node's name", to, 64)?;
+        }
     }
     Ok(())
 }
@@ -318,8 +362,12 @@ mod tests {
     use super::*;
 
     fn line(id: usize) -> Line {
-        let (id, text) = (id.to_string(), format!("line {id}"));
-        Line { number: 0, id, user: "ann".into(), node: "a".into(), text, at: 0 }
+        said(id, "ann", &format!("line {id}"))
+    }
+
+    fn said(id: usize, user: &str, text: &str) -> Line {
+        let what = What::Said { user: user.into(), node: "a".into(), text: text.into() };
+        Line { number: 0, id: id.to_string(), at: 0, what }
     }
 
     #[test]
@@ -335,15 +383,15 @@ mod tests {
         let side = |lines: &[usize]| {
             let (mut state, mut known) = (RoomState::default(), HashSet::new());
             lines.iter().for_each(|id| assert!(state.append(line(*id), &mut known)));
-            Room { here: "a".into(), state, known }
+            (state, known)
         };
-        let mut room = side(&[1, 2]);
+        let (mut state, mut known) = side(&[1, 2]);
         for _ in 0..2 {
-            assert_eq!(room.merge_diverged_state(side(&[1, 3]).state), MergeOutcome::Merged);
+            state.merge(side(&[1, 3]).0, &mut known);
         }
-        let texts: Vec<String> = room.state.lines.iter().map(|line| line.text.clone()).collect();
-        assert_eq!(texts, ["line 1", "line 2", "line 3"]);
-        assert_eq!(room.state.last, 3);
+        let ids: Vec<&str> = state.lines.iter().map(|line| line.id.as_str()).collect();
+        assert_eq!(ids, ["1", "2", "3"]);
+        assert_eq!(state.last, 3);
     }
 
     #[test]
@@ -374,9 +422,9 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_or_empty_is_refused() {
         assert!(check_line(&line(1)).is_ok());
-        assert!(check_line(&Line { text: "x".repeat(2_001), ..line(1) }).is_err());
-        assert!(check_line(&Line { text: "  ".into(), ..line(1) }).is_err());
-        assert!(check_line(&Line { user: "a\nb".into(), ..line(1) }).is_err());
+        assert!(check_line(&said(1, "ann", &"x".repeat(2_001))).is_err());
+        assert!(check_line(&said(1, "ann", "  ")).is_err());
+        assert!(check_line(&said(1, "a\nb", "x")).is_err());
         assert!(check_room("").is_err() && check_room(&"r".repeat(41)).is_err());
     }
 }

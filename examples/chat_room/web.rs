@@ -1,7 +1,7 @@
 //! What a node serves over HTTP: the page, a WebSocket for each open page, and a small JSON API
 //! for programs (the terminal client uses it).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use actix_hub::{
@@ -16,7 +16,7 @@ use actix_web::{
     rt, web,
 };
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Session};
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    cluster,
     gateway::{Gateway, Gateways, Join, NotSaid, Part, Read, Tell, Write},
     node::Cluster,
     room,
@@ -36,8 +37,11 @@ const BODY: usize = 32 << 10;
 /// silence is believed.
 const PING: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(15);
-/// Lines of one page that may be on their way.
-const WRITES: usize = 8;
+/// Lines and wishes of one page that may be on their way.
+const WISHES: usize = 8;
+
+/// How long the launcher may take to answer.
+const LAUNCHER: Duration = Duration::from_secs(5);
 
 /// Somebody asks that this node leaves, and wants to know what became of it.
 pub(crate) type LeaveRequest = oneshot::Sender<Result<(), String>>;
@@ -48,6 +52,8 @@ pub(crate) struct Site {
     pub gateways: Gateways,
     pub cluster: watch::Receiver<Cluster>,
     pub leave: mpsc::Sender<LeaveRequest>,
+    /// Where the launcher starts nodes.
+    pub launcher: Option<String>,
 }
 
 /// Serves on this address until it is stopped. Must be called inside the Actix system.
@@ -64,10 +70,10 @@ pub(crate) fn serve(site: Site, hub: Hub, address: SocketAddr) -> std::io::Resul
             .route("/page.css", web::get().to(|| file("text/css", include_str!("page.css"))))
             .route("/page.js", web::get().to(|| file("text/javascript", include_str!("page.js"))))
             .route("/ws", web::get().to(page))
-            .route("/api/cluster", web::get().to(cluster))
+            .route("/api/cluster", web::get().to(picture))
             .route("/api/leave", web::post().to(leave))
-            .route("/api/rooms/{room}/lines", web::get().to(read))
-            .route("/api/rooms/{room}/lines", web::post().to(write))
+            .route("/api/lines", web::get().to(read))
+            .route("/api/lines", web::post().to(write))
     });
     Ok(server.workers(1).disable_signals().shutdown_timeout(1).bind(address)?.run())
 }
@@ -147,6 +153,7 @@ async fn page(
 enum Heard {
     Say { id: String, text: String },
     Leave,
+    Start { name: String },
 }
 
 async fn talk(
@@ -156,13 +163,14 @@ async fn talk(
     room: String,
     user: String,
 ) -> Result<(), String> {
-    room::check_room(&room)?;
     room::check_user(&user)?;
-    let gateway = site.gateways.open(&room)?;
+    let gateway = gateway(site, &room)?;
     let (number, mut words) =
         gateway.send(Join { user: user.clone() }).await.map_err(|_| "this node is leaving")??;
     let _part = Parting(gateway.clone(), number);
-    let mut writes = FuturesUnordered::new();
+    // Each ends with what its page is to be told, if that is anything.
+    let mut wishes: FuturesUnordered<LocalBoxFuture<'_, Option<Arc<str>>>> =
+        FuturesUnordered::new();
     let mut ping = tokio::time::interval(PING);
     let mut heard = Instant::now();
     loop {
@@ -171,19 +179,27 @@ async fn talk(
                 let Some(word) = word else { return Ok(()) };
                 tell(session, &word).await?;
             }
-            message = messages.next(), if writes.len() < WRITES => {
+            message = messages.next(), if wishes.len() < WISHES => {
                 heard = Instant::now();
                 match message {
                     Some(Ok(AggregatedMessage::Text(text))) => match serde_json::from_str(&text) {
+                        // A line that was taken is confirmed by its coming with the others; one that
+                        // is late is sent again by the page.
                         Ok(Heard::Say { id, text }) => {
                             let write = gateway.send(Write { id: id.clone(), user: user.clone(), text });
-                            writes.push(async move { (id, write.await) });
+                            wishes.push(Box::pin(async move {
+                                let Ok(Err(NotSaid::Refused(message))) = write.await else { return None };
+                                Some(Tell::Error { id: Some(&id), message }.json())
+                            }));
                         }
-                        Ok(Heard::Leave) => {
-                            if let Err(message) = ask_to_leave(site).await {
-                                tell(session, &Tell::Error { id: None, message }.json()).await?;
-                            }
-                        }
+                        Ok(Heard::Leave) => wishes.push(Box::pin(async move {
+                            let message = ask_to_leave(site).await.err()?;
+                            Some(Tell::Error { id: None, message }.json())
+                        })),
+                        Ok(Heard::Start { name }) => wishes.push(Box::pin(async move {
+                            let message = start_node(site, name).await.err()?;
+                            Some(Tell::Error { id: None, message }.json())
+                        })),
                         Err(error) => return Err(format!("not understood: {error}")),
                     },
                     Some(Ok(AggregatedMessage::Ping(bytes))) => {
@@ -193,11 +209,9 @@ async fn talk(
                     Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => return Ok(()),
                 }
             }
-            Some((id, outcome)) = writes.next() => {
-                // A line that was taken is confirmed by its coming with the others; one that is late
-                // is sent again by the page.
-                if let Ok(Err(NotSaid::Refused(message))) = outcome {
-                    tell(session, &Tell::Error { id: Some(&id), message }.json()).await?;
+            Some(word) = wishes.next() => {
+                if let Some(word) = word {
+                    tell(session, &word).await?;
                 }
             }
             _ = ping.tick() => {
@@ -232,7 +246,29 @@ async fn ask_to_leave(site: &Site) -> Result<(), String> {
     outcome.await.map_err(|_| "this node is leaving already")?
 }
 
-async fn cluster(site: web::Data<Site>) -> HttpResponse {
+/// Has the launcher start a node again.
+async fn start_node(site: &Site, name: String) -> Result<(), String> {
+    let known = cluster::NAMES.contains(&name.as_str());
+    let launcher = site.launcher.clone().filter(|_| known);
+    let launcher = launcher.ok_or("no launcher starts this node; start it by hand")?;
+    let start = web::block(move || {
+        let mut answer = ureq::post(format!("{launcher}/start/{name}"))
+            .config()
+            .http_status_as_error(false)
+            .timeout_global(Some(LAUNCHER))
+            .build()
+            .send_empty()?;
+        Ok::<_, ureq::Error>((answer.status().is_success(), answer.body_mut().read_to_string()?))
+    });
+    match start.await {
+        Ok(Ok((true, _))) => Ok(()),
+        Ok(Ok((false, problem))) => Err(problem),
+        Ok(Err(error)) => Err(format!("the launcher does not answer: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn picture(site: web::Data<Site>) -> HttpResponse {
     let cluster = site.cluster.borrow().clone();
     HttpResponse::Ok().json(cluster)
 }
@@ -249,18 +285,20 @@ async fn leave(request: HttpRequest, site: web::Data<Site>) -> HttpResponse {
 
 #[derive(Deserialize)]
 struct After {
+    room: String,
     #[serde(default)]
     life: u64,
     #[serde(default)]
     after: u64,
 }
 
-async fn read(
-    room: web::Path<String>,
-    from: web::Query<After>,
-    site: web::Data<Site>,
-) -> HttpResponse {
-    let gateway = match room::check_room(&room).and_then(|()| site.gateways.open(&room)) {
+fn gateway(site: &Site, room: &str) -> Result<Addr<Gateway>, String> {
+    room::check_room(room)?;
+    site.gateways.open(room)
+}
+
+async fn read(from: web::Query<After>, site: web::Data<Site>) -> HttpResponse {
+    let gateway = match gateway(&site, &from.room) {
         Ok(gateway) => gateway,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };
@@ -278,16 +316,21 @@ pub(crate) struct Post {
     pub text: String,
 }
 
+#[derive(Deserialize)]
+struct To {
+    room: String,
+}
+
 async fn write(
     request: HttpRequest,
-    room: web::Path<String>,
+    to: web::Query<To>,
     post: web::Json<Post>,
     site: web::Data<Site>,
 ) -> HttpResponse {
     if is_foreign(&request, &site) {
         return refuse(StatusCode::FORBIDDEN, "this page belongs to another site");
     }
-    let gateway = match room::check_room(&room).and_then(|()| site.gateways.open(&room)) {
+    let gateway = match gateway(&site, &to.room) {
         Ok(gateway) => gateway,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };

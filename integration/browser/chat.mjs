@@ -191,6 +191,28 @@ async function comingIn(browser, url) {
   await context.close();
 }
 
+/** A room that does not answer, and then a node that is gone, as the page says so. */
+async function troubles(browser, url) {
+  const context = await browser.newContext({ viewport: { width: 1120, height: 760 } });
+  const page = await context.newPage();
+  let node = null;
+  await page.routeWebSocket(/\/ws\?/, (socket) => {
+    const server = socket.connectToServer();
+    node = { say: (word) => socket.send(JSON.stringify(word)), go: () => Promise.all([server.close(), socket.close()]) };
+  });
+  await page.goto(`${url}/?${new URLSearchParams({ room: "attic", user: "dora" })}`);
+  await page.waitForSelector("#link.up", { timeout: WAIT });
+  node.say({ type: "trouble", message: "no answer within 2 s" });
+  await page.getByRole("alert").filter({ hasText: "The room does not answer" }).waitFor();
+  await audit(page, "a room that does not answer");
+  await page.routeWebSocket(/\/ws\?/, (socket) => socket.close());
+  await node.go();
+  await page.waitForSelector("#link.down", { timeout: WAIT });
+  await audit(page, "a page without a node");
+  await page.screenshot({ path: `${shots}/chat-alone.png` });
+  await context.close();
+}
+
 /** Rooms that one can go to and make, the links between them, and the dashboard. */
 async function rooms(browser, urls) {
   const [ann, ben] = [await person(browser, "ann", urls[0], {}, "kitchen"), await person(browser, "ben", urls[1], {}, "hall")];
@@ -417,8 +439,9 @@ async function story(browser, launcher, told) {
 
   await people[0].page.screenshot({ path: `${shots}/chat-begin.png` });
 
-  step("the page before one joins; rooms, and links");
+  step("the page before one joins, and in trouble; rooms, and links");
   await comingIn(browser, urls[2]);
+  await troubles(browser, urls[2]);
   await rooms(browser, urls);
   step("what is unread");
   await unread(browser, urls);
@@ -494,6 +517,9 @@ async function story(browser, launcher, told) {
   process.kill(nodeProcesses(launcher)[lost], "SIGKILL");
   await writing;
   step(`${await agree(people)} lines, the same on all pages; the room runs on ${await roomNode(people[0])}`);
+
+  const forgot = await people[0].page.$$eval(".notice", (all) => all.map((one) => one.textContent));
+  check(forgot.some((text) => text.startsWith("The room lost its node")), `no page tells that the room began anew: ${forgot}`);
 
   step(`node ${lost} is started again`);
   await bringBack(people[0], lost, told);

@@ -642,7 +642,7 @@ impl<P: Payload> Door<P> {
 
     /// This run is out: it went down, or left in order.
     pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, how: Gone) {
-        self.lane.gone(run, how.answered);
+        self.lane.gone(now, run, how.answered);
         self.gate.gone(now, run, how.left);
         self.ready.remove(&(Side::Calls, run));
         self.ready.remove(&(Side::Answers, run));

@@ -99,6 +99,9 @@ struct LaneIn {
     absent: Option<Instant>,
     /// Its node is out: no reply is kept for it until it is heard of again.
     gone: bool,
+    /// Its node was out since it opened its last session: nothing that it says of this lane leads here until it
+    /// opens the next one, so nobody waits for that.
+    severed: bool,
     /// Its node uses it no more.
     over: bool,
 }
@@ -153,7 +156,12 @@ impl LaneIn {
     /// Whether its node may not know yet what was started here. Nobody else could tell it once the child
     /// has ended, and it would take that for refused.
     fn is_unheard(&self) -> bool {
-        !self.gone && self.started > 0 && self.started >= self.acknowledged_upto
+        self.started > 0 && self.started >= self.acknowledged_upto
+    }
+
+    /// Whether somebody may ask for what is kept of it.
+    fn is_owed(&self) -> bool {
+        self.has_news() || !self.severed && (self.is_unheard() || !self.replies.is_empty())
     }
 
     fn has_news(&self) -> bool {
@@ -238,10 +246,7 @@ impl<P: Payload> Gate<P> {
         matches!(self.state, GateState::Absent | GateState::Moved(_))
             && self.queue.is_empty()
             && self.started.is_empty()
-            && self
-                .lanes
-                .values()
-                .all(|lane| lane.replies.is_empty() && !lane.has_news() && !lane.is_unheard())
+            && !self.lanes.values().any(LaneIn::is_owed)
     }
 
     pub(crate) fn suspend(&mut self, suspended: bool) {
@@ -653,7 +658,7 @@ impl<P: Payload> Gate<P> {
             return Ok(());
         }
         lane.session = session;
-        lane.gone = false;
+        (lane.gone, lane.severed) = (false, false);
         // All that was not accepted is written again on this session; what waits of the one before would be
         // handled twice.
         lane.last = lane.accepted;
@@ -735,7 +740,7 @@ impl<P: Payload> Gate<P> {
             if *at != run {
                 continue;
             }
-            lane.gone = false;
+            (lane.gone, lane.absent) = (false, None);
             if lane.is_unheard() {
                 lane.told = 0;
                 self.news.insert(run);
@@ -780,7 +785,7 @@ impl<P: Payload> Gate<P> {
             }
             if *at == run {
                 lane.forget_replies();
-                lane.gone = true;
+                (lane.gone, lane.severed) = (true, true);
             }
             let absent = *lane.absent.get_or_insert(now);
             let over = now.saturating_duration_since(absent) >= FORGET_AFTER;

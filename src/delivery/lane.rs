@@ -87,6 +87,9 @@ pub(crate) struct Lane<P> {
     /// acknowledged. Usually the next message tells them. `None`: at the end of the session, as they
     /// keep no reply until then.
     unacknowledged: BTreeMap<NodeRun, Option<Instant>>,
+    /// Up to where owners were told that all is acknowledged which were not told all, as something still waits
+    /// for its reply. It may wait at another owner.
+    capped: BTreeMap<NodeRun, u64>,
     /// Whether `retry` or `unacknowledged` has changed: a sweep must come in time.
     pub(crate) timed: bool,
     /// What messages came to, for the door to pass on.
@@ -112,6 +115,7 @@ impl<P: Payload> Lane<P> {
             retry: None,
             backoff: FIRST_RETRY,
             unacknowledged: BTreeMap::new(),
+            capped: BTreeMap::new(),
             timed: false,
             outcomes: Vec::new(),
         }
@@ -315,6 +319,7 @@ impl<P: Payload> Lane<P> {
             return;
         }
         self.unacknowledged.remove(&run);
+        self.capped.remove(&run);
         if self.target.is_some_and(|target| target.owner == run) {
             self.drop_ghosts();
             self.new_session();
@@ -322,7 +327,7 @@ impl<P: Payload> Lane<P> {
     }
 
     /// This run is out. What it may have had ends here; the rest may take another way.
-    pub(crate) fn gone(&mut self, run: NodeRun, answered: bool) {
+    pub(crate) fn gone(&mut self, now: Instant, run: NodeRun, answered: bool) {
         self.unlinked(run);
         self.opened_at.remove(&run);
         let owner_gone = self.target.is_some_and(|target| target.owner == run);
@@ -338,6 +343,7 @@ impl<P: Payload> Lane<P> {
                 self.outcomes.push((awaiting.payload, down()));
             }
         }
+        self.uncap(now);
         if !owner_gone {
             return;
         }
@@ -420,6 +426,28 @@ impl<P: Payload> Lane<P> {
         }
     }
 
+    /// What had no reply has one now, or nobody waits for it: owners that were told less than can be
+    /// acknowledged now are told soon.
+    fn uncap(&mut self, now: Instant) {
+        if self.capped.is_empty() {
+            return;
+        }
+        let upto = self.acknowledged();
+        let less = self.capped.iter().filter(|(_, told)| **told < upto);
+        let less: Vec<NodeRun> = less.map(|(run, _)| *run).collect();
+        less.into_iter().for_each(|run| self.acknowledge(now, run));
+    }
+
+    /// An owner was told that all below this is acknowledged.
+    fn acknowledged_to(&mut self, owner: NodeRun, upto: u64) {
+        self.unacknowledged.remove(&owner);
+        if upto < self.next {
+            self.capped.insert(owner, upto);
+        } else {
+            self.capped.remove(&owner);
+        }
+    }
+
     fn reply(
         &mut self,
         now: Instant,
@@ -434,6 +462,7 @@ impl<P: Payload> Lane<P> {
             SendFailure::from_reply(failure, &name)
         });
         self.outcomes.push((payload, outcome));
+        self.uncap(now);
     }
 
     fn refused(&mut self, now: Instant, why: Refusal) -> Answered {
@@ -525,7 +554,7 @@ impl<P: Payload> Lane<P> {
         out: &mut dyn FnMut(DataFrame),
     ) -> bool {
         let (lane, session) = (self.id, self.session);
-        let mut said = false;
+        let (mut said, mut told) = (false, 0);
         if self.target.is_some_and(|target| target.owner == to) {
             // Deadlines first: a message that waits at the gate must not begin for a caller who gave up while
             // others were written.
@@ -567,15 +596,16 @@ impl<P: Payload> Lane<P> {
                 self.cursor += 1;
                 self.in_flight += size;
                 *budget = budget.saturating_sub(size + 48);
-                said = true;
+                (said, told) = (true, acknowledged);
             }
         }
         // A message says it on its way; without one it is said after a while.
         if said {
-            self.unacknowledged.remove(&to);
+            self.acknowledged_to(to, told);
         } else if self.unacknowledged.get(&to).is_some_and(|at| at.is_some_and(|at| at <= now)) {
-            self.unacknowledged.remove(&to);
-            out(DataFrame::Acknowledged { lane, upto: self.acknowledged() });
+            let upto = self.acknowledged();
+            self.acknowledged_to(to, upto);
+            out(DataFrame::Acknowledged { lane, upto });
             *budget = budget.saturating_sub(24);
         }
         *budget == 0 && self.has_news_for(to)
@@ -600,6 +630,7 @@ impl<P: Payload> Lane<P> {
                 }
             }
         }
+        self.uncap(now);
         let mut at = 0;
         while at < self.held.len() {
             let Some(held) = self.held.get_mut(at) else { break };

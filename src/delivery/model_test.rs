@@ -1340,6 +1340,61 @@ fn what_a_child_handled_before_it_was_stopped_is_told_who_comes_back_and_not_han
     play(Trouble::Stops, steps.into_iter().chain([Step::Begin(0), Step::Open]).collect());
 }
 
+#[test]
+fn the_lane_of_a_node_that_was_out_and_is_back_keeps_no_gate_whose_child_has_gone() {
+    play(
+        Trouble::All,
+        vec![
+            Step::Tell(2),
+            Step::Located(2),
+            Step::Write(2, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Handle,
+            Step::Write(0, 2),
+            Step::Deliver(0, 2, 0),
+            Step::Fence(2),
+            Step::Freeze(1),
+            Step::Ready,
+            Step::Commit,
+            Step::Open,
+        ],
+    );
+}
+
+#[test]
+fn an_owner_hears_that_all_is_acknowledged_though_another_had_owed_a_reply_when_it_asked() {
+    play(
+        Trouble::None,
+        vec![
+            Step::Ask(2),
+            Step::Tell(2),
+            Step::Tell(2),
+            Step::Located(2),
+            Step::Write(2, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Deliver(2, 0, 0),
+            Step::Handle,
+            Step::Write(0, 2),
+            Step::Deliver(0, 2, 0),
+            Step::Break(0, 2),
+            Step::Freeze(1),
+            Step::Ready,
+            Step::Commit,
+            Step::Open,
+            Step::Tells(2),
+            Step::Write(2, 1),
+            Step::Deliver(2, 1, 0),
+            Step::Deliver(2, 1, 0),
+            Step::Handle,
+            Step::Write(1, 2),
+            Step::Freeze(0),
+            Step::Ready,
+            Step::Commit,
+        ],
+    );
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,

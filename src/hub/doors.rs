@@ -782,7 +782,7 @@ impl Doors {
         for Change { old, new } in changes {
             // Before any door may have something for it.
             if let Some(new) = &new {
-                self.wake(self.paths.begin(new));
+                self.paths.begin(new);
             }
             for cell in &cells {
                 cell.with(|door| match (&old, &new) {
@@ -799,6 +799,8 @@ impl Doors {
                 self.wake(neighbours);
             }
             if let Some(new) = new {
+                new.open();
+                self.wake(self.paths.announce(&new));
                 self.data_ready(new.next_hop());
             }
         }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -68,6 +71,9 @@ pub(crate) struct Exchange<C> {
     /// The path's number, given by whose lanes use it.
     pub(crate) number: u64,
     pub(crate) way: Way,
+    /// Whether all doors know of it. Before that nothing is written: an answer to a door that does not would
+    /// be taken for one that is late.
+    open: AtomicBool,
     /// Doors that have frames for it, each once.
     ready: Mutex<VecDeque<Arc<C>>>,
     /// Frames of no door.
@@ -113,6 +119,7 @@ impl<C: Writes> Exchange<C> {
             peer,
             number,
             way,
+            open: AtomicBool::new(false),
             ready: Mutex::default(),
             outbox: Mutex::new(outbox),
             closed: Mutex::default(),
@@ -128,6 +135,15 @@ impl<C: Writes> Exchange<C> {
             Way::Link => self.peer,
             Way::By(member) => member,
         }
+    }
+
+    /// All doors know of it: what waits may be written.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// A door has frames for it.
@@ -210,6 +226,10 @@ impl<C: Writes> Exchange<C> {
     /// Appends frames, each behind its length, until the buffer holds about `target` bytes. Tells
     /// whether there is more.
     pub(crate) fn write(&self, now: Instant, buffer: &mut BytesMut, target: usize) -> bool {
+        if !self.is_open() {
+            // Whoever opens it asks for it again.
+            return false;
+        }
         {
             let mut outbox = lock(&self.outbox);
             while let Some(frame) = outbox.pop_front() {
@@ -306,7 +326,21 @@ mod tests {
 
     fn exchange(side: Side, way: Way) -> Arc<Exchange<Cell>> {
         let peer = NodeRun { node: NodeId::from_key([1; 32]), nonce: 1 };
-        Exchange::new(side, peer, 7, way, Arc::default())
+        let exchange = Exchange::new(side, peer, 7, way, Arc::default());
+        exchange.open();
+        exchange
+    }
+
+    #[test]
+    fn nothing_is_written_before_all_doors_know_of_it() {
+        let peer = NodeRun { node: NodeId::from_key([1; 32]), nonce: 1 };
+        let exchange: Arc<Exchange<Cell>> = Exchange::calls(peer, 7, Way::Link);
+        exchange.close(LaneId(5));
+        let mut buffer = BytesMut::new();
+        assert!(!exchange.write(Instant::now(), &mut buffer, 1_000) && buffer.is_empty());
+        exchange.open();
+        exchange.write(Instant::now(), &mut buffer, 1_000);
+        assert_eq!(frames(&buffer).len(), 2, "nothing is lost");
     }
 
     #[test]

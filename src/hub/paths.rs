@@ -127,8 +127,8 @@ impl<C: Writes> Paths<C> {
     }
 
     /// A path begins at this end. Does nothing for an exchange over a link.
-    pub(crate) fn begin(&self, exchange: &Arc<Exchange<C>>) -> Neighbours {
-        let Way::By(by) = exchange.way else { return Neighbours::new() };
+    pub(crate) fn begin(&self, exchange: &Arc<Exchange<C>>) {
+        let Way::By(by) = exchange.way else { return };
         let path = self.path_of(exchange);
         let end = match exchange.side {
             Side::Calls => PathEnd::origin(self.limits),
@@ -137,7 +137,17 @@ impl<C: Writes> Paths<C> {
         let mut state = self.lock();
         self.used.store(true, Ordering::Release);
         state.ends.insert(path, End { by, exchange: exchange.clone(), end });
-        if exchange.side == Side::Calls {
+    }
+
+    /// All doors know of an exchange: the other end of its path may. Does nothing for one over a link.
+    pub(crate) fn announce(&self, exchange: &Exchange<C>) -> Neighbours {
+        let (Way::By(by), Side::Calls) = (exchange.way, exchange.side) else {
+            return Neighbours::new();
+        };
+        let path = self.path_of(exchange);
+        let mut state = self.lock();
+        // It may have ended since.
+        if state.ends.contains_key(&path) {
             state.forwarder.say(by, path, PathWord::Open { to: exchange.peer });
         }
         state.forwarder.take_news()
@@ -359,6 +369,10 @@ impl<C: Writes> End<C> {
     }
 
     fn write(&mut self, now: Instant, path: PathId, buffer: &mut BytesMut) -> bool {
+        if !self.exchange.is_open() {
+            // The other end has not heard of it.
+            return false;
+        }
         let mut put = |word| wire::append_frame(buffer, &DataFrame::Path { path, word });
         for (stream, bytes) in self.end.credits() {
             put(PathWord::Credit { stream, bytes });

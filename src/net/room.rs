@@ -4,6 +4,8 @@ use bytes::BytesMut;
 
 /// Most links carry little: the first read is given so many bytes.
 const FIRST: usize = 2 * 1024;
+/// A buffer that grew above this is given back when nothing is left in it.
+const KEPT: usize = 256 * 1024;
 
 /// Room in a buffer for what is read next: twice as much after each read that has filled it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,9 @@ impl Room {
 
     /// Makes it in a buffer.
     pub(super) fn make(self, buffer: &mut BytesMut) {
+        if buffer.is_empty() && buffer.capacity() > KEPT {
+            *buffer = BytesMut::new();
+        }
         buffer.reserve(self.next);
     }
 
@@ -47,5 +52,16 @@ mod tests {
         room.make(&mut buffer);
         assert!(room.next == 5_000 && buffer.capacity() >= 5_000);
         assert_eq!(Room::up_to(100).next, 100);
+    }
+
+    #[test]
+    fn a_buffer_that_grew_is_given_back_once_it_is_empty() {
+        let room = Room::up_to(5_000);
+        let mut buffer = BytesMut::zeroed(KEPT + 1);
+        room.make(&mut buffer);
+        assert!(buffer.len() == KEPT + 1);
+        buffer.clear();
+        room.make(&mut buffer);
+        assert!((FIRST..KEPT).contains(&buffer.capacity()));
     }
 }

@@ -375,8 +375,7 @@ impl Doors {
         let mut unanswered = Vec::new();
         for Change { old, new } in changes {
             if let Some(new) = &new {
-                let neighbours = self.paths.begin(new);
-                self.wake(neighbours);
+                self.paths.begin(new);
             }
             for cell in &cells {
                 cell.with(|door| match (&old, &new) {
@@ -391,6 +390,9 @@ impl Doors {
                 self.wake(neighbours);
             }
             if let Some(new) = new {
+                new.open();
+                let neighbours = self.paths.announce(&new);
+                self.wake(neighbours);
                 self.wants.push(Want::Data(new.next_hop()));
             }
         }

@@ -1,6 +1,11 @@
 //! What happens on this node, as Server-Sent Events with ids and resume.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
@@ -12,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Desk,
-    journal::{EVENTS, Place, STREAMS},
+    journal::{Place, STREAMS},
     nodes::{NodeName as Named, time_of},
     problem::{Problem, Reading},
 };
@@ -277,8 +282,8 @@ pub(crate) struct Replay {
 
 /// What happens on this node from now on, or behind the event `Last-Event-ID`.
 ///
-/// Events of type `hub`, with an id; `missed` when some are not kept any more: the latest 10,000 are;
-/// `bye` when the hub has stopped. At most 256 streams are served at a time; beyond that the oldest
+/// Events of type `hub`, with an id; `missed` when some are not kept any more: the latest 2,000 that are
+/// about nodes are, the latest 2,000 other warnings and errors, and 10,000 of the rest; `bye` when the hub has stopped. At most 256 streams are served at a time; beyond that the oldest
 /// ends, once it has lasted a minute, and its client resumes.
 #[utoipa::path(
     get, path = "/events", operation_id = "stream_events", tag = "events",
@@ -301,12 +306,12 @@ pub(crate) async fn stream(
     let latest = desk.journal.watch().ok_or_else(Problem::stopped)?;
     let place = desk.journal.stream().ok_or_else(|| Problem::too_many_streams(STREAMS))?;
     let resumed = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
-    let (from, lost) = match resumed.map(|id| desk.journal.after(id)) {
-        Some(Some(number)) => (number, false),
-        Some(None) => (desk.journal.last(EVENTS), true),
-        None => (desk.journal.last(replay), false),
+    let ((first, from), lost) = match resumed.map(|id| desk.journal.after(id)) {
+        Some(Some(number)) => ((VecDeque::new(), number), false),
+        Some(None) => (desk.journal.latest(usize::MAX), true),
+        None => (desk.journal.latest(replay), false),
     };
-    let state = Reader { desk, latest, from, lost, behind: true, ended: false, place };
+    let state = Reader { desk, latest, first, from, lost, behind: true, ended: false, place };
     let frames = stream::unfold(state, |mut reader| async move {
         let frames = reader.next().await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
@@ -322,6 +327,9 @@ pub(crate) async fn stream(
 struct Reader {
     desk: web::Data<Desk>,
     latest: watch::Receiver<u64>,
+    /// Events of before, which come first.
+    first: VecDeque<Arc<EventRecord>>,
+    /// The number of the event behind those.
     from: u64,
     /// The client resumes behind an event of another life of this node.
     lost: bool,
@@ -355,15 +363,20 @@ impl Reader {
         if std::mem::take(&mut self.lost) {
             text.push_str("event: missed\ndata: {\"count\":null}\n\n");
         }
-        let (events, missed) = self.desk.journal.events_from(self.from, AT_ONCE);
-        if missed > 0 {
-            text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
-        }
-        if let Some(last) = events.last() {
-            self.from = last.number + 1;
-        }
-        // There may be more already.
-        self.behind = events.len() == AT_ONCE;
+        let events = if self.first.is_empty() {
+            let part = self.desk.journal.events_from(self.from, AT_ONCE);
+            if part.missed > 0 {
+                let missed = part.missed;
+                text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
+            }
+            self.from = part.next;
+            // There may be more already.
+            self.behind = part.items.len() == AT_ONCE;
+            part.items
+        } else {
+            self.behind = true;
+            self.first.drain(..AT_ONCE.min(self.first.len())).collect()
+        };
         for event in events {
             let view = event.view(&self.desk);
             if let Ok(data) = serde_json::to_string(&view) {

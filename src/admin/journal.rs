@@ -20,7 +20,12 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-use super::{access::Limiter, events::EventRecord, handovers::Told};
+use super::{
+    access::Limiter,
+    events::EventRecord,
+    handovers::Told,
+    rings::{Part, Ring, Rings},
+};
 use crate::{
     error::{MaybeHandled, NotHandled},
     hub::{
@@ -29,14 +34,12 @@ use crate::{
         recorder::{Recorder, Sent},
     },
     model::{
-        event::{EVENT_NAMES, HandoverPhases, HubEvent},
+        event::{EVENT_NAMES, EventLevel, HandoverPhases, HubEvent},
         id::{ChildId, NodeId, NodeName},
         observe::{EventReport, HandoverReport, HandoverStatus},
     },
 };
 
-/// Events that are kept, for who resumes and for the histories of children.
-pub(crate) const EVENTS: usize = 10_000;
 /// Streams of events that may be open at a time.
 pub(crate) const STREAMS: usize = 256;
 /// A stream that was open for so long gives its place up when somebody else wants it: its client, if
@@ -127,10 +130,21 @@ fn doubt_name(reason: &MaybeHandled) -> &'static str {
 
 #[derive(Default)]
 struct Kept {
-    /// The latest, numbered without gaps.
-    events: VecDeque<Arc<EventRecord>>,
+    /// For who resumes, and for the histories of children.
+    events: Rings<Arc<EventRecord>>,
     names: BTreeMap<NodeId, NodeName>,
-    next: u64,
+}
+
+/// Where an event is kept: what happened to nodes is not pushed out by what happened to children.
+fn ring(event: &HubEvent) -> Ring {
+    let is_of_nodes = event.child().is_none()
+        // These may come each second.
+        && !matches!(event, HubEvent::ChildrenMoved { .. } | HubEvent::AdminAction { .. });
+    match event.level() {
+        _ if is_of_nodes => Ring::Nodes,
+        EventLevel::Warn | EventLevel::Error => Ring::Grave,
+        EventLevel::Debug | EventLevel::Info => Ring::Rest,
+    }
 }
 
 /// The streams of events that are open.
@@ -390,21 +404,19 @@ impl Journal {
         (boot == self.boot).then(|| number.saturating_add(1))
     }
 
-    /// The first events from this number on that are still kept, and how many are not.
-    pub(crate) fn events_from(&self, number: u64, most: usize) -> (Vec<Arc<EventRecord>>, u64) {
-        let kept = self.kept();
-        let first = kept.next - kept.events.len() as u64;
-        let skip = usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
-        let from = skip.min(kept.events.len());
-        let events = kept.events.range(from..).take(most).cloned().collect();
-        (events, first.saturating_sub(number))
+    /// The first events from this number on that are still kept.
+    pub(crate) fn events_from(&self, number: u64, most: usize) -> Part<Arc<EventRecord>> {
+        self.kept().events.read(number, most)
     }
 
-    /// The number from which on there are so many events.
-    pub(crate) fn last(&self, count: usize) -> u64 {
+    /// The latest events that are kept, in order, at most so many; and the number of the next one.
+    pub(crate) fn latest(&self, most: usize) -> (VecDeque<Arc<EventRecord>>, u64) {
         let kept = self.kept();
-        let from = kept.events.len().saturating_sub(count);
-        kept.events.get(from).map_or(kept.next, |event| event.number)
+        let mut latest = VecDeque::new();
+        for event in kept.events.from(0).rev().take(most) {
+            latest.push_front(event.clone());
+        }
+        (latest, kept.events.next())
     }
 
     fn ended(&self, report: &HandoverReport) {
@@ -444,16 +456,12 @@ impl Recorder for Journal {
             _ => {}
         }
         let mut kept = self.kept();
-        let number = kept.next;
-        kept.next += 1;
+        let number = kept.events.next();
         let names = |node: NodeId| kept.names.get(&node).cloned();
         let record = EventRecord::of(number, self.me, event, names);
         self.happened.get_or_create(&TypeLabel { r#type: record.kind }).inc();
-        kept.events.push_back(Arc::new(record));
-        if kept.events.len() > EVENTS {
-            kept.events.pop_front();
-        }
-        let next = kept.next;
+        kept.events.push(ring(event), Arc::new(record));
+        let next = kept.events.next();
         drop(kept);
         if let Some(latest) = &*self.latest.lock().unwrap_or_else(PoisonError::into_inner) {
             latest.send_replace(next);
@@ -488,8 +496,8 @@ impl Recorder for Journal {
     fn history(&self, child: &ChildId, most: usize) -> Vec<EventReport> {
         let about = {
             let kept = self.kept();
-            let about =
-                kept.events.iter().rev().filter(|event| event.child.as_ref() == Some(child));
+            let latest = kept.events.from(0).rev();
+            let about = latest.filter(|event| event.child.as_ref() == Some(child));
             about.take(most).cloned().collect::<Vec<_>>()
         };
         about.into_iter().map(|event| event.report(self.id_of(event.number))).collect()
@@ -503,6 +511,36 @@ impl Recorder for Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{child::Epoch, event::Moved};
+
+    #[test]
+    fn what_happens_to_nodes_is_kept_apart_from_what_happens_to_children() {
+        let node = NodeId::from_key([2; 32]);
+        let child = || ChildId::new("c").expect("a valid id");
+        let recovered =
+            |with_state| HubEvent::Recovered { child: child(), epoch: Epoch::ZERO, with_state };
+        let given_up = HubEvent::ChildGivenUp { child: child(), reason: "it panics".into() };
+        let acted = |status| HubEvent::AdminAction {
+            action: "POST /hub/children".into(),
+            address: None,
+            access: "loopback".into(),
+            status,
+        };
+        let moved = HubEvent::ChildrenMoved { moved: Moved::default(), took: TURN };
+        for (event, expected) in [
+            (HubEvent::NodeDown { node }, Ring::Nodes),
+            (HubEvent::NodeSuspected { node }, Ring::Nodes),
+            (HubEvent::Founded, Ring::Nodes),
+            (given_up, Ring::Grave),
+            (acted(409), Ring::Grave),
+            (acted(200), Ring::Rest),
+            (moved, Ring::Rest),
+            (recovered(true), Ring::Rest),
+            (recovered(false), Ring::Rest),
+        ] {
+            assert_eq!(ring(&event), expected, "{event:?}");
+        }
+    }
 
     #[test]
     fn the_oldest_stream_gives_its_place_up_after_its_turn() {

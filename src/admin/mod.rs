@@ -39,6 +39,7 @@ mod openapi;
 mod page;
 mod parked;
 mod problem;
+mod rings;
 mod settings;
 mod state;
 mod why;

@@ -1004,6 +1004,109 @@ fn events_come_with_ids_and_a_client_resumes_behind_the_last() {
 }
 
 #[test]
+fn a_stream_of_events_tells_what_fits_its_filter() {
+    run(async {
+        let hub = Net::Tcp.node("a", None, |_| {}).await;
+        let app = client!(hub, options());
+        for n in 0..4 {
+            start(&hub, &format!("c{n}")).await;
+        }
+        let stream = get("/events?replay=1&child=c2&level=debug").to_request();
+        let stream = test::call_service(&app, stream).await;
+        hub.stop_child("c1").await.expect("it is there");
+        hub.stop_child("c2").await.expect("it is there");
+        let seen = frames(stream, 2).await;
+        let texts: Vec<_> = seen.iter().map(|(_, event)| event["text"].clone()).collect();
+        assert_eq!(texts, ["c2 was started on a", "c2 was stopped on a"]);
+        for wrong in ["level=loud", "type=node_dwn", "since=now", "colour=red"] {
+            let (status, problem) = call(&app, get(&format!("/events?{wrong}"))).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {problem}");
+        }
+        hub.stop().await;
+    });
+}
+
+#[test]
+fn events_of_all_nodes_are_filtered_where_they_are_kept_and_read_in_pages() {
+    run(async {
+        let hubs = Net::Tcp.cluster(3).await;
+        // Nothing is recorded where the endpoint is not mounted.
+        let app = client!(hubs[0], options());
+        let _other = client!(hubs[1], options());
+        for n in 0..12 {
+            start(&hubs[0], &format!("c{n}")).await;
+        }
+        start(&hubs[0], "mover").await;
+        for to in [0, 1, 0] {
+            hubs[2].migrate("mover", hubs[to].node_id()).await.expect("it moves");
+        }
+        let list = |query: &str| {
+            let query = query.to_owned();
+            let app = &app;
+            async move {
+                let (status, page) = call(app, get(&format!("/events/latest?{query}"))).await;
+                assert_eq!(status, StatusCode::OK, "{query}: {page}");
+                page
+            }
+        };
+        eventually("both ends of the last move have told", async || {
+            let page = list("text=MOVER&child=mover").await;
+            let items = page["items"].as_array().expect("a list").clone();
+            let seen = |node: &str, kind: &str| {
+                items.iter().any(|event| event["node"]["name"] == node && event["type"] == kind)
+            };
+            let unreachable = page["unreachable"].as_array().expect("a list");
+            items.iter().all(|event| event["child"] == "mover")
+                && seen("n0", "handed_over")
+                && seen("n1", "taken_over")
+                && unreachable.len() == 1
+                && unreachable[0]["name"] == "n2"
+        })
+        .await;
+        let of_one = list("node=n1").await;
+        assert!(
+            of_one["items"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .all(|event| { event["node"]["name"] == "n1" })
+        );
+        assert_eq!(of_one["unreachable"], json!([]));
+        // Pages end, and together they are the whole.
+        let whole = list("until=2999-01-01T00:00:00Z").await;
+        let whole = whole["items"].as_array().expect("a list").clone();
+        let (mut paged, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = list(&format!("until=2999-01-01T00:00:00Z&limit=3&cursor={cursor}")).await;
+            paged.extend(page["items"].as_array().expect("a list").clone());
+            assert!(page["total"].as_u64() >= Some(paged.len() as u64), "{page}");
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = next.to_owned(),
+                None => break,
+            }
+            assert!(paged.len() <= whole.len() + 50, "the pages do not end");
+        }
+        // Later ones may have come meanwhile.
+        assert!(whole.iter().all(|event| paged.contains(event)) && whole.len() > 6);
+        assert_eq!(list("since=2999-01-01T00:00:00Z").await["total"], 0);
+        for wrong in [
+            "level=loud",
+            "type=node_dwn",
+            "since=now",
+            "limit=0",
+            "limit=101",
+            "cursor=x",
+            "colour=red",
+        ] {
+            let (status, problem) = call(&app, get(&format!("/events/latest?{wrong}"))).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}: {problem}");
+        }
+        assert_eq!(call(&app, get("/events/latest?node=nobody")).await.0, StatusCode::NOT_FOUND);
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn metrics_count_what_happened() {
     run(async {
         let hubs = Net::Tcp.cluster(2).await;

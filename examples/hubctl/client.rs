@@ -141,12 +141,18 @@ impl Client {
         self.answered(answer).and_then(|response| self.reply(response))
     }
 
-    /// Opens the stream of events: the last `replay` of them first, or all behind `last_id`.
-    pub(crate) fn events(&self, replay: u32, last_id: Option<&str>) -> Result<Stream, Failure> {
-        let path = match last_id {
-            Some(_) => "events".to_owned(),
-            None => query("events", &[("replay", Some(replay.to_string()))]),
-        };
+    /// Opens the stream of events that fit the filter: the last `replay` of them first, or all behind
+    /// `last_id`.
+    pub(crate) fn events(
+        &self,
+        filter: &Parameters,
+        replay: u32,
+        last_id: Option<&str>,
+    ) -> Result<Stream, Failure> {
+        let replay = last_id.is_none().then(|| replay.to_string());
+        let parameters: Parameters =
+            [("replay", replay)].into_iter().chain(filter.iter().cloned()).collect();
+        let path = query("events", &parameters);
         let mut request =
             self.agent.get(self.at(&path)).header(header::ACCEPT, "text/event-stream");
         if let Some(token) = self.bearer() {
@@ -272,6 +278,9 @@ impl Stream {
 }
 
 /// The path with those of the parameters that have a value.
+/// Names and values of a query; those without a value are left out.
+pub(crate) type Parameters = Vec<(&'static str, Option<String>)>;
+
 pub(crate) fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
     let mut query = path.to_owned();
     let mut mark = '?';

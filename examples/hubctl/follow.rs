@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    client::Client,
+    client::{Client, Parameters},
     interrupt,
+    options::EventsFilter,
     paint::Tone,
     problem::Failure,
     reply::{Event, Missed},
@@ -52,12 +53,12 @@ pub(crate) enum News {
 pub(crate) fn events(
     client: &Client,
     screen: Screen,
-    replay: u32,
-    follow: bool,
+    filter: &EventsFilter,
 ) -> Result<(), Failure> {
+    let EventsFilter { replay, follow, .. } = *filter;
     let (tell, news) = sync_channel(WAITING);
     interrupt::watch(tell.clone());
-    spawn(client.clone(), replay, tell);
+    spawn(client.clone(), parameters(filter), replay, tell);
     let (mut is_open, mut left, mut is_lost) = (false, replay, false);
     loop {
         let news = if is_open && !follow {
@@ -116,12 +117,23 @@ pub(crate) fn lost_text(failure: &Failure, wait: Duration) -> String {
 }
 
 /// Tells the events of a node until nobody listens or the endpoint refuses for good.
-pub(crate) fn spawn(client: Client, replay: u32, tell: SyncSender<News>) {
-    thread::spawn(move || Follower::new(client, replay, tell).run());
+pub(crate) fn spawn(client: Client, filter: Parameters, replay: u32, tell: SyncSender<News>) {
+    thread::spawn(move || Follower::new(client, filter, replay, tell).run());
+}
+
+/// What is asked for, as the endpoint names it.
+pub(crate) fn parameters(filter: &EventsFilter) -> Parameters {
+    vec![
+        ("level", filter.level.map(|level| format!("{level:?}").to_lowercase())),
+        ("text", filter.contains.clone()),
+        ("child", filter.child.clone()),
+        ("type", filter.kind.clone()),
+    ]
 }
 
 struct Follower {
     client: Client,
+    filter: Parameters,
     replay: u32,
     tell: SyncSender<News>,
     /// Behind which event a new stream goes on.
@@ -133,9 +145,9 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(client: Client, replay: u32, tell: SyncSender<News>) -> Self {
+    fn new(client: Client, filter: Parameters, replay: u32, tell: SyncSender<News>) -> Self {
         let first_wait = FIRST_WAIT;
-        Self { client, replay, tell, last_id: None, first_wait, tries: 0, was_open: false }
+        Self { client, filter, replay, tell, last_id: None, first_wait, tries: 0, was_open: false }
     }
 
     fn run(mut self) -> Result<(), SendError<News>> {
@@ -153,10 +165,11 @@ impl Follower {
 
     /// Reads one stream; how it ended.
     fn stream(&mut self) -> Result<Failure, SendError<News>> {
-        let mut stream = match self.client.events(self.replay, self.last_id.as_deref()) {
-            Ok(stream) => stream,
-            Err(failure) => return Ok(failure),
-        };
+        let mut stream =
+            match self.client.events(&self.filter, self.replay, self.last_id.as_deref()) {
+                Ok(stream) => stream,
+                Err(failure) => return Ok(failure),
+            };
         self.was_open = true;
         let mut is_told = false;
         let begin = Instant::now();

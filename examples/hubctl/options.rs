@@ -189,15 +189,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Shows what happened on the node that answers
-    Events {
-        /// How many of the latest events come first
-        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
-        replay: u32,
-        /// Goes on until Ctrl-C, over broken connections too
-        #[arg(long, short)]
-        follow: bool,
-    },
+    /// Shows what happened on the node that answers, or on all
+    Events(EventsFilter),
     /// Shows the settings, strategies and kinds of the node that answers
     Settings,
     /// Follows nodes, running handovers and events until Ctrl-C
@@ -207,6 +200,41 @@ pub(crate) enum Command {
         after_help = "Example: hubctl completions bash > ~/.local/share/bash-completion/completions/hubctl"
     )]
     Completions { shell: Shell },
+}
+
+/// Which events are shown.
+#[derive(Args, Debug)]
+pub(crate) struct EventsFilter {
+    /// How many of the latest events come first
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) replay: u32,
+    /// Goes on until Ctrl-C, over broken connections too
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// What all nodes saw, 100 events at most, and who saw it
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) all_nodes: bool,
+    /// Events that are at least as grave
+    #[arg(long)]
+    pub(crate) level: Option<Level>,
+    /// Events whose words contain this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) contains: Option<String>,
+    /// Events of this child
+    #[arg(long, value_name = "ID")]
+    pub(crate) child: Option<String>,
+    /// Events of this type, such as node_down
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+}
+
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
 }
 
 #[derive(Debug, Subcommand)]

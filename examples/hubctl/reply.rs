@@ -243,6 +243,8 @@ pub(crate) struct Event {
     #[serde(rename = "type")]
     pub(crate) kind: Option<Text>,
     pub(crate) level: Option<Text>,
+    /// The node that saw it.
+    pub(crate) node: Option<Who>,
     #[serde(default)]
     pub(crate) text: Text,
 }

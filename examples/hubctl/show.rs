@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use crate::{
     client::{Client, query},
-    options::{ChildrenFilter, HandoversFilter},
+    follow,
+    options::{ChildrenFilter, EventsFilter, HandoversFilter},
     paint::{Paint, Tone},
     problem::Failure,
     reply::{
@@ -567,6 +568,37 @@ pub(crate) fn settings(client: &Client, screen: Screen) -> Result<(), Failure> {
 }
 
 /// An event on a line: when, how bad, what.
+/// What all nodes saw, the latest last, as in the log of one.
+pub(crate) fn events(
+    client: &Client,
+    screen: Screen,
+    filter: &EventsFilter,
+) -> Result<(), Failure> {
+    let mut parameters = follow::parameters(filter);
+    parameters.push(("limit", Some(filter.replay.clamp(1, 100).to_string())));
+    if screen.json {
+        return pages_as_json(client, screen, "events/latest", &parameters, false);
+    }
+    let (mut events, mut unknown) = (Vec::new(), None);
+    pages(client, "events/latest", &parameters, |mut page: Page<Event>| {
+        events.append(&mut page.items);
+        unknown = unreachable(&page, "events");
+        Ok(false)
+    })?;
+    for event in events.iter().rev() {
+        let by = format!("(seen by {})", known(event.node.as_ref()));
+        let line = event_line(event, screen.paint);
+        screen.print(&format!("{line} {}", screen.paint.on(Tone::Faint, &by)))?;
+    }
+    if events.is_empty() {
+        screen.note(Tone::Faint, "there is no such event");
+    }
+    if let Some(unknown) = unknown {
+        screen.note(Tone::Warn, &unknown);
+    }
+    Ok(())
+}
+
 pub(crate) fn event_line(event: &Event, paint: Paint) -> String {
     let at = known(event.at.as_ref().map(clock));
     let level = known(event.level.as_ref());

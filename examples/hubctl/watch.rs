@@ -70,7 +70,7 @@ pub(crate) fn watch(client: &Client, screen: Screen) -> Result<(), Failure> {
     }
     let (tell, news) = sync_channel(WAITING);
     interrupt::watch(tell.clone());
-    follow::spawn(client.clone(), REPLAY, tell.clone());
+    follow::spawn(client.clone(), Vec::new(), REPLAY, tell.clone());
     look(client.clone(), tell);
     let mut view = View::new(client, screen);
     let mut full = None;

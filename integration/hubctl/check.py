@@ -168,6 +168,12 @@ try:
         check("would" in plain(action, "a", "--dry-run").stdout, action)
         check(sent()[-1]["query"] == "dry_run=true", sent()[-1])
 
+    told = plain("events", "--all-nodes", "--replay", "4", "--level", "warn", "--contains", "a b", "--type", "node_down", "--child", "x")
+    check(sent()[-1]["path"] == "/events/latest" and sent()[-1]["query"] == "level=warn&text=a%20b&child=x&type=node_down&limit=4", sent()[-1])
+    lines = told.stdout.splitlines()
+    check(len(lines) == 4 and "event 9:" in lines[-1] and "(seen by b …b3fPq8Ty)" in lines[-1], "the latest last, with who saw it", lines)
+    check("events" in told.stderr, "who did not tell", told.stderr)
+    plain("events", "--level", "loud", code=2), plain("events", "--all-nodes", "--follow", code=2)
     opened = lambda: [one["last_id"] for one in sent() if one["path"] == "/events"]
     check(len(plain("events", "--replay", "3", "--json").stdout.splitlines()) == 3, "replay")
     plain("events", code=1)  # The second stream is refused.

@@ -120,6 +120,9 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(200, json.dumps({"hub": "chat", "node": N["a"], "version": "0.1.0", "strategies": {"distribution": "ConsistentHashing"}, "settings": [{"name": "heartbeat", "value": "2 s", "default": "1 s", "changed": True}],
                                          "kinds": [{"name": "room", "hosted": True, "messages": ["room.say", "room.read", "room.a_long_name_of_a_message"], "state_version": 1, "oldest_state_version": 1}]}, indent=2))
             if parts == ["events"]: return self.events(query)
+            if parts == ["events", "latest"]:
+                told = [{**event(n, ("warn", "error")[n % 2]), "node": N["ab"[n % 2]]} for n in range(9, 0, -1)]
+                return self.listed(told, query, unreachable=[N["c"]])
             if len(parts) == 3 and parts[2] == "state":
                 if parts[1] == "secret": return self.problem(403, "Forbidden", "states are not shown")
                 return self.answer(200, {"child": parts[1], "epoch": "1.4", "state_version": 2, "bytes": 1500, "diagnostic": None if parts[1] == "odd" else '{"said": "\x1b[2J"}', "json": None})

@@ -464,7 +464,7 @@ async fn history(desk: &Desk, child: &ChildId) -> Result<(Vec<EventView>, Vec<No
     // A stable sort: those of one node stay in their order.
     events.sort_by_key(|(at, ..)| Reverse(*at));
     events.truncate(HISTORY);
-    let views = events.into_iter().map(|(_, node, event)| EventView::of(desk, node, child, event));
+    let views = events.into_iter().map(|(_, node, event)| EventView::of(desk, node, event));
     Ok((views.collect(), unknown))
 }
 

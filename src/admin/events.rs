@@ -2,14 +2,15 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{future::join_all, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,21 +19,24 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Desk,
     journal::{Place, STREAMS},
-    nodes::{NodeName as Named, time_of},
+    lists,
+    nodes::{NodeName, find, time_of},
     problem::{Problem, Reading},
 };
 use crate::{
     hub::clock::unix_now,
     model::{
-        event::{EventLevel, HubEvent},
-        id::{ChildId, NodeId, NodeName},
-        observe::EventReport,
+        event::{EVENT_NAMES, EventLevel, HubEvent},
+        id::{self, ChildId, NodeId},
+        observe::{Answer, EventFilter, EventPlace, EventReport, MOST_EVENTS, Question},
         report::ChildLeft,
     },
 };
 
 /// How many of the latest events a client may ask for.
 const REPLAY: usize = 1_000;
+/// The longest text to be looked for, in bytes.
+const TEXT: usize = 256;
 /// Events that are written at a time.
 const AT_ONCE: usize = 500;
 /// How long a stream waits for further events before it tells the first.
@@ -64,7 +68,7 @@ pub(crate) struct EventView {
     #[schema(value_type = String, example = "handed_over")]
     kind: Cow<'static, str>,
     /// The node that saw it.
-    node: Named,
+    node: NodeName,
     /// The child that it is about, if it is about one.
     child: Option<String>,
     /// `info`, `warn` or `error`.
@@ -85,14 +89,14 @@ fn left_of(left: &[ChildLeft]) -> Value {
 }
 
 impl EventView {
-    /// What a node remembers of a child.
-    pub(crate) fn of(desk: &Desk, node: NodeId, child: &ChildId, report: EventReport) -> Self {
+    /// What a node remembers.
+    pub(crate) fn of(desk: &Desk, node: NodeId, report: EventReport) -> Self {
         Self {
             id: report.id,
             at: time_of(report.at),
             kind: report.kind.into(),
-            node: Named::of(desk, node),
-            child: Some(child.to_string()),
+            node: NodeName::of(desk, node),
+            child: report.child.map(|child| child.to_string()),
             level: report.level.into(),
             text: report.text,
             fields: serde_json::from_str(&report.fields).unwrap_or_else(|_| json!({})),
@@ -105,7 +109,7 @@ impl EventRecord {
         number: u64,
         me: NodeId,
         event: &HubEvent,
-        names: impl Fn(NodeId) -> Option<NodeName>,
+        names: impl Fn(NodeId) -> Option<id::NodeName>,
     ) -> Self {
         let name =
             |node: &NodeId| names(*node).map_or_else(|| node.short(), |name| name.to_string());
@@ -121,12 +125,25 @@ impl EventRecord {
         }
     }
 
+    /// Whether it is one of those that are wanted.
+    pub(crate) fn fits(&self, filter: &EventFilter) -> bool {
+        let EventFilter { level, text, child, kind, since, until } = filter;
+        level.is_none_or(|level| self.level >= level)
+            && since.is_none_or(|since| self.at >= since)
+            && until.is_none_or(|until| self.at <= until)
+            && child.as_ref().is_none_or(|child| self.child.as_ref() == Some(child))
+            && kind.as_ref().is_none_or(|kind| self.kind == kind)
+            && text
+                .as_ref()
+                .is_none_or(|text| self.text.to_lowercase().contains(&text.to_lowercase()))
+    }
+
     pub(crate) fn view(&self, desk: &Desk) -> EventView {
         EventView {
             id: desk.journal.id_of(self.number),
             at: time_of(self.at),
             kind: self.kind.into(),
-            node: Named::of(desk, desk.hub.node_id()),
+            node: NodeName::of(desk, desk.hub.node_id()),
             child: self.child.as_ref().map(|child| child.to_string()),
             level: self.level.as_str().into(),
             text: self.text.clone(),
@@ -138,6 +155,8 @@ impl EventRecord {
     pub(crate) fn report(&self, id: String) -> EventReport {
         EventReport {
             id,
+            number: self.number,
+            child: self.child.clone(),
             at: self.at,
             kind: self.kind.to_owned(),
             level: self.level.to_string(),
@@ -271,23 +290,88 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }
 
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl From<Level> for EventLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+        }
+    }
+}
+
+/// A filter as a client has it: each part is checked.
+fn filter(
+    level: Option<Level>,
+    text: Option<&str>,
+    child: Option<&str>,
+    kind: Option<&str>,
+) -> Result<EventFilter, Problem> {
+    // A form sends what was left empty.
+    let given = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(str::to_owned);
+    let (text, kind) = (given(text), given(kind));
+    if let Some(text) = text.as_ref().filter(|text| text.len() > TEXT) {
+        let bytes = text.len();
+        return Err(Problem::bad_request(format!("text has {bytes} bytes, allowed are {TEXT}")));
+    }
+    if let Some(kind) = kind.as_ref().filter(|kind| !EVENT_NAMES.contains(&kind.as_str())) {
+        return Err(Problem::bad_request(format!("no event has the type {kind:?}")));
+    }
+    let child = given(child).map(ChildId::new).transpose();
+    let child = child.map_err(|error| Problem::bad_request(format!("child: {error}")))?;
+    Ok(EventFilter { level: level.map(Into::into), text, child, kind, since: None, until: None })
+}
+
+/// A time of a client, in milliseconds since 1970.
+fn millis_of(name: &str, time: Option<&str>) -> Result<Option<u64>, Problem> {
+    let Some(time) = time.filter(|time| !time.is_empty()) else { return Ok(None) };
+    let wrong = || {
+        let words = "a time in RFC 3339, such as 2026-03-01T12:00:00Z";
+        Problem::bad_request(format!("{name} is {time:?}, expected {words}"))
+    };
+    let parsed = humantime::parse_rfc3339(time).map_err(|_| wrong())?;
+    let since = parsed.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
+    u64::try_from(since.as_millis()).map(Some).map_err(|_| wrong())
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Replay {
-    /// How many of the latest events come first, 0 to 1,000. Default 0.
+pub(crate) struct StreamFilter {
+    /// How many of the latest events that fit come first, 0 to 1,000. Default 0.
     #[param(minimum = 0, maximum = 1000)]
     replay: Option<usize>,
+    /// Events that are at least as grave.
+    #[param(inline)]
+    level: Option<Level>,
+    /// Events whose words contain this, in whichever case; at most 256 bytes.
+    text: Option<String>,
+    /// Events of this child.
+    child: Option<String>,
+    /// Events of this type, such as `node_down`.
+    r#type: Option<String>,
 }
 
-/// What happens on this node from now on, or behind the event `Last-Event-ID`.
+/// What happens on this node from now on, or behind the event `Last-Event-ID`, as far as it fits the
+/// filters.
 ///
 /// Events of type `hub`, with an id; `missed` when some are not kept any more: the latest 2,000 that are
 /// about nodes are, the latest 2,000 other warnings and errors, and 10,000 of the rest; `bye` when the hub has stopped. At most 256 streams are served at a time; beyond that the oldest
 /// ends, once it has lasted a minute, and its client resumes.
 #[utoipa::path(
     get, path = "/events", operation_id = "stream_events", tag = "events",
-    params(Replay, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
+    params(StreamFilter, ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind it")),
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
@@ -296,9 +380,11 @@ pub(crate) struct Replay {
 )]
 pub(crate) async fn stream(
     desk: web::Data<Desk>,
-    query: web::Query<Replay>,
+    query: web::Query<StreamFilter>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let StreamFilter { level, ref text, ref child, ref r#type, .. } = *query;
+    let filter = filter(level, text.as_deref(), child.as_deref(), r#type.as_deref())?;
     let replay = query.replay.unwrap_or(0);
     if replay > REPLAY {
         return Err(Problem::bad_request(format!("replay is {replay}, allowed is 0 to {REPLAY}")));
@@ -308,10 +394,11 @@ pub(crate) async fn stream(
     let resumed = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let ((first, from), lost) = match resumed.map(|id| desk.journal.after(id)) {
         Some(Some(number)) => ((VecDeque::new(), number), false),
-        Some(None) => (desk.journal.latest(usize::MAX), true),
-        None => (desk.journal.latest(replay), false),
+        Some(None) => (desk.journal.latest(&filter, usize::MAX), true),
+        None => (desk.journal.latest(&filter, replay), false),
     };
-    let state = Reader { desk, latest, first, from, lost, behind: true, ended: false, place };
+    let (behind, ended) = (true, false);
+    let state = Reader { desk, filter, latest, first, from, lost, behind, ended, place };
     let frames = stream::unfold(state, |mut reader| async move {
         let frames = reader.next().await?;
         Some((Ok::<_, actix_web::Error>(Bytes::from(frames)), reader))
@@ -324,8 +411,130 @@ pub(crate) async fn stream(
         .streaming(frames))
 }
 
+/// Which events are wanted, of all nodes.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LatestFilter {
+    /// Events that are at least as grave.
+    #[param(inline)]
+    level: Option<Level>,
+    /// Events whose words contain this, in whichever case; at most 256 bytes.
+    text: Option<String>,
+    /// Events that this node saw, by id, or by name if only one has it. Only that one is asked.
+    node: Option<String>,
+    /// Events of this child.
+    child: Option<String>,
+    /// Events of this type, such as `node_down`.
+    r#type: Option<String>,
+    /// Events at this time or later, in RFC 3339, by the clocks of the nodes.
+    since: Option<String>,
+    /// Events at this time or earlier, in RFC 3339, by the clocks of the nodes.
+    until: Option<String>,
+    /// How many at most, 1 to 100. Default 100.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// Where the page begins.
+    cursor: Option<String>,
+}
+
+/// The latest events of the nodes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LatestEvents {
+    /// The items of this page, the latest first by the clocks of the nodes.
+    items: Vec<EventView>,
+    /// How many items the filters match.
+    total: u64,
+    /// Where the next page begins; null on the last.
+    next_cursor: Option<String>,
+    /// Nodes that did not answer, or do not record events, as no admin endpoint is mounted there.
+    unreachable: Vec<NodeName>,
+}
+
+/// The events that the nodes which are in remember, the latest first.
+///
+/// Each node keeps the latest from when its admin endpoint was first mounted: 2,000 that are about nodes,
+/// 2,000 other warnings and errors, and 10,000 of the rest.
+#[utoipa::path(
+    get, path = "/events/latest", operation_id = "list_events", tag = "events", params(LatestFilter),
+    responses(
+        (status = 200, body = LatestEvents),
+        (status = 304, description = "As the entity tag says"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (
+            status = 404, body = Problem, content_type = "application/problem+json",
+            description = "There is no such node"
+        ),
+        (
+            status = 409, body = Problem, content_type = "application/problem+json",
+            description = "More than one node has this name"
+        ),
+        Reading,
+    ),
+)]
+pub(crate) async fn list(
+    desk: web::Data<Desk>,
+    query: web::Query<LatestFilter>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let LatestFilter { level, text, node, child, r#type, since, until, limit, cursor } =
+        query.into_inner();
+    let filter = EventFilter {
+        since: millis_of("since", since.as_deref())?,
+        until: millis_of("until", until.as_deref())?,
+        ..filter(level, text.as_deref(), child.as_deref(), r#type.as_deref())?
+    };
+    let limit = limit.unwrap_or(MOST_EVENTS);
+    if !(1..=MOST_EVENTS).contains(&limit) {
+        let words = format!("limit is {limit}, allowed is 1 to {MOST_EVENTS}");
+        return Err(Problem::bad_request(words));
+    }
+    let before: Option<EventPlace> = lists::key(cursor.as_deref())?
+        .map(|key| serde_json::from_str(&key).map_err(|_| lists::no_cursor()))
+        .transpose()?;
+    let nodes = match node.filter(|node| !node.is_empty()) {
+        Some(node) => vec![find(&desk, &node).await?],
+        None => desk.members().await?.into_iter().map(|run| run.node).collect(),
+    };
+    desk.learn_names().await;
+    let asked = nodes.into_iter().map(|node| {
+        let limit = limit as u32;
+        let answer = desk.ask(node, Question::Events { filter: filter.clone(), before, limit });
+        async move { (node, answer.await) }
+    });
+    let (mut events, mut unreachable) = (Vec::new(), Vec::new());
+    let (mut more, mut total) = (0, 0);
+    for (node, answer) in join_all(asked).await {
+        match answer {
+            Ok(Answer::Events(Some(told))) => {
+                (more, total) = (more + told.more, total + told.total);
+                events.extend(told.events.into_iter().map(|event| {
+                    let place = EventPlace { at: event.at, node, number: event.number };
+                    (place, event)
+                }));
+            }
+            _ => unreachable.push(NodeName::of(&desk, node)),
+        }
+    }
+    events.sort_by_key(|(place, _)| Reverse(*place));
+    let is_last = events.len() <= limit && more == 0;
+    events.truncate(limit);
+    let next_cursor = match events.last().filter(|_| !is_last) {
+        Some((place, _)) => {
+            let key = serde_json::to_string(place).map_err(|_| lists::no_cursor())?;
+            Some(lists::cursor(&key))
+        }
+        None => None,
+    };
+    let items = events.into_iter().map(|(place, event)| EventView::of(&desk, place.node, event));
+    let page = LatestEvents { items: items.collect(), total, next_cursor, unreachable };
+    let tag = lists::tag(&page);
+    Ok(lists::tagged(&request, &page, tag))
+}
+
 struct Reader {
     desk: web::Data<Desk>,
+    filter: EventFilter,
     latest: watch::Receiver<u64>,
     /// Events of before, which come first.
     first: VecDeque<Arc<EventRecord>>,
@@ -365,7 +574,12 @@ impl Reader {
         }
         let events = if self.first.is_empty() {
             let part = self.desk.journal.events_from(self.from, AT_ONCE);
-            if part.missed > 0 {
+            if self.filter != EventFilter::default() {
+                // How many of them would have fitted is not known.
+                if part.missed > 0 && self.desk.journal.has_lost(self.from, &self.filter) {
+                    text.push_str("event: missed\ndata: {\"count\":null}\n\n");
+                }
+            } else if part.missed > 0 {
                 let missed = part.missed;
                 text.push_str(&format!("event: missed\ndata: {{\"count\":{missed}}}\n\n"));
             }
@@ -378,11 +592,63 @@ impl Reader {
             self.first.drain(..AT_ONCE.min(self.first.len())).collect()
         };
         for event in events {
+            if !event.fits(&self.filter) {
+                continue;
+            }
             let view = event.view(&self.desk);
             if let Ok(data) = serde_json::to_string(&view) {
                 text.push_str(&format!("id: {}\nevent: hub\ndata: {data}\n\n", view.id));
             }
         }
         Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64, event: &HubEvent) -> EventRecord {
+        let me = NodeId::from_key([1; 32]);
+        let event = EventRecord::of(number, me, event, |_| id::NodeName::new("n1").ok());
+        EventRecord { at: 1_000 * number, ..event }
+    }
+
+    #[test]
+    fn a_filter_takes_what_fits_all_of_it() {
+        let child = |name: &str| ChildId::new(name).expect("a valid id");
+        let down = record(1, &HubEvent::NodeDown { node: NodeId::from_key([2; 32]) });
+        let reason = "it PANICKED".to_owned();
+        let given_up = record(2, &HubEvent::ChildGivenUp { child: child("a"), reason });
+        let stopped = record(3, &HubEvent::ChildStopped { child: child("b") });
+        let of = |level, text: &str, about: &str, kind: &str| {
+            let filter = filter(level, Some(text), Some(about), Some(kind)).expect("a filter");
+            [&down, &given_up, &stopped].map(|event| event.fits(&filter))
+        };
+        assert_eq!(of(None, "", "", ""), [true, true, true]);
+        assert_eq!(of(Some(Level::Warn), "", "", ""), [true, true, false]);
+        assert_eq!(of(None, "panicked", "", ""), [false, true, false]);
+        assert_eq!(of(None, "", "b", ""), [false, false, true]);
+        assert_eq!(of(None, "", "", "node_down"), [true, false, false]);
+        assert_eq!(of(Some(Level::Error), "n1", "b", ""), [false, false, false]);
+        let within = EventFilter { since: Some(1_001), until: Some(2_000), ..Default::default() };
+        assert_eq!(
+            [&down, &given_up, &stopped].map(|event| event.fits(&within)),
+            [false, true, false]
+        );
+    }
+
+    #[test]
+    fn what_is_no_filter_is_told_with_what_would_be_one() {
+        assert!(filter(None, Some(&"x".repeat(TEXT)), None, None).is_ok());
+        assert!(filter(None, Some(&"x".repeat(TEXT + 1)), None, None).is_err());
+        assert!(filter(None, None, None, Some("node_dwn")).is_err());
+        assert!(filter(None, None, Some(&"x".repeat(5_000)), None).is_err());
+        let millis = |time| millis_of("since", Some(time)).ok().flatten();
+        assert_eq!(millis("1970-01-01T00:00:01.5Z"), Some(1_500));
+        assert_eq!(millis_of("since", Some("")).ok(), Some(None));
+        assert!(
+            ["yesterday", "12", "2026-13-01T00:00:00Z"].map(millis).iter().all(Option::is_none)
+        );
     }
 }

@@ -36,7 +36,9 @@ use crate::{
     model::{
         event::{EVENT_NAMES, EventLevel, HandoverPhases, HubEvent},
         id::{ChildId, NodeId, NodeName},
-        observe::{EventReport, HandoverReport, HandoverStatus},
+        observe::{
+            EventFilter, EventPlace, EventReport, EventsReport, HandoverReport, HandoverStatus,
+        },
     },
 };
 
@@ -409,11 +411,24 @@ impl Journal {
         self.kept().events.read(number, most)
     }
 
-    /// The latest events that are kept, in order, at most so many; and the number of the next one.
-    pub(crate) fn latest(&self, most: usize) -> (VecDeque<Arc<EventRecord>>, u64) {
+    /// Whether events from this number on are not kept any more that may have fitted.
+    pub(crate) fn has_lost(&self, number: u64, filter: &EventFilter) -> bool {
+        self.kept().events.has_lost(number, |ring| match ring {
+            Ring::Nodes => filter.child.is_none(),
+            Ring::Grave => true,
+            Ring::Rest => filter.level < Some(EventLevel::Warn),
+        })
+    }
+
+    /// The latest events that are kept and fit, in order, at most so many; and the number of the next one.
+    pub(crate) fn latest(
+        &self,
+        filter: &EventFilter,
+        most: usize,
+    ) -> (VecDeque<Arc<EventRecord>>, u64) {
         let kept = self.kept();
         let mut latest = VecDeque::new();
-        for event in kept.events.from(0).rev().take(most) {
+        for event in kept.events.from(0).rev().filter(|event| event.fits(filter)).take(most) {
             latest.push_front(event.clone());
         }
         (latest, kept.events.next())
@@ -501,6 +516,27 @@ impl Recorder for Journal {
             about.take(most).cloned().collect::<Vec<_>>()
         };
         about.into_iter().map(|event| event.report(self.id_of(event.number))).collect()
+    }
+
+    fn events(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventPlace>,
+        most: usize,
+    ) -> EventsReport {
+        let (mut fitting, _) = self.latest(filter, usize::MAX);
+        let total = fitting.len() as u64;
+        let place = |event: &Arc<EventRecord>| EventPlace {
+            at: event.at,
+            node: self.me,
+            number: event.number,
+        };
+        fitting.retain(|event| before.is_none_or(|before| place(event) < before));
+        // A clock may have been set back.
+        fitting.make_contiguous().sort_by_key(place);
+        let latest = fitting.iter().rev().take(most);
+        let events: Vec<_> = latest.map(|event| event.report(self.id_of(event.number))).collect();
+        EventsReport { more: (fitting.len() - events.len()) as u64, events, total }
     }
 
     fn stopped(&self) {

@@ -252,6 +252,7 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(read!(resource("/session"), access::session))
         .service(read!(resource("/metrics"), metrics::metrics))
         .service(resource("/events").get(events::stream))
+        .service(read!(resource("/events/latest"), events::list))
         .service(read!(resource("/settings"), settings::settings))
         .service(read!(resource("/nodes"), nodes::list))
         .service(read!(resource("/nodes/{node}"), nodes::one))

@@ -30,6 +30,7 @@ use super::{
         children::list,
         children::one,
         events::stream,
+        events::list,
         handovers::list,
         health::live,
         health::ready,
@@ -113,6 +114,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names.len(), 25);
+        assert_eq!(names.len(), 26);
     }
 }

@@ -293,6 +293,11 @@ impl HubSystem {
                 let recorder = shared.recorder.get();
                 Answer::History(recorder.map(|recorder| recorder.history(&child, limit)))
             }
+            Question::Events { filter, before, limit } => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_EVENTS);
+                let recorder = shared.recorder.get();
+                Answer::Events(recorder.map(|recorder| recorder.events(&filter, before, limit)))
+            }
             Question::Drain { on } => {
                 let (children, could) = can_leave(running, running.engine.me());
                 let begins = could || !on;

@@ -4,7 +4,11 @@ use std::{any::Any, time::Duration};
 
 use crate::{
     error::{MaybeHandled, NotHandled},
-    model::{event::HubEvent, id::ChildId, observe::EventReport},
+    model::{
+        event::HubEvent,
+        id::ChildId,
+        observe::{EventFilter, EventPlace, EventReport, EventsReport},
+    },
 };
 
 /// How a `send` ended.
@@ -29,6 +33,9 @@ pub(crate) trait Recorder: Any + Send + Sync {
     fn unsure(&self, reason: &MaybeHandled);
     /// The latest events of a child, the latest first.
     fn history(&self, child: &ChildId, most: usize) -> Vec<EventReport>;
+    /// The latest events that fit, the latest first.
+    fn events(&self, filter: &EventFilter, before: Option<EventPlace>, most: usize)
+    -> EventsReport;
     /// The hub has stopped.
     fn stopped(&self);
 }

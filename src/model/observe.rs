@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child::Epoch,
-    event::HandoverPhases,
+    event::{EventLevel, HandoverPhases},
     id::{ChildId, KindName, NodeId},
     parked::{ApplyAnswer, ParkedInfo, ParkedKey},
     report::ChildLeft,
@@ -99,6 +99,43 @@ pub enum Question {
         /// At most so many events, and [`MOST_EVENTS`].
         limit: u32,
     },
+    /// What has it seen lately?
+    Events {
+        /// Which events are wanted.
+        filter: EventFilter,
+        /// Only those before this place, if there is one.
+        before: Option<EventPlace>,
+        /// At most so many events, and [`MOST_EVENTS`].
+        limit: u32,
+    },
+}
+
+/// Which events are wanted: those that fit all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventFilter {
+    /// At least as grave; `None`: any.
+    pub level: Option<EventLevel>,
+    /// Their words contain this, in whichever case.
+    pub text: Option<String>,
+    /// About this child.
+    pub child: Option<ChildId>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Not before, in milliseconds since 1970.
+    pub since: Option<u64>,
+    /// Not after, in milliseconds since 1970.
+    pub until: Option<u64>,
+}
+
+/// Where an event stands among those of all nodes: by the clocks of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventPlace {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// The node that saw it.
+    pub node: NodeId,
+    /// Its number there.
+    pub number: u64,
 }
 
 impl Question {
@@ -144,6 +181,19 @@ pub enum Answer {
     Stay(bool),
     /// To `History`: the latest first; `None`: it does not record any.
     History(Option<Vec<EventReport>>),
+    /// To `Events`; `None`: it does not record any.
+    Events(Option<EventsReport>),
+}
+
+/// The latest events of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsReport {
+    /// The latest first.
+    pub events: Vec<EventReport>,
+    /// How many further ones fit and are before those.
+    pub more: u64,
+    /// How many the node remembers that fit, whatever their place.
+    pub total: u64,
 }
 
 /// An event, as the node remembers it that saw it.
@@ -151,6 +201,10 @@ pub enum Answer {
 pub struct EventReport {
     /// Names it on its node.
     pub id: String,
+    /// Its number there, in that life of the node.
+    pub number: u64,
+    /// The child that it is about, if it is about one.
+    pub child: Option<ChildId>,
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// What kind of event.

@@ -5,7 +5,6 @@ const main = document.getElementById("main");
 const banner = document.getElementById("banner");
 const dialog = document.getElementById("dialog");
 const STALE = 5000;
-const KEPT = 1000;
 const PHASES = ["offer", "freeze", "wait", "transfer", "open"];
 
 let session = { read: false, act: false, states: false };
@@ -609,7 +608,7 @@ function overview() {
 // ---- lists -------------------------------------------------------------------------------------
 
 /** A list in pages: a form of filters, what `show` makes of a page, and the ways back and on. */
-function paged({ title, path, size, pause, fields, more = null, show }) {
+function paged({ title, path, size, pause, fields, more = null, isPaused = () => false, show }) {
   // Whoever comes back finds the page as it was left.
   const kept = history.state?.[path];
   for (const [name, , input] of fields) input.value = kept?.filter[name] ?? input.value;
@@ -624,7 +623,7 @@ function paged({ title, path, size, pause, fields, more = null, show }) {
         clearTimeout(timer);
         timer = setTimeout(() => {
           cursors = [""];
-          refresh();
+          watched(() => load(cursors))();
         }, 250);
       });
       return make("label", {}, label, input);
@@ -647,7 +646,17 @@ function paged({ title, path, size, pause, fields, more = null, show }) {
   const load = async (wanted) => {
     const mine = ++latest;
     const filter = Object.fromEntries(fields.map(([name, , input]) => [name, input.value]));
-    const page = await ask(`${path}?${query({ ...filter, limit: String(size), cursor: wanted.at(-1) })}`);
+    let page;
+    let none = "";
+    try {
+      page = await ask(`${path}?${query({ ...filter, limit: String(size), cursor: wanted.at(-1) })}`);
+      if (page.total === 0) none = await nothing(filter);
+    } catch (error) {
+      // A filter that is none, or names what there is not: that is an answer, too.
+      if (![400, 404, 409].includes(error.status)) throw error;
+      page = { items: [], total: 0, next_cursor: null, unreachable: [] };
+      none = `None: ${error.message}.`;
+    }
     if (mine !== latest) return;
     // What was on this page has gone.
     if (!page.items.length && wanted.length > 1) return load(wanted.slice(0, -1));
@@ -657,12 +666,26 @@ function paged({ title, path, size, pause, fields, more = null, show }) {
     back.disabled = cursors.length === 1;
     on.disabled = !next;
     const from = (cursors.length - 1) * size;
-    const text = page.total === 0 ? "None." : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
+    const text = page.total === 0 ? none : `${number(from + 1)} to ${number(from + page.items.length)} of ${number(page.total)}`;
     // Read aloud when it changes, not whenever it is written.
     if (count.textContent !== text) count.textContent = text;
     refill(rows, show(page));
   };
-  const refresh = watched(async () => { if (!turning) await load(cursors); });
+  /** Why there is nothing: a name in a filter may be none. */
+  const nothing = async (filter) => {
+    const used = fields.filter(([name]) => filter[name]);
+    if (!used.length) return "None.";
+    if (filter.node) {
+      const { items } = await ask("nodes?limit=1000");
+      if (!items.some((node) => node.name === filter.node || node.id === filter.node)) return `None: no node is named ${filter.node}.`;
+    }
+    if (filter.kind) {
+      const { kinds } = await ask("settings");
+      if (!kinds.some((kind) => kind.name === filter.kind)) return `None: this node knows no kind ${filter.kind}.`;
+    }
+    return `None with ${used.map(([name, label, input]) => `${label.toLowerCase()} ${input.selectedOptions ? input.selectedOptions[0].textContent : `“${filter[name]}”`}`).join(" and ")}.`;
+  };
+  const refresh = watched(async () => { if (!turning && !isPaused()) await load(cursors); });
   return { refresh, stop: every(pause, refresh) };
 }
 
@@ -833,123 +856,30 @@ function parked() {
 
 // ---- events ------------------------------------------------------------------------------------
 
-const LEVELS = ["debug", "info", "warn", "error"];
+function isGrave(event) { return ["warn", "error"].includes(event.level); }
 
-/** Whether an event is at least as grave as a level. */
-function isAtLeast(event, level) { return LEVELS.indexOf(event.level) >= LEVELS.indexOf(level); }
-
-function isGrave(event) { return isAtLeast(event, "warn"); }
-
-function log(events) {
+/** Events as lines; `seenBy`: whether it is said which node saw each. */
+function log(events, seenBy = false) {
   return make("ol", { class: "log" }, events.map((event) =>
     make("li", { class: isGrave(event) ? event.level : "" },
-      make("time", { datetime: event.at }, clock(event.at)), isGrave(event) ? `${event.level}: ` : "", event.text)));
+      make("time", { datetime: event.at, title: new Date(event.at).toLocaleString("en-GB") }, clock(event.at)), isGrave(event) ? `${event.level}: ` : "", event.text,
+      seenBy ? make("small", { class: "quiet" }, ` (seen by ${event.node.name})`) : "")));
 }
 
-/** Longer than the server is silent on a stream that stands. */
-const SILENT = 40_000;
-const seen = () => new Promise((resolve) => {
-  const look = () => {
-    if (document.hidden) return;
-    document.removeEventListener("visibilitychange", look);
-    resolve();
-  };
-  document.addEventListener("visibilitychange", look);
-  look();
-});
-
-/** The stream of events since the page was opened; it outlives the views. A page that is not seen
- * holds none: a browser has but a few connections to one host, for all its tabs. */
-const stream = {
-  events: [], listeners: new Set(), last: null, running: false, broken: null,
-  tell() { for (const listener of this.listeners) listener(); },
-  take(frame) {
-    const field = (name) => frame.split("\n").filter((line) => line.startsWith(`${name}: `)).map((line) => line.slice(name.length + 2)).join("\n");
-    const data = field("data") && JSON.parse(field("data"));
-    if (field("event") === "hub") {
-      this.last = field("id");
-      this.events.unshift(data);
-    } else if (field("event") === "missed") {
-      this.events.unshift({ at: new Date().toISOString(), level: "warn", type: "missed", text: data.count === null ? "Events were missed." : `${data.count} events were missed.` });
-    } else return;
-    if (this.events.length <= KEPT) return;
-    // Those of children go first: a node that is drained tells of thousands, and they would push out
-    // what tells why.
-    const oldest = this.events.findLastIndex((event) => event.child);
-    this.events.splice(oldest, 1);
-  },
-  async run() {
-    if (this.running) return;
-    this.running = true;
-    let pause = 1000;
-    for (;;) {
-      await seen();
-      const over = new AbortController();
-      const hidden = () => { if (document.hidden) over.abort(); };
-      document.addEventListener("visibilitychange", hidden);
-      let silence = setTimeout(() => over.abort(), SILENT);
-      try {
-        const more = this.last ? { "Last-Event-ID": this.last } : {};
-        const response = await fetch(this.last ? "events" : "events?replay=200", { headers: headers(more), signal: over.signal });
-        if (response.status === 401) { this.running = false; return; }
-        if (!response.ok) throw new Error();
-        this.broken = null;
-        this.tell();
-        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-        let text = "";
-        pause = 1000;
-        for (;;) {
-          const { value, done } = await reader.read();
-          if (done) break;
-          clearTimeout(silence);
-          silence = setTimeout(() => over.abort(), SILENT);
-          text += value;
-          const frames = text.split("\n\n");
-          text = frames.pop();
-          frames.forEach((frame) => this.take(frame));
-          this.tell();
-        }
-      } catch { /* tried again below */ } finally {
-        clearTimeout(silence);
-        document.removeEventListener("visibilitychange", hidden);
-      }
-      if (document.hidden) continue;
-      this.broken ??= new Date();
-      this.tell();
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      pause = Math.min(pause * 2, 15000);
-    }
-  },
-};
-
 function events() {
-  const list = make("div");
-  const connection = make("p", { class: "warn", role: "status" });
-  /** What was there when it was paused. */
-  let paused = null;
-  const text = make("input", { type: "search", oninput: () => show() });
-  const level = make("select", { onchange: () => show() }, [["debug", "any"], ["info", "not of single children"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
-  const pause = button("Pause", () => { paused = paused ? null : [...stream.events]; pause.textContent = paused ? "Go on" : "Pause"; show(); });
-  const show = () => {
-    const words = stream.broken ? `The stream of events broke at ${stream.broken.toLocaleTimeString("en-GB")}; it is tried again.` : "";
-    if (connection.textContent !== words) connection.textContent = words;
-    const wanted = (paused ?? stream.events).filter((event) =>
-      isAtLeast(event, level.value)
-      && (event.text.includes(text.value) || event.type.includes(text.value)));
-    refill(list, wanted.length ? log(wanted.slice(0, 300)) : make("p", { class: "quiet" }, "Nothing."));
-  };
-  main.replaceChildren(make("section", { class: "card" }, make("h2", {}, "Events of this node, the latest first"),
-    make("form", { class: "filters", onsubmit: (event) => event.preventDefault() }, make("label", {}, "Contains", text), make("label", {}, "Level", level), pause), connection, list));
-  let drawing = false;
-  const soon = () => {
-    if (drawing || paused && !stream.broken) return;
-    drawing = true;
-    setTimeout(() => { drawing = false; show(); }, 250);
-  };
-  stream.listeners.add(soon);
-  show();
-  const stop = every(3000, watched(() => ask("session")));
-  return { stop() { stop(); stream.listeners.delete(soon); } };
+  let paused = false;
+  const level = make("select", {}, [["", "any"], ["info", "not of single children"], ["warn", "warnings and errors"], ["error", "errors"]].map(([value, name]) => make("option", { value }, name)));
+  const pause = button("Pause", () => { paused = !paused; pause.textContent = paused ? "Go on" : "Pause"; });
+  return paged({
+    title: "Events, the latest first", path: "events/latest", size: 100, pause: 2000, isPaused: () => paused, more: pause,
+    fields: [
+      ["text", "Contains", make("input", { type: "search", maxlength: 256 })], ["level", "Level", level],
+      ["node", "Seen by node", make("input")], ["child", "Child id", make("input", { type: "search" })],
+    ],
+    show: (page) => make("div", {},
+      page.unreachable.length ? make("p", { class: "warn" }, `Not known: what ${page.unreachable.map((node) => node.name).join(", ")} saw.`) : "",
+      page.items.length ? log(page.items, true) : make("p", { class: "quiet" }, "Nothing.")),
+  });
 }
 
 // ---- settings ----------------------------------------------------------------------------------
@@ -1022,7 +952,6 @@ async function begin() {
     setTimeout(begin, 2000);
     return;
   }
-  stream.run();
   show();
 }
 

@@ -69,6 +69,8 @@ enum Fault {
     Joiner,
     /// The first node waits for a seed that is not there.
     Seed,
+    /// The last node is cut off once the children run, and declared down.
+    Down,
 }
 
 /// Counts, and remembers the last notes.
@@ -228,6 +230,12 @@ async fn break_it(
     };
     if fault == Fault::Link {
         network.cut(first.node_id(), hubs[1].node_id());
+        return Ok(None);
+    }
+    if fault == Fault::Down {
+        for hub in hubs.iter().filter(|hub| hub.node_id() != last.node_id()) {
+            network.cut(hub.node_id(), last.node_id());
+        }
         return Ok(None);
     }
     // Its seed is a name that stands for nobody yet.

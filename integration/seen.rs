@@ -139,6 +139,65 @@ fn a_member_behind_a_broken_link_is_shown_with_who_takes_its_messages() {
 }
 
 #[test]
+fn a_node_that_died_stays_in_sight_with_what_it_cost_and_its_name() {
+    run(async {
+        let network = MemoryNetwork::new();
+        let hubs = Net::Memory(network.clone()).cluster(3).await;
+        let [a, b, c] = &hubs[..] else { panic!("three nodes") };
+        // Who listens late knows those that are in.
+        let mut events = c.events();
+        let present: Vec<HubEvent> =
+            [events.next().await, events.next().await].into_iter().flatten().collect();
+        let mut expected = [a, b]
+            .map(|hub| HubEvent::NodeJoined { node: hub.node_id(), name: hub.node_name().clone() });
+        expected.sort_by_key(|event| match event {
+            HubEvent::NodeJoined { node, .. } => *node,
+            _ => unreachable!("both are"),
+        });
+        assert_eq!(present, expected);
+        for n in 0..12 {
+            start(a, &format!("c{n}")).await;
+        }
+        let children = a.children(Scope::Global).await.expect("the hub runs");
+        let of_b = children.iter().filter(|child| child.node == b.node_id()).count();
+        assert!(of_b > 0, "12 children of 3 nodes");
+        let (_, before) = json(a, "/departed").await;
+        assert_eq!(before["items"], serde_json::json!([]));
+        for other in [a, c] {
+            network.cut(b.node_id(), other.node_id());
+        }
+        let gone = b.node_id();
+        let down = event(&mut events, |event| match event {
+            HubEvent::NodeDown { node } if node == gone => Some(HubEvent::NodeDown { node }),
+            _ => None,
+        })
+        .await;
+        assert_eq!(c.describe(&down), "n1 is down; its children are started elsewhere");
+        eventually(
+            "all of its children are counted, on whichever node they began anew",
+            async || {
+                let (_, told) = json(a, "/departed").await;
+                let node = &told["items"][0];
+                node["name"] == "n1"
+                    && node["how"] == "down"
+                    && node["came_back_at"].is_null()
+                    && node["begun_anew"] == of_b
+                    && told["unreachable"] == serde_json::json!([])
+            },
+        )
+        .await;
+        let Inspection { departed, .. } = a.inspect().await.expect("the hub runs");
+        assert_eq!((departed.len(), departed[0].id), (1, gone));
+        network.heal_all();
+        eventually("it is in again", async || {
+            json(a, "/departed").await.1["items"][0]["came_back_at"].is_string()
+        })
+        .await;
+        stop(hubs).await;
+    });
+}
+
+#[test]
 fn a_suspicion_is_shown_with_who_has_it_and_ends() {
     run(async {
         let network = MemoryNetwork::new();

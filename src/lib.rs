@@ -138,6 +138,7 @@ pub use crate::{
             ChildFailure, ChildOrigin, ChildSpec, Epoch, RestartIntensity, RestartPauses,
             RestartRule, Role,
         },
+        departed::{DepartedNode, Departure, DepartureCost},
         event::{EventLevel, HandoverPhases, HubEvent, Moved},
         id::{
             ChildId, HubName, Incarnation, InvalidId, KindName, NodeId, NodeName, NodeRun, Tag,

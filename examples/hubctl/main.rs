@@ -63,6 +63,7 @@ fn run(options: Options, screen: Screen) -> Result<(), Failure> {
     };
     match options.command {
         Command::Nodes => show::nodes(&client, screen),
+        Command::Departed => show::departed(&client, screen),
         Command::Children(filter) => show::children(&client, screen, filter),
         Command::Child { id } => show::child(&client, screen, &id),
         Command::State { id } => show::state(&client, screen, &id),

@@ -106,6 +106,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Lists the nodes
     Nodes,
+    /// Lists the nodes that went in the last hour, and what that cost
+    Departed,
     /// Lists children, sorted by id
     Children(ChildrenFilter),
     /// Shows a child: its facts, why it is there, and what the nodes saw of it

@@ -249,6 +249,20 @@ pub(crate) struct Event {
     pub(crate) text: Text,
 }
 
+/// A node that went in the last hour.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Departed {
+    #[serde(flatten)]
+    pub(crate) who: Who,
+    pub(crate) how: Option<Text>,
+    pub(crate) at: Option<Text>,
+    pub(crate) came_back_at: Option<Text>,
+    pub(crate) moved: Option<u64>,
+    pub(crate) recovered: Option<u64>,
+    pub(crate) begun_anew: Option<u64>,
+    pub(crate) parked: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) hub: Option<Text>,

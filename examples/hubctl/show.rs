@@ -9,7 +9,8 @@ use crate::{
     paint::{Paint, Tone},
     problem::Failure,
     reply::{
-        Child, Event, Handover, Instance, Node, Page, ParkedState, Settings, State, Unheard, Who,
+        Child, Departed, Event, Handover, Instance, Node, Page, ParkedState, Settings, State,
+        Unheard, Who,
     },
     screen::Screen,
     table::{Cell, Column, Table},
@@ -31,6 +32,50 @@ pub(crate) fn nodes(client: &Client, screen: Screen) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The nodes that went, and what that cost all others together.
+pub(crate) fn departed(client: &Client, screen: Screen) -> Result<(), Failure> {
+    let reply = client.get("departed")?;
+    if screen.json {
+        return Ok(screen.print_json(&reply)?);
+    }
+    let page: Page<Departed> = reply.read()?;
+    if page.items.is_empty() {
+        screen.note(Tone::Faint, "no node went in the last hour");
+    } else {
+        screen.print_table(&departed_table(&page.items))?;
+    }
+    if let Some(unknown) = unreachable(&page, "what it cost the children") {
+        screen.note(Tone::Warn, &unknown);
+    }
+    Ok(())
+}
+
+fn departed_table(nodes: &[Departed]) -> Table {
+    let mut table = Table::new([
+        Column::node("NODE"),
+        Column::text("HOW"),
+        Column::text("WHEN"),
+        Column::text("CAME BACK").goes(2),
+        Column::number("BEGAN ANEW"),
+        Column::number("WENT ON").goes(1),
+        Column::number("MOVED").goes(3),
+        Column::number("PARKED").goes(4),
+    ]);
+    for node in nodes {
+        table.row([
+            node.who.to_string().into(),
+            Cell::state(known(node.how.as_ref())),
+            known(node.at.as_ref().map(clock)).into(),
+            node.came_back_at.as_ref().map_or("no".to_owned(), clock).into(),
+            known(node.begun_anew).into(),
+            known(node.recovered).into(),
+            known(node.moved).into(),
+            known(node.parked).into(),
+        ]);
+    }
+    table
 }
 
 /// So many of the children that are left on a node are named.

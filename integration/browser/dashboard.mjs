@@ -390,6 +390,22 @@ try {
     check(await late.getByRole("button").count() === 0, "it cannot be asked to leave");
   });
 
+  step("a node that died stays in sight, and its event is found behind those of its children");
+  await faulty("down", ["--children", "2000"], async (broken) => {
+    const died = broken.locator("#departed").getByRole("row", { name: /^c/ });
+    await died.getByText("down", { exact: true }).waitFor();
+    await died.getByText(/^[\d,]+ children began anew$/).waitFor();
+    await died.getByText(/\d s ago$/).waitFor();
+    await broken.locator(".figures div", { hasText: "down in the last hour" }).getByText("1", { exact: true }).waitFor();
+    await broken.waitForFunction(() => document.querySelectorAll("svg.ring circle.node").length === 2);
+    await broken.goto(`${base}#/events`);
+    await broken.getByLabel("Level").selectOption("error");
+    await broken.locator("ol.log li.error", { hasText: "c is down; its children are started elsewhere (seen by b)" }).waitFor();
+    await broken.screenshot({ path: `${shots}/dashboard-down-events.png` });
+    await broken.goto(`${base}#/overview`);
+    await died.getByText("down", { exact: true }).waitFor();
+  });
+
   step("a node that waits for a seed: which, and why");
   await faulty("seed", ["--nodes", "1"], async (broken) => {
     await broken.locator("#waits", { hasText: /a waits to be taken into a cluster by \/memory\/nobody/ }).waitFor();

@@ -75,7 +75,7 @@ def sent():
 try:
     time.sleep(0.5)
     for width in (30, 40, 80, 120, 200):
-        for args in (["nodes"], ["children"], ["children", "--all", "--limit", "7"], ["handovers"], ["parked", "list"], ["settings"], ["child", "room/x"]):
+        for args in (["nodes"], ["children"], ["children", "--all", "--limit", "7"], ["handovers"], ["parked", "list"], ["departed"], ["settings"], ["child", "room/x"]):
             out, code = terminal(width, *args)
             check(code == 0, args, out)
             check("\x1b[1m" in out, "colours on a terminal", args)
@@ -90,6 +90,8 @@ try:
     for words in ("d …dFFFFFFF is not in: b …b3fPq8Ty does not hear d …dFFFFFFF", "b …b3fPq8Ty is suspected by a …aXk7Kq9Z",
                   "messages for b …b3fPq8Ty go by way of a-node", "joining", "drained", "5 children left on a-node", "room/2 (prepare panics \\u{1b}[2J), 2 more"):
         check(words in told, f"{words!r} is told of the nodes: {told}")
+    told = plain("departed")
+    check(re.search(r"d …dFFFFFFF +down +\S+ +no +17 +3 +0 +1", told.stdout) and "a-node" in told.stderr, told.stdout, told.stderr)
     check("\x1b[" in subprocess.run([HUBCTL, "nodes", "--color", "always"], env=ENV, capture_output=True, text=True).stdout, "always")
 
     for line in plain("--json", "children", "--all", "--limit", "9").stdout.splitlines():

@@ -111,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             if parts == ["children"]:
                 found = [c for c in CHILDREN if all(query.get(k, [c[k]])[0] == c[k] for k in ("kind", "state")) and query.get("text", [""])[0] in c["id"]]
                 return self.listed(found, query)
+            if parts == ["departed"]:
+                told = {**N["d"], "how": "down", "at": AT, "came_back_at": None, "moved": 0, "recovered": 3, "begun_anew": 17, "parked": 1}
+                return self.answer(200, {"items": [told], "unreachable": [N["c"]]})
             if parts == ["handovers"]:
                 return self.listed([h for h in HANDOVERS if query.get("status", [h["status"]])[0] == h["status"]], query, unreachable=[N["b"]["id"], N["c"]])
             if parts == ["parked"]:

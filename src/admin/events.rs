@@ -252,9 +252,11 @@ fn fields(event: &HubEvent, name: &dyn Fn(&NodeId) -> String) -> BTreeMap<&'stat
             ("from", id(from)),
             ("epoch", json!(epoch.to_string())),
         ],
-        HubEvent::Recovered { epoch, with_state, .. } => {
-            vec![("epoch", json!(epoch.to_string())), ("with_state", json!(with_state))]
-        }
+        HubEvent::Recovered { from, epoch, with_state, .. } => vec![
+            ("from", json!(from.map(|node| node.to_string()))),
+            ("epoch", json!(epoch.to_string())),
+            ("with_state", json!(with_state)),
+        ],
         HubEvent::ChildrenMoved { moved, took } => vec![
             ("sent", each(&moved.sent)),
             ("bytes", json!(moved.bytes)),

@@ -324,7 +324,8 @@ impl Journal {
             me,
             boot: format!("{boot:x}"),
             kept: Mutex::new(Kept {
-                names: [(me, hub.node_name().clone())].into(),
+                // Those that came in before somebody looked, too.
+                names: hub.shared().names().into_iter().collect(),
                 ..Kept::default()
             }),
             told: Mutex::default(),
@@ -553,8 +554,12 @@ mod tests {
     fn what_happens_to_nodes_is_kept_apart_from_what_happens_to_children() {
         let node = NodeId::from_key([2; 32]);
         let child = || ChildId::new("c").expect("a valid id");
-        let recovered =
-            |with_state| HubEvent::Recovered { child: child(), epoch: Epoch::ZERO, with_state };
+        let recovered = |with_state| HubEvent::Recovered {
+            child: child(),
+            from: None,
+            epoch: Epoch::ZERO,
+            with_state,
+        };
         let given_up = HubEvent::ChildGivenUp { child: child(), reason: "it panics".into() };
         let acted = |status| HubEvent::AdminAction {
             action: "POST /hub/children".into(),

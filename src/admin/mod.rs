@@ -26,6 +26,7 @@
 mod access;
 mod actions;
 mod children;
+mod departed;
 mod diagnostic;
 mod events;
 mod handovers;
@@ -260,6 +261,7 @@ pub fn scope(hub: Hub, options: AdminOptions) -> impl HttpServiceFactory + 'stat
         .service(resource("/nodes/{node}/stay").post(node_actions::stay))
         .service(resource("/nodes/{node}/drain").post(node_actions::drain))
         .service(resource("/nodes/{node}/undrain").post(node_actions::undrain))
+        .service(read!(resource("/departed"), departed::list))
         .service(read!(resource("/handovers"), handovers::list))
         .service(read!(resource("/parked"), parked::list))
         .service(resource("/parked/{key}").delete(parked::discard))

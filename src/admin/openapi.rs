@@ -10,8 +10,8 @@ use utoipa::{
 };
 
 use super::{
-    access, actions, children, events, handovers, health, metrics, node_actions, nodes, parked,
-    settings, state, why,
+    access, actions, children, departed, events, handovers, health, metrics, node_actions, nodes,
+    parked, settings, state, why,
 };
 
 #[derive(OpenApi)]
@@ -29,6 +29,7 @@ use super::{
         actions::release,
         children::list,
         children::one,
+        departed::list,
         events::stream,
         events::list,
         handovers::list,
@@ -114,6 +115,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(names.len(), 26);
+        assert_eq!(names.len(), 27);
     }
 }

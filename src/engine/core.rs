@@ -348,6 +348,17 @@ impl Core {
         self.told.retain(|(told, _)| *told != node);
     }
 
+    /// Tells that a child went on here as its owner went down.
+    pub(crate) fn recovered(&mut self, child: ChildId, epoch: Epoch, with_state: bool) {
+        // What the owner said last is in its log, until all have heard who owns the child now.
+        let owned = self.registry.entries_of(&child).filter_map(|(by, entry)| match entry {
+            Entry::Owned(ownership) if by.node != self.me.node => Some((ownership.epoch, by.node)),
+            _ => None,
+        });
+        let from = owned.max().map(|(_, node)| node);
+        self.emit(HubEvent::Recovered { child, from, epoch, with_state });
+    }
+
     /// Writes into this node's own log.
     pub(crate) fn write(&mut self, child: &ChildId, entry: Entry) {
         self.registry.write(child.clone(), entry);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Hub, Shared,
@@ -19,7 +19,7 @@ use super::{
     data_plane::Plane,
     doors::Doors,
     ends::Ends,
-    events::BACKLOG,
+    events::Listeners,
     expected::Expected,
     first_contact::{Twin, first_contact},
     history::History,
@@ -612,7 +612,7 @@ impl HubBuilder {
             clock: Clock::new(doors.uptime.clone()),
             doors,
             watches: Arc::default(),
-            events: Mutex::new(Some(broadcast::channel(BACKLOG).0)),
+            events: Mutex::new(Some(Listeners::new())),
             addresses: Mutex::new(listening),
             progress: Progress::default(),
             system: OnceLock::new(),
@@ -625,6 +625,7 @@ impl HubBuilder {
             ends: Ends::default(),
             handed_over: AtomicU64::new(0),
             names: Mutex::new(names),
+            departed: Mutex::default(),
             moves: Mutex::new(Moves::default()),
             leave_dir: self.leave_dir,
         }));

@@ -13,7 +13,6 @@ use std::{
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
 
 mod asking;
 pub(crate) mod auto_kind;
@@ -28,6 +27,7 @@ pub(crate) mod config;
 mod data;
 mod data_plane;
 mod demand;
+mod departed;
 mod doors;
 mod effects;
 mod ends;
@@ -85,9 +85,10 @@ use self::{
     child_ref::ChildRef,
     clock::Clock,
     data::Data,
+    departed::Departed,
     doors::{Doors, LONGEST_WAIT},
     ends::{Ends, Patience},
-    events::EventStream,
+    events::{EventStream, Listeners},
     history::History,
     hot_swap::HotSwap,
     kind::Kinds,
@@ -117,6 +118,7 @@ use crate::{
     },
     model::{
         child::{ChildSpec, Epoch},
+        departed::DepartedNode,
         event::{EventLevel, HubEvent},
         id::{ChildId, HubName, NodeId, NodeName},
         observe::{Answer, Question},
@@ -146,7 +148,7 @@ pub(crate) struct Shared {
     /// Who watches which children.
     pub(crate) watches: Arc<Watches>,
     /// `None` once the hub has stopped, so that listeners see the end.
-    events: Mutex<Option<broadcast::Sender<HubEvent>>>,
+    events: Mutex<Option<Listeners>>,
     addresses: Mutex<Vec<String>>,
     /// What those who wait for the cluster are woken by.
     pub(crate) progress: Progress,
@@ -166,6 +168,8 @@ pub(crate) struct Shared {
     handed_over: AtomicU64,
     /// How nodes are called.
     names: Mutex<Names>,
+    /// Which nodes went.
+    departed: Mutex<Departed>,
     /// What becomes of many children.
     moves: Mutex<Moves>,
     /// Where states are written that nobody takes.
@@ -184,8 +188,14 @@ impl Shared {
 
     /// Something happened: whoever listens is told.
     pub(crate) fn emit(&self, event: HubEvent) {
-        lock(&self.names).event(&event);
-        lock(&self.moves).event(self.doors.uptime.now(), &event);
+        let now = self.doors.uptime.now();
+        {
+            let mut names = lock(&self.names);
+            names.event(&event);
+            let name = |node| names.of(node);
+            lock(&self.departed).event(now, self.clock.at(now), name, &event);
+        }
+        lock(&self.moves).event(now, &event);
         self.tell(event);
     }
 
@@ -228,9 +238,8 @@ impl Shared {
         if let Some(recorder) = self.recorder.get() {
             recorder.event(&event);
         }
-        if let Some(events) = &*lock(&self.events) {
-            // An error means that nobody listens.
-            let _ = events.send(event);
+        if let Some(listeners) = &mut *lock(&self.events) {
+            listeners.tell(event);
         }
     }
 
@@ -258,6 +267,17 @@ impl Shared {
         if let Some(recorder) = self.recorder.get() {
             recorder.stopped();
         }
+    }
+
+    /// The nodes that went in the last hour, the latest first.
+    pub(crate) fn departed(&self) -> Vec<DepartedNode> {
+        lock(&self.departed).list(self.doors.uptime.now())
+    }
+
+    /// The nodes whose names are known.
+    #[cfg(feature = "admin")]
+    pub(crate) fn names(&self) -> Vec<(NodeId, NodeName)> {
+        lock(&self.names).known().collect()
     }
 
     /// How many children this node has handed over since it began.
@@ -779,11 +799,11 @@ impl Hub {
         self.0.words(event)
     }
 
-    /// What happens from now on, as this node sees it.
+    /// What happens from now on, as this node sees it. It begins with a [`HubEvent::NodeJoined`] for each
+    /// other member that is in already, by id, so that whoever listens knows all of them, and their names.
     #[must_use]
     pub fn events(&self) -> EventStream {
-        let events = lock(&self.0.events);
-        EventStream::new(events.as_ref().map(broadcast::Sender::subscribe))
+        lock(&self.0.events).as_ref().map_or_else(EventStream::ended, Listeners::listen)
     }
 
     /// The states that are parked on this node, the oldest first: see [`ParkedState`]. Other nodes may

@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn recovered(with_state: bool) -> HubEvent {
-        HubEvent::Recovered { child: child(), epoch: Epoch::ZERO, with_state }
+        HubEvent::Recovered { child: child(), from: None, epoch: Epoch::ZERO, with_state }
     }
 
     #[test]

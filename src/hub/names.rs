@@ -38,6 +38,13 @@ impl Names {
         }
     }
 
+    /// All that are known.
+    #[cfg(feature = "admin")]
+    pub(super) fn known(&self) -> impl Iterator<Item = (NodeId, NodeName)> {
+        let others = self.names.iter().map(|(node, name)| (*node, name.clone()));
+        std::iter::once(self.me.clone()).chain(others)
+    }
+
     /// What this node is called, or the end of its id.
     pub(super) fn of(&self, node: NodeId) -> String {
         let (me, name) = &self.me;

@@ -293,6 +293,7 @@ impl HubSystem {
                 let recorder = shared.recorder.get();
                 Answer::History(recorder.map(|recorder| recorder.history(&child, limit)))
             }
+            Question::Departed => Answer::Departed(shared.departed()),
             Question::Events { filter, before, limit } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(MOST_EVENTS);
                 let recorder = shared.recorder.get();

@@ -10,6 +10,7 @@ use crate::{
     model::{
         address::SeedOutcome,
         child::{ChildFailure, ChildSpec, Epoch},
+        departed::DepartedNode,
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, Tag},
         labels::Labels,
         member::{NodePath, NodeState},
@@ -109,6 +110,8 @@ pub struct Inspect;
 pub struct Inspection {
     /// The nodes that are in, this one included, and those that want to come in; by id.
     pub nodes: Vec<NodeInfo>,
+    /// The nodes that went in the last hour, the latest first, at most 256.
+    pub departed: Vec<DepartedNode>,
     /// All children, by id.
     pub children: Vec<ChildInfo>,
     /// Whether all members agree on who is in, and this node has the registry of each. While it

@@ -862,6 +862,7 @@ impl Handler<Inspect> for HubSystem {
         let running = self.running.as_ref().ok_or(HubStopped)?;
         Ok(Inspection {
             nodes: running.nodes(),
+            departed: self.hub.shared().departed(),
             children: running.children(Scope::Global),
             is_settled: running.engine.is_settled(),
             waits_for: running.engine.waits_for(),

@@ -5,6 +5,7 @@
 pub(crate) mod access;
 pub mod address;
 pub mod child;
+pub mod departed;
 pub mod event;
 pub mod frame;
 pub(crate) mod human;

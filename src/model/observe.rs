@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     child::Epoch,
+    departed::DepartedNode,
     event::{EventLevel, HandoverPhases},
     id::{ChildId, KindName, NodeId},
     parked::{ApplyAnswer, ParkedInfo, ParkedKey},
@@ -99,6 +100,8 @@ pub enum Question {
         /// At most so many events, and [`MOST_EVENTS`].
         limit: u32,
     },
+    /// Which nodes have gone, and what did that cost it?
+    Departed,
     /// What has it seen lately?
     Events {
         /// Which events are wanted.
@@ -181,6 +184,8 @@ pub enum Answer {
     Stay(bool),
     /// To `History`: the latest first; `None`: it does not record any.
     History(Option<Vec<EventReport>>),
+    /// To `Departed`: the latest first.
+    Departed(Vec<DepartedNode>),
     /// To `Events`; `None`: it does not record any.
     Events(Option<EventsReport>),
 }

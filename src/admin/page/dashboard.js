@@ -528,6 +528,33 @@ function fly(picture, from, to) {
   requestAnimationFrame(step);
 }
 
+/** What the departure of a node cost, in words. */
+function costOf(node) {
+  const so = (count, one, many) => count ? [`${number(count)} ${count === 1 ? one : many}`] : [];
+  const lost = so(node.begun_anew, "child began anew", "children began anew");
+  const rest = [
+    ...so(node.recovered, "child went on with a copy", "children went on with copies"),
+    ...so(node.moved, "child moved", "children moved"),
+    ...so(node.parked, "state parked", "states parked"),
+  ];
+  if (!lost.length && !rest.length) return "nothing";
+  return [lost.length ? make("span", { class: "error" }, lost) : "", lost.length && rest.length ? ", " : "", rest.join(", ")];
+}
+
+function departed({ items, unreachable }) {
+  if (!items.length) return [];
+  const now = Date.now();
+  return [
+    table("Nodes that went in the last hour", [["node"], ["state"], ["since"], ["cost"]], items.map((node) => [
+      make("span", { title: node.id }, node.name, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
+      [state(node.how), node.came_back_at ? ` came back at ${clock(node.came_back_at)}` : ""],
+      make("time", { datetime: node.at, title: new Date(node.at).toLocaleString("en-GB") }, `${clock(node.at)}, ${long(Math.max(0, (now - new Date(node.at)) / 1000))} ago`),
+      costOf(node),
+    ])),
+    unreachable.length ? make("p", { class: "warn" }, `Not counted: what it cost ${unreachable.map((node) => node.name).join(", ")}.`) : "",
+  ];
+}
+
 function overview() {
   const figures = make("dl", { class: "figures" });
   const waiting = make("p", { id: "waits", role: "status", class: "warn" });
@@ -535,12 +562,15 @@ function overview() {
   const map = make("div");
   const list = make("div");
   const moves = make("div");
+  const gone = make("section", { class: "card", id: "departed" });
+  gone.hidden = true;
   main.replaceChildren(
     make("section", { class: "card", "aria-label": "At a glance" }, waiting, figures),
     make("div", { class: "two" },
       make("section", { class: "card" }, make("h2", {}, "Nodes"), map),
       make("section", { class: "card" }, make("h2", {}, "Latest handovers"), moves)),
     make("section", { class: "card" }, list),
+    gone,
   );
   let before = null;
   let count = 0;
@@ -550,8 +580,12 @@ function overview() {
   let waits = 0;
   const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   const refresh = watched(async () => {
-    const [{ items: nodes }, told, running] = await Promise.all(
-      [ask(`nodes?${query({ limit: "1000", links: count <= LINKED ? "true" : "" })}`), ask("handovers?limit=200"), ask("handovers?status=running&limit=1")]);
+    const [{ items: nodes }, told, running, went] = await Promise.all(
+      [ask(`nodes?${query({ limit: "1000", links: count <= LINKED ? "true" : "" })}`), ask("handovers?limit=200"), ask("handovers?status=running&limit=1"), ask("departed")]);
+    gone.hidden = went.items.length === 0;
+    refill(gone, ...departed(went));
+    // A node that died is no news once it is in again.
+    const down = went.items.filter((node) => node.how === "down" && !node.came_back_at).length;
     count = nodes.length;
     nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
     const children = nodes.reduce((sum, node) => sum + node.children, 0);
@@ -569,7 +603,8 @@ function overview() {
       ? ((handled - before.handled) * 1000) / (now - before.now) : null;
     before = { handled, now, count: nodes.length };
     figures.replaceChildren(
-      figure("nodes", number(members.length)), joining ? figure("joining", number(joining)) : "", figure("children", number(children)),
+      figure("nodes", number(members.length)), joining ? figure("joining", number(joining)) : "",
+      down ? figure("down in the last hour", make("span", { class: "error" }, number(down))) : "", figure("children", number(children)),
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
       figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
     );

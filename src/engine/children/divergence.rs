@@ -199,7 +199,7 @@ impl Divergence<'_> {
         self.core.order(instance.go_on());
         if is_committed && instance.has_actor() {
             let (child, epoch) = (child.clone(), instance.epoch());
-            self.core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+            self.core.recovered(child, epoch, true);
         }
     }
 

@@ -199,8 +199,7 @@ impl Lifecycle<'_> {
                 self.ran(home, child, ordered, StartOutcome::Started { node, epoch });
             }
             Begin::Recovered => {
-                let child = child.clone();
-                self.core.emit(HubEvent::Recovered { child, epoch, with_state: false });
+                self.core.recovered(child.clone(), epoch, false);
             }
             Begin::Restart => {}
         }

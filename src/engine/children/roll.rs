@@ -16,7 +16,6 @@ use crate::{
     },
     model::{
         child::{Entry, Epoch, Ownership},
-        event::HubEvent,
         id::{ChildId, NodeRun},
         message::{Claim, Copy, Held, PeerMessage, RollWord},
     },
@@ -156,7 +155,7 @@ impl Roll<'_> {
         self.core.order(instance.go_on());
         if held && instance.has_actor() {
             let (child, epoch) = (child.clone(), ownership.epoch);
-            self.core.emit(HubEvent::Recovered { child, epoch, with_state: true });
+            self.core.recovered(child, epoch, true);
         }
         true
     }

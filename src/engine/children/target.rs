@@ -230,10 +230,11 @@ impl Target<'_> {
         let is_to_stop = instance.is_to_stop();
         let superseded = self.table.put(child.clone(), instance);
         debug_assert!(superseded.is_none(), "the successor was taken out");
-        self.core.emit(match recovered {
-            true => HubEvent::Recovered { child: child.clone(), epoch, with_state: true },
-            false => HubEvent::TakenOver { child: child.clone(), kind, from, epoch },
-        });
+        if recovered {
+            self.core.recovered(child.clone(), epoch, true);
+        } else {
+            self.core.emit(HubEvent::TakenOver { child: child.clone(), kind, from, epoch });
+        }
         if is_to_stop {
             self.steps().stop(child);
         } else {

@@ -307,6 +307,8 @@ pub enum HubEvent {
     Recovered {
         /// The child.
         child: ChildId,
+        /// Which node owned it, if that is known.
+        from: Option<NodeId>,
         /// Its epoch here.
         epoch: Epoch,
         /// Whether a copy of its state was at hand; if not, it began from its arguments.

@@ -254,9 +254,10 @@ impl HubEvent {
             Self::TakenOver { child, from, .. } => {
                 format!("{child} came from {} with its state", name(from))
             }
-            Self::Recovered { child, with_state, .. } => {
+            Self::Recovered { child, from, with_state, .. } => {
                 let state = if *with_state { "with its state" } else { "from nothing" };
-                format!("{child} was started on {here} {state}: its owner went down")
+                let owner = from.as_ref().map_or_else(|| "its owner".to_owned(), name);
+                format!("{child} was started on {here} {state}: {owner} went down")
             }
             Self::ChildrenMoved { moved, took } => moved_words(moved, *took, here, name),
             Self::AdminAction { action, address, access, status } => {

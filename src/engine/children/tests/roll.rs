@@ -213,8 +213,12 @@ fn an_actor_that_runs_or_is_held_goes_on_at_the_epoch_that_was_given() {
         node.given(2, Ownership { copied, ..given() }, holds);
         let effects = node.effects();
         assert!(effects.contains(&thaw), "{effects:?}");
-        let recovered =
-            emit(HubEvent::Recovered { child: child(), epoch: GIVEN, with_state: true });
+        let recovered = emit(HubEvent::Recovered {
+            child: child(),
+            from: None,
+            epoch: GIVEN,
+            with_state: true,
+        });
         assert_eq!(effects.contains(&recovered), holds == Copy::Frozen, "{effects:?}");
         assert!(node.instance().is_running());
         let expected = Ownership { copied, ..given() };

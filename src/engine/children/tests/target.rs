@@ -343,8 +343,9 @@ fn a_successor_that_a_roll_call_took_keeps_the_states_in_it_and_no_failure_of_an
     assert!(own.taken.contains(other) && own.failure.is_none());
     assert_eq!((own.epoch, own.copied), (epoch(5, 0), epoch(5, 0)));
     assert_eq!(node.instance().came(), None);
-    let (epoch, with_state) = (epoch(5, 0), true);
-    assert_eq!(node.effects(), [emit(HubEvent::Recovered { child: child(), epoch, with_state })]);
+    let (from, epoch, with_state) = (Some(run(2).node), epoch(5, 0), true);
+    let recovered = HubEvent::Recovered { child: child(), from, epoch, with_state };
+    assert_eq!(node.effects(), [emit(recovered)]);
 }
 
 #[test]

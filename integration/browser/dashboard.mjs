@@ -9,7 +9,8 @@
 // /usr/bin/chromium). Screenshots go to target/screenshots/.
 
 import { spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -44,6 +45,17 @@ const stop = (child) => new Promise((resolve) => {
   setTimeout(() => child.kill("SIGKILL"), 15_000).unref();
 });
 
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Nothing that keeps people out, as axe sees it: no serious, moderate or critical finding. */
+async function accessible(page, what) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const grave = found.violations.filter((one) => one.impact !== "minor");
+  const told = grave.map((one) => `${one.impact} ${one.id}: ${one.nodes.slice(0, 3).map((node) => `${node.target} ${node.failureSummary}`).join("; ")}`);
+  check(grave.length === 0, `${what}: ${told.join("\n")}`);
+}
+
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -53,7 +65,7 @@ const errors = [];
 /** What the browser itself notes of requests that this test makes fail: a child that was stopped, a
  * node that was ended, a token that is missing. */
 const provoked = (text, url) => text.startsWith("Failed to load resource")
-  && (/onerror|order_/.test(url) || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
+  && (/onerror|order_|nobody/.test(url) || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
 function watch(page) {
   page.setDefaultTimeout(WAIT);
   page.on("console", (message) => {
@@ -269,6 +281,47 @@ try {
   check(await page.evaluate(() => document.activeElement !== document.body), "the focus fell off the page");
   await page.setViewportSize({ width: 1280, height: 860 });
 
+  step("axe finds nothing on any view, in light, in dark, and on a phone");
+  for (const theme of ["light", "dark"]) {
+    while (await page.evaluate(() => document.documentElement.dataset.theme) !== theme) await page.getByRole("button", { name: /^Theme/ }).click();
+    for (const width of [1280, 390]) {
+      await page.setViewportSize({ width, height: 860 });
+      for (const [hash, heading] of [["overview", "Nodes"], ["children", "Children"], ["child/tally%2F01231", "Why it is where it is"], ["handovers", "Handovers"],
+        ["parked", "Parked states"], ["events", "Events, the latest first"], ["settings", "Settings"]]) {
+        await go(hash, heading);
+        await page.locator("main table, main svg, main p.quiet, main ol.log").first().waitFor();
+        await accessible(page, `${hash}, ${theme}, ${width} px`);
+      }
+      await go("children", "Children");
+      await page.getByRole("button", { name: "Start a child …" }).click();
+      await dialog.getByText(/would be started on/).waitFor();
+      await accessible(page, `a dialog, ${theme}, ${width} px`);
+      await dialog.getByRole("button", { name: "Cancel" }).click();
+    }
+  }
+  await page.setViewportSize({ width: 1280, height: 860 });
+
+  step("the nodes are sorted by a column; failed children and parked states are a click away; no frame is around the page");
+  await go("overview", "Nodes");
+  const nodesTable = page.locator("table", { hasText: "The nodes, as this one sees them" });
+  const first = () => nodesTable.locator("tbody tr td:first-child").evaluateAll((cells) => cells.map((cell) => cell.textContent[0]).join(""));
+  await nodesTable.locator("tbody tr").nth(2).waitFor();
+  check(await first() === "abc", `by name: ${await first()}`);
+  await nodesTable.getByRole("button", { name: "node", exact: true }).click();
+  check(await first() === "cba", `turned round: ${await first()}`);
+  await twice("nodes?limit");
+  check(await first() === "cba", "the order was forgotten");
+  check(await nodesTable.locator("th[aria-sort=descending]").textContent() === "node", "the order is told");
+  await nodesTable.getByRole("button", { name: "node", exact: true }).press("Enter");
+  check(await first() === "abc", "by the keyboard");
+  await page.locator(".figures div", { hasText: "failed children" }).getByRole("link", { name: "0" }).click();
+  await page.getByText("None with state failed.").waitFor();
+  check(await page.getByLabel("State").inputValue() === "failed", "the filter is set");
+  await page.keyboard.press("Tab");
+  await page.evaluate(() => document.getElementById("main").focus());
+  check(await page.evaluate(() => getComputedStyle(document.getElementById("main")).outlineStyle) === "none", "a frame is around the page");
+  await go("overview", "Nodes");
+
   step("a node is drained, and takes children again");
   await go("overview", "Nodes");
   const rowB = page.getByRole("row", { name: /^b/ });
@@ -283,7 +336,7 @@ try {
   // Thousands of events of its children have come since.
   await go("events", "Events, the latest first");
   await page.getByLabel("Contains").fill("b is drained");
-  await page.locator("ol.log li", { hasText: "b is drained: it hands its children over" }).waitFor();
+  await page.locator("ol.log li", { hasText: "b is drained: it hands its children over" }).first().waitFor();
   await page.goto(`${base}#/child/tally%2F01231`);
   await page.getByText("it is drained").waitFor();
   await page.getByRole("button", { name: "Migrate …" }).click();
@@ -327,15 +380,19 @@ try {
   await page.getByRole("row", { name: /^c/ }).getByRole("button", { name: "Leave …" }).click();
   await dialog.getByText(/would hand [\d]+ children over and leave/).waitFor();
   await dialog.getByRole("button", { name: "Let c leave" }).click();
-  await dialog.getByText(/hands \d+ children over and leaves/).waitFor();
+  await dialog.getByText("c has left.").waitFor({ timeout: 60_000 });
   await dialog.getByRole("button", { name: "Close" }).click();
   await page.waitForFunction(() => document.querySelectorAll("svg.ring circle.node").length === 2, null, { timeout: 60_000 });
   await page.locator(".figures dd", { hasText: "10,000" }).waitFor();
+  const leaver = page.locator("#departed").getByRole("row", { name: /^c/ });
+  await leaver.getByText("left", { exact: true }).waitFor();
+  await leaver.getByText(/^[\d,]+ children moved$/).waitFor();
   await shot("left");
 
   step("the node that serves the page goes away: the page says so, and comes back with it");
   await stop(cluster);
   await page.getByText(/does not answer; what is shown is from/).waitFor();
+  await page.locator("#others", { hasText: "if they serve this page at the same port: b" }).waitFor();
   await shot("stale");
   cluster = await launch(18490, ["--children", "5", "--moves", "0"]);
   await page.locator("#banner").waitFor({ state: "hidden" });

@@ -4,6 +4,9 @@
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
 const dialog = document.getElementById("dialog");
+const others = document.createElement("p");
+others.id = "others";
+banner.after(others);
 const STALE = 5000;
 const PHASES = ["offer", "freeze", "wait", "transfer", "open"];
 
@@ -41,10 +44,19 @@ function number(value, digits = 0) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+/** Bytes, as people read them. */
+function size(bytes) {
+  if (bytes === null || bytes === undefined) return number(bytes);
+  if (bytes < 1024) return `${bytes} B`;
+  const power = Math.min(Math.floor(Math.log2(bytes) / 10), 4);
+  return `${(bytes / 1024 ** power).toFixed(1)} ${["KiB", "MiB", "GiB", "TiB"][power - 1]}`;
+}
+
 function span(ms) {
   if (ms === null || ms === undefined) return "?";
   if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
-  return ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 1000) return `${ms.toFixed(1)} ms`;
+  return ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : long(ms / 1000);
 }
 
 function long(seconds) {
@@ -64,6 +76,33 @@ function table(caption, columns, rows, cards = true) {
     make("td", { class: columns[at][1], "data-name": columns[at][0] }, cell))));
   return make("div", { class: "scroll" },
     make("table", { class: cards ? "cards" : "" }, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, body)));
+}
+
+/** A list that is here as a whole, in the order of one column: of its cells, or of what `by` says. A
+ * second click turns it round. */
+function sorted(caption, columns, items, order, redraw) {
+  const chosen = columns.find((column) => column.name === order.name);
+  if (chosen?.by) {
+    const compare = (a, b) => {
+      const [x, y] = [chosen.by(a), chosen.by(b)];
+      // What is not known comes last, whichever way.
+      if (x === null || x === undefined || y === null || y === undefined) return (x ?? null) === (y ?? null) ? 0 : x === null || x === undefined ? 1 : -1;
+      return (typeof x === "string" ? x.localeCompare(y) : x - y) * (order.down ? -1 : 1);
+    };
+    items = items.toSorted(compare);
+  }
+  const box = table(caption, columns.map((column) => [column.name, column.kind]), items.map((item) => columns.map((column) => column.cell(item))));
+  box.querySelectorAll("th").forEach((head, at) => {
+    const { name, by } = columns[at];
+    if (!by) return;
+    const here = order.name === name;
+    if (here) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    head.replaceChildren(button(name, () => {
+      Object.assign(order, { name, down: here && !order.down });
+      redraw();
+    }, { class: "sort", "data-key": `sort ${name}` }));
+  });
+  return box;
 }
 
 function facts(pairs) {
@@ -126,6 +165,7 @@ const query = (pairs) => new URLSearchParams(Object.entries(pairs).filter(([, va
 // ---- knowing and not knowing -------------------------------------------------------------------
 
 function heard() {
+  others.replaceChildren();
   heardAt = Date.now();
   trouble = "";
   judge();
@@ -145,6 +185,33 @@ function judge() {
   banner.hidden = !lost;
   const text = `${trouble || "nothing was heard"}; ${since ? `what is shown is from ${since}` : "nothing is known"}`;
   if (lost && banner.textContent !== text) banner.textContent = text;
+  offer(Boolean(lost) && trouble.startsWith("this node"));
+}
+
+/** The nodes, as they were seen last: the others are offered when this one is gone. */
+let nodesSeen = [];
+
+/** Where another node may serve this page: on its host, at the same port. */
+function pageOf(node) {
+  for (const address of node.addresses) {
+    const [, kind, host] = address.split("/");
+    if (!["ip4", "ip6", "dns", "dns4", "dns6"].includes(kind)) continue;
+    const name = kind === "ip6" ? `[${host}]` : host;
+    const isHere = name === location.hostname || /^(127\.|\[::1\])/.test(name);
+    if (!isHere) return `${location.protocol}//${name}${location.port && `:${location.port}`}${location.pathname}`;
+  }
+  return null;
+}
+
+function offer(isGone) {
+  const nodes = nodesSeen.filter((node) => !node.is_self && isMember(node));
+  others.hidden = !isGone || !nodes.length;
+  if (others.hidden || others.textContent) return;
+  const named = nodes.map((node, at) => {
+    const page = pageOf(node);
+    return [at ? ", " : "", page ? make("a", { href: page }, node.name) : node.name];
+  });
+  others.replaceChildren("The other nodes, if they serve this page at the same port: ", ...named.flat());
 }
 
 function notice(text) {
@@ -574,10 +641,12 @@ function overview() {
   );
   let before = null;
   let count = 0;
+  const order = { name: "node", down: false };
   let picture = null;
   let shape = "";
   let seen = null;
   let waits = 0;
+  let [failed, parkedStates] = [null, null];
   const figure = (name, value) => make("div", {}, make("dt", {}, name), make("dd", {}, value));
   const refresh = watched(async () => {
     const [{ items: nodes }, told, running, went] = await Promise.all(
@@ -588,6 +657,7 @@ function overview() {
     const down = went.items.filter((node) => node.how === "down" && !node.came_back_at).length;
     count = nodes.length;
     nodes.sort((a, b) => a.name.localeCompare(b.name) || a.id.localeCompare(b.id));
+    nodesSeen = nodes;
     const children = nodes.reduce((sum, node) => sum + node.children, 0);
     const members = nodes.filter(isMember);
     const joining = nodes.length - members.length;
@@ -604,6 +674,8 @@ function overview() {
     before = { handled, now, count: nodes.length };
     figures.replaceChildren(
       figure("nodes", number(members.length)), joining ? figure("joining", number(joining)) : "",
+      figure("failed children", make("a", { href: "#/children/failed" }, number(failed))),
+      figure("parked states", make("a", { href: "#/parked" }, number(parkedStates))),
       down ? figure("down in the last hour", make("span", { class: "error" }, number(down))) : "", figure("children", number(children)),
       figure("messages a second", number(rate)), figure("messages that wait", number(sum("queued"))),
       figure("moves running", told.unreachable.length ? number(null) : number(running.total)),
@@ -627,25 +699,42 @@ function overview() {
       : make("p", { class: "quiet" }, "None that a node remembers."));
     const notes = nodes.some((node) => notesOf(node).length);
     const labels = nodes.some((node) => labelsOf(node));
-    refill(list, table("The nodes, as this one sees them",
-      [["node"], ["state"], ...(notes ? [["notes"]] : []), ...(labels ? [["labels"]] : []), ["children", "number"], ["share", "number"], ["waiting", "number"], ["handled", "number"], ["round trip", "number"], ["up", "number"], ["version"], [""]],
-      nodes.map((node) => [
-        make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)),
-        state(stateOf(node)), ...(notes ? [notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : []] : []), ...(labels ? [labelsOf(node)] : []), number(node.children), `${(node.share * 100).toFixed(1)} %`,
-        number(node.load?.queued), number(node.load?.handled), node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms),
-        long(node.uptime_seconds), node.version ?? number(null),
-        session.act && isMember(node) ? nodeButtons(node) : "",
-      ])));
+    const columns = [
+      { name: "node", by: (node) => node.name, cell: (node) => make("span", { title: node.id }, `${node.name}${node.is_self ? " (this one)" : ""}`, make("br"), make("small", { class: "quiet" }, `…${node.id.slice(-8)}`)) },
+      { name: "state", by: stateOf, cell: (node) => state(stateOf(node)) },
+      ...(notes ? [{ name: "notes", cell: (node) => notesOf(node).length ? make("span", { class: "warn" }, notesOf(node).join("; ")) : [] }] : []),
+      ...(labels ? [{ name: "labels", by: labelsOf, cell: labelsOf }] : []),
+      { name: "children", kind: "number", by: (node) => node.children, cell: (node) => number(node.children) },
+      { name: "share", kind: "number", by: (node) => node.share, cell: (node) => `${(node.share * 100).toFixed(1)} %` },
+      { name: "waiting", kind: "number", by: (node) => node.load?.queued, cell: (node) => number(node.load?.queued) },
+      { name: "handled", kind: "number", by: (node) => node.load?.handled, cell: (node) => number(node.load?.handled) },
+      { name: "round trip", kind: "number", by: (node) => node.link.rtt_ms, cell: (node) => node.is_self ? "–" : node.link.rtt_ms === null ? number(null) : span(node.link.rtt_ms) },
+      { name: "up", kind: "number", by: (node) => node.uptime_seconds, cell: (node) => long(node.uptime_seconds) },
+      { name: "version", by: (node) => node.version, cell: (node) => node.version ?? number(null) },
+      { name: "", cell: (node) => session.act && isMember(node) ? nodeButtons(node) : "" },
+    ];
+    const draw = () => refill(list, sorted("The nodes, as this one sees them", columns, nodes, order, () => {
+      pressed = null;
+      draw();
+    }));
+    draw();
   });
-  return { refresh, stop: every(1000, refresh) };
+  // All nodes are asked for these, and they change seldom.
+  const troubles = watched(async () => {
+    const [children, states] = await Promise.all([ask("children?state=failed&limit=1"), ask("parked?limit=1")]);
+    failed = children.total;
+    parkedStates = states.unreachable.length && states.total === 0 ? null : states.total;
+  });
+  const stops = [every(5000, troubles), every(1000, refresh)];
+  return { refresh, stop: () => stops.forEach((stop) => stop()) };
 }
 
 // ---- lists -------------------------------------------------------------------------------------
 
 /** A list in pages: a form of filters, what `show` makes of a page, and the ways back and on. */
-function paged({ title, path, size, pause, fields, more = null, isPaused = () => false, show }) {
+function paged({ isFresh = false, title, path, size, pause, fields, more = null, isPaused = () => false, show }) {
   // Whoever comes back finds the page as it was left.
-  const kept = history.state?.[path];
+  const kept = isFresh ? undefined : history.state?.[path];
   for (const [name, , input] of fields) input.value = kept?.filter[name] ?? input.value;
   let cursors = kept?.cursors ?? [""];
   let next = null;
@@ -728,12 +817,16 @@ const choice = (...names) => make("select", {}, ["", ...names].map((name) => mak
 
 // ---- children ----------------------------------------------------------------------------------
 
-function children() {
+/** `chosen`: children in this state, if it is one. */
+function children(chosen) {
+  const states = choice("running", "moving", "waiting", "failed", "orphaned");
+  if ([...states.options].some((option) => option.value === chosen)) states.value = chosen;
   return paged({
+    isFresh: Boolean(chosen),
     title: "Children", path: "children", size: 50, pause: 2000,
     fields: [
       ["text", "Id contains", make("input", { type: "search" })], ["kind", "Kind", make("input")], ["node", "Node", make("input")],
-      ["tag", "Tag", make("input")], ["state", "State", choice("running", "moving", "waiting", "failed", "orphaned")],
+      ["tag", "Tag", make("input")], ["state", "State", states],
     ],
     more: session.act ? button("Start a child …", startDialog) : null,
     show: (page) => table("By id; what a node did not tell in time is ?",
@@ -767,7 +860,7 @@ function child(id) {
     ? button("Show", async (event) => {
         const told = await ask(`${path}/state`).catch((error) => ({ problem: error.message }));
         const at = `at ${new Date().toLocaleTimeString("en-GB")}`;
-        shown.replaceChildren(make("p", { class: "quiet" }, told.problem ? `${told.problem} (${at})` : `${number(told.bytes)} bytes of CBOR, version ${told.state_version}, at epoch ${told.epoch}, ${at}`),
+        shown.replaceChildren(make("p", { class: "quiet" }, told.problem ? `${told.problem} (${at})` : `${size(told.bytes)} of CBOR, version ${told.state_version}, at epoch ${told.epoch}, ${at}`),
           told.problem ? "" : make("pre", { tabindex: "0" }, told.diagnostic ?? "It is not one value of CBOR."));
         event.target.textContent = "Show again";
       })
@@ -800,7 +893,7 @@ function child(id) {
       ["can move", run && run.cannot_move ? `no: ${run.cannot_move}` : run ? "yes, as far as is known" : number(null)],
       ["there since", run ? new Date(run.running_since).toLocaleString("en-GB") : number(null)],
       ["restarted", told.spec.restart === "temporary" ? "never (temporary)" : `${told.spec.restart}, at most ${number(told.spec.restarts)} times in ${told.spec.within_seconds} s`],
-      ["arguments", told.spec.args_bytes === 1 ? "1 byte" : `${number(told.spec.args_bytes)} bytes`],
+      ["arguments", size(told.spec.args_bytes)],
     ]));
     refill(parts.why, make("p", {}, told.why.text), facts([
       ["belongs on", told.why.belongs?.name ?? "nowhere"], ["home", told.why.home?.name ?? "none"],
@@ -822,7 +915,7 @@ function timeline(items) {
   const longest = Math.max(...items.map((item) => item.took_ms ?? 0), 0.001);
   return make("div", {},
     make("ul", { class: "legend", "aria-label": "Phases" }, PHASES.map((name) => make("li", {}, make("span", { class: `p-${name}` }), name))),
-    table("Phases to one scale", [["child"], ["way"], ["status"], ["began"], ["bytes", "number"], ["took", "number"], ["phases"]], items.map((item) => {
+    table("Phases to one scale", [["child"], ["way"], ["status"], ["began"], ["state size", "number"], ["took", "number"], ["phases"]], items.map((item) => {
       const bar = make("div", { class: "bar", role: "img", "aria-label": item.phases.map((phase) => `${phase.name} ${span(phase.took_ms)}`).join(", ") || "no phases known" },
         item.phases.map((phase) => {
           const part = make("span", { class: `p-${phase.name}`, title: `${phase.name}: ${span(phase.took_ms)}` });
@@ -831,7 +924,7 @@ function timeline(items) {
         }));
       const words = item.phases.map((phase) => `${phase.name} ${phase.took_ms === null ? "…" : span(phase.took_ms)}`).join(", ");
       return [childLink(item.child), `${item.from.name} → ${item.to.name}`, [state(item.status), item.reason ? make("div", { class: "error" }, item.reason) : ""],
-        clock(item.started_at ?? item.ended_at), number(item.bytes), item.status === "running" ? "…" : span(item.took_ms), [bar, make("small", { class: "quiet" }, words)]];
+        clock(item.started_at ?? item.ended_at), size(item.bytes), item.status === "running" ? "…" : span(item.took_ms), [bar, make("small", { class: "quiet" }, words)]];
     })));
 }
 
@@ -864,7 +957,7 @@ function discardDialog(item) {
 const showParked = (item) => prepare(`A state of ${item.child}`, async () => {
   const told = await ask(`parked/${encodeURIComponent(item.key)}/state`);
   confirmAction(`A state of ${item.child}`, [
-    make("p", { class: "quiet" }, `${number(told.bytes)} bytes of CBOR, version ${told.state_version}, of epoch ${told.epoch}`),
+    make("p", { class: "quiet" }, `${size(told.bytes)} of CBOR, version ${told.state_version}, of epoch ${told.epoch}`),
     make("pre", { tabindex: "0" }, told.diagnostic ?? "It is not one value of CBOR."),
   ], null);
   document.getElementById("dialog-text").textContent = "";
@@ -877,9 +970,9 @@ function parked() {
     show: (page) => make("div", {},
       page.unreachable.length ? make("p", { class: "warn" }, `Not known: what ${page.unreachable.map((node) => node.name).join(", ")} alone may hold.`) : "",
       page.items.length ? table("What nobody merged after a split, the latest first",
-        [["child"], ["of node"], ["epoch"], ["parked"], ["bytes", "number"], ["held by"], ["why"], [""]],
+        [["child"], ["of node"], ["epoch"], ["parked"], ["size", "number"], ["held by"], ["why"], [""]],
         page.items.map((item) => [
-          childLink(item.child), item.node.name, item.epoch, new Date(item.parked_at).toLocaleString("en-GB"), number(item.bytes),
+          childLink(item.child), item.node.name, item.epoch, new Date(item.parked_at).toLocaleString("en-GB"), size(item.bytes),
           item.holders.length > 1 ? item.holders.map((node) => node.name).join(", ") : make("span", { class: "warn" }, `${item.holders.map((node) => node.name).join(", ")} alone`), item.reason,
           make("div", { class: "row" },
             session.states ? button("Show …", () => showParked(item), { "data-key": `show ${item.key}`, "aria-label": `Show the state of ${item.child} …` }) : "",
@@ -975,6 +1068,7 @@ async function begin() {
     document.getElementById("sign-in").hidden = true;
     main.hidden = false;
     const told = await ask("settings");
+    nodesSeen = (await ask("nodes?limit=1000")).items;
     document.getElementById("hub-name").textContent = told.hub;
     document.getElementById("hub-node").textContent = `as ${told.node.name} sees it`;
   } catch (error) {

@@ -381,7 +381,9 @@ impl<P: Payload> Lane<P> {
                 Answered::Nothing
             }
             DataFrame::Refused { session, why, .. } => {
-                if self.unacknowledged.contains_key(&from) {
+                let is_capped =
+                    self.capped.get(&from).is_some_and(|told| *told < self.acknowledged());
+                if self.unacknowledged.contains_key(&from) || is_capped {
                     self.acknowledge(now, from);
                 }
                 let current = session == self.session
@@ -427,13 +429,14 @@ impl<P: Payload> Lane<P> {
     }
 
     /// What had no reply has one now, or nobody waits for it: owners that were told less than can be
-    /// acknowledged now are told soon.
+    /// acknowledged now are told soon. The owner of the open session is told at its end, if not before.
     fn uncap(&mut self, now: Instant) {
         if self.capped.is_empty() {
             return;
         }
         let upto = self.acknowledged();
-        let less = self.capped.iter().filter(|(_, told)| **told < upto);
+        let session = self.target.filter(|_| self.opened).map(|target| target.owner);
+        let less = self.capped.iter().filter(|(run, told)| **told < upto && Some(**run) != session);
         let less: Vec<NodeRun> = less.map(|(run, _)| *run).collect();
         less.into_iter().for_each(|run| self.acknowledge(now, run));
     }

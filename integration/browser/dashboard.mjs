@@ -21,7 +21,8 @@ const CHILDREN = 10_000;
 const WAIT = 30_000;
 mkdirSync(shots, { recursive: true });
 
-const step = (text) => console.log(`· ${text}`);
+let at = "";
+const step = (text) => console.log(`· ${(at = text)}`);
 const check = (holds, text) => {
   if (!holds) throw new Error(text);
 };
@@ -63,14 +64,15 @@ const browser = await chromium.launch({
 });
 const errors = [];
 /** What the browser itself notes of requests that this test makes fail: a child that was stopped, a
- * node that was ended, a token that is missing. */
+ * node that was ended or has left, a token that is missing. */
 const provoked = (text, url) => text.startsWith("Failed to load resource")
-  && (/onerror|order_|nobody/.test(url) || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
+  && (/onerror|order_|nobody/.test(url) || at.startsWith("a node leaves") && /status of 404/.test(text) && /\/nodes\//.test(url) || /net::ERR_(CONNECTION|INCOMPLETE|EMPTY)|status of (401|502)/.test(text));
 function watch(page) {
   page.setDefaultTimeout(WAIT);
   page.on("console", (message) => {
     const wrong = ["error", "warning"].includes(message.type());
-    if (wrong && !provoked(message.text(), decodeURI(message.location().url))) errors.push(message.text());
+    const url = decodeURI(message.location().url);
+    if (wrong && !provoked(message.text(), url)) errors.push(`${message.text()} (${url}, ${at})`);
   });
   page.on("pageerror", (error) => errors.push(String(error)));
   return page;

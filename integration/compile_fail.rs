@@ -23,6 +23,7 @@ fn libraries() -> Vec<String> {
         ("default", cfg!(feature = "default")),
         ("admin", cfg!(feature = "admin")),
         ("web", cfg!(feature = "web")),
+        ("testkit", cfg!(feature = "testkit")),
         ("bench-internals", cfg!(feature = "bench-internals")),
     ];
     let active = active.iter().filter(|(_, is_active)| *is_active).map(|(name, _)| *name);

@@ -75,6 +75,21 @@ const RULES: &[Rule] = &[
         why: "the simulation of whole nodes sits above them all",
     },
     Rule {
+        within: &[
+            "model/",
+            "engine/",
+            "delivery/",
+            "wire.rs",
+            "net/",
+            "hub/",
+            "web/",
+            "admin/",
+            "error.rs",
+        ],
+        forbidden: &["crate::testkit"],
+        why: "what tests the library sits above it",
+    },
+    Rule {
         within: &["engine/", "delivery/"],
         forbidden: &[
             "actix::",

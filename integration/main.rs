@@ -26,6 +26,8 @@ mod shutdown;
 mod strangers;
 mod support;
 mod tell_all;
+#[cfg(feature = "testkit")]
+mod testkit;
 mod topics;
 mod unsettled;
 mod versions;

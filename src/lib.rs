@@ -77,6 +77,8 @@ mod model;
 mod net;
 #[cfg(test)]
 mod sim;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 #[cfg(feature = "web")]
 pub mod web;
 mod wire;

@@ -148,7 +148,9 @@ fn embedded(bytes: &[u8]) -> Option<&[u8]> {
 /// What a piece is compared as.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum As {
+    /// Numbers must be the same numbers.
     Key,
+    /// Any number will do.
     Value,
 }
 
@@ -198,22 +200,32 @@ fn print_at(bytes: &[u8], role: As, depth: u16) -> u64 {
 
 /// How what came back differs from what was sent, with the path; `None` if it does not.
 pub(super) fn difference(sent: &[u8], back: &[u8]) -> Option<String> {
-    if sent == back || print(sent, As::Value) == print(back, As::Value) {
+    differs(sent, back, As::Value)
+}
+
+/// The same, where numbers must be the same numbers.
+#[cfg(feature = "testkit")]
+pub(super) fn exact_difference(sent: &[u8], back: &[u8]) -> Option<String> {
+    differs(sent, back, As::Key)
+}
+
+fn differs(sent: &[u8], back: &[u8], role: As) -> Option<String> {
+    if sent == back || print(sent, role) == print(back, role) {
         return None;
     }
     let mut path = String::new();
-    let reason = describe(sent, back, &mut path);
+    let reason = describe(sent, back, role, &mut path);
     Some(super::at(&path, reason))
 }
 
 /// The first place where they differ. The two do differ.
-fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
+fn describe(sent: &[u8], back: &[u8], role: As, path: &mut String) -> String {
     let (Some(sent), Some(back)) = (item(sent), item(back)) else {
         return "it comes back as something else".to_owned();
     };
     match (&sent, &back) {
         (Item::Bytes(sent), Item::Bytes(back)) => match (embedded(sent), embedded(back)) {
-            (Some(sent), Some(back)) => describe(sent, back, path),
+            (Some(sent), Some(back)) => describe(sent, back, role, path),
             _ => "bytes come back as others".to_owned(),
         },
         (Item::Array(sent), Item::Array(back)) => {
@@ -221,10 +233,10 @@ fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
             if sents != backs {
                 return format!("{sents} elements come back as {backs}");
             }
-            match (odd_one(sent, back), odd_one(back, sent)) {
+            match (odd_one(sent, back, role), odd_one(back, sent, role)) {
                 (Some((index, sent)), Some((_, back))) => {
                     path.push_str(&format!("[{index}]"));
-                    describe(sent, back, path)
+                    describe(sent, back, role, path)
                 }
                 _ => "elements come back as others".to_owned(),
             }
@@ -236,10 +248,10 @@ fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
             }
             for (key, value) in sent.clone().entries() {
                 match backs.get(&print(key, As::Key)) {
-                    Some(other) if print(value, As::Value) == print(other, As::Value) => {}
+                    Some(other) if print(value, role) == print(other, role) => {}
                     Some(other) => {
                         push_key(key, path);
-                        return describe(value, other, path);
+                        return describe(value, other, role, path);
                     }
                     None => {
                         push_key(key, path);
@@ -249,7 +261,7 @@ fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
             }
             "it comes back with more entries".to_owned()
         }
-        (Item::Tag(_, sent), Item::Tag(_, back)) => describe(sent, back, path),
+        (Item::Tag(_, sent), Item::Tag(_, back)) => describe(sent, back, role, path),
         (sent, back) if sent.name() == back.name() => {
             format!("{} comes back as another", sent.name())
         }
@@ -258,19 +270,21 @@ fn describe(sent: &[u8], back: &[u8], path: &mut String) -> String {
 }
 
 /// The first element that none of the others matches, each of which matches one; with its index.
-fn odd_one<'a>(elements: &Elements<'a>, others: &Elements<'_>) -> Option<(usize, &'a [u8])> {
+fn odd_one<'a>(
+    elements: &Elements<'a>,
+    others: &Elements<'_>,
+    role: As,
+) -> Option<(usize, &'a [u8])> {
     let mut left = BTreeMap::<u64, usize>::new();
     for other in others.clone() {
-        *left.entry(print(other, As::Value)).or_default() += 1;
+        *left.entry(print(other, role)).or_default() += 1;
     }
-    elements.clone().enumerate().find(|(_, element)| {
-        match left.get_mut(&print(element, As::Value)) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                false
-            }
-            _ => true,
+    elements.clone().enumerate().find(|(_, element)| match left.get_mut(&print(element, role)) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
         }
+        _ => true,
     })
 }
 

@@ -133,6 +133,13 @@ fn read_back<T: Serialize + DeserializeOwned>(sent: &[u8]) -> Result<(), String>
     compare::difference(sent, &back).map_or(Ok(()), Err)
 }
 
+/// How the second encoding of a value differs from the first, numbers included, with the path to it;
+/// `None` if it does not. The order of elements is not compared.
+#[cfg(feature = "testkit")]
+pub(crate) fn exact_difference(first: &[u8], second: &[u8]) -> Option<String> {
+    compare::exact_difference(first, second)
+}
+
 /// Encodes a value of at most `limit` bytes. What would come back as another value, or not at all, is
 /// refused, with the path to it.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(

@@ -2,14 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use actix::prelude::*;
 use actix_hub::{
+    ChildOrigin,
     prelude::*,
-    testkit::{GoldenError, RoundTripError, read_golden, round_trip, write_golden},
+    testkit::{
+        GoldenError, RoundTripError, TestCluster, TestClusterError, read_golden, round_trip,
+        write_golden,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -269,4 +275,205 @@ fn a_golden_file_that_is_not_read_says_why() {
     let state = write_golden(folder.join("c"), &mut clumsy(Some(Mistake::DoesNotEncode)));
     assert!(matches!(state, Err(GoldenError::State { .. })));
     assert!(!folder.join("c").exists());
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Tally {
+    value: u64,
+}
+
+impl Actor for Tally {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+struct Add(u64);
+
+impl HubMessage for Add {
+    const NAME: &'static str = "tally.add";
+}
+
+impl Handler<Add> for Tally {
+    type Result = u64;
+    fn handle(&mut self, Add(n): Add, _: &mut Self::Context) -> u64 {
+        self.value += n;
+        self.value
+    }
+}
+
+hot_swap!(Tally, kind = "tally", messages = [Add]);
+
+async fn cluster(nodes: usize) -> TestCluster {
+    TestCluster::new(nodes).start(|builder| builder.child::<Tally>()).await.expect("it starts")
+}
+
+#[actix::test]
+async fn an_actor_goes_through_a_handover_in_ten_lines() -> Result<(), Box<dyn Error>> {
+    let cluster = TestCluster::new(2).start(|builder| builder.child::<Tally>()).await?;
+    let tally = cluster.hub(0).child_or_start::<Tally>("tally-1", ()).await?;
+    assert_eq!(tally.send(Add(2)).await?, 2);
+    for to in [1, 0, 1] {
+        cluster.migrate("tally-1", to).await?;
+        assert_eq!(cluster.node_of("tally-1").await?, Some(to));
+    }
+    assert_eq!(tally.send(Add(1)).await?, 3);
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+async fn a_node_that_is_killed_loses_its_state_and_comes_back_as_itself()
+-> Result<(), Box<dyn Error>> {
+    let mut cluster = cluster(3).await;
+    let id = cluster.node_id(2);
+    let tally = cluster.hub(0).child_or_start::<Tally>("tally-1", ()).await?;
+    cluster.migrate("tally-1", 2).await?;
+    assert_eq!(tally.send(Add(2)).await?, 2);
+    cluster.kill(2).await?;
+    cluster.settled().await?;
+    assert!(matches!(cluster.node_of("tally-1").await?, Some(0 | 1)));
+    assert_eq!(tally.send(Add(1)).await?, 1);
+    assert!(matches!(cluster.kill(2).await, Err(TestClusterError::Stopped { node: 2 })));
+
+    cluster.restart(2).await?;
+    cluster.settled().await?;
+    assert_eq!(cluster.hub(2).node_id(), id);
+    assert_eq!(cluster.hub(2).node_name().as_str(), "n2");
+    let twice = cluster.restart(2).await;
+    assert!(matches!(twice, Err(TestClusterError::Runs { node: 2 })));
+    cluster.migrate("tally-1", 2).await?;
+    assert_eq!(tally.send(Add(1)).await?, 2);
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+async fn a_node_that_is_back_before_it_was_missed_is_waited_for() -> Result<(), Box<dyn Error>> {
+    let patient = Settings { suspect_after: 100, ..Settings::local() };
+    let cluster = TestCluster::new(2).start(move |builder| builder.settings(patient.clone()));
+    let mut cluster = cluster.await?;
+    // So n0 does not hear of the end.
+    cluster.cut(0, 1);
+    cluster.kill(1).await?;
+    cluster.restart(1).await?;
+    let unknown = cluster.settled().timeout(Duration::from_millis(50)).await;
+    let told = unknown.expect_err("n0 knows the run before").to_string();
+    assert!(told.contains("node 0 ") && told.contains("it does not see n1 as members"), "{told}");
+    cluster.heal(0, 1);
+    cluster.settled().await?;
+    let mut runs = Vec::new();
+    for node in [0, 1] {
+        let seen = cluster.hub(node).nodes().await?;
+        let of_n1 = seen.into_iter().filter(|seen| seen.id == cluster.node_id(1));
+        runs.push(of_n1.map(|seen| seen.incarnation.nonce).collect::<Vec<_>>());
+    }
+    assert_eq!(runs[0].len(), 1);
+    assert_eq!(runs[0], runs[1], "n0 sees the run of n1 that is there");
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+async fn nodes_that_are_restarted_in_turn_lose_nothing() -> Result<(), Box<dyn Error>> {
+    let mut cluster = cluster(2).await;
+    let tally = cluster.hub(0).child_or_start::<Tally>("tally-1", ()).await?;
+    assert_eq!(tally.send(Add(2)).await?, 2);
+    for node in [0, 1] {
+        cluster.migrate("tally-1", node).await?;
+        let report = cluster.shutdown(node).await?;
+        assert_eq!((report.handed_over, report.lost.len()), (1, 0));
+        assert_eq!(cluster.node_of("tally-1").await?, Some(1 - node));
+        cluster.restart(node).await?;
+        cluster.settled().await?;
+    }
+    let tally = cluster.hub(0).child::<Tally>("tally-1");
+    assert_eq!(tally.send(Add(1)).await?, 3);
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+async fn a_split_is_cut_and_healed() -> Result<(), Box<dyn Error>> {
+    let cluster = cluster(3).await;
+    let tally = cluster.hub(1).child_or_start::<Tally>("tally-1", ()).await?;
+    cluster.migrate("tally-1", 0).await?;
+    assert_eq!(tally.send(Add(2)).await?, 2);
+    cluster.cut(0, 1);
+    cluster.cut(0, 2);
+    cluster.settled_among(&[0]).await?;
+    cluster.settled_among(&[1, 2]).await?;
+    assert_eq!(cluster.node_of("tally-1").await?, Some(0), "n0 goes on");
+    assert_eq!(tally.send(Add(1)).await?, 1, "and the others have begun it anew");
+    cluster.heal(0, 1);
+    cluster.heal(0, 2);
+    cluster.settled().await?;
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+async fn what_does_not_settle_is_told_with_what_is_seen() -> Result<(), Box<dyn Error>> {
+    let cluster = cluster(2).await;
+    // It never comes to be so.
+    let apart = cluster.settled_among(&[0]).timeout(Duration::from_millis(50)).await;
+    let told = apart.expect_err("n1 is in").to_string();
+    assert_eq!(told, "node 0 does not settle within 50ms: it sees n1 as members as well",);
+    cluster.cut(0, 1);
+    cluster.settled_among(&[0]).await?;
+    let cut_off = cluster.settled().timeout(Duration::from_millis(50)).await;
+    let told = cut_off.expect_err("n1 is out").to_string();
+    assert!(told.contains("it does not see n1 as members"), "{told}");
+    cluster.heal_all();
+    cluster.settled().await?;
+
+    let error = TestCluster::new(65).start(|builder| builder).await.expect_err("too many");
+    assert_eq!(error.to_string(), "a test cluster of 65 nodes: it has 1 to 64");
+    assert!(TestCluster::new(0).start(|builder| builder).await.is_err());
+    let error = TestCluster::new(2).start(|builder| builder.label("", "")).await;
+    assert!(matches!(error, Err(TestClusterError::Start { node: 0, .. })));
+    cluster.hub(1).stop().await;
+    let stopped = cluster.settled().await;
+    assert!(matches!(stopped, Err(TestClusterError::Stopped { node: 1 })));
+    cluster.stop().await;
+    Ok(())
+}
+
+#[actix::test]
+#[should_panic = "no node 2: there are 0 to 1"]
+async fn a_node_that_is_not_there_is_a_mistake_of_the_test() {
+    let _ = cluster(2).await.hub(2);
+}
+
+/// Says where it was made, and by whom.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Named(String);
+
+impl Actor for Named {
+    type Context = Context<Self>;
+}
+
+impl Named {
+    fn make(name: String, child: &ChildContext<Self>) -> Result<Self, StartFailure> {
+        child.subscribe("names")?;
+        let greeting = child.require::<&'static str>()?;
+        let tag = child.metadata("tag").unwrap_or_default();
+        Ok(Self(format!("{greeting} {name} {tag} {} {:?}", child.id(), child.origin())))
+    }
+}
+
+hot_swap!(Named, kind = "named", messages = [], args = String, make = Named::make);
+
+#[actix::test]
+async fn an_actor_is_made_by_the_test_with_what_its_node_has() -> Result<(), Box<dyn Error>> {
+    let hub = HubSystem::builder("test").data("hello").start().await?;
+    let spec = ChildSpec::new::<Named>("ann-1", "ann".to_owned())?.note("tag", "t");
+    let child = ChildContext::<Named>::for_test(&hub, spec);
+    let made = Named::from_args("ann".to_owned(), &child);
+    assert_eq!(made, Ok(Named("hello ann t ann-1 Fresh".to_owned())));
+    let again = Named::from_args("ann".to_owned(), &child.with_origin(ChildOrigin::TakenOver));
+    assert_eq!(again, Ok(Named("hello ann t ann-1 TakenOver".to_owned())));
+    assert!(hub.lookup("ann-1").await?.is_none(), "no child was started");
+    hub.stop().await;
+    Ok(())
 }

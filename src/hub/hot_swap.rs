@@ -355,6 +355,12 @@ impl<A: HotSwap> ChildContext<A> {
         Self { hub, spec, epoch, origin, topics, watches, actor: PhantomData }
     }
 
+    /// With another origin.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn originating(self, origin: ChildOrigin) -> Self {
+        Self { origin, ..self }
+    }
+
     /// The child's identity.
     #[must_use]
     pub fn id(&self) -> &ChildId {

@@ -28,7 +28,7 @@ mod data;
 mod data_plane;
 mod demand;
 mod departed;
-mod doors;
+pub(crate) mod doors;
 mod effects;
 mod ends;
 mod envelope;

@@ -80,7 +80,7 @@ pub struct Settings {
     /// How children move. Default [`Migration::HotSwap`] with handover.
     pub migration: Migration,
     /// How often a node says that it lives. Default 1 s; 50 ms to 60 s. With more than 16 others it says so
-    /// to 12 of them each time: to 6 always, to the others in turns, each of which knows when its own comes.
+    /// to 10 of them each time: to 6 always, to the others in turns, each of which knows when its own comes.
     /// A node that falls silent is then down after two suspicion windows and not after one.
     #[serde(with = "human")]
     pub heartbeat: Duration,

@@ -11,7 +11,7 @@ use crate::model::id::NodeId;
 /// So many others are all told with each heartbeat.
 const FEW: usize = 16;
 /// Of more, so many are each time.
-const TOLD: usize = 12;
+const TOLD: usize = 10;
 /// So many of these are always the same on each side of this node on the ring of ids.
 const NEIGHBOURS: usize = 3;
 /// With so many others each is told once in so many heartbeats of changes that press nobody: a mesh that

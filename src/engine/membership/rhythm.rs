@@ -18,7 +18,7 @@ const NEIGHBOURS: usize = 3;
 /// forms has some at every moment.
 const NEWS_EVERY: u32 = 4;
 /// The most heartbeats from one to anybody to the next.
-pub(super) const LONGEST: u32 = 96;
+pub(super) const LONGEST: u32 = 128;
 
 /// Who is told with the heartbeat of now.
 #[derive(Clone, Copy, Debug)]

@@ -31,17 +31,17 @@ pub(crate) struct DepartedView {
     /// `left`, or `down`: it was declared down.
     #[schema(value_type = String, example = "down")]
     how: &'static str,
-    /// When.
+    /// The time at which it went.
     at: String,
-    /// When it came in again; null: it did not.
+    /// The time at which it came in again; null: it did not.
     came_back_at: Option<String>,
-    /// How many children it handed over with their states, since it began to hand them over.
+    /// Children that it handed over with their states, since it began to hand them over.
     moved: u64,
-    /// How many of its children went on with copies of their states.
+    /// Children of it that went on with copies of their states.
     recovered: u64,
-    /// How many of its children began anew, from their arguments: their states are lost.
+    /// Children of it that began anew, from their arguments: their states are lost.
     begun_anew: u64,
-    /// How many states of its children were parked, as nobody merged them when it was met again.
+    /// States of its children that were parked, as nobody merged them when it was met again.
     parked: u64,
 }
 

@@ -12,17 +12,17 @@ pub struct DepartedNode {
     pub id: NodeId,
     /// Its name for people; the end of its id when the name is not known.
     pub name: String,
-    /// How it went.
+    /// The way in which it went.
     pub how: Departure,
-    /// When, in milliseconds since 1970.
+    /// The time at which it went, in milliseconds since 1970.
     pub at: u64,
-    /// When it came in again, in milliseconds since 1970, if it did.
+    /// The time at which it came in again, in milliseconds since 1970, if it did.
     pub came_back: Option<u64>,
-    /// What became of its children on the node that tells of it.
+    /// The fate of its children on the node that tells of it.
     pub cost: DepartureCost,
 }
 
-/// How a node went.
+/// The way in which a node went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -33,17 +33,17 @@ pub enum Departure {
     Down,
 }
 
-/// What became of the children of a node that went.
+/// The fate of the children of a node that went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DepartureCost {
-    /// How many it handed over with their states, since it began to hand its children over.
+    /// Children that it handed over with their states, since it began to hand them over.
     pub moved: u64,
-    /// How many went on with copies of their states.
+    /// Children that went on with copies of their states.
     pub recovered: u64,
-    /// How many began anew, from their arguments: their states are lost.
+    /// Children that began anew, from their arguments: their states are lost.
     pub begun_anew: u64,
-    /// How many states of its children were parked, as nobody merged them when it was met again.
+    /// States of its children that were parked, as nobody merged them when it was met again.
     pub parked: u64,
 }
 

@@ -799,8 +799,7 @@ impl Doors {
                 self.wake(neighbours);
             }
             if let Some(new) = new {
-                new.open();
-                self.wake(self.paths.announce(&new));
+                self.wake(self.paths.open(&new));
                 self.data_ready(new.next_hop());
             }
         }

@@ -137,8 +137,9 @@ impl<C: Writes> Exchange<C> {
         }
     }
 
-    /// All doors know of it: what waits may be written.
-    pub(crate) fn open(&self) {
+    /// All doors know of it: what waits may be written. Said by [`Paths::open`](super::paths::Paths::open)
+    /// alone, which knows what must be said first.
+    pub(super) fn open(&self) {
         self.open.store(true, Ordering::Release);
     }
 

@@ -139,17 +139,20 @@ impl<C: Writes> Paths<C> {
         state.ends.insert(path, End { by, exchange: exchange.clone(), end });
     }
 
-    /// All doors know of an exchange: the other end of its path may. Does nothing for one over a link.
-    pub(crate) fn announce(&self, exchange: &Exchange<C>) -> Neighbours {
-        let (Way::By(by), Side::Calls) = (exchange.way, exchange.side) else {
+    /// All doors know of an exchange: what waits may be written, and the other end of its path may know of it.
+    /// Both in one step, as bytes that came before the path's first word would be bytes of no path.
+    pub(crate) fn open(&self, exchange: &Exchange<C>) -> Neighbours {
+        let Way::By(by) = exchange.way else {
+            exchange.open();
             return Neighbours::new();
         };
         let path = self.path_of(exchange);
         let mut state = self.lock();
         // It may have ended since.
-        if state.ends.contains_key(&path) {
+        if exchange.side == Side::Calls && state.ends.contains_key(&path) {
             state.forwarder.say(by, path, PathWord::Open { to: exchange.peer });
         }
+        exchange.open();
         state.forwarder.take_news()
     }
 

@@ -390,8 +390,7 @@ impl Doors {
                 self.wake(neighbours);
             }
             if let Some(new) = new {
-                new.open();
-                let neighbours = self.paths.announce(&new);
+                let neighbours = self.paths.open(&new);
                 self.wake(neighbours);
                 self.wants.push(Want::Data(new.next_hop()));
             }

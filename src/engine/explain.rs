@@ -331,6 +331,13 @@ impl Engine {
         self.membership.is_linked(node)
     }
 
+    /// Whether messages to somebody would go another way if it was looked at now.
+    #[cfg(test)]
+    pub(crate) fn has_stale_ways(&self) -> bool {
+        let core = &self.core;
+        self.ways.are_stale(core.now, &self.membership, &core.view, core.me.node)
+    }
+
     /// Entries of this node's log that a member has not acknowledged.
     pub(crate) fn lag(&self, node: NodeId) -> u64 {
         let version = self.core.registry.version();

@@ -21,7 +21,7 @@ use super::{
         BuildFailure, ChildOrder, ChildReport, Effect, EngineConfig, Event, Exit, FreezeFailure,
         KindInfo, LeaveFailed, Reply, Request, Way,
     },
-    membership::founding::Founding,
+    membership::{self, founding::Founding},
     partition::Divergence,
     redundancy::Singularity,
 };
@@ -1124,6 +1124,7 @@ impl World {
         if self.next_look <= self.now {
             self.next_look = self.now + Duration::from_millis(100);
             self.check_yields();
+            self.check_ways();
         }
     }
 
@@ -1199,6 +1200,18 @@ impl World {
                     core.view,
                     theirs.view
                 );
+            }
+        }
+    }
+
+    /// Messages go the way that everybody would choose who looked now: nothing that ways depend on changes
+    /// without a look at them.
+    fn check_ways(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let is_due = node.engine.deadline().is_some_and(|at| at <= self.now);
+            if node.alive && !is_due && !membership::is_many(self.nodes.len()) {
+                let (seed, is_stale) = (self.seed, node.engine.has_stale_ways());
+                assert!(!is_stale, "seed {seed}: n{index} would reach somebody in another way");
             }
         }
     }

@@ -109,6 +109,18 @@ impl Ways {
         Changes { words, paths, reachable }
     }
 
+    /// Whether somebody would be reached in another way if this was looked at.
+    #[cfg(test)]
+    pub(crate) fn are_stale(
+        &self,
+        now: Instant,
+        membership: &Membership,
+        view: &View,
+        me: NodeId,
+    ) -> bool {
+        !self.detours.clone().refresh(now, membership, view, me).is_empty()
+    }
+
     /// How messages go to another node, or words if no messages can.
     pub(crate) fn path_to(&self, membership: &Membership, run: NodeRun) -> NodePath {
         if membership.link_works(run.node) {

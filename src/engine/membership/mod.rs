@@ -502,7 +502,10 @@ impl Membership {
     }
 
     fn close(&mut self) {
-        let Self { roster, fences, founder, out, .. } = self;
+        let Self { roster, fences, founder, routes, out, .. } = self;
+        if routes.take_changed() {
+            out.reached();
+        }
         out.close(|| MemberOutput::Announce {
             me: roster.me().clone(),
             known: roster.others(founder.is_waiting()),

@@ -71,7 +71,8 @@ pub enum MemberOutput {
     ViewChanged,
     /// Who is suspect or has no link changed, in an unchanged view.
     Regarded,
-    /// Links or ways changed, and who is regarded how did not.
+    /// Links changed, or what anybody says of links: somebody may be reached in another way. Who is regarded
+    /// how did not change.
     Reached,
     /// This run is out.
     Gone {

@@ -33,12 +33,20 @@ enum Way {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes {
     known: BTreeMap<NodeId, Way>,
+    /// Something has changed that ways depend on.
+    is_changed: bool,
 }
 
 impl Routes {
-    /// A link or a status changed.
+    /// A link or a status changed, of this node or of another.
     pub(super) fn changed(&mut self) {
         self.known.retain(|_, way| matches!(way, Way::Near(_)));
+        self.is_changed = true;
+    }
+
+    /// Whether ways may differ since this was asked before.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// The neighbour by which words for `to` go, on a shortest way.

@@ -61,9 +61,7 @@ impl Telling<'_> {
         let roster = &*self.roster;
         self.votes.vote(&mut status.silent, |node| roster.is_member(node));
         let is_waiting = status.waiting.is_some();
-        if self.voice.set_status(status, active) {
-            self.out.reached();
-        }
+        self.voice.set_status(status, active);
         if is_waiting {
             // Some contact may wait no longer, and is to be told the whole.
             self.voice.has_news();

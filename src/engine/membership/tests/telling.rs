@@ -34,6 +34,23 @@ fn one_joiner_that_fell_silent_does_not_hide_that_another_is_delayed() {
 }
 
 #[test]
+fn what_another_says_of_its_links_is_told_as_something_that_ways_depend_on() {
+    let mut bench = Bench::with(&[2, 3]);
+    bench.unlink(3);
+    let mut says = |unlinked: &[u8]| {
+        let unlinked = unlinked.iter().map(|n| id(*n)).collect();
+        let word = bench.tell(2, |status| status.unlinked = unlinked);
+        bench.membership.handle(bench.now, run(2), true, word);
+        let is_told = bench.all().contains(&MemberOutput::Reached);
+        (is_told, bench.membership.go_betweens(id(3)).collect::<Vec<_>>())
+    };
+    // Nothing of its own changes for node 1 with that.
+    assert_eq!(says(&[3]), (true, vec![]));
+    assert_eq!(says(&[3]), (false, vec![]));
+    assert_eq!(says(&[]), (true, vec![run(2)]));
+}
+
+#[test]
 fn a_pair_that_hears_each_other_by_others_only_is_told_of_and_when_its_link_is_back() {
     let mut bench = Bench::with(&[2, 3]);
     bench.unlink(3);

@@ -330,7 +330,11 @@ pub async fn stop(hubs: Vec<Hub>) {
     }
 }
 
-/// Runs a test inside an Actix system.
+/// Runs a test inside an Actix system. With `RUST_LOG` what its hubs log is shown if it fails.
 pub fn run(test: impl Future<Output = ()>) {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+    // Another test of this process may have done so.
+    let _ = log.try_init();
     System::new().block_on(test);
 }

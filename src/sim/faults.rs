@@ -233,6 +233,12 @@ impl World {
         pairs.filter(|(a, b)| side(*a) != side(*b)).collect()
     }
 
+    /// Whether another node than this one knows what there is: one that has just come does not, and with the
+    /// last one that does everything is gone.
+    fn another_knows(&self, at: usize) -> bool {
+        self.nodes().any(|(other, node)| other != at && node.engine.is_synced())
+    }
+
     pub(super) fn begins(&mut self, fault: Fault, lasts: Duration) {
         let alive = self.alive();
         match fault {
@@ -263,13 +269,14 @@ impl World {
                 self.request(asked, Request::Migrate { child, to, forced, timeout });
             }
             Fault::Kill(node) => {
-                if alive.len() > 1 {
-                    self.crash(self.some_node(node));
+                let at = self.some_node(node);
+                if self.another_knows(at) {
+                    self.crash(at);
                 }
             }
             Fault::Restart(node) => {
                 let at = node % self.places.len();
-                if alive.len() > 1 || !alive.contains(&at) {
+                if !alive.contains(&at) || self.another_knows(at) {
                     self.crash(at);
                     self.begin(at);
                 }

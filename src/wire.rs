@@ -879,6 +879,8 @@ mod tests {
             pulse: Pulse { sent: 4, echo: Some(5), held: 6 },
             hears: None,
             fence: None,
+            version: 0,
+            revision: 0,
             status: None,
         })
     }

@@ -119,6 +119,13 @@ pub enum MemberWord {
         hears: Option<Heard>,
         /// The highest life of the receiver that is over for the sender.
         fence: Option<Incarnation>,
+        /// The status as the receiver was told it, with this word or before, by a number of its own; 0: not
+        /// said. Who has another asks: a word may be lost though the link works.
+        #[serde(default)]
+        version: u64,
+        /// Which description of itself the sender has told in one, by its revision.
+        #[serde(default)]
+        revision: u64,
         /// `None`: as it was told over this link before.
         status: Option<Box<Status>>,
     },

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     beats::Cadence,
-    contact::{Contact, Lives},
+    contact::{Beat, Contact, Lives},
     timing::Timing,
 };
 use crate::model::{
@@ -76,6 +76,17 @@ impl Told<'_> {
     }
 }
 
+/// A heartbeat, with one to each.
+pub(super) fn beat(
+    number: u64,
+    view: ViewId,
+    hears: Option<Heard>,
+    status: Option<Status>,
+) -> Beat {
+    let cadence = Cadence::each(&TIMING);
+    Beat { number, cadence, view, hears, version: 0, revision: 0, status }
+}
+
 /// What node 1 knows of others that have spoken at `now`, and hear it.
 pub(super) fn contacts(now: Instant, told: &[Told<'_>]) -> BTreeMap<NodeId, Contact> {
     let contact = |told: &Told<'_>| {
@@ -89,18 +100,8 @@ pub(super) fn contacts(now: Instant, told: &[Told<'_>]) -> BTreeMap<NodeId, Cont
         let hears = Heard { incarnation: member(1).incarnation, straight: told.is_linked };
         let lives = Arc::new(life_map(told.view));
         let mine = member(1).incarnation;
-        contact.take_heartbeat(
-            now,
-            &TIMING,
-            mine,
-            1,
-            Cadence::each(&TIMING),
-            told.is_linked,
-            ViewId(u64::MAX),
-            Some(hears),
-            Some(status),
-            |_| Some(lives),
-        );
+        let beat = beat(1, ViewId(u64::MAX), Some(hears), Some(status));
+        contact.take_heartbeat(now, &TIMING, mine, told.is_linked, beat, |_| Some(lives));
         (id(told.node), contact)
     };
     told.iter().map(contact).collect()

@@ -35,6 +35,20 @@ enum Link {
     },
 }
 
+/// A heartbeat without what is for others to see to.
+#[derive(Clone, Debug)]
+pub(super) struct Beat {
+    pub(super) number: u64,
+    pub(super) cadence: Cadence,
+    pub(super) view: ViewId,
+    pub(super) hears: Option<Heard>,
+    /// Which status the sender has told this node, with this word or before; 0: not said.
+    pub(super) version: u64,
+    /// Of its description of itself, that it has told.
+    pub(super) revision: u64,
+    pub(super) status: Option<Status>,
+}
+
 /// What a heartbeat brought that others depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heartbeat {
@@ -69,6 +83,8 @@ pub(super) struct Contact {
     /// The number of its latest heartbeat.
     number: u64,
     status: Option<Status>,
+    /// Which one that is, by the sender's own number; 0: not said.
+    version: u64,
     /// The view of its latest heartbeat, and who is in it, if that is known.
     view: Option<(ViewId, Option<Arc<Lives>>)>,
     /// Which status, and which view, it was told over the link that stands.
@@ -114,6 +130,7 @@ impl Contact {
             beats: Beats::new(now),
             number: 0,
             status: None,
+            version: 0,
             view: None,
             told_status: 0,
             told_view: None,
@@ -313,20 +330,16 @@ impl Contact {
     }
 
     /// A heartbeat of this life came. `mine` is this node's life.
-    #[expect(clippy::too_many_arguments, reason = "the fields of one word")]
     pub(super) fn take_heartbeat(
         &mut self,
         now: Instant,
         timing: &Timing,
         mine: Incarnation,
-        number: u64,
-        cadence: Cadence,
         is_straight: bool,
-        view: ViewId,
-        hears: Option<Heard>,
-        status: Option<Status>,
+        beat: Beat,
         lives_of: impl FnOnce(ViewId) -> Option<Arc<Lives>>,
     ) -> Heartbeat {
+        let Beat { number, cadence, view, hears, version, revision, status } = beat;
         if number <= self.number {
             return Heartbeat { is_late: true, ..Heartbeat::default() };
         }
@@ -356,7 +369,7 @@ impl Contact {
             || was != (self.is_suspicious(now, timing), self.link_works(now, timing));
         if let Some(status) = status {
             is_news |= self.status.as_ref() != Some(&status);
-            self.status = Some(status);
+            (self.status, self.version) = (Some(status), version);
         }
         let known = self.view.as_ref().is_some_and(|(id, lives)| *id == view && lives.is_some());
         if !known {
@@ -369,7 +382,9 @@ impl Contact {
             };
             self.view = Some((view, lives));
         }
-        let is_unknown = self.status.is_none() || self.view().is_none();
+        // What it has told once, and what did not come, it does not tell again of itself.
+        let is_lost = version != 0 && version != self.version || revision > self.member.revision;
+        let is_unknown = self.status.is_none() || self.view().is_none() || is_lost;
         Heartbeat { is_late: false, is_news, is_unknown }
     }
 
@@ -650,7 +665,10 @@ fn micros(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::bench::*, *};
+    use super::{
+        super::bench::{beat as beat_of, *},
+        *,
+    };
 
     fn met(now: Instant) -> Contact {
         Contact::met(now, member(2), true)
@@ -665,20 +683,9 @@ mod tests {
     ) -> Heartbeat {
         let view = contact.view_id().unwrap_or(ViewId(1));
         let mine = member(1).incarnation;
-        let cadence = Cadence::each(&TIMING);
         let is_straight = contact.is_linked();
-        contact.take_heartbeat(
-            now,
-            &TIMING,
-            mine,
-            number,
-            cadence,
-            is_straight,
-            view,
-            hears,
-            status,
-            |_| None,
-        )
+        let beat = beat_of(number, view, hears, status);
+        contact.take_heartbeat(now, &TIMING, mine, is_straight, beat, |_| None)
     }
 
     fn heard(straight: bool) -> Option<Heard> {
@@ -736,19 +743,9 @@ mod tests {
             for second in 1..=4_u32 {
                 let now = now + SECOND * second;
                 let (mine, view, number) = (member(1).incarnation, ViewId(1), second.into());
-                let (hears, status) = (heard(true), None);
-                contact.take_heartbeat(
-                    now,
-                    &TIMING,
-                    mine,
-                    number,
-                    cadence,
-                    false,
-                    view,
-                    hears,
-                    status,
-                    |_| None,
-                );
+                let beat = beat_of(number, view, heard(true), None);
+                let beat = Beat { cadence, ..beat };
+                contact.take_heartbeat(now, &TIMING, mine, false, beat, |_| None);
                 assert_eq!(contact.hears_straight(now, &TIMING), second < 2, "{second}");
                 assert!(contact.is_heard(now, &TIMING));
             }
@@ -780,6 +777,28 @@ mod tests {
         assert!(first.is_news && !first.is_unknown);
         assert_eq!(beat(&mut contact, now, 3, None, Some(told)), Heartbeat::default());
         assert!(beat(&mut contact, now, 3, None, None).is_late);
+    }
+
+    #[test]
+    fn a_status_that_was_told_once_and_did_not_come_is_asked_for() {
+        let now = Instant::now();
+        let mut contact = met(now);
+        contact.take_view(ViewId(1), None, vec![], &[]);
+        let mut number = 0;
+        let mut hear = |version, revision, status: Option<Status>| {
+            number += 1;
+            let beat = beat_of(number, ViewId(1), heard(true), status);
+            let beat = Beat { version, revision, ..beat };
+            contact.take_heartbeat(now, &TIMING, member(1).incarnation, true, beat, |_| None)
+        };
+        let told = || Some(Status { me: None, ..status(member(2)) });
+        assert!(!hear(4, 0, told()).is_unknown);
+        assert!(!hear(4, 0, None).is_unknown);
+        assert!(hear(5, 0, None).is_unknown, "another one was told");
+        assert!(hear(4, 1, None).is_unknown, "it described itself anew");
+        assert!(!hear(0, 0, None).is_unknown, "of an earlier release");
+        assert!(!hear(5, 0, told()).is_unknown);
+        assert!(hear(6, 1, told()).is_unknown, "with what was told in the one that did not come");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    beats::Cadence,
     bounds::{described, sorted},
+    contact::Beat,
     outputs::Outputs,
     pace::{Pace, is_many},
     roster::Roster,
@@ -14,18 +14,8 @@ use super::{
 use crate::model::{
     id::{Incarnation, NodeId, NodeRun},
     member::{Member, ViewId},
-    message::{Heard, MemberWord, Pulse, Status},
+    message::{MemberWord, Pulse, Status},
 };
-
-/// A heartbeat without what is for others to see to.
-pub(super) struct Beat {
-    pub(super) number: u64,
-    pub(super) cadence: Cadence,
-    pub(super) view: ViewId,
-    pub(super) pulse: Pulse,
-    pub(super) hears: Option<Heard>,
-    pub(super) status: Option<Status>,
-}
 
 /// How the sender of a heartbeat of this life describes itself, and the rest of its status; neither
 /// if it describes another.
@@ -66,9 +56,9 @@ impl Hearing<'_> {
         now: Instant,
         from: NodeId,
         is_straight: bool,
+        pulse: Pulse,
         beat: Beat,
     ) {
-        let Beat { number, cadence, view, pulse, hears, status } = beat;
         let (mine, others) = (self.roster.incarnation(), self.roster.contacts().len());
         let voice = &*self.voice;
         let Some(contact) = self.roster.contact_mut(from) else { return };
@@ -76,18 +66,7 @@ impl Hearing<'_> {
             contact.take_pulse(now, voice.clock(now), pulse);
         }
         let lives_of = |id: ViewId| voice.lives_of(id).cloned();
-        let news = contact.take_heartbeat(
-            now,
-            self.timing,
-            mine,
-            number,
-            cadence,
-            is_straight,
-            view,
-            hears,
-            status,
-            lives_of,
-        );
+        let news = contact.take_heartbeat(now, self.timing, mine, is_straight, beat, lives_of);
         if news.is_late {
             return;
         }

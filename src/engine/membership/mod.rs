@@ -76,13 +76,13 @@ pub use self::outputs::MemberOutput;
 use self::{
     beats::Cadence,
     bounds::{described, is_plausible, usable},
-    contact::Contact,
+    contact::{Beat, Contact},
     dialling::Dialling,
     fences::Fences,
     founding::{Founder, Founding},
     gathering::Gathering,
     greeting::{Greeting, KnownRun},
-    hearing::{Beat, Hearing},
+    hearing::Hearing,
     joining::{Joiner, Known},
     meeting::Meeting,
     mute::Mute,
@@ -624,6 +624,8 @@ impl Membership {
                 pulse,
                 hears,
                 fence,
+                version,
+                revision,
                 status,
             } => {
                 if incarnation.nonce != from.nonce || !is_plausible(incarnation) {
@@ -645,8 +647,8 @@ impl Membership {
                 if self.meeting().introduce(now, from, incarnation, me) {
                     let next = Duration::from_millis(next.into());
                     let cadence = Cadence { next, wants_all };
-                    let beat = Beat { number, cadence, view, pulse, hears, status };
-                    self.hearing().take_heartbeat(now, from.node, is_straight, beat);
+                    let beat = Beat { number, cadence, view, hears, version, revision, status };
+                    self.hearing().take_heartbeat(now, from.node, is_straight, pulse, beat);
                 }
             }
             MemberWord::Confirm { incarnation, question } => {

@@ -311,7 +311,7 @@ impl Voice {
                 // Who has been told who this node is need not be told it each time.
                 let me = |told| status.me.clone().filter(|_| told < self.me_version);
                 let status = told.map(|told| Box::new(Status { me: me(told), ..status.clone() }));
-                let word = self.heartbeat(now, timing, contact, cadence, fences, status);
+                let word = self.heartbeat(now, timing, contact, cadence, fences, (version, status));
                 if contact.is_linked() && !works {
                     out.push(Said { to, word: word.clone(), is_probe: true });
                 }
@@ -352,6 +352,8 @@ impl Voice {
             },
             hears: None,
             fence: fences.of(to),
+            version: self.version,
+            revision: self.revision(),
             status: Some(Box::new(self.status.clone())),
         }
     }
@@ -361,6 +363,11 @@ impl Voice {
         now.saturating_duration_since(self.began)
     }
 
+    /// Of this node's description of itself.
+    fn revision(&self) -> u64 {
+        self.status.me.as_ref().map_or(0, |me| me.revision)
+    }
+
     fn heartbeat(
         &self,
         now: Instant,
@@ -368,7 +375,7 @@ impl Voice {
         contact: &Contact,
         cadence: Cadence,
         fences: &Fences,
-        status: Option<Box<Status>>,
+        (version, status): (u64, Option<Box<Status>>),
     ) -> MemberWord {
         MemberWord::Heartbeat {
             incarnation: self.incarnation(),
@@ -379,6 +386,8 @@ impl Voice {
             pulse: contact.pulse(now, self.clock(now)),
             hears: contact.hearing(now, timing),
             fence: fences.of(contact.life().node),
+            version,
+            revision: self.revision(),
             status,
         }
     }
@@ -405,7 +414,7 @@ fn lives(view: &View) -> Lives {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::bench::{SECOND, TIMING, Told, contacts, id, member, status, view},
+        super::bench::{SECOND, TIMING, Told, beat, contacts, id, member, status, view},
         *,
     };
 
@@ -486,8 +495,8 @@ mod tests {
             let (hears, told) = contact(waiting);
             let it = contacts.get_mut(&id(2)).expect("it is there");
             let (mine, view) = (member(1).incarnation, ViewId(u64::MAX));
-            let each = Cadence::each(&TIMING);
-            it.take_heartbeat(now, &TIMING, mine, number, each, true, view, hears, told, |_| None);
+            let beat = beat(number, view, hears, told);
+            it.take_heartbeat(now, &TIMING, mine, true, beat, |_| None);
         };
         let listed = |said: Vec<Said>| -> Vec<bool> {
             let told = |said: Said| match said.word {

@@ -116,6 +116,8 @@ fn no_word_of_a_member_and_no_order_of_events_makes_this_node_panic_or_spin() {
                             straight: pick(2) == 0,
                         }),
                         fence: (pick(9) == 0).then_some(incarnation),
+                        version: pick(3),
+                        revision: pick(2),
                         status: (pick(3) > 0).then(|| {
                             let me = (pick(3) > 0).then(|| Arc::new(me));
                             let joining = joining.into_iter().collect();

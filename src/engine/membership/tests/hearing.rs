@@ -126,6 +126,8 @@ fn who_is_held_by_this_node_is_not_suspect_for_what_is_read_late() {
                     pulse: Pulse::default(),
                     hears: hears.filter(|_| false),
                     fence: None,
+                    version: 0,
+                    revision: 0,
                     status: None,
                 };
                 bench.word(2, late);

@@ -284,6 +284,8 @@ impl Bench {
             pulse: Pulse::default(),
             hears: Some(Heard { incarnation: self.membership.incarnation(), straight: true }),
             fence: None,
+            version: 0,
+            revision: 0,
             status: None,
         }
     }

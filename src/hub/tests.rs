@@ -27,7 +27,6 @@ use crate::{
 mod blocking;
 mod farewell;
 mod flood;
-mod suspend;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Counter {
@@ -69,6 +68,7 @@ mod limits;
 mod lives;
 mod openings;
 mod parked;
+mod suspend;
 mod waits;
 mod watches;
 

@@ -37,8 +37,24 @@ fn processor_time() -> Duration {
     Duration::from_millis(10 * (ticks(11).unwrap_or(0) + ticks(12).unwrap_or(0)))
 }
 
-async fn is_settled(hub: &Hub, count: usize) -> bool {
-    hub.inspect().await.is_ok_and(|seen| seen.is_settled && seen.nodes.len() == count)
+/// Until this node has settled with all others. It is looked at when it says that it is settled: a look at
+/// each of many that form costs more than what is measured.
+async fn settles(hub: &Hub, count: usize, limit: Duration) -> Option<Duration> {
+    let began = Instant::now();
+    loop {
+        hub.settled().timeout(limit.saturating_sub(began.elapsed())).await.ok()?;
+        let at = began.elapsed();
+        let seen = hub.inspect().await.ok()?;
+        let members = seen.nodes.iter().filter(|node| node.is_member()).count();
+        if seen.is_settled && members == count {
+            return Some(at);
+        }
+        if began.elapsed() >= limit {
+            return None;
+        }
+        // It has settled with some of them.
+        actix_rt::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn measure(options: &Options) -> bool {
@@ -58,25 +74,14 @@ async fn measure(options: &Options) -> bool {
     let mut hubs = vec![first];
     hubs.extend(others.into_iter().map(|hub| hub.expect("a node starts")));
     let started = began.elapsed();
-    let mut settled = None;
-    let mut waiting: Vec<Hub> = hubs.clone();
-    while began.elapsed() < limit {
-        let mut left = Vec::new();
-        for hub in waiting {
-            if !is_settled(&hub, count).await {
-                left.push(hub);
-            }
-        }
-        if left.is_empty() {
-            settled = Some(began.elapsed());
-            break;
-        }
-        if !quiet {
-            eprintln!("{} of {count} nodes are not settled", left.len());
-        }
-        waiting = left;
-        actix_rt::time::sleep(Duration::from_millis(50)).await;
+    let settling = hubs.iter().map(|hub| settles(hub, count, limit.saturating_sub(started)));
+    let settling = join_all(settling).await;
+    let late = settling.iter().filter(|settled| settled.is_none()).count();
+    if late > 0 && !quiet {
+        eprintln!("{late} of {count} nodes are not settled");
     }
+    let settled = settling.into_iter().collect::<Option<Vec<Duration>>>();
+    let settled = settled.and_then(|all| all.into_iter().max()).map(|last| started + last);
     let forming = processor_time();
     actix_rt::time::sleep(rest).await;
     let rested = processor_time();

@@ -56,8 +56,10 @@ pub(super) struct Heartbeat {
     pub(super) is_late: bool,
     /// Something was learned.
     pub(super) is_news: bool,
-    /// The sender's view or status is not known here: it has to be asked.
+    /// The sender's status is not known here: it has to be asked.
     pub(super) is_unknown: bool,
+    /// Nor is who is in its view.
+    pub(super) is_view_unknown: bool,
 }
 
 /// One other node, in the life in which it was met last.
@@ -372,20 +374,23 @@ impl Contact {
             (self.status, self.version) = (Some(status), version);
         }
         let known = self.view.as_ref().is_some_and(|(id, lives)| *id == view && lives.is_some());
+        let is_same = self.view_id() == Some(view);
         if !known {
-            is_news = true;
             let alone = View { members: BTreeMap::from([(self.member.id, self.member.clone())]) };
             let lives = if alone.id() == view {
                 Some(Arc::new(Lives::from([(self.member.id, self.member.incarnation)])))
             } else {
                 lives_of(view)
             };
+            // Said again, an unknown one is no news: it did not come, and is asked for.
+            is_news |= !is_same || lives.is_some();
             self.view = Some((view, lives));
         }
         // What it has told once, and what did not come, it does not tell again of itself.
         let is_lost = version != 0 && version != self.version || revision > self.member.revision;
-        let is_unknown = self.status.is_none() || self.view().is_none() || is_lost;
-        Heartbeat { is_late: false, is_news, is_unknown }
+        let is_unknown = self.status.is_none() || is_lost;
+        let is_view_unknown = self.view().is_none();
+        Heartbeat { is_late: false, is_news, is_unknown, is_view_unknown }
     }
 
     /// It says who is in its view, as a difference to `base`.
@@ -518,6 +523,11 @@ impl Contact {
         self.has_asked = false;
     }
 
+    /// It has this node's view, as it says: what it asked for was not that.
+    pub(super) fn knows_view(&mut self) {
+        self.has_asked = false;
+    }
+
     /// The view that it was told last over the link.
     pub(super) fn told_view(&self) -> Option<ViewId> {
         self.told_view
@@ -554,6 +564,7 @@ impl Contact {
     /// It asked for everything.
     pub(super) fn tell_anew(&mut self) {
         (self.told_status, self.told_view, self.has_asked) = (0, None, true);
+        self.told_lost = 0;
     }
 
     /// What there is to do about its link now.
@@ -768,7 +779,8 @@ mod tests {
     fn what_is_not_known_is_asked_for_twice_a_heartbeat_at_most() {
         let now = Instant::now();
         let mut contact = met(now);
-        assert!(beat(&mut contact, now, 1, None, None).is_unknown);
+        let first = beat(&mut contact, now, 1, None, None);
+        assert!(first.is_unknown && first.is_view_unknown);
         assert!(contact.may_ask(now, &TIMING) && !contact.may_ask(now, &TIMING));
         assert!(contact.may_ask(now + TIMING.heartbeat / 2, &TIMING));
         contact.take_view(ViewId(1), None, vec![], &[]);

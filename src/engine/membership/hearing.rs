@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     bounds::{described, sorted},
-    contact::Beat,
+    contact::{Beat, Contact},
     outputs::Outputs,
     pace::{Pace, is_many},
     roster::Roster,
@@ -74,9 +74,16 @@ impl Hearing<'_> {
             self.voice.has_news();
         }
         self.pace.news_if(news.is_news);
-        // In a large mesh what is not known is mostly on its way: asked with the next heartbeat.
+        // In a large mesh what is not known is mostly on its way: asked with the next heartbeat. And of a view
+        // that many have one of them says who is in it for all, mostly.
+        let (timing, pace) = (self.timing, &mut *self.pace);
         let may_wait = is_many(others) && news.is_news;
-        if news.is_unknown && !may_wait && contact.may_ask(now, self.timing) {
+        let is_asked = |contact: &mut Contact, pace: &mut Pace| {
+            let has_turn = news.is_unknown || pace.may_ask_for_view(now, timing.heartbeat, others);
+            has_turn && contact.may_ask(now, timing)
+        };
+        let is_unknown = news.is_unknown || news.is_view_unknown;
+        if is_unknown && !may_wait && is_asked(contact, pace) {
             self.out.send(from, MemberWord::Ask);
         }
     }

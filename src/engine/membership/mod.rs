@@ -372,7 +372,10 @@ impl Membership {
     /// This contact is heard, and what it says is read later than it came.
     pub(crate) fn held(&mut self, now: Instant, node: NodeId) {
         if let Some(contact) = self.roster.contact_mut(node) {
+            let worked = contact.link_works(now, &self.timing);
             contact.excuse(now);
+            // Judged with the next thing that comes: this is no turn of its own.
+            self.pace.news_if(worked != contact.link_works(now, &self.timing));
         }
     }
 

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// With so few others everything that comes is judged at once.
 const FEW: u32 = 16;
 
+/// With many others so many are asked for their views within half a heartbeat.
+const ASKED: u32 = 4;
+
 /// Whether there are so many others that what comes is not looked at one by one.
 pub(crate) fn is_many(others: usize) -> bool {
     others > FEW as usize
@@ -42,12 +45,14 @@ pub(super) struct Pace {
     /// When all is to be judged, whatever comes until then.
     judge_at: Option<Instant>,
     judged_at: Instant,
+    /// How many were asked for their views lately, and since when.
+    asked: (u32, Instant),
 }
 
 impl Pace {
     /// Everything is to be judged first of all.
     pub(super) fn new(now: Instant) -> Self {
-        Self { is_news: true, judge_at: None, judged_at: now }
+        Self { is_news: true, judge_at: None, judged_at: now, asked: (0, now) }
     }
 
     /// Something came, or changed, that judgements depend on.
@@ -58,6 +63,23 @@ impl Pace {
     /// The same, if it is so.
     pub(super) fn news_if(&mut self, is_news: bool) {
         self.is_news |= is_news;
+    }
+
+    /// Whether another one may be asked for its view. Where many are, each answer is long, and the same.
+    pub(super) fn may_ask_for_view(
+        &mut self,
+        now: Instant,
+        heartbeat: Duration,
+        others: usize,
+    ) -> bool {
+        if !is_many(others) {
+            return true;
+        }
+        if now.saturating_duration_since(self.asked.1) >= heartbeat / 2 {
+            self.asked = (0, now);
+        }
+        self.asked.0 += 1;
+        self.asked.0 <= ASKED
     }
 
     /// Whether there is news since this was asked before.
@@ -162,6 +184,18 @@ mod tests {
         assert!(!pace.is_due(changes, SECOND, 100, Lag::default()));
         assert_eq!(pace.deadline(), Some(may));
         assert!(pace.is_due(may, SECOND, 100, Lag::default()));
+    }
+
+    #[test]
+    fn of_many_only_some_are_asked_for_their_views_at_a_time() {
+        let now = Instant::now();
+        let mut pace = judged(now);
+        let mut asks =
+            |now, others| (0..20).filter(|_| pace.may_ask_for_view(now, SECOND, others)).count();
+        assert_eq!(asks(now, 16), 20);
+        assert_eq!(asks(now, 17), 4);
+        assert_eq!(asks(now + SECOND / 3, 17), 0);
+        assert_eq!(asks(now + SECOND / 2, 17), 4);
     }
 
     #[test]

@@ -291,6 +291,9 @@ impl Voice {
                 && is_many(self.view.1.len())
                 && base.is_none()
                 && !contact.has_asked();
+            if is_known {
+                contact.knows_view();
+            }
             // A view is told at once to all with a link: what they wait for.
             let is_told = all || is_soon || works;
             if is_told && !is_known && !is_left && !contact.was_told_view(view_id) {

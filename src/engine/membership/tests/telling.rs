@@ -34,6 +34,29 @@ fn one_joiner_that_fell_silent_does_not_hide_that_another_is_delayed() {
 }
 
 #[test]
+fn of_many_that_name_a_view_which_did_not_come_some_are_asked_for_it() {
+    let others: Vec<u8> = (2..=20).collect();
+    let mut bench = Bench::with(&others);
+    let unknown = view(&[1, 2, 3, 99]).id();
+    let round = |bench: &mut Bench| {
+        bench.now += HALF;
+        let hears = |bench: &mut Bench, n: u8| {
+            bench.views.insert(n, unknown);
+            let word = bench.beat(n);
+            bench.word(n, word)
+        };
+        let told: Vec<MemberOutput> = others.iter().flat_map(|n| hears(bench, *n)).collect();
+        let is_ask = |output: &&MemberOutput| {
+            matches!(output, MemberOutput::Send { word: MemberWord::Ask, .. })
+        };
+        told.iter().filter(is_ask).count()
+    };
+    assert_eq!(round(&mut bench), 0, "it may be on its way");
+    assert_eq!(round(&mut bench), 4);
+    assert_eq!(round(&mut bench), 4);
+}
+
+#[test]
 fn what_another_says_of_its_links_is_told_as_something_that_ways_depend_on() {
     let mut bench = Bench::with(&[2, 3]);
     bench.unlink(3);

@@ -381,13 +381,17 @@ impl UserRequests {
     /// What is known of a child changed: a migration follows it.
     pub(super) fn child_changed(&mut self, core: &mut Core, locate: &mut Locate, child: &ChildId) {
         for id in self.migrations_of(child) {
-            let Some(Asked { pending: Pending::Migrate { to, .. }, .. }) = self.asked.get(&id)
+            let Some(Asked { pending: Pending::Migrate { to, asked, .. }, .. }) =
+                self.asked.get_mut(&id)
             else {
                 continue;
             };
             match core.registry.owner(child) {
-                // It is where it should go: the answer of the old owner says the same.
-                Some((run, ownership)) if Some(run.node) == *to && ownership.pinned == *to => {}
+                // It is where it should go: the old owner says so, whenever it was asked. Should it come back
+                // to that one, as its successor does not start, that one is asked anew.
+                Some((run, ownership)) if Some(run.node) == *to && ownership.pinned == *to => {
+                    *asked = None;
+                }
                 _ => self.send(core, locate, id, false, |_| true),
             }
         }
@@ -768,6 +772,31 @@ mod tests {
         bench.requests.migrated(&mut bench.core, ID, &child(0), MigrateOutcome::NotFound);
         assert_eq!(bench.replies(), [(ID, Reply::Migrated(MigrateOutcome::NotFound))]);
         assert_eq!(bench.requests.migrating().count(), 0, "nothing is kept of it");
+    }
+
+    #[test]
+    fn an_owner_to_which_a_child_comes_back_is_asked_again_and_who_has_it_as_wanted_is_not() {
+        let mut bench = Bench::new(&[1, 2]);
+        let to = member(2).id;
+        bench.owned(0, 1, None);
+        bench.ask(Request::Migrate { child: child(0), to, forced: false, timeout: SECOND });
+        let asked = |bench: &mut Bench| {
+            let words = bench.words().into_iter();
+            words.filter(|word| matches!(word, HomeWord::Migrate { .. })).count()
+        };
+        assert_eq!(asked(&mut bench), 1);
+        let pinned = Some(to);
+        let back = bench.core.registry.best(&child(0)).expect("it is there").entry.clone();
+        let Entry::Owned(own) = back else { panic!("it runs") };
+        let gone = Ownership { pinned, epoch: own.epoch.next_attempt(), ..own.clone() };
+        let goes = Entry::Moved { to: member(2).run(), ownership: gone.clone() };
+        bench.core.write(&child(0), goes);
+        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
+        assert_eq!(asked(&mut bench), 0, "the old owner says when it is there");
+        let again = Ownership { epoch: gone.epoch.next_attempt(), ..own };
+        bench.core.write(&child(0), Entry::Owned(again));
+        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
+        assert_eq!(asked(&mut bench), 1, "its successor did not start");
     }
 
     #[test]

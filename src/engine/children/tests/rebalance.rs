@@ -217,6 +217,30 @@ fn a_committed_child_is_not_this_nodes_to_migrate() {
 }
 
 #[test]
+fn who_asks_for_what_is_under_way_or_has_gone_there_is_told_by_the_old_owner() {
+    let mut node = Node::running(&[1]);
+    let expected = node.offer_to(2, offered(Some(id(2))));
+    assert_eq!(node.migrate(2, 1), [expected]);
+    for input in [SourceInput::Accepted, SourceInput::Frozen(Ok(8)), SourceInput::Ready] {
+        node.children.source(&mut node.core).step(&child(), input);
+    }
+    assert!(!node.instance().owns());
+    node.forget();
+    assert_eq!((node.migrate(2, 2), node.news()), (vec![], news(&[])));
+    node.children.source(&mut node.core).step(&child(), SourceInput::Opened);
+    let there = Ownership { pinned: Some(id(2)), ..owned(ATTEMPT) };
+    node.log_says(2, Entry::Owned(there));
+    let moved = || MigrateOutcome::Moved { node: id(2), epoch: ATTEMPT };
+    assert_eq!(node.news(), news(&[migrated(&[1, 2], moved())]));
+    assert!(node.children.instance(&child()).is_none());
+    node.effects();
+    // Its word was on its way when the child went.
+    assert_eq!(node.migrate(2, 3), []);
+    assert_eq!(node.news(), news(&[migrated(&[3], moved())]));
+    assert_eq!((node.migrate(3, 4), node.news()), (vec![], news(&[])), "its owner answers");
+}
+
+#[test]
 fn a_node_is_stranded_when_no_other_takes_any_of_its_children() {
     let mut node = Node::running(&[1]);
     assert!(!node.children.is_stranded(&node.core), "another one would take it");

@@ -388,9 +388,14 @@ impl UserRequests {
             };
             match core.registry.owner(child) {
                 // It is where it should go: the old owner says so, whenever it was asked. Should it come back
-                // to that one, as its successor does not start, that one is asked anew.
+                // to that one, as its successor does not start, that one is asked anew. The new owner is if it
+                // was asked before it ran the child, when it could say nothing.
                 Some((run, ownership)) if Some(run.node) == *to && ownership.pinned == *to => {
-                    *asked = None;
+                    let before = asked.filter(|asked| asked.run == run && !asked.is_running);
+                    *asked = before;
+                    if before.is_some() {
+                        self.send(core, locate, id, false, |_| true);
+                    }
                 }
                 _ => self.send(core, locate, id, false, |_| true),
             }
@@ -540,6 +545,7 @@ mod tests {
         model::{
             child::{Ownership, Role, TakenIn},
             id::Origin,
+            message::LogEntry,
         },
     };
 
@@ -797,6 +803,37 @@ mod tests {
         bench.core.write(&child(0), Entry::Owned(again));
         bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
         assert_eq!(asked(&mut bench), 1, "its successor did not start");
+    }
+
+    #[test]
+    fn a_new_owner_that_was_asked_before_it_ran_the_child_is_asked_again_when_it_does() {
+        let mut bench = Bench::new(&[1, 2]);
+        let to = member(2).id;
+        bench.owned(0, 1, None);
+        let own = bench.core.registry.owner(&child(0)).expect("it is there").1.clone();
+        let there = Ownership { pinned: Some(to), epoch: own.epoch.next_attempt(), ..own };
+        let goes = Entry::Moved { to: member(2).run(), ownership: there.clone() };
+        bench.core.write(&child(0), goes);
+        bench.ask(Request::Migrate { child: child(0), to, forced: false, timeout: SECOND });
+        let asked = |bench: &mut Bench| {
+            let sent = bench.core.effects.drain(..).filter(|effect| {
+                let is_migrate = |message: &PeerMessage| {
+                    matches!(message, PeerMessage::Home(HomeWord::Migrate { .. }))
+                };
+                matches!(effect, Effect::Send { message, .. } if is_migrate(message))
+            });
+            sent.count()
+        };
+        assert_eq!(asked(&mut bench), 1);
+        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
+        assert_eq!(asked(&mut bench), 0);
+        let run = member(2).run();
+        let entry = LogEntry { version: 1, child: child(0), entry: Entry::Owned(there) };
+        bench.core.registry.apply_changes(run, 0, 1, vec![entry]);
+        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
+        assert_eq!(asked(&mut bench), 1);
+        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
+        assert_eq!(asked(&mut bench), 0, "it was");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) struct Heartbeat {
     pub(super) is_news: bool,
     /// The sender's status is not known here: it has to be asked.
     pub(super) is_unknown: bool,
-    /// Nor is who is in its view.
+    /// The members of its view are not known here.
     pub(super) is_view_unknown: bool,
 }
 

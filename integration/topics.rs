@@ -1,7 +1,7 @@
 //! What is published gets to all who listen, on whichever node, at most once and in order.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +12,10 @@ use std::{
 use actix::prelude::*;
 use actix_hub::{PublishError, SubscribeError, prelude::*};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, UnboundedReceiver},
+    watch,
+};
 
 use crate::support::{Net, event, eventually, run, settings, stop, together};
 
@@ -221,6 +224,32 @@ async fn known(hubs: &[Hub], topic: &str, others: usize) {
     .await;
 }
 
+/// From this publisher on, what is published says only that all is known.
+const FIRST: u64 = 100;
+
+/// Until each ear and the session are given what each node publishes: the nodes know where the ears have moved to,
+/// and the instances from which they moved have ended.
+async fn all_hear(hubs: &[Hub], ears: &[ChildRef<Ear>], session: &mut UnboundedReceiver<Tick>) {
+    let firsts = FIRST..FIRST + hubs.len() as u64;
+    eventually("all hear and no earlier instance does", async || {
+        let mut is_settled = true;
+        for (n, (by, hub)) in firsts.clone().zip(hubs).enumerate() {
+            let here = hub.publish("news", tick(by, 0)).expect("it is sent").here;
+            is_settled &= here == 1 + usize::from(n == 1);
+        }
+        for ear in ears {
+            let heard = heard(ear).await;
+            is_settled &= firsts.clone().all(|by| heard.contains_key(&by));
+        }
+        is_settled
+    })
+    .await;
+    let mut open: BTreeSet<u64> = firsts.collect();
+    while !open.is_empty() {
+        open.remove(&session.recv().await.expect("it hears").by);
+    }
+}
+
 async fn heard(ear: &ChildRef<Ear>) -> BTreeMap<u64, Vec<u64>> {
     ear.send(Heard).timeout(Duration::from_secs(20)).await.expect("it answers")
 }
@@ -240,6 +269,7 @@ fn each_subscriber_on_each_node_is_given_everything_once_and_in_order() {
                 hubs[1].subscribe("news", session.recipient::<Tick>()).expect("it listens");
             assert_eq!(subscription.topic().as_str(), "news");
             known(&hubs, "news", 2).await;
+            all_hear(&hubs, &ears, &mut hears).await;
             for number in 0..200 {
                 for (by, hub) in hubs.iter().enumerate() {
                     let published = hub.publish("news", tick(by as u64, number));
@@ -249,12 +279,19 @@ fn each_subscriber_on_each_node_is_given_everything_once_and_in_order() {
             }
             let all: BTreeMap<u64, Vec<u64>> = (0..3).map(|by| (by, (0..200).collect())).collect();
             for ear in &ears {
-                eventually("all was heard", async || heard(ear).await == all).await;
+                let heard = async || {
+                    let mut heard = heard(ear).await;
+                    heard.retain(|by, _| *by < FIRST);
+                    heard
+                };
+                eventually("all was heard", async || heard().await == all).await;
             }
             let mut by_session = BTreeMap::<u64, Vec<u64>>::new();
-            for _ in 0..600 {
+            while by_session.values().map(Vec::len).sum::<usize>() < 600 {
                 let tick = hears.recv().await.expect("it hears");
-                by_session.entry(tick.by).or_default().push(tick.number);
+                if tick.by < FIRST {
+                    by_session.entry(tick.by).or_default().push(tick.number);
+                }
             }
             assert_eq!(by_session, all);
             drop(subscription);

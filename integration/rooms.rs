@@ -8,7 +8,21 @@ use std::{
 };
 
 /// Rooms whose files use what stands below them only, `mod.rs` on top.
-const ROOMS: &[&str] = &["engine/children"];
+const ROOMS: &[&str] = &[
+    "delivery",
+    "engine/children",
+    "engine/homes",
+    "engine/membership",
+    "engine/parked",
+    "engine/routes",
+    "engine/topics",
+    "hub/codec",
+    "hub/topics",
+    "model",
+    "net",
+    "testkit",
+    "web",
+];
 
 /// Which files of a room each of them imports from; `mod` is its `mod.rs`.
 type Imports = BTreeMap<String, BTreeSet<String>>;
@@ -99,8 +113,8 @@ fn ring(mut imports: Imports) -> BTreeSet<String> {
 fn no_file_of_a_room_imports_another_in_a_ring() {
     for room in ROOMS {
         let imports = imports(room);
-        assert!(imports.len() > 10, "src/{room} was not found whole");
-        assert!(imports.values().any(|used| used.len() > 3), "src/{room} was not read");
+        assert!(imports.len() > 2, "src/{room} was not found whole");
+        assert!(imports.values().any(|used| !used.is_empty()), "src/{room} was not read");
         assert_eq!(ring(imports), BTreeSet::new(), "src/{room}");
     }
 }

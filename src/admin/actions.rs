@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long this node may take to hear of a child that is there.
-const HEARSAY: Duration = Duration::from_secs(1);
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -162,7 +162,7 @@ async fn given_up(desk: &Desk, child: &ChildId) -> Result<Option<NodeId>, Proble
     .await
 }
 
-/// What this node will know of a child soon; `None`: it does not within [`HEARSAY`].
+/// What this node will know of a child soon; `None`: it does not within [`CATCH_UP`].
 async fn soon<R>(
     desk: &Desk,
     child: &ChildId,
@@ -171,7 +171,7 @@ async fn soon<R>(
 where
     R: Send + 'static,
 {
-    for _ in 0..HEARSAY.as_millis() / LOOK_AGAIN.as_millis() {
+    for _ in 0..CATCH_UP.as_millis() / LOOK_AGAIN.as_millis() {
         let child = child.clone();
         let seen = desk
             .look(move |running| {

@@ -103,7 +103,7 @@ pub(crate) struct Door<P> {
     /// Where the registry said last that the child is.
     said: Option<Route>,
     /// Whose refusal named `route`, if the registry has not said it yet.
-    hearsay: Option<NodeRun>,
+    redirected_by: Option<NodeRun>,
     /// The owner that a refusal named did not have the child.
     doubt: bool,
     /// The life of the child on this node that the registry said was over: a start that takes longer than
@@ -126,7 +126,7 @@ impl<P: Payload> Door<P> {
             is_demanded: false,
             unstarted: Vec::new(),
             said: None,
-            hearsay: None,
+            redirected_by: None,
             doubt: false,
             over: None,
             ready: BTreeSet::new(),
@@ -550,7 +550,7 @@ impl<P: Payload> Door<P> {
         self.said = Some(route);
         if self.route.is_none_or(|known| known.epoch <= route.epoch) {
             self.route = Some(route);
-            (self.hearsay, self.doubt) = (None, false);
+            (self.redirected_by, self.doubt) = (None, false);
         }
     }
 
@@ -646,9 +646,9 @@ impl<P: Payload> Door<P> {
         self.gate.gone(now, run, how.left);
         self.ready.remove(&(Side::Calls, run));
         self.ready.remove(&(Side::Answers, run));
-        if self.hearsay == Some(run) {
+        if self.redirected_by == Some(run) {
             // Nobody else has said so, and nothing below it would be followed.
-            (self.route, self.hearsay, self.doubt) = (self.said, None, false);
+            (self.route, self.redirected_by, self.doubt) = (self.said, None, false);
             if self.lane.is_free() {
                 self.lane.forget();
             }
@@ -688,12 +688,12 @@ impl<P: Payload> Door<P> {
                     Answered::Moved(route) => {
                         if self.route.is_none_or(|known| known.epoch < route.epoch) {
                             self.route = Some(route);
-                            self.hearsay = Some(from);
+                            self.redirected_by = Some(from);
                         }
                         self.follow();
                     }
                     Answered::NotHere => {
-                        self.doubt = self.hearsay.is_some();
+                        self.doubt = self.redirected_by.is_some();
                         self.follow();
                     }
                     Answered::Full => self.lane.fail(&NotHandled::Busy),

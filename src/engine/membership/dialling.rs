@@ -18,7 +18,7 @@ use crate::model::{
 pub(super) const LIMIT: usize = 1_024;
 /// As long as no more are lost, one is added of which others tell: they leave room for those that this
 /// node loses itself.
-const HEARSAY_LIMIT: usize = LIMIT / 2;
+const GOSSIP_LIMIT: usize = LIMIT / 2;
 /// For how many suspicion windows a node that somebody named is dialled before it is forgotten; it
 /// is dialled again when it is named again.
 const NAMED_WINDOWS: u32 = 10;
@@ -113,7 +113,7 @@ impl Dialling {
         let is_news = known.is_none_or(|known| {
             !known.is_mine && told.member.incarnation > known.dialled.member.incarnation
         });
-        let has_room = known.is_some() || self.lost.len() < HEARSAY_LIMIT;
+        let has_room = known.is_some() || self.lost.len() < GOSSIP_LIMIT;
         let ago = Duration::from_millis(told.ago);
         if !is_news || !has_room || ago >= self.forget_after {
             return false;
@@ -342,7 +342,7 @@ mod tests {
             let member = Member { id: NodeId::from_key(key), ..member(2) };
             dialling.hear_of_lost(now, LostNode { member, ago: 0 });
         }
-        assert_eq!(dialling.lost.len(), HEARSAY_LIMIT);
+        assert_eq!(dialling.lost.len(), GOSSIP_LIMIT);
         assert!(dialling.lose(now, member(2), true), "there is room for it");
         let mut later = told(2, 0);
         later.member.incarnation.started += 1;

@@ -11,7 +11,7 @@ use crate::model::{
 /// At most this many nodes are remembered; the fence raised longest ago is forgotten first.
 const LIMIT: usize = 1_024;
 /// As long as no more are remembered, one is added of which others tell.
-const HEARSAY_LIMIT: usize = LIMIT / 2;
+const GOSSIP_LIMIT: usize = LIMIT / 2;
 
 /// For each node the highest life that is over: it and every earlier one are refused.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl Fences {
     /// The same by what another node says, which voted for it. It drives out no fence that this node knows
     /// of itself.
     pub(super) fn hear_of(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
-        let has_room = self.lives.len() < HEARSAY_LIMIT || self.lives.contains_key(&node);
+        let has_room = self.lives.len() < GOSSIP_LIMIT || self.lives.contains_key(&node);
         has_room && self.raise(node, incarnation)
     }
 
@@ -92,9 +92,9 @@ mod tests {
             NodeId::from_key(key)
         };
         for n in 0..2 * LIMIT {
-            assert_eq!(fences.hear_of(node(n), life(1)), n < HEARSAY_LIMIT);
+            assert_eq!(fences.hear_of(node(n), life(1)), n < GOSSIP_LIMIT);
         }
-        assert_eq!(fences.list().len(), HEARSAY_LIMIT);
+        assert_eq!(fences.list().len(), GOSSIP_LIMIT);
         assert!(fences.hear_of(node(0), life(2)) && fences.raise(node(LIMIT), life(1)));
     }
 

@@ -8,19 +8,26 @@ use std::collections::VecDeque;
 use crate::model::{
     id::NodeRun,
     message::{HomeWord, PeerMessage, RollWord},
+    quota::Quota,
 };
 
-/// Bytes of orders that wait, counted with what each costs to keep. Further ones are dropped: who
-/// ordered says it again.
+/// Bytes of orders of one peer that wait, counted with what each costs to keep. Further ones of it are
+/// dropped: who ordered says it again.
 const LIMIT: usize = 16 << 20;
 /// What an order costs besides what its child is started from.
 const OVERHEAD: usize = 512;
 
 /// Orders that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Probation {
     held: VecDeque<(NodeRun, PeerMessage)>,
-    bytes: usize,
+    quota: Quota,
+}
+
+impl Default for Probation {
+    fn default() -> Self {
+        Self { held: VecDeque::new(), quota: Quota::new(LIMIT) }
+    }
 }
 
 impl Probation {
@@ -37,9 +44,7 @@ impl Probation {
 
     /// Keeps an order.
     pub(crate) fn hold(&mut self, from: NodeRun, message: PeerMessage) {
-        let size = size(&message);
-        if self.bytes + size <= LIMIT {
-            self.bytes += size;
+        if self.quota.take(from.node, size(&message)).is_ok() {
             self.held.push_back((from, message));
         }
     }
@@ -47,8 +52,8 @@ impl Probation {
     /// The next of the orders that were kept, once this node `is_proven`.
     pub(crate) fn next(&mut self, is_proven: bool) -> Option<(NodeRun, PeerMessage)> {
         let next = if is_proven { self.held.pop_front() } else { None };
-        if let Some((_, message)) = &next {
-            self.bytes -= size(message);
+        if let Some((from, message)) = &next {
+            self.quota.give(from.node, size(message));
         }
         next
     }
@@ -110,10 +115,10 @@ mod tests {
         assert_eq!(probation.next(false), None, "it has settled with nobody");
         let released: Vec<_> = std::iter::from_fn(|| probation.next(true)).collect();
         assert_eq!(released, orders);
-        assert_eq!(probation.bytes, 0);
+        assert_eq!([1, 2].map(|n| probation.quota.used(run(n).node)), [0, 0]);
         probation.hold(run(1), order("a", 1));
         probation.clear();
-        assert!(probation.next(true).is_none() && probation.bytes == 0);
+        assert!(probation.next(true).is_none() && probation.quota.used(run(1).node) == 0);
     }
 
     #[test]
@@ -139,20 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn no_more_bytes_wait_than_the_limit_and_room_is_given_back() {
+    fn no_more_bytes_of_one_peer_wait_than_the_limit_and_room_is_given_back() {
         let mut probation = Probation::default();
-        for _ in 0..40 {
-            probation.hold(run(1), order("a", 1 << 20));
+        let used = |probation: &Probation| probation.quota.used(run(1).node);
+        // Started anew, it has no more.
+        let again = NodeRun { nonce: 2, ..run(1) };
+        for n in 0..40 {
+            probation.hold(if n % 2 == 0 { run(1) } else { again }, order("a", 1 << 20));
         }
-        assert!(probation.bytes <= LIMIT && probation.held.len() < 16);
+        assert!(used(&probation) <= LIMIT && probation.held.len() < 16);
         // What costs little still goes in, up to the limit.
         for _ in 0..100_000 {
             probation.hold(run(1), order("b", 0));
         }
-        assert!(probation.bytes <= LIMIT && probation.held.len() <= LIMIT / OVERHEAD);
+        assert!(used(&probation) <= LIMIT && probation.held.len() <= LIMIT / OVERHEAD);
         let before = probation.held.len();
+        probation.hold(run(2), order("c", 1 << 20));
+        assert_eq!(probation.held.len(), before + 1, "another one's orders have room of their own");
         probation.next(true);
         probation.hold(run(1), order("a", 1 << 20));
-        assert_eq!(probation.held.len(), before);
+        assert_eq!(probation.held.len(), before + 1);
     }
 }

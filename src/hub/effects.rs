@@ -109,11 +109,11 @@ impl HubSystem {
         };
         match order {
             ParkedOrder::Keep { key, from } => {
-                if let Some((info, bytes)) = running.parked.take_arrived(key, from) {
+                if let Some((info, bytes)) = running.arrivals.take_copy(key, from) {
                     running.parked.hold(info, bytes);
                 }
             }
-            ParkedOrder::Refuse { key, from } => drop(running.parked.take_arrived(key, from)),
+            ParkedOrder::Refuse { key, from } => drop(running.arrivals.take_copy(key, from)),
             ParkedOrder::Forget { key } => running.parked.forget(&key),
             ParkedOrder::Send { key, to, purpose } => {
                 let system = ctx.address();
@@ -161,22 +161,23 @@ impl HubSystem {
         let mut parcel: Option<Parcel> = None;
         match &order {
             ChildOrder::Build { spec, epoch, with_state: true, .. } => {
-                parcel = running.take_bulk(&(spec.id().clone(), *epoch));
+                let key = (spec.id().clone(), *epoch);
+                parcel = running.arrivals.take(&key).map(|arrived| arrived.parcel);
             }
             ChildOrder::Discard { child, epoch } => {
-                running.take_bulk(&(child.clone(), *epoch));
+                running.arrivals.take(&(child.clone(), *epoch));
             }
             ChildOrder::Merge { child, epoch } => {
                 // Kept until it is merged: it may have to be parked.
                 let key = (child.clone(), *epoch);
-                parcel = running.bulks.get(&key).map(|arrived| arrived.parcel.clone());
+                parcel = running.arrivals.find(&key).map(|arrived| arrived.parcel.clone());
             }
             ChildOrder::Apply { key, from, .. } => {
                 let state = match *from == running.engine.me() {
                     true => {
                         running.parked.find(key).map(|(info, bytes)| (info.clone(), bytes.clone()))
                     }
-                    false => running.parked.take_arrived(key.clone(), *from),
+                    false => running.arrivals.take_copy(key.clone(), *from),
                 };
                 parcel = state.map(|(info, bytes)| Parcel {
                     state_version: info.state_version,

@@ -14,6 +14,7 @@ use std::{
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 
+pub(crate) mod arrivals;
 mod asking;
 pub(crate) mod auto_kind;
 mod blocking;

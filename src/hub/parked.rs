@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::model::{
-    id::{ChildId, KindName, NodeId, NodeRun},
+    id::{ChildId, KindName, NodeId},
     parked::{ParkedInfo, ParkedKey},
 };
 
@@ -61,14 +61,11 @@ impl fmt::Debug for ParkedState {
     }
 }
 
-/// The parked states of this node, and copies that arrived and are not disposed of yet.
+/// The parked states of this node.
 #[derive(Debug, Default)]
 pub(crate) struct ParkedStore {
     held: BTreeMap<ParkedKey, (ParkedInfo, Bytes)>,
     held_bytes: usize,
-    /// By their names and by who sent them.
-    arrived: BTreeMap<(ParkedKey, NodeRun), (ParkedInfo, Bytes)>,
-    arrived_bytes: usize,
 }
 
 impl ParkedStore {
@@ -76,11 +73,6 @@ impl ParkedStore {
     #[cfg(any(test, feature = "admin"))]
     pub(crate) fn bytes(&self) -> usize {
         self.held_bytes
-    }
-
-    /// Bytes that arrived and of which the engine has not said what becomes of them.
-    pub(crate) fn arrived_bytes(&self) -> usize {
-        self.arrived_bytes
     }
 
     /// How many are held.
@@ -113,25 +105,6 @@ impl ParkedStore {
             self.held_bytes -= bytes.len();
         }
     }
-
-    /// One arrived.
-    pub(crate) fn came(&mut self, from: NodeRun, info: ParkedInfo, bytes: Bytes) {
-        self.arrived_bytes += bytes.len();
-        if let Some((_, before)) = self.arrived.insert((info.key.clone(), from), (info, bytes)) {
-            self.arrived_bytes -= before.len();
-        }
-    }
-
-    /// Takes one that arrived.
-    pub(crate) fn take_arrived(
-        &mut self,
-        key: ParkedKey,
-        from: NodeRun,
-    ) -> Option<(ParkedInfo, Bytes)> {
-        let (info, bytes) = self.arrived.remove(&(key, from))?;
-        self.arrived_bytes -= bytes.len();
-        Some((info, bytes))
-    }
 }
 
 /// A parked state as users see it.
@@ -151,7 +124,7 @@ pub(crate) fn shown(info: &ParkedInfo, state: &Bytes, copies: Vec<NodeId>) -> Pa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::child::Epoch;
+    use crate::model::{child::Epoch, id::NodeRun};
 
     fn info(n: u64) -> ParkedInfo {
         let run = NodeRun { node: NodeId::from_key([1; 32]), nonce: n };
@@ -168,17 +141,12 @@ mod tests {
     #[test]
     fn bytes_are_counted_and_given_back_also_when_a_state_comes_twice() {
         let mut store = ParkedStore::default();
-        let from = info(9).key.run;
         for size in [10, 4] {
             store.hold(info(1), Bytes::from(vec![0; size]));
-            store.came(from, info(2), Bytes::from(vec![0; size]));
         }
-        assert_eq!((store.bytes(), store.arrived_bytes(), store.len()), (4, 4, 1));
-        let other = info(8).key.run;
-        assert!(store.take_arrived(info(2).key, other).is_none(), "it came from another");
-        let (kept, bytes) = store.take_arrived(info(2).key, from).expect("it arrived");
-        store.hold(kept, bytes);
-        assert_eq!((store.bytes(), store.arrived_bytes(), store.len()), (8, 0, 2));
+        assert_eq!((store.bytes(), store.len()), (4, 1));
+        store.hold(info(2), Bytes::from(vec![0; 4]));
+        assert_eq!((store.bytes(), store.len()), (8, 2));
         for _ in 0..2 {
             store.forget(&info(1).key);
             store.forget(&info(2).key);

@@ -8,8 +8,10 @@ use std::{
 use super::writes::Writes;
 use crate::model::id::{ChildId, LaneId};
 
-/// Lanes that one peer may have: for each about 1 KiB is kept, here and at its door.
-pub(crate) const LANES: usize = 1 << 17;
+/// Bytes that are kept for the lanes of one peer, here and at their doors.
+const KEPT: usize = 128 << 20;
+/// What a lane costs to keep besides the id of its child.
+const COST: usize = 1 << 10;
 
 /// The lanes of one peer, one to each door. They outlive the path by which they come: on the next one
 /// the peer may say that it has all replies of a lane, or uses it no more, and opens no session first.
@@ -21,11 +23,17 @@ pub(crate) struct PeerLanes<C>(Mutex<Lanes<C>>);
 struct Lanes<C> {
     doors: HashMap<LaneId, (ChildId, Weak<C>)>,
     by_child: HashMap<ChildId, LaneId>,
+    bytes: usize,
+}
+
+/// What the lane to a child costs to keep.
+fn cost(child: &ChildId) -> usize {
+    COST + child.as_str().len()
 }
 
 impl<C> Default for PeerLanes<C> {
     fn default() -> Self {
-        Self(Mutex::new(Lanes { doors: HashMap::new(), by_child: HashMap::new() }))
+        Self(Mutex::new(Lanes { doors: HashMap::new(), by_child: HashMap::new(), bytes: 0 }))
     }
 }
 
@@ -46,6 +54,7 @@ impl<C> PeerLanes<C> {
         let mut lanes = self.lock();
         let (child, cell) = lanes.doors.remove(&lane)?;
         lanes.by_child.remove(&child);
+        lanes.bytes -= cost(&child);
         cell.upgrade()
     }
 
@@ -54,6 +63,7 @@ impl<C> PeerLanes<C> {
         let mut lanes = self.lock();
         if let Some(lane) = lanes.by_child.remove(child) {
             lanes.doors.remove(&lane);
+            lanes.bytes -= cost(child);
         }
     }
 
@@ -68,8 +78,10 @@ impl<C: Writes> PeerLanes<C> {
     /// is no room for one more.
     pub(crate) fn lead(&self, lane: LaneId, cell: &Arc<C>) -> bool {
         let mut lanes = self.lock();
+        let bytes = lanes.bytes + cost(cell.child());
         match lanes.by_child.get(cell.child()).copied() {
-            None if lanes.doors.len() >= LANES => return false,
+            None if bytes > KEPT => return false,
+            None => lanes.bytes = bytes,
             // It comes late, by a path that is not used any more.
             Some(before) if before > lane => return true,
             Some(before) if before < lane => drop(lanes.doors.remove(&before)),
@@ -123,10 +135,15 @@ mod tests {
             assert!(lanes.lead(LaneId(lane), &first));
         }
         assert!(lanes.door(LaneId(0)).is_none());
-        for n in 1..LANES {
-            assert!(lanes.lead(LaneId(1_000_000 + n as u64), &cell(n)));
-        }
-        let one_more = cell(LANES);
+        let mut n = 0;
+        let one_more = loop {
+            n += 1;
+            let next = cell(n);
+            if !lanes.lead(LaneId(1_000_000 + n as u64), &next) {
+                break next;
+            }
+        };
+        assert!((KEPT / (COST + 8)..KEPT / COST).contains(&n), "{n}");
         assert!(!lanes.lead(LaneId(9_000_000), &one_more), "there is no room");
         assert!(lanes.lead(LaneId(9_000_001), &first), "a later lane takes the earlier one's");
         assert!(lanes.forget(LaneId(9_000_001)).is_some());

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Hub,
+    arrivals::{Arrivals, Kept},
     builder::HubBuilder,
     clock::unix_now,
     data_plane::state_taken,
@@ -52,9 +53,6 @@ use crate::{
     wire,
 };
 
-/// How long bytes that arrived may wait for the engine to want them.
-const BULK_AGE: Duration = Duration::from_secs(300);
-
 /// The actor of a hub. Made with [`HubSystem::builder`]; its address is `Hub::system`.
 ///
 /// Its messages are `StartChildren`, `StopChildren`, `Migrate`, `Leave`, `Stay`, `Drain`,
@@ -89,29 +87,12 @@ pub(crate) struct Running {
     pub(crate) clock: Box<dyn Fn() -> Instant>,
     reach: Reach,
     timer: Option<(Instant, SpawnHandle)>,
-    /// States that arrived and that the engine has not disposed of.
-    pub(crate) bulks: BTreeMap<(ChildId, Epoch), Arrived>,
-    pub(crate) bulk_bytes: usize,
+    pub(crate) arrivals: Arrivals,
     pub(crate) parked: ParkedStore,
     /// So many nodes have to be in before this one is ready.
     pub(crate) expected: Expected,
     /// The hub stops, as another process with its key was there first.
     gives_way: bool,
-}
-
-/// Whether a state that arrived is kept.
-enum Kept {
-    Yes,
-    NoRoom,
-    /// One of another node stands at the same epoch; this one is sent again.
-    Taken,
-}
-
-/// A state that arrived.
-pub(crate) struct Arrived {
-    pub(crate) parcel: Parcel,
-    from: NodeRun,
-    at: Instant,
 }
 
 impl HubSystem {
@@ -288,49 +269,12 @@ impl HubSystem {
 
     fn bulk(&mut self, from: NodeRun, header: BulkHeader, body: Bytes) -> Option<Event> {
         let size = body.len() as u64;
-        match self.keep(from, &header, body) {
+        let arrivals = &mut self.running.as_mut()?.arrivals;
+        match arrivals.keep(Instant::now(), from, &header, body) {
             Kept::Yes => Some(Event::Bulk { from, header, size }),
             Kept::NoRoom => Some(Event::NoRoom { from, header }),
-            Kept::Taken => None,
+            Kept::Not => None,
         }
-    }
-
-    /// Keeps a state until the engine has disposed of it.
-    fn keep(&mut self, from: NodeRun, header: &BulkHeader, bytes: Bytes) -> Kept {
-        let settings = self.hub.settings();
-        let limit = settings.move_bytes.max(settings.state_limit).saturating_mul(4);
-        let Some(running) = &mut self.running else {
-            return Kept::Taken;
-        };
-        let now = Instant::now();
-        let waiting = |running: &Running| running.bulk_bytes + running.parked.arrived_bytes();
-        if waiting(running) + bytes.len() > limit {
-            running.drop_bulks(|arrived| now.saturating_duration_since(arrived.at) > BULK_AGE);
-        }
-        if waiting(running) + bytes.len() > limit {
-            let child = header.child();
-            tracing::warn!(%child, bytes = bytes.len(), limit, "no room for a state");
-            return Kept::NoRoom;
-        }
-        if let BulkHeader::Parked { info, .. } = header {
-            running.parked.came(from, info.clone(), bytes);
-            return Kept::Yes;
-        }
-        let parcel = match Parcel::unpack(header, bytes) {
-            Ok(parcel) => parcel,
-            Err(error) => {
-                tracing::warn!(child = %header.child(), peer = %from, %error, "a state is not taken");
-                return Kept::Taken;
-            }
-        };
-        let key = (header.child().clone(), header.epoch());
-        if running.bulks.get(&key).is_some_and(|arrived| arrived.from != from) {
-            return Kept::Taken;
-        }
-        running.take_bulk(&key);
-        running.bulk_bytes += parcel.bytes.len();
-        running.bulks.insert(key, Arrived { parcel, from, at: now });
-        Kept::Yes
     }
 
     /// Asks the engine for somebody; the answer comes when it has one.
@@ -356,27 +300,10 @@ impl HubSystem {
 }
 
 impl Running {
-    pub(crate) fn take_bulk(&mut self, key: &(ChildId, Epoch)) -> Option<Parcel> {
-        let arrived = self.bulks.remove(key)?;
-        self.bulk_bytes -= arrived.parcel.bytes.len();
-        Some(arrived.parcel)
-    }
-
-    fn drop_bulks(&mut self, old: impl Fn(&Arrived) -> bool) {
-        let bytes = &mut self.bulk_bytes;
-        self.bulks.retain(|_, arrived| {
-            let keep = !old(arrived);
-            if !keep {
-                *bytes -= arrived.parcel.bytes.len();
-            }
-            keep
-        });
-    }
-
     /// Parks a state that arrived; what the engine is told of it.
     pub(crate) fn park(&mut self, key: ParkedKey, kind: KindName, reason: String) -> Event {
-        match self.take_bulk(&(key.child.clone(), key.epoch)) {
-            Some(parcel) => self.hold_parked(key, kind, reason, None, parcel),
+        match self.arrivals.take(&(key.child.clone(), key.epoch)) {
+            Some(arrived) => self.hold_parked(key, kind, reason, None, arrived.parcel),
             None => Event::NotParked { key, reason: "the state is gone".to_owned() },
         }
     }
@@ -499,8 +426,7 @@ impl Handler<Begin> for HubSystem {
             next_request: 0,
             reach,
             timer: None,
-            bulks: BTreeMap::new(),
-            bulk_bytes: 0,
+            arrivals: Arrivals::new(self.hub.settings()),
             parked: ParkedStore::default(),
             expected,
             gives_way: false,
@@ -579,7 +505,7 @@ impl Handler<Outcome> for HubSystem {
                     outcome: Ok(()),
                 }) = event
                 {
-                    running.take_bulk(&(child.clone(), *epoch));
+                    running.arrivals.take(&(child.clone(), *epoch));
                 }
             }
         }

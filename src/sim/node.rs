@@ -30,12 +30,13 @@ use crate::{
         redundancy::Singularity,
     },
     hub::{
+        arrivals::{Arrivals, Kept},
         parcel::{MARKS_LIMIT, Parcel},
         parked::ParkedStore,
     },
     model::{
         access::AccessList,
-        child::{ChildSpec, Epoch, RestartPauses},
+        child::{ChildSpec, RestartPauses},
         event::HubEvent,
         id::{ChildId, Incarnation, KindName, NodeId, NodeName, NodeRun, RequestId},
         member::{Hello, Member, MemberState},
@@ -151,11 +152,6 @@ pub(super) enum Out {
     Stopped,
 }
 
-struct Arrived {
-    parcel: Parcel,
-    from: NodeRun,
-}
-
 /// How far the end of a node is that leaves.
 enum Going {
     /// `Effect::DrainLinks`: calls of before are waited for.
@@ -190,7 +186,7 @@ pub(super) struct Node {
     /// How much later it is by the engine's clock than by the world's.
     pub(super) ahead: Duration,
     dice: Chance,
-    bulks: BTreeMap<(ChildId, Epoch), Arrived>,
+    arrivals: Arrivals,
     parked: ParkedStore,
     /// What transfers came to.
     outcomes: Arc<Mutex<Vec<Event>>>,
@@ -299,7 +295,7 @@ impl Node {
             kind,
             ahead: Duration::ZERO,
             dice: Chance(seed ^ 0x5eed),
-            bulks: BTreeMap::new(),
+            arrivals: Arrivals::new(&settings),
             parked: ParkedStore::default(),
             outcomes: Arc::default(),
             going: None,
@@ -336,8 +332,8 @@ impl Node {
         updates.extend(seats.flat_map(|seat| seat.states()).flat_map(|s| s.counts.keys()));
         let built = self.host.built().filter(|(of, _)| *of == child);
         updates.extend(built.flat_map(|(_, state)| state.counts.keys()));
-        let arrived = self.bulks.iter().filter(|((of, _), _)| of == child);
-        let arrived = arrived.map(|(_, arrived)| &arrived.parcel.bytes);
+        let arrived = self.arrivals.iter().filter(|((of, _), _)| of == child);
+        let arrived = arrived.map(|(_, parcel)| &parcel.bytes);
         let parked = self.parked.iter().filter(|(info, _)| info.key.child == *child);
         for bytes in arrived.chain(parked.map(|(_, bytes)| bytes)) {
             updates.extend(super::actor::State::decode(bytes).counts.keys());
@@ -348,8 +344,9 @@ impl Node {
     /// States that nobody has come for.
     pub(super) fn leftovers(&self) -> Vec<String> {
         let built = self.host.built().map(|(child, _)| format!("a successor of {child}"));
-        let bulks = self.bulks.keys().map(|(child, epoch)| format!("a state of {child} {epoch}"));
-        built.chain(bulks).collect()
+        let arrived = self.arrivals.iter();
+        let arrived = arrived.map(|((child, epoch), _)| format!("a state of {child} {epoch}"));
+        built.chain(arrived).collect()
     }
 
     pub(super) fn parked_keys(&self) -> Vec<ParkedKey> {
@@ -362,7 +359,7 @@ impl Node {
             Input::Outcome(event) => {
                 if let Event::Child(ChildReport::Merged { child, epoch, outcome: Ok(()) }) = &event
                 {
-                    self.bulks.remove(&(child.clone(), *epoch));
+                    self.arrivals.take(&(child.clone(), *epoch));
                 }
                 self.take(now, Some(event));
             }
@@ -650,26 +647,26 @@ impl Node {
         let mut parcel = None;
         match &order {
             ChildOrder::Build { spec, epoch, with_state: true, .. } => {
-                let arrived = self.bulks.remove(&(spec.id().clone(), *epoch));
+                let arrived = self.arrivals.take(&(spec.id().clone(), *epoch));
                 parcel = arrived.map(|arrived| (arrived.from, arrived.parcel));
             }
             ChildOrder::Discard { child, epoch } => {
-                self.bulks.remove(&(child.clone(), *epoch));
+                self.arrivals.take(&(child.clone(), *epoch));
             }
             ChildOrder::Merge { child, epoch } => {
-                let arrived = self.bulks.get(&(child.clone(), *epoch));
+                let arrived = self.arrivals.find(&(child.clone(), *epoch));
                 parcel = arrived.map(|arrived| (arrived.from, arrived.parcel.clone()));
             }
             ChildOrder::Apply { key, from, .. } => {
                 let state = match *from == self.engine.me() {
                     true => self.parked.find(key).map(|(_, bytes)| bytes.clone()),
-                    false => self.parked.take_arrived(key.clone(), *from).map(|(_, bytes)| bytes),
+                    false => self.arrivals.take_copy(key.clone(), *from).map(|(_, bytes)| bytes),
                 };
                 parcel = state.map(|bytes| (*from, unparked(&bytes)));
             }
             ChildOrder::Park { key, kind, .. } => {
                 // `Running::park`.
-                let event = match self.bulks.remove(&(key.child.clone(), key.epoch)) {
+                let event = match self.arrivals.take(&(key.child.clone(), key.epoch)) {
                     Some(arrived) => self.hold_parked(key.clone(), kind.clone(), arrived.parcel),
                     None => Event::NotParked {
                         key: key.clone(),
@@ -697,11 +694,11 @@ impl Node {
     fn parked(&mut self, order: ParkedOrder) {
         match order {
             ParkedOrder::Keep { key, from } => {
-                if let Some((info, bytes)) = self.parked.take_arrived(key, from) {
+                if let Some((info, bytes)) = self.arrivals.take_copy(key, from) {
                     self.parked.hold(info, bytes);
                 }
             }
-            ParkedOrder::Refuse { key, from } => drop(self.parked.take_arrived(key, from)),
+            ParkedOrder::Refuse { key, from } => drop(self.arrivals.take_copy(key, from)),
             ParkedOrder::Forget { key } => self.parked.forget(&key),
             ParkedOrder::Send { key, to, purpose } => {
                 let (not_key, not_purpose) = (key.clone(), purpose.clone());
@@ -722,7 +719,7 @@ impl Node {
         }
     }
 
-    /// `HubSystem::bulk` and `keep`.
+    /// `HubSystem::bulk`.
     fn bulk(
         &mut self,
         now: Instant,
@@ -734,17 +731,11 @@ impl Node {
         if self.troubles.no_room(now) {
             return Some(Event::NoRoom { from, header });
         }
-        if let BulkHeader::Parked { info, .. } = &header {
-            self.parked.came(from, info.clone(), body);
-            return Some(Event::Bulk { from, header, size });
+        match self.arrivals.keep(now, from, &header, body) {
+            Kept::Yes => Some(Event::Bulk { from, header, size }),
+            Kept::NoRoom => Some(Event::NoRoom { from, header }),
+            Kept::Not => None,
         }
-        let parcel = Parcel::unpack(&header, body).expect("it was packed");
-        let key = (header.child().clone(), header.epoch());
-        if self.bulks.get(&key).is_some_and(|arrived| arrived.from != from) {
-            return None;
-        }
-        self.bulks.insert(key, Arrived { parcel, from });
-        Some(Event::Bulk { from, header, size })
     }
 }
 

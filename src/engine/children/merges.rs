@@ -7,10 +7,16 @@ use crate::model::{
     child::Epoch,
     id::{ChildId, NodeRun},
     parked::ParkedKey,
+    quota::Quota,
 };
 
-/// So many are merged at a time; one more is dropped, and offered again.
-pub(crate) const MOST_MERGES: usize = 4_096;
+/// Bytes that are kept for the offers of one peer; one more is dropped, and offered again.
+const KEPT: usize = 1 << 20;
+/// What one costs to keep.
+const COST: usize = 256;
+/// So many of one peer are merged at a time.
+#[cfg(test)]
+pub(crate) const MOST_MERGES: usize = KEPT / COST;
 
 /// One that is not answered.
 #[derive(Debug)]
@@ -22,19 +28,24 @@ struct Merge {
 }
 
 /// By child and by the epoch at which the state was offered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Merges {
     under_way: BTreeMap<ChildId, BTreeMap<Epoch, Merge>>,
-    count: usize,
+    quota: Quota,
+}
+
+impl Default for Merges {
+    fn default() -> Self {
+        Self { under_way: BTreeMap::new(), quota: Quota::new(KEPT) }
+    }
 }
 
 impl Merges {
-    /// Begins one. `false`: there are too many, or one is under way at that epoch already.
+    /// Begins one. `false`: its peer has too many, or one is under way at that epoch already.
     pub(crate) fn begin(&mut self, child: &ChildId, epoch: Epoch, from: NodeRun) -> bool {
-        if self.count >= MOST_MERGES || self.find(child, epoch).is_some() {
+        if self.find(child, epoch).is_some() || self.quota.take(from.node, COST).is_err() {
             return false;
         }
-        self.count += 1;
         let merge = Merge { from, is_parked: false };
         self.under_way.entry(child.clone()).or_default().insert(epoch, merge);
         true
@@ -70,7 +81,7 @@ impl Merges {
         if merges.is_empty() {
             self.under_way.remove(child);
         }
-        self.count -= 1;
+        self.quota.give(merge.from.node, COST);
         Some(merge.from)
     }
 
@@ -99,7 +110,7 @@ impl Merges {
     /// How many are not answered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.under_way.values().map(BTreeMap::len).sum()
     }
 }
 

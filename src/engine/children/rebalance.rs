@@ -224,20 +224,8 @@ impl Rebalance<'_> {
         forced: bool,
         waiter: (NodeId, RequestId),
     ) {
-        let Some(instance) = self.table.instance_mut(child) else {
-            return self.has_gone(child, to, waiter);
-        };
-        let moving = instance
-            .moving_mut()
-            .filter(|moving| Some(moving.to().node) == to && moving.ownership().pinned == to);
-        if let Some(moving) = moving.filter(|moving| moving.is_committed()) {
-            // Whoever asks hears from nobody else: it is where it is to be, as all know by now.
-            return moving.add_waiter(waiter);
-        }
-        if !instance.owns() {
-            // The new owner is asked as well.
-            return;
-        }
+        // What is asked of an instance ends with it: whoever runs the child then is asked anew.
+        let Some(instance) = self.table.instance_mut(child) else { return };
         let core = &mut *self.core;
         if to.is_some_and(|to| !core.placeable.iter().any(|member| member.id == to)) {
             let (waiters, child) = (vec![waiter], child.clone());
@@ -266,22 +254,6 @@ impl Rebalance<'_> {
             _ if !instance.may_move() => {}
             Some(_) => self.pacing.ask(child),
             None => self.release(child),
-        }
-    }
-
-    /// A child is asked for that is not here. Of one that has gone where it is to be this node says so, as
-    /// whoever asks leaves that to it; elsewhere the owner is asked.
-    fn has_gone(&mut self, child: &ChildId, to: Option<NodeId>, waiter: (NodeId, RequestId)) {
-        let core = &mut *self.core;
-        let Some(best) = core.registry.best(child) else { return };
-        if let Entry::Owned(ownership) = best.entry
-            && Some(best.owner.node) == to
-            && ownership.pinned == to
-            && best.owner != core.me
-        {
-            let outcome = MigrateOutcome::Moved { node: best.owner.node, epoch: ownership.epoch };
-            let (waiters, child) = (vec![waiter], child.clone());
-            core.news.push_back(News::Migrated { waiters, child, outcome });
         }
     }
 

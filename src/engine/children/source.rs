@@ -234,7 +234,9 @@ impl Source<'_> {
             took: now.saturating_duration_since(moving.started()),
             phases: moving.phases(now),
         });
-        if !waiters.is_empty() {
+        // One that has gone on from there meanwhile need not be where somebody has asked for since.
+        let is_there = self.core.registry.best(child).is_some_and(|best| best.owner.node == to);
+        if !waiters.is_empty() && is_there {
             let (child, outcome) = (child.clone(), MigrateOutcome::Moved { node: to, epoch });
             self.core.news.push_back(News::Migrated { waiters, child, outcome });
         }

@@ -69,12 +69,15 @@ struct Asked {
     wait: Duration,
 }
 
-/// Who owns a child, for who asks it to move the child. It forgets what it was asked when the child
-/// ends, so each life of the child is asked for anew.
+/// Who owns a child, for who asks it to move the child.
+///
+/// A wish lives in one instance: who runs the child keeps it until it has answered or the instance has
+/// ended, and is asked once in each life of the child, also where the child is to be. So a wish that ends
+/// with an instance finds the next one, whatever became of the move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placed {
     run: NodeRun,
-    /// Whether it runs the child or is still to start it: it takes migrations only then.
+    /// Whether it runs the child, or is still to start it and takes no wishes yet.
     is_running: bool,
     born: Epoch,
 }
@@ -238,6 +241,14 @@ impl UserRequests {
             }
             Pending::Migrate { child, asked, .. } => match placed(core, child) {
                 None => locate.ask(core, child),
+                // It was handed over and is not started there yet: who gave it away keeps what it was
+                // asked until it is, and takes it back if it cannot be.
+                Some(owner) if !owner.is_running => {
+                    if again && asked.is_some_and(|asked| to(asked.run.node)) {
+                        // That may be lost.
+                        *asked = None;
+                    }
+                }
                 Some(owner) if *asked != Some(owner) || again && to(owner.run.node) => {
                     self.send_migration(core, id, owner);
                 }
@@ -381,24 +392,7 @@ impl UserRequests {
     /// What is known of a child changed: a migration follows it.
     pub(super) fn child_changed(&mut self, core: &mut Core, locate: &mut Locate, child: &ChildId) {
         for id in self.migrations_of(child) {
-            let Some(Asked { pending: Pending::Migrate { to, asked, .. }, .. }) =
-                self.asked.get_mut(&id)
-            else {
-                continue;
-            };
-            match core.registry.owner(child) {
-                // It is where it should go: the old owner says so, whenever it was asked. Should it come back
-                // to that one, as its successor does not start, that one is asked anew. The new owner is if it
-                // was asked before it ran the child, when it could say nothing.
-                Some((run, ownership)) if Some(run.node) == *to && ownership.pinned == *to => {
-                    let before = asked.filter(|asked| asked.run == run && !asked.is_running);
-                    *asked = before;
-                    if before.is_some() {
-                        self.send(core, locate, id, false, |_| true);
-                    }
-                }
-                _ => self.send(core, locate, id, false, |_| true),
-            }
+            self.send(core, locate, id, false, |_| true);
         }
     }
 
@@ -613,6 +607,52 @@ mod tests {
             self.core.write(&child(n), Entry::Owned(ownership));
             self.requests.child_changed(&mut self.core, &mut self.locate, &child(n));
         }
+
+        /// The first thing that another node says of a child, or one more of this node's own.
+        fn log_says(&mut self, n: u8, entry: Entry) {
+            let run = member(n).run();
+            if run == self.core.me {
+                self.core.write(&child(0), entry);
+            } else {
+                let entry = LogEntry { version: 1, child: child(0), entry };
+                self.core.registry.apply_changes(run, 0, 1, vec![entry]);
+            }
+            self.requests.child_changed(&mut self.core, &mut self.locate, &child(0));
+        }
+
+        /// Who was asked to move a child.
+        fn asked(&mut self) -> Vec<NodeId> {
+            let me = self.core.me.node;
+            let own =
+                self.words().into_iter().filter(|word| matches!(word, HomeWord::Migrate { .. }));
+            let own: Vec<NodeId> = own.map(|_| me).collect();
+            let others = self.core.effects.drain(..).filter_map(|effect| match effect {
+                Effect::Send { to, message: PeerMessage::Home(HomeWord::Migrate { .. }) } => {
+                    Some(to)
+                }
+                _ => None,
+            });
+            own.into_iter().chain(others).collect()
+        }
+
+        /// It runs here, and somebody wants it on node 2: what is said when it is handed over, and
+        /// when it goes on here after all.
+        fn wanted_there(&mut self) -> (Entry, Entry) {
+            let to = member(2);
+            self.owned(0, 1, None);
+            self.ask(Request::Migrate {
+                child: child(0),
+                to: to.id,
+                forced: false,
+                timeout: SECOND,
+            });
+            assert_eq!(self.asked(), [self.core.me.node]);
+            let own = self.core.registry.owner(&child(0)).expect("it is there").1.clone();
+            let epoch = own.epoch.next_attempt();
+            let there = Ownership { pinned: Some(to.id), epoch, ..own.clone() };
+            let back = Ownership { epoch: epoch.next_attempt(), ..own };
+            (Entry::Moved { to: to.run(), ownership: there }, Entry::Owned(back))
+        }
     }
 
     fn failed() -> StartOutcome {
@@ -781,59 +821,34 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_to_which_a_child_comes_back_is_asked_again_and_who_has_it_as_wanted_is_not() {
+    fn whoever_runs_the_child_is_asked_once_also_where_it_is_to_be() {
         let mut bench = Bench::new(&[1, 2]);
-        let to = member(2).id;
-        bench.owned(0, 1, None);
-        bench.ask(Request::Migrate { child: child(0), to, forced: false, timeout: SECOND });
-        let asked = |bench: &mut Bench| {
-            let words = bench.words().into_iter();
-            words.filter(|word| matches!(word, HomeWord::Migrate { .. })).count()
-        };
-        assert_eq!(asked(&mut bench), 1);
-        let pinned = Some(to);
-        let back = bench.core.registry.best(&child(0)).expect("it is there").entry.clone();
-        let Entry::Owned(own) = back else { panic!("it runs") };
-        let gone = Ownership { pinned, epoch: own.epoch.next_attempt(), ..own.clone() };
-        let goes = Entry::Moved { to: member(2).run(), ownership: gone.clone() };
-        bench.core.write(&child(0), goes);
+        let (gone, back) = bench.wanted_there();
+        bench.log_says(1, gone);
+        assert_eq!(bench.asked(), [], "who gives it away says what becomes of it");
+        // Its successor does not start: that is the same instance, which was asked.
+        bench.log_says(1, back.clone());
+        assert_eq!(bench.asked(), []);
+        let own = back.ownership().expect("it runs");
+        let pinned = Some(member(2).id);
+        let again = Ownership { epoch: own.epoch.next_attempt(), pinned, ..own.clone() };
+        bench.log_says(1, Entry::Moved { to: member(2).run(), ownership: again.clone() });
+        bench.log_says(2, Entry::Owned(again));
+        assert_eq!(bench.asked(), [member(2).id], "the wish may have ended with the old instance");
         bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
-        assert_eq!(asked(&mut bench), 0, "the old owner says when it is there");
-        let again = Ownership { epoch: gone.epoch.next_attempt(), ..own };
-        bench.core.write(&child(0), Entry::Owned(again));
-        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
-        assert_eq!(asked(&mut bench), 1, "its successor did not start");
+        assert_eq!(bench.asked(), []);
     }
 
     #[test]
-    fn a_new_owner_that_was_asked_before_it_ran_the_child_is_asked_again_when_it_does() {
+    fn what_may_not_have_reached_who_gives_a_child_away_is_asked_again_if_it_goes_on_there() {
         let mut bench = Bench::new(&[1, 2]);
-        let to = member(2).id;
-        bench.owned(0, 1, None);
-        let own = bench.core.registry.owner(&child(0)).expect("it is there").1.clone();
-        let there = Ownership { pinned: Some(to), epoch: own.epoch.next_attempt(), ..own };
-        let goes = Entry::Moved { to: member(2).run(), ownership: there.clone() };
-        bench.core.write(&child(0), goes);
-        bench.ask(Request::Migrate { child: child(0), to, forced: false, timeout: SECOND });
-        let asked = |bench: &mut Bench| {
-            let sent = bench.core.effects.drain(..).filter(|effect| {
-                let is_migrate = |message: &PeerMessage| {
-                    matches!(message, PeerMessage::Home(HomeWord::Migrate { .. }))
-                };
-                matches!(effect, Effect::Send { message, .. } if is_migrate(message))
-            });
-            sent.count()
-        };
-        assert_eq!(asked(&mut bench), 1);
-        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
-        assert_eq!(asked(&mut bench), 0);
-        let run = member(2).run();
-        let entry = LogEntry { version: 1, child: child(0), entry: Entry::Owned(there) };
-        bench.core.registry.apply_changes(run, 0, 1, vec![entry]);
-        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
-        assert_eq!(asked(&mut bench), 1);
-        bench.requests.child_changed(&mut bench.core, &mut bench.locate, &child(0));
-        assert_eq!(asked(&mut bench), 0, "it was");
+        let (gone, back) = bench.wanted_there();
+        bench.log_says(1, gone);
+        let me = bench.core.me.node;
+        bench.requests.ask_again(&mut bench.core, &mut bench.locate, |node| node == me);
+        assert_eq!(bench.asked(), [], "it can do nothing now");
+        bench.log_says(1, back);
+        assert_eq!(bench.asked(), [me]);
     }
 
     #[test]

@@ -210,34 +210,38 @@ fn of_two_migrations_the_later_one_counts() {
 }
 
 #[test]
-fn a_committed_child_is_not_this_nodes_to_migrate() {
+fn who_gives_a_child_away_keeps_what_it_is_asked_in_case_it_goes_on_here() {
     let mut node = Node::committed();
-    assert_eq!((node.migrate(3, 1), node.news()), (vec![], news(&[])), "its owner answers");
-    assert_eq!(node.instance().attempts().wanted(), None);
+    assert_eq!((node.migrate(3, 1), node.news()), (vec![], news(&[])));
+    let wanted = node.instance().attempts().wanted().map(|wanted| wanted.to);
+    assert_eq!(wanted, Some(Some(id(3))));
 }
 
 #[test]
-fn who_asks_for_what_is_under_way_or_has_gone_there_is_told_by_the_old_owner() {
-    let mut node = Node::running(&[1]);
-    let expected = node.offer_to(2, offered(Some(id(2))));
-    assert_eq!(node.migrate(2, 1), [expected]);
-    for input in [SourceInput::Accepted, SourceInput::Frozen(Ok(8)), SourceInput::Ready] {
-        node.children.source(&mut node.core).step(&child(), input);
+fn who_asks_for_what_is_under_way_is_told_with_the_others_if_it_is_there_then() {
+    for is_there in [true, false] {
+        let mut node = Node::running(&[1]);
+        let expected = node.offer_to(2, offered(Some(id(2))));
+        assert_eq!(node.migrate(2, 1), [expected]);
+        for input in [SourceInput::Accepted, SourceInput::Frozen(Ok(8)), SourceInput::Ready] {
+            node.children.source(&mut node.core).step(&child(), input);
+        }
+        assert!(!node.instance().owns());
+        node.forget();
+        assert_eq!((node.migrate(2, 2), node.news()), (vec![], news(&[])));
+        if !is_there {
+            // It has gone on, and who runs it now is asked.
+            let on = Ownership { pinned: Some(id(3)), ..owned(ATTEMPT.next_attempt()) };
+            node.log_says(3, Entry::Owned(on));
+        }
+        node.children.source(&mut node.core).step(&child(), SourceInput::Opened);
+        assert!(node.children.instance(&child()).is_none());
+        let moved = || MigrateOutcome::Moved { node: id(2), epoch: ATTEMPT };
+        let told = [migrated(&[1, 2], moved())];
+        assert_eq!(node.news(), news(if is_there { &told } else { &[] }));
+        node.effects();
+        assert_eq!((node.migrate(2, 3), node.news()), (vec![], news(&[])), "its owner answers");
     }
-    assert!(!node.instance().owns());
-    node.forget();
-    assert_eq!((node.migrate(2, 2), node.news()), (vec![], news(&[])));
-    node.children.source(&mut node.core).step(&child(), SourceInput::Opened);
-    let there = Ownership { pinned: Some(id(2)), ..owned(ATTEMPT) };
-    node.log_says(2, Entry::Owned(there));
-    let moved = || MigrateOutcome::Moved { node: id(2), epoch: ATTEMPT };
-    assert_eq!(node.news(), news(&[migrated(&[1, 2], moved())]));
-    assert!(node.children.instance(&child()).is_none());
-    node.effects();
-    // Its word was on its way when the child went.
-    assert_eq!(node.migrate(2, 3), []);
-    assert_eq!(node.news(), news(&[migrated(&[3], moved())]));
-    assert_eq!((node.migrate(3, 4), node.news()), (vec![], news(&[])), "its owner answers");
 }
 
 #[test]

@@ -31,7 +31,7 @@ const TOLD_WINDOWS: u32 = 3;
 const MUTE_WINDOWS: u32 = 2;
 
 /// With many others In waits for each of them so long.
-const PACE: Duration = Duration::from_millis(1);
+const PACE: Duration = Duration::from_millis(2);
 
 /// What a member said last.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Settle {
         } else if !self.saying {
             self.saying = true;
             let many = u32::try_from(core.others.len()).unwrap_or(u32::MAX);
-            let pace = (PACE * many).min(core.config.settings.heartbeat / 2) + self.patience;
+            let pace = PACE * many + self.patience;
             core.timer(pace.min(core.config.settings.heartbeat), Timer::SayIn);
         }
     }
@@ -175,7 +175,17 @@ impl Settle {
 
     /// A member is reached again, or in another way: what was said before may have been lost.
     pub(crate) fn reached(&mut self, core: &mut Core, run: NodeRun) {
-        self.say(core, run);
+        if !is_many(core.others.len()) {
+            return self.say(core, run);
+        }
+        self.owe(run);
+        self.say_soon(core);
+    }
+
+    fn owe(&mut self, run: NodeRun) {
+        if let Owed::These(runs) = &mut self.owed {
+            runs.insert(run);
+        }
     }
 
     /// A member says In. Whether it says for the first time that it has adopted the view of now: what
@@ -196,9 +206,7 @@ impl Settle {
         // for each other do not answer each other's answers for ever: each count is news once.
         let is_asked = wanted && self.is_in(core, from) && !self.is_on_its_way(core, from);
         if is_news || is_asked {
-            if let Owed::These(runs) = &mut self.owed {
-                runs.insert(from);
-            }
+            self.owe(from);
             self.say_soon(core);
         }
         is_news && said.view == core.view_id

@@ -82,17 +82,19 @@ impl DataPlane for Plane {
             return false;
         };
         let now = Instant::now();
-        let (mut more, before) = (false, buffer.len());
+        let (mut more, mut is_used) = (false, false);
         for side in [Side::Answers, Side::Calls] {
             if let Some(exchange) = doors.over_link(side, to) {
                 // Calls are not kept waiting by answers without end.
                 let least = if side == Side::Calls { buffer.len() + SHARE } else { 0 };
                 more |= exchange.write(now, buffer, target.max(least));
+                is_used |= exchange.take_used();
             }
         }
         // Beyond the target: the messages of others are not kept waiting by one's own.
+        let before = buffer.len();
         more |= doors.paths.fill(now, to, buffer);
-        if buffer.len() > before {
+        if is_used || buffer.len() > before {
             doors.use_link(to.node);
         }
         more

@@ -74,6 +74,8 @@ pub(crate) struct Exchange<C> {
     /// Whether all doors know of it. Before that nothing is written: an answer to a door that does not would
     /// be taken for one that is late.
     open: AtomicBool,
+    /// Something of lanes or topics was written since this was asked.
+    used: AtomicBool,
     /// Doors that have frames for it, each once.
     ready: Mutex<VecDeque<Arc<C>>>,
     /// Frames of no door.
@@ -120,6 +122,7 @@ impl<C: Writes> Exchange<C> {
             number,
             way,
             open: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             ready: Mutex::default(),
             outbox: Mutex::new(outbox),
             closed: Mutex::default(),
@@ -189,6 +192,7 @@ impl<C: Writes> Exchange<C> {
             && let Some(publication) = published.pop()
         {
             wire::append_frame(buffer, &DataFrame::Published(publication));
+            self.used.store(true, Ordering::Relaxed);
         }
         !published.is_empty()
     }
@@ -222,6 +226,12 @@ impl<C: Writes> Exchange<C> {
 
     fn has_ready(&self) -> bool {
         !lock(&self.ready).is_empty()
+    }
+
+    /// Whether something of lanes or topics was written since this was asked before. What an exchange says of
+    /// itself, as the first word of each, is no use: nobody waits for it.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Appends frames, each behind its length, until the buffer holds about `target` bytes. Tells
@@ -258,6 +268,9 @@ impl<C: Writes> Exchange<C> {
             let more = cell.write(now, self.side, to, budget, &mut |frame| {
                 wire::append_frame(buffer, &frame);
             });
+            if buffer.len() > before {
+                self.used.store(true, Ordering::Relaxed);
+            }
             if more {
                 self.again(cell);
             }
@@ -342,6 +355,21 @@ mod tests {
         exchange.open();
         exchange.write(Instant::now(), &mut buffer, 1_000);
         assert_eq!(frames(&buffer).len(), 2, "nothing is lost");
+    }
+
+    #[test]
+    fn what_lanes_and_topics_write_is_use_and_what_an_exchange_says_of_itself_is_not() {
+        let exchange = exchange(Side::Calls, Way::Link);
+        let used = |exchange: &Exchange<Cell>| {
+            exchange.write(Instant::now(), &mut BytesMut::new(), 1_000);
+            exchange.take_used()
+        };
+        exchange.close(LaneId(5));
+        assert!(!used(&exchange), "its first word, and of a lane that is used no more");
+        exchange.again(cell(1, 1));
+        assert!(used(&exchange) && !used(&exchange));
+        exchange.publish(publication(0, 600), 2_000);
+        assert!(used(&exchange) && !used(&exchange));
     }
 
     #[test]

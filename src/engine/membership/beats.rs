@@ -107,6 +107,11 @@ impl Beats {
         heard.max(self.link_quiet_until)
     }
 
+    /// Nothing need come over the link that stands now before this time.
+    pub(super) fn wait_for_link(&mut self, until: Instant) {
+        self.link_quiet_until = self.link_quiet_until.max(until);
+    }
+
     /// It is to have one at once.
     pub(super) fn owe(&mut self) {
         self.is_owed = true;
@@ -292,5 +297,19 @@ mod tests {
         let late = SECOND / 2;
         let seldom = Cadence { next: 18 * SECOND + late, wants_all: false };
         assert_eq!(beats.say(now, &TIMING, 18), seldom, "with room for lateness");
+    }
+
+    #[test]
+    fn a_new_link_may_be_silent_until_its_first_word_and_its_node_may_not() {
+        let now = Instant::now();
+        let mut beats = Beats::new(now);
+        beats.wait_for_link(now + 3 * SECOND);
+        assert_eq!(beats.counts_from(now), now);
+        assert_eq!(beats.link_counts_from(now), now + 3 * SECOND);
+        beats.came(now + SECOND, &TIMING, cadence(1, false), true);
+        assert_eq!(beats.link_counts_from(now + SECOND), now + SECOND, "it has come");
+        beats.wait_for_link(now + 3 * SECOND);
+        beats.doubt(now + SECOND, &TIMING);
+        assert_eq!(beats.link_counts_from(now), now + SECOND, "somebody waits for it");
     }
 }

@@ -1,6 +1,6 @@
 //! How this node gets to know others: they are met, describe themselves, and are named by others.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     bounds::{can_have_been, described, is_plausible},
@@ -8,12 +8,13 @@ use super::{
     dialling::{self, Dialling},
     fences::Fences,
     outputs::Outputs,
-    pace::Pace,
+    pace::{Pace, first_word},
     roster::Roster,
+    timing::Timing,
     voice::Voice,
 };
 use crate::model::{
-    id::{Incarnation, Life, NodeRun},
+    id::{Incarnation, Life, NodeId, NodeRun},
     member::{Hello, Member},
     message::LostNode,
     tags::LISTED,
@@ -21,7 +22,7 @@ use crate::model::{
 
 /// What it takes to get to know a node.
 pub(super) struct Meeting<'a> {
-    pub(super) heartbeat: Duration,
+    pub(super) timing: &'a Timing,
     /// Whether this node is in no cluster.
     pub(super) is_waiting: bool,
     pub(super) fences: &'a mut Fences,
@@ -59,13 +60,14 @@ impl Meeting<'_> {
             return;
         }
         if contacts == 0 {
-            self.voice.begin(now, self.heartbeat);
+            self.voice.begin(now, self.timing.heartbeat);
         }
         let dialled = self.dialling.met(node);
         if dialled.is_none_or(|addresses| addresses != member.addresses) {
             self.out.connect(node, member.addresses.clone());
         }
         self.roster.meet(now, member, is_linked);
+        self.wait_for_link(now, node);
         // Whoever is met next learns of it.
         if !self.is_waiting {
             self.out.announce();
@@ -80,8 +82,16 @@ impl Meeting<'_> {
         if let Some(contact) = self.roster.contact_mut(told.id) {
             contact.linked(now);
         }
+        self.wait_for_link(now, told.id);
         self.pace.news();
         self.voice.has_news();
+    }
+
+    fn wait_for_link(&mut self, now: Instant, node: NodeId) {
+        let patience = first_word(self.timing, self.roster.contacts().len());
+        if let Some(contact) = self.roster.contact_mut(node) {
+            contact.beats_mut().wait_for_link(now + patience);
+        }
     }
 
     /// Who sends a heartbeat may be met by it; one that came by way of others has to say who it is.

@@ -47,6 +47,7 @@ mod gathering;
 mod greeting;
 mod hearing;
 mod joining;
+mod lists;
 mod meeting;
 mod mute;
 mod outputs;
@@ -84,6 +85,7 @@ use self::{
     greeting::{Greeting, KnownRun},
     hearing::Hearing,
     joining::{Joiner, Known},
+    lists::Lists,
     meeting::Meeting,
     mute::Mute,
     outputs::Outputs,
@@ -533,8 +535,8 @@ impl Membership {
         self.sight().forget_old(now);
         let waiting = self.founder.waiting();
         let status = telling::status(now, &self.known(), self.me().clone(), waiting);
-        let active = telling::active(&self.known());
-        self.telling().set_status(status, active);
+        let brief = Lists::brief(now, &self.known());
+        self.telling().set_status(status, brief);
     }
 
     fn next_judgement(&self, now: Instant) -> Option<Instant> {
@@ -571,8 +573,8 @@ impl Membership {
 
     fn meeting(&mut self) -> Meeting<'_> {
         let Self { timing, founder, fences, dialling, roster, voice, out, pace, .. } = self;
-        let (heartbeat, is_waiting) = (timing.heartbeat, founder.is_waiting());
-        Meeting { heartbeat, is_waiting, fences, dialling, roster, voice, out, pace }
+        let is_waiting = founder.is_waiting();
+        Meeting { timing, is_waiting, fences, dialling, roster, voice, out, pace }
     }
 
     fn hearing(&mut self) -> Hearing<'_> {

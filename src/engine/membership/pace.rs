@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::timing::Timing;
+
 /// With so few others everything that comes is judged at once.
 const FEW: u32 = 16;
 
@@ -16,6 +18,16 @@ pub(crate) fn is_many(others: usize) -> bool {
 /// How many times as many others there are as are few; at least 1.
 pub(super) fn crowd(others: usize) -> u32 {
     (u32::try_from(others).unwrap_or(u32::MAX) / FEW).max(1)
+}
+
+/// How long the first word over a new link may take, beside what it may always take. In a large mesh that
+/// forms every node has many links to look after at once; that the Hellos came shows that it works.
+pub(super) fn first_word(timing: &Timing, others: usize) -> Duration {
+    if is_many(others) {
+        (timing.heartbeat * crowd(others)).min(timing.window)
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// How far this node is behind its own time. One whose machine has too much to do falls behind, and
@@ -228,5 +240,14 @@ mod tests {
         pace.judged(Some(now + SECOND));
         assert!(!pace.is_due(now + SECOND / 2, SECOND, 1, Lag::default()));
         assert!(pace.is_due(now + SECOND, SECOND, 1, Lag::default()));
+    }
+
+    #[test]
+    fn the_first_word_over_a_link_may_take_longer_the_more_others_there_are_up_to_a_window() {
+        let timing = super::super::bench::TIMING;
+        let first_word = |others| first_word(&timing, others);
+        assert_eq!([0, 16].map(first_word), [Duration::ZERO; 2]);
+        assert_eq!([17, 32].map(first_word), [timing.heartbeat, timing.heartbeat * 2]);
+        assert_eq!([100, 1_000].map(first_word), [timing.window; 2]);
     }
 }

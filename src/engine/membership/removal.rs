@@ -135,7 +135,7 @@ impl Removal<'_> {
 
     fn meeting(&mut self) -> Meeting<'_> {
         Meeting {
-            heartbeat: self.timing.heartbeat,
+            timing: self.timing,
             is_waiting: self.is_waiting,
             fences: self.fences,
             dialling: self.dialling,

@@ -85,6 +85,39 @@ impl Rhythm {
     }
 }
 
+/// Whose turn it is of those who are told by way of others: a word takes others' time there, and in a
+/// mesh that forms, where hardly anybody has a link yet, such words would leave no time for the links.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    /// After so many heartbeats it is the same one's turn again.
+    cycle: u32,
+    turn: u32,
+}
+
+impl Turns {
+    /// Of so many, at the heartbeat of this number.
+    pub(super) fn of(count: usize, number: u64) -> Self {
+        let at_once = if is_sparse(count) { TOLD - 2 * NEIGHBOURS } else { FEW };
+        let cycle = u32::try_from(count.div_ceil(at_once)).unwrap_or(LONGEST).clamp(1, LONGEST);
+        Self { cycle, turn: u32::try_from(number % u64::from(cycle)).unwrap_or(0) }
+    }
+
+    /// Whether it is the turn of the one at this place.
+    pub(super) fn is_turn(self, at: usize) -> bool {
+        self.since_turn(at) == 0
+    }
+
+    /// After how many heartbeats it is again, if it is told now.
+    pub(super) fn pause(self, at: usize) -> u32 {
+        self.cycle - self.since_turn(at)
+    }
+
+    fn since_turn(self, at: usize) -> u32 {
+        let place = u32::try_from(at % self.cycle as usize).unwrap_or(0);
+        (self.turn + place) % self.cycle
+    }
+}
+
 /// Whether there are so many others that not all are told with each heartbeat.
 fn is_sparse(others: usize) -> bool {
     others > FEW
@@ -185,6 +218,26 @@ mod tests {
             let near = neighbours(at);
             assert_eq!(near.len(), 2 * NEIGHBOURS);
             assert!(near.iter().all(|other| neighbours(*other).contains(&at)), "of {at}");
+        }
+    }
+
+    #[test]
+    fn those_who_are_told_by_way_of_others_all_have_their_turn_and_few_at_a_time() {
+        for count in [0, 1, 16, 17, 40, 299] {
+            let mut told = vec![0_u32; count];
+            let mut next = vec![0_u64; count];
+            let cycle = if count <= FEW { 1 } else { count.div_ceil(4) as u64 };
+            for number in 0..2 * cycle {
+                let turns = Turns::of(count, number);
+                let now: Vec<usize> = (0..count).filter(|at| turns.is_turn(*at)).collect();
+                assert!(now.len() <= if count <= FEW { FEW } else { 5 }, "{count}: {}", now.len());
+                for at in now {
+                    told[at] += 1;
+                    assert!(next[at] == 0 || next[at] == number, "it comes when it was said to");
+                    next[at] = number + u64::from(turns.pause(at));
+                }
+            }
+            assert!(told.iter().all(|times| *times == 2), "{count}: {told:?}");
         }
     }
 }

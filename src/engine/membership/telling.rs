@@ -7,6 +7,7 @@ use super::{
     dialling::Dialling,
     fences::Fences,
     joining::{Known, seniority},
+    lists::Lists,
     outputs::Outputs,
     pace::{crowd, is_many},
     roster::Roster,
@@ -17,10 +18,10 @@ use super::{
     votes::Votes,
 };
 use crate::model::{
-    id::{Life, NodeId},
+    id::{Life, NodeId, NodeRun},
     member::Member,
     message::{LostNode, MemberWord, Status},
-    tags::{LISTED, LifeSet},
+    tags::LISTED,
 };
 
 /// So many are told everything at once in a large mesh.
@@ -30,16 +31,8 @@ const FIRST: usize = 3;
 ///
 /// All whom it does not hear are in `silent`, with votes that it has not given yet.
 pub(super) fn status(now: Instant, known: &Known<'_>, me: Member, waiting: Option<bool>) -> Status {
-    let joining = known.listed().map(Contact::life).collect();
-    let unlinked = known.contacts.iter().filter(|(_, it)| !it.link_works(now, known.timing));
-    let unlinked = unlinked.map(|(node, _)| *node).collect();
     let silent = verdict::unheard(now, known.timing, known);
-    Status { me: Some(Arc::new(me)), waiting, silent, joining, unlinked }
-}
-
-/// Of the lives outside the view that `known` lists, those that do not wait.
-pub(super) fn active(known: &Known<'_>) -> LifeSet {
-    known.listed().filter(|contact| !contact.waits()).map(Contact::life).collect()
+    Lists::full(now, known).status(Some(Arc::new(me)), waiting, silent)
 }
 
 /// What it takes to tell others.
@@ -55,13 +48,12 @@ pub(super) struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// This is the status from now on, as far as the votes in it can be given; `active` are those of
-    /// its `joining` that do not wait.
-    pub(super) fn set_status(&mut self, mut status: Status, active: LifeSet) {
+    /// This is the status from now on, as far as the votes in it can be given.
+    pub(super) fn set_status(&mut self, mut status: Status, brief: Lists) {
         let roster = &*self.roster;
         self.votes.vote(&mut status.silent, |node| roster.is_member(node));
         let is_waiting = status.waiting.is_some();
-        self.voice.set_status(status, active);
+        self.voice.set_status(status, brief);
         if is_waiting {
             // Some contact may wait no longer, and is to be told the whole.
             self.voice.has_news();
@@ -159,7 +151,8 @@ impl Telling<'_> {
         if is_beat {
             // In a large mesh that forms links take longer, and need no help.
             let patience = self.timing.heartbeat * crowd(others);
-            for to in self.dialling.unmet(now, patience) {
+            let unmet: Vec<NodeRun> = self.dialling.unmet(now, patience).collect();
+            for to in self.voice.in_turns(unmet) {
                 let word = self.voice.greeting(now, self.timing, to.node, self.fences);
                 self.out.greet(to, word);
             }

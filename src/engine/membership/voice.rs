@@ -10,8 +10,9 @@ use super::{
     beats::Cadence,
     contact::{Contact, Lives},
     fences::Fences,
+    lists::Lists,
     pace::{Lag, is_many},
-    rhythm::Rhythm,
+    rhythm::{Rhythm, Turns},
     timing::Timing,
 };
 use crate::model::{
@@ -65,15 +66,15 @@ pub(super) struct Voice {
     me_version: u64,
     /// At which something did that all are to know with the next heartbeat.
     pressing_version: u64,
-    /// The status as nodes that wait tell it each other: of the lives outside the view only those that
-    /// do not wait. Nobody who waits concludes, and where many start at once such lists would be long
-    /// and change with each of them.
+    /// The status as nodes that wait tell it each other.
     brief: Status,
     brief_version: u64,
     is_news: bool,
     view: (ViewId, Arc<Lives>),
     /// It was taken over from another node, which tells it to all who are in it.
     is_followed: bool,
+    /// How many others had no link that works when they were told last.
+    unlinked: usize,
     history: VecDeque<(ViewId, Arc<Lives>)>,
 }
 
@@ -105,6 +106,7 @@ impl Voice {
             is_news: true,
             view: (view.id(), Arc::new(lives(view))),
             is_followed: false,
+            unlinked: 0,
             history: VecDeque::new(),
         }
     }
@@ -151,20 +153,22 @@ impl Voice {
         self.is_followed = true;
     }
 
-    /// The status may have changed. `active` are those of `joining` that do not wait.
-    pub(super) fn set_status(&mut self, mut status: Status, active: LifeSet) -> bool {
+    /// The status may have changed. `brief`: what it says of links to those who wait.
+    pub(super) fn set_status(&mut self, mut status: Status, brief: Lists) -> bool {
         status.silent.truncate(LISTED);
         let changed = status != self.status;
-        if !changed && active == self.brief.joining {
+        // Nobody who waits decides whose life is over.
+        let brief = brief.status(status.me.clone(), status.waiting, Vec::new());
+        if !changed && brief == self.brief {
             return false;
         }
         let is_described_anew = status.me != self.status.me;
-        // Votes, and who has come in. Of links and of who wants to come in those hear at once who decide.
-        let is_pressing = is_described_anew
-            || (&status.silent, status.waiting) != (&self.status.silent, self.status.waiting);
+        // Votes, and who has come in; in a large view that is seen by the view. Of links and of who wants to
+        // come in those hear at once who decide.
+        let has_come_in = status.waiting != self.status.waiting && !is_many(self.view.1.len());
+        let is_pressing = is_described_anew || has_come_in || status.silent != self.status.silent;
         let before = self.versions;
         // Each gets a number of its own: who has been told the one has not been told the other.
-        let brief = Status { joining: active, ..status.clone() };
         if brief != self.brief {
             self.versions += 1;
             self.brief = brief;
@@ -273,13 +277,23 @@ impl Voice {
         self.number += 1;
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
+        let turns = Turns::of(self.unlinked, self.beats);
+        self.unlinked = 0;
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (place, (to, contact)) in contacts.into_iter().enumerate() {
             let (to, works) = (*to, contact.link_works(now, timing));
+            // Over a link that works a word costs little; others pass it on where there is none.
+            let (is_turn, is_turn_for_news, pause) = if works {
+                (rhythm.is_turn(place), rhythm.is_turn_for_news(place), rhythm.pause(place))
+            } else {
+                let at = self.unlinked;
+                self.unlinked += 1;
+                (turns.is_turn(at), turns.is_turn(at), turns.pause(at))
+            };
             let is_pressing = contact.beats().is_pressing(now, timing);
             let lacks_pressing = contact.told_status() < self.pressing_version;
             let is_soon = is_pressing
-                || all && (lacks_pressing || rhythm.is_turn_for_news(place))
+                || all && (lacks_pressing || is_turn_for_news)
                 || first.is_none_or(|first| first.contains(&to))
                 || (works && contact.told_status() == 0);
             // Of a view without others its name says all.
@@ -304,11 +318,9 @@ impl Voice {
                     .clone();
                 out.push(Said { to, word, is_probe: false });
             }
-            let (status, version) = self.status_for(contact);
-            let is_turn = !works || rhythm.is_turn(place);
+            let (status, version) = self.status_for(&to, contact, first);
             let is_due = all && contact.beats().is_due(now, timing, is_turn);
             if is_due || is_pressing || is_soon && contact.told_status() != version {
-                let pause = if works { rhythm.pause(place) } else { 1 };
                 let cadence = contact.beats_mut().say(now, timing, pause);
                 let told = contact.tell_status(version, works);
                 // Who has been told who this node is need not be told it each time.
@@ -324,9 +336,18 @@ impl Voice {
         out
     }
 
-    /// The status as this contact is told it, and a number for it.
-    fn status_for(&self, contact: &Contact) -> (&Status, u64) {
-        if contact.waits() && self.status.waiting.is_some() {
+    /// The status as this contact is told it, and a number for it. Who waits need tell the whole to those
+    /// alone who may conclude, and with many others to the `first` of them alone; its votes to all who may
+    /// count them.
+    fn status_for(
+        &self,
+        to: &NodeId,
+        contact: &Contact,
+        first: Option<&[NodeId]>,
+    ) -> (&Status, u64) {
+        let is_first = first.is_none_or(|first| first.contains(to));
+        let is_brief = contact.waits() || !is_first && self.status.silent.is_empty();
+        if self.status.waiting.is_some() && is_brief {
             (&self.brief, self.brief_version)
         } else {
             (&self.status, self.version)
@@ -359,6 +380,13 @@ impl Voice {
             revision: self.revision(),
             status: Some(Box::new(self.status.clone())),
         }
+    }
+
+    /// Of nodes that are told by way of others those whose turn it is with the heartbeat of now.
+    pub(super) fn in_turns<T>(&self, all: Vec<T>) -> Vec<T> {
+        let turns = Turns::of(all.len(), self.beats);
+        let all = all.into_iter().enumerate();
+        all.filter(|(at, _)| turns.is_turn(*at)).map(|(_, one)| one).collect()
     }
 
     /// The time on this node's own clock.
@@ -514,13 +542,51 @@ mod tests {
         // Both change at once: that it can be taken in is not told while it waits itself.
         let joining: LifeSet = [member(2).life()].into_iter().collect();
         let waits = Status { waiting: Some(true), joining, ..status(member(1)) };
-        assert!(voice.set_status(waits.clone(), LifeSet::default()));
+        assert!(voice.set_status(waits.clone(), Lists::default()));
         assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [false]);
         // It founds.
         says(&mut contacts, None);
-        voice.set_status(waits.clone(), waits.joining.clone());
+        voice.set_status(waits.clone(), Lists::joining(waits.joining.clone()));
         voice.has_news();
         assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [true]);
+    }
+
+    #[test]
+    fn who_waits_tells_whom_it_hears_to_those_who_may_conclude_and_its_votes_to_who_may_count_them()
+    {
+        let now = Instant::now();
+        let mut voice = voice(now);
+        let mut contacts =
+            contacts(now, &[Told::of(2, &[2]), Told::of(3, &[3]), Told::of(4, &[4])]);
+        let waits = Status { waiting: Some(true), ..status(member(4)) };
+        let contact = contacts.get_mut(&id(4)).expect("it is there");
+        let said = beat(2, ViewId(u64::MAX), None, Some(waits));
+        contact.take_heartbeat(now, &TIMING, member(1).incarnation, true, said, |_| None);
+        let joining: LifeSet = [member(4).life()].into_iter().collect();
+        let mine = Status { waiting: Some(true), joining, ..status(member(1)) };
+        let mut tell = |voice: &mut Voice,
+                        first: Option<&[NodeId]>|
+         -> Vec<(NodeId, bool, usize)> {
+            let rhythm = voice.rhythm(now, contacts.keys());
+            let audience = Audience { rhythm, first };
+            let (alone, fences) = (view(&[1]), Fences::default());
+            let said = voice.speak(now, &TIMING, &alone.members, &mut contacts, audience, &fences);
+            let told = said.into_iter().filter_map(|Said { to, word, .. }| match word {
+                MemberWord::Heartbeat { status: Some(status), .. } => {
+                    Some((to, status.joining.contains(member(4).life()), status.silent.len()))
+                }
+                _ => None,
+            });
+            told.collect()
+        };
+        voice.set_status(mine.clone(), Lists::default());
+        // With many others, of whom node 2 concludes first.
+        let few = tell(&mut voice, Some(&[id(2)]));
+        assert_eq!(few, [(id(2), true, 0), (id(3), false, 0), (id(4), false, 0)]);
+        voice.set_status(Status { silent: vec![member(9).life()], ..mine }, Lists::default());
+        // Each of those who are in may have to count the vote.
+        let all = tell(&mut voice, None);
+        assert_eq!(all, [(id(2), true, 1), (id(3), true, 1)]);
     }
 
     #[test]
@@ -561,7 +627,7 @@ mod tests {
         contacts.get_mut(&id(2)).expect("it is there").heard_straight(now, &TIMING);
         let second = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(second, [(id(2), false, false), (id(3), false, true)]);
-        let nobody = LifeSet::default;
+        let nobody = Lists::default;
         assert!(!voice.set_status(status(member(1)), nobody()), "nothing has changed");
         let waits = Status { waiting: Some(true), ..status(member(1)) };
         assert!(voice.set_status(waits, nobody()));
@@ -595,7 +661,7 @@ mod tests {
         // The first words to each go at once: it knows nothing of this node.
         assert_eq!(tell(&mut voice, now, &alone), [(id(2), false), (id(3), false)]);
         let waits = Status { waiting: Some(true), ..status(member(1)) };
-        assert!(voice.set_status(waits, LifeSet::default()));
+        assert!(voice.set_status(waits, Lists::default()));
         assert_eq!(tell(&mut voice, now, &alone), [(id(3), false)]);
         assert_eq!(tell(&mut voice, now, &alone), []);
         // A view is what they wait for.
@@ -633,12 +699,12 @@ mod tests {
         assert_eq!(beat(&mut voice, &mut contacts), 0);
         let joining: LifeSet = [member(70).life()].into_iter().collect();
         let hears = Status { joining: joining.clone(), ..status(member(1)) };
-        assert!(voice.set_status(hears.clone(), LifeSet::default()));
+        assert!(voice.set_status(hears.clone(), Lists::default()));
         let told: Vec<usize> = (0..4).map(|_| beat(&mut voice, &mut contacts)).collect();
         assert!(told.iter().all(|told| *told < 30), "{told:?}");
         assert_eq!(told.iter().sum::<usize>(), nodes.len());
         let votes = Status { silent: vec![member(9).life()], ..hears };
-        assert!(voice.set_status(votes, LifeSet::default()));
+        assert!(voice.set_status(votes, Lists::default()));
         assert_eq!(beat(&mut voice, &mut contacts), nodes.len());
         assert_eq!(beat(&mut voice, &mut contacts), 0);
     }

@@ -207,10 +207,18 @@ fn a_wrong_setting_or_address_is_named() {
         let error = builder("test", "a").listen("localhost").start().await;
         let error = error.expect_err("no port").to_string();
         assert!(error.contains("localhost") && error.contains("port"), "{error}");
-        let error = builder("test", "a").advertise("0.0.0.0:4001").start().await;
-        let error = error.expect_err("it leads nowhere").to_string();
-        let named = error.contains("/ip4/0.0.0.0/tcp/4001") && error.contains("all interfaces");
-        assert!(named, "{error}");
+        let nowhere = [
+            ("0.0.0.0:4001", "/ip4/0.0.0.0/tcp/4001", "all interfaces"),
+            ("[::]:4001", "/ip6/::/tcp/4001", "all interfaces"),
+            ("/ip6/::/tcp/4001", "/ip6/::/tcp/4001", "all interfaces"),
+            ("10.0.0.1:0", "/ip4/10.0.0.1/tcp/0", "port 0"),
+            ("/dns/hub.example.org/tcp/0", "/dns/hub.example.org/tcp/0", "port 0"),
+        ];
+        for (advertised, named, why) in nowhere {
+            let error = tcp("a").advertise(advertised).start().await;
+            let error = error.expect_err("it leads nowhere").to_string();
+            assert!(error.contains(named) && error.contains(why), "{advertised}: {error}");
+        }
         let error = builder("test", "a").listen("/ip4/0.0.0.0/tcp/0").start().await;
         let error = error.expect_err("nothing says who may join").to_string();
         assert!(error.contains("secret"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_hub::{StartFailed, prelude::*};
+use actix_hub::{DrainError, Leave, LeaveError, StartFailed, prelude::*};
 use futures_util::future::join_all;
 
 use crate::{
@@ -63,6 +63,8 @@ fn a_cluster_that_cannot_settle_says_who_is_waited_for_and_who_does_not_hear_it(
         }
         together(&hubs).await;
         let [a, b, c, d] = &hubs[..] else { panic!("four nodes") };
+        start(c, "held").await;
+        c.migrate("held", c.node_id()).await.expect("it moves");
         let mut events = c.events();
         c.block(b.node_id()).await.expect("it runs");
         eventually("it is not heard", async || {
@@ -97,6 +99,19 @@ fn a_cluster_that_cannot_settle_says_who_is_waited_for_and_who_does_not_hear_it(
         };
         assert_eq!(waits_for.as_deref(), Some(reason));
         assert_eq!(told(c, c).await["waits_for"], reason);
+        // A child waits for a settled cluster to move.
+        let brief = Duration::from_secs(1);
+        let Err(DrainError::Timeout { children: 1, waits_for, .. }) =
+            c.drain().timeout(brief).await
+        else {
+            panic!("it cannot be empty")
+        };
+        assert_eq!(waits_for.as_deref(), Some(reason));
+        c.undrain().await.expect("it runs");
+        let left = c.system().send(Leave { timeout: Some(brief) }).await.expect("it runs");
+        let Err(error @ LeaveError::Timeout { children: 1, .. }) = left else { panic!("{left:?}") };
+        assert!(error.to_string().contains(reason), "{error}");
+        c.stay().await.expect("it runs");
         c.allow(b.node_id()).await.expect("it runs");
         eventually("it settles", async || {
             let inspection = c.inspect().await.expect("it runs");

@@ -106,6 +106,8 @@ struct World {
     nodes: Vec<Node>,
     /// Directions in which no byte passes.
     cuts: BTreeSet<(usize, usize)>,
+    /// How much longer every word of these nodes takes, and every one to them.
+    far: BTreeMap<usize, Duration>,
     links: u64,
     nonces: u64,
     step: Duration,

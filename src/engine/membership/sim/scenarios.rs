@@ -30,16 +30,82 @@ fn a_joiner_comes_in_by_whatever_links_it_has() {
 
 #[test]
 fn joiners_in_a_line_and_at_two_members_come_in_together() {
-    for seed in 0..10 {
+    for seed in 0..20 {
         let mut world = members(seed, 2);
+        // Words come just before and just after what is waited for.
+        world.is_mean = seed >= 10;
         let first = world.add_beside(&[0]);
         world.add_beside(&[1]);
         world.add_beside(&[first]);
-        world.run(2 * SECOND);
+        world.run(if world.is_mean { 10 * SECOND } else { 2 * SECOND });
+        world.is_mean = false;
         world.run_until_good(LIVE);
         world.expect_nobody_down();
         let all = world.nodes[0].membership.view().members.len();
         assert_eq!(all, 5, "seed {seed}");
+    }
+}
+
+/// So many nodes that are linked by these pairs alone; these of them found clusters.
+fn beginning(seed: u64, count: usize, links: &[(usize, usize)], founders: &[usize]) -> World {
+    let mut world = World::new(seed, 0);
+    world.settling = Settling::Together;
+    world.is_mean = seed % 2 == 1;
+    for _ in 0..count {
+        let index = world.add();
+        world.nodes[index].wants.clear();
+    }
+    for a in 0..count {
+        for b in 0..a {
+            if links.contains(&(a, b)) || links.contains(&(b, a)) {
+                let peer = world.nodes[b].id;
+                world.nodes[a].wants.insert(peer);
+            } else {
+                world.cut(a, b);
+            }
+        }
+    }
+    for founder in founders {
+        world.tell(*founder, Input::Seed(0, SeedOutcome::Itself));
+    }
+    world
+}
+
+#[test]
+fn nodes_that_begin_in_a_line_or_a_star_become_one_cluster() {
+    let line: &[(usize, usize)] = &[(0, 1), (1, 2), (2, 3), (3, 4)];
+    let star: &[(usize, usize)] = &[(2, 0), (2, 1), (2, 3), (2, 4)];
+    for seed in 0..12 {
+        let links = [line, star][seed as usize / 2 % 2];
+        let founder = seed as usize / 4;
+        let mut world = beginning(seed, 5, links, &[founder]);
+        world.run_until("nobody founds", LIVE, |world| {
+            !world.nodes[founder].membership.is_waiting()
+        });
+        world.run_until("they are not all in", 4 * LIVE, |world| {
+            world.nodes.iter().all(|node| node.membership.view().members.len() == 5)
+        });
+        world.run_until_good(LIVE);
+        world.expect_nobody_down();
+    }
+}
+
+#[test]
+fn two_founders_that_only_a_joiner_between_them_reaches_become_one_cluster_with_it() {
+    for seed in 0..20 {
+        let mut world = beginning(seed, 3, &[(0, 2), (1, 2)], &[0, 1]);
+        if seed % 4 < 2 {
+            // It finds the second when it is in with the first.
+            world.cut(1, 2);
+            world.run_until("it is not in", 2 * LIVE, |world| world.is_in(2));
+            world.heal();
+            world.cut(0, 1);
+        }
+        world.run_until("they are not one", 4 * LIVE, |world| {
+            world.nodes.iter().all(|node| node.membership.view().members.len() == 3)
+        });
+        world.run_until_good(LIVE);
+        world.expect_nobody_down();
     }
 }
 
@@ -99,22 +165,23 @@ fn a_hundred_lives_that_crash_one_after_the_other_part_nobody_and_leave_nothing_
     let heartbeat = Settings::default().heartbeat;
     let window = Settings::default().suspicion_window();
     for (seed, latency) in [MS, heartbeat, window - MS, window + MS].into_iter().enumerate() {
-        let lives = if latency == MS { 100 } else { 15 };
         let mut world = members(seed as u64, 3);
         let joiner = world.add_beside(&[0, 1]);
-        for _ in 0..lives {
-            // The members stay quick; only the joiner is far away.
-            let time = match latency == MS {
-                true => world.chance.between(MS, 400 * MS),
-                false => latency + world.chance.between(Duration::ZERO, 100 * MS),
-            };
+        // The members stay quick; only the joiner is far away.
+        world.far.insert(joiner, latency);
+        for _ in 0..100 {
+            // From before its first word arrives until after the answer to the second.
+            let time = world.chance.between(MS, 3 * latency + 400 * MS);
             world.run(time);
             world.kill(joiner);
-            let wait = world.chance.between(MS, 300 * MS);
-            world.run(wait);
+            if world.pick(3) > 0 {
+                let wait = world.chance.between(MS, 300 * MS);
+                world.run(wait);
+            }
             world.restart(joiner);
         }
         world.expect_together(&[0, 1, 2]);
+        world.far.clear();
         world.run_until_good(2 * LIVE);
         world.run(SECOND);
         for node in &world.nodes {
@@ -346,6 +413,29 @@ fn a_life_that_was_declared_wrongly_comes_back_though_only_a_third_can_tell_it()
         world.run(SECOND);
         world.run_until_good(3 * LIVE);
         assert_eq!(world.nodes[0].membership.view().members.len(), 4, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_life_that_was_declared_wrongly_comes_back_while_another_node_comes_in() {
+    for seed in 0..24 {
+        let mut world = members(seed, 4);
+        world.split(&[3]);
+        world.run_until("it is still in", 2 * LIVE, |world| !world.is_in(3));
+        let before = world.chance.between(Duration::ZERO, SECOND);
+        let joiner = world.add_beside(&[seed as usize % 3]);
+        world.run(before);
+        // Of those who have put it out only node 1 has a link to it, and the newcomer that knows of nothing.
+        for other in [1, joiner] {
+            world.cuts.remove(&(other, 3));
+            world.cuts.remove(&(3, other));
+        }
+        let lost = world.nodes[3].id;
+        world.nodes[joiner].wants.insert(lost);
+        world.run(SECOND);
+        world.run_until_good(3 * LIVE);
+        assert_eq!(world.nodes[0].membership.view().members.len(), 5, "seed {seed}");
+        world.expect_together(&[0, 1, 2]);
     }
 }
 

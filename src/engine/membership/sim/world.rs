@@ -18,6 +18,7 @@ impl World {
             delay: (MS, 30 * MS),
             nodes: Vec::new(),
             cuts: BTreeSet::new(),
+            far: BTreeMap::new(),
             links: 0,
             nonces: 0,
             step: STEP,
@@ -250,7 +251,9 @@ impl World {
         if let Some(left) = &mut node.words_left {
             *left -= 1;
         }
-        let mut at = self.now + self.chance.between(self.delay.0, self.delay.1);
+        let ends = [index, self.index(to)];
+        let far: Duration = ends.iter().filter_map(|end| self.far.get(end)).sum();
+        let mut at = self.now + far + self.chance.between(self.delay.0, self.delay.1);
         if self.is_mean && self.chance.one_in(2) {
             let receiver = &self.nodes[self.index(to)].membership;
             let latest = self.now + Self::MEANEST;

@@ -42,11 +42,6 @@ impl Lists {
         Self::of(now, known, |contact| !contact.waits())
     }
 
-    #[cfg(test)]
-    pub(super) fn joining(joining: LifeSet) -> Self {
-        Self { joining, unlinked: NodeSet::default() }
-    }
-
     /// A status that says this of links.
     pub(super) fn status(
         self,

@@ -22,7 +22,7 @@
 //! | [`mute`] | which runs heartbeat and say nothing else |
 //! | [`own_life`], [`pause`] | whether this node's own life still counts |
 //! | [`founding`] | whether this node waits, founds, may act |
-//! | [`telling`], [`voice`] | what is told to whom, and when |
+//! | [`telling`], [`voice`] | what is told to whom, and when; what a status says of links: [`lists`] |
 //! | [`routes`] | by whom words go where there is no link |
 //! | [`turn`] | what a member turns to that leaves, or takes children again |
 //! | [`sight`] | who is suspect, whose link is broken, who is forgotten |

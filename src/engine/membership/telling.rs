@@ -53,6 +53,8 @@ impl Telling<'_> {
         let roster = &*self.roster;
         self.votes.vote(&mut status.silent, |node| roster.is_member(node));
         let is_waiting = status.waiting.is_some();
+        // Nobody who waits decides whose life is over.
+        let brief = brief.status(status.me.clone(), status.waiting, Vec::new());
         self.voice.set_status(status, brief);
         if is_waiting {
             // Some contact may wait no longer, and is to be told the whole.

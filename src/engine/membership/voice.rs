@@ -10,7 +10,6 @@ use super::{
     beats::Cadence,
     contact::{Contact, Lives},
     fences::Fences,
-    lists::Lists,
     pace::{Lag, is_many},
     rhythm::{Rhythm, Turns},
     timing::Timing,
@@ -153,12 +152,10 @@ impl Voice {
         self.is_followed = true;
     }
 
-    /// The status may have changed. `brief`: what it says of links to those who wait.
-    pub(super) fn set_status(&mut self, mut status: Status, brief: Lists) -> bool {
+    /// The status may have changed. `brief`: as those who wait tell it each other.
+    pub(super) fn set_status(&mut self, mut status: Status, brief: Status) -> bool {
         status.silent.truncate(LISTED);
         let changed = status != self.status;
-        // Nobody who waits decides whose life is over.
-        let brief = brief.status(status.me.clone(), status.waiting, Vec::new());
         if !changed && brief == self.brief {
             return false;
         }
@@ -453,6 +450,12 @@ mod tests {
         Voice::new(now, TIMING.heartbeat, &member(1), &view(&[1]))
     }
 
+    /// A status as those who wait tell it each other.
+    fn brief(status: &Status) -> Status {
+        let (joining, unlinked) = Default::default();
+        Status { silent: Vec::new(), joining, unlinked, ..status.clone() }
+    }
+
     fn speak(
         voice: &mut Voice,
         now: Instant,
@@ -542,11 +545,11 @@ mod tests {
         // Both change at once: that it can be taken in is not told while it waits itself.
         let joining: LifeSet = [member(2).life()].into_iter().collect();
         let waits = Status { waiting: Some(true), joining, ..status(member(1)) };
-        assert!(voice.set_status(waits.clone(), Lists::default()));
+        assert!(voice.set_status(waits.clone(), brief(&waits)));
         assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [false]);
         // It founds.
         says(&mut contacts, None);
-        voice.set_status(waits.clone(), Lists::joining(waits.joining.clone()));
+        voice.set_status(waits.clone(), waits.clone());
         voice.has_news();
         assert_eq!(listed(speak(&mut voice, now, &view(&[1]), &mut contacts)), [true]);
     }
@@ -579,11 +582,12 @@ mod tests {
             });
             told.collect()
         };
-        voice.set_status(mine.clone(), Lists::default());
+        voice.set_status(mine.clone(), brief(&mine));
         // With many others, of whom node 2 concludes first.
         let few = tell(&mut voice, Some(&[id(2)]));
         assert_eq!(few, [(id(2), true, 0), (id(3), false, 0), (id(4), false, 0)]);
-        voice.set_status(Status { silent: vec![member(9).life()], ..mine }, Lists::default());
+        let votes = Status { silent: vec![member(9).life()], ..mine };
+        voice.set_status(votes.clone(), brief(&votes));
         // Each of those who are in may have to count the vote.
         let all = tell(&mut voice, None);
         assert_eq!(all, [(id(2), true, 1), (id(3), true, 1)]);
@@ -627,10 +631,10 @@ mod tests {
         contacts.get_mut(&id(2)).expect("it is there").heard_straight(now, &TIMING);
         let second = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(second, [(id(2), false, false), (id(3), false, true)]);
-        let nobody = Lists::default;
-        assert!(!voice.set_status(status(member(1)), nobody()), "nothing has changed");
+        let same = status(member(1));
+        assert!(!voice.set_status(same.clone(), brief(&same)), "nothing has changed");
         let waits = Status { waiting: Some(true), ..status(member(1)) };
-        assert!(voice.set_status(waits, nobody()));
+        assert!(voice.set_status(waits.clone(), brief(&waits)));
         let third = told(speak(&mut voice, now, &view(&[1]), &mut contacts));
         assert_eq!(third, [(id(2), false, true), (id(3), false, true)]);
         // Over a link that does not work, to try it, and by others.
@@ -661,7 +665,7 @@ mod tests {
         // The first words to each go at once: it knows nothing of this node.
         assert_eq!(tell(&mut voice, now, &alone), [(id(2), false), (id(3), false)]);
         let waits = Status { waiting: Some(true), ..status(member(1)) };
-        assert!(voice.set_status(waits, Lists::default()));
+        assert!(voice.set_status(waits.clone(), brief(&waits)));
         assert_eq!(tell(&mut voice, now, &alone), [(id(3), false)]);
         assert_eq!(tell(&mut voice, now, &alone), []);
         // A view is what they wait for.
@@ -699,12 +703,12 @@ mod tests {
         assert_eq!(beat(&mut voice, &mut contacts), 0);
         let joining: LifeSet = [member(70).life()].into_iter().collect();
         let hears = Status { joining: joining.clone(), ..status(member(1)) };
-        assert!(voice.set_status(hears.clone(), Lists::default()));
+        assert!(voice.set_status(hears.clone(), brief(&hears)));
         let told: Vec<usize> = (0..4).map(|_| beat(&mut voice, &mut contacts)).collect();
         assert!(told.iter().all(|told| *told < 30), "{told:?}");
         assert_eq!(told.iter().sum::<usize>(), nodes.len());
         let votes = Status { silent: vec![member(9).life()], ..hears };
-        assert!(voice.set_status(votes, Lists::default()));
+        assert!(voice.set_status(votes.clone(), brief(&votes)));
         assert_eq!(beat(&mut voice, &mut contacts), nodes.len());
         assert_eq!(beat(&mut voice, &mut contacts), 0);
     }

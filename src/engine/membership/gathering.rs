@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::{crowd, is_many};
+use super::pace::is_many;
 
-/// For how many heartbeats others are waited for, at most; longer where there are so many that their links
-/// take longer.
+/// For how many heartbeats others are waited for, at most.
 const LONGEST: u32 = 8;
 
 /// Those who can come in wait a little, where there are many, for those who are on the way: each view
@@ -48,8 +47,7 @@ impl Gathering {
         if count > open.most {
             (open.most, open.grown) = (count, now);
         }
-        let longest = heartbeat * LONGEST.max(crowd(others));
-        let quiet = (open.grown + heartbeat).min(open.since + longest);
+        let quiet = (open.grown + heartbeat).min(open.since + heartbeat * LONGEST);
         let until = if are_all { open.since } else { quiet } + heartbeat * rank;
         if now >= until {
             *self = Self::default();
@@ -122,18 +120,5 @@ mod tests {
         assert!(gathering.is_over(now + SECOND / 2, None, MANY, 0, SECOND));
         assert!(!gathering.is_over(now + SECOND, Some((5, false)), MANY, 0, SECOND));
         assert_eq!(gathering.deadline(), Some(now + SECOND * 2));
-    }
-
-    #[test]
-    fn where_there_are_very_many_they_are_waited_for_longer() {
-        let now = Instant::now();
-        for (others, longest) in [(128, 8), (320, 20)] {
-            let mut gathering = Gathering::default();
-            let over = (0..100).find(|n| {
-                let more = Some((*n as usize + 1, false));
-                gathering.is_over(now + SECOND / 2 * *n, more, others, 0, SECOND)
-            });
-            assert_eq!(over, Some(longest * 2), "{others}");
-        }
     }
 }

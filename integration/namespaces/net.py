@@ -17,6 +17,7 @@ def sh(*command, **options):
 
 class Host:
     """A namespace with one interface on the bridge."""
+    hides_resolver = False
 
     def __init__(self, net, name, ip, up):
         self.net, self.name, self.ip = net, name, ip
@@ -36,6 +37,12 @@ class Host:
     def resolve_with(self, server):
         with open(f"{self.etc}/resolv.conf", "w") as file:
             file.write(f"nameserver {server}\noptions timeout:1 attempts:2\n")
+
+    def resolve_by(self, text):
+        """Has processes that are started from now on find this `resolv.conf`; nothing: none."""
+        self.hides_resolver = text is None
+        with open(f"{self.etc}/resolv.conf", "w") as file:
+            file.write(text or "")
 
     def up(self):
         """The interface comes up with its address."""
@@ -57,6 +64,13 @@ class Host:
 
     def spawn(self, command, **options):
         """Starts a process in it, whose pid is that of the command itself."""
+        if self.hides_resolver:
+            # The command has mounts of its own: `/etc` without the file.
+            without = f"{self.etc}/etc"
+            shutil.rmtree(without, ignore_errors=True)
+            shutil.copytree("/etc", without, symlinks=True, ignore=shutil.ignore_patterns("netns", "resolv.conf"))
+            command = ["sh", "-c", 'umount -l /etc/resolv.conf; mount --bind "$0" /etc && exec "$@"',
+                       without, *command]
         return subprocess.Popen(["ip", "netns", "exec", self.namespace, *command], **options)
 
     def _drop(self, rules):

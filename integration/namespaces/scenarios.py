@@ -22,6 +22,7 @@ def number(name, default):
 def wildcard(s):
     """Three nodes that listen on 0.0.0.0 with one seed form at every start; none tells loopback."""
     starts, worst, failed = number("STARTS", 3), 0, []
+    s.deadline += starts * 5
     for n in range(1, starts + 1):
         nodes = []
         for at in (1, 2, 3):
@@ -82,6 +83,28 @@ def headless(s):
     s.pause(3)
     change([hosts[3].ip] + ips[:3])
     s.more["later_name_ms"] = s.settled(nodes, 20, "the fourth has found what the name says later")
+
+
+# What `/etc/resolv.conf` may be; nothing: there is none.
+RESOLVERS = (None, "", "nameserver\nno such line \x01\n")
+
+
+def resolver(s):
+    """Without `resolv.conf`, or with one that says nothing, nodes go by addresses; a name is told with the file."""
+    for n, text in enumerate(RESOLVERS):
+        hosts = [s.host(3 * n + m) for m in (1, 2, 3)]
+        for host in hosts:
+            host.resolve_by(text)
+        seed = [s.seed(3 * n + 1)]
+        nodes = [s.node(3 * n + m, seeds=seed, listen=ANY) for m in (1, 2)]
+        for node in nodes:
+            node.started()
+        took = s.settled(nodes, 15, f"two nodes have formed with resolv.conf {text!r}")
+        s.numbers["settled_ms"] = max(took, s.numbers["settled_ms"] or 0)
+        named = s.node(3 * n + 3, seeds=[f"/dns4/hub.cluster.test/tcp/{PORT}"], listen=ANY).started()
+        s.tried(s.until, f"{named.name} says what it cannot resolve and by which file", 15,
+                lambda: None if any("/etc/resolv.conf" in told["text"] and "hub.cluster.test" in told["text"]
+                                    for told in named.seen("WaitingForSeeds")) else named.seen("WaitingForSeeds"))
 
 
 def late(s):
@@ -509,5 +532,5 @@ def rolling_restart(s):
     s.check(nodes)
 
 
-ALL = (wildcard, headless, late, translated, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill,
+ALL = (wildcard, headless, resolver, late, translated, partial, crash_loop, broken_link, one_way, flood, leave_broken, kill,
        power_off, rolling_restart)

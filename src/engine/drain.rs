@@ -114,3 +114,123 @@ fn tell(core: &mut Core, why: &LeaveFailed) {
 fn reply(core: &mut Core, request: RequestId, outcome: Result<(), LeaveFailed>) {
     core.effects.push_back(Effect::Reply { request, reply: Reply::Drained(outcome) });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::tests::{child, core, spec},
+        model::child::Epoch,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Node 1, that runs one child.
+    struct Bench {
+        core: Core,
+        membership: Membership,
+        children: Children,
+        drain: Drain,
+    }
+
+    impl Bench {
+        fn new(members: &[u8]) -> Self {
+            let mut core = core(members);
+            let membership = Membership::new(&core.config, core.now);
+            let mut children = Children::default();
+            children.begin(&mut core, spec(0), Epoch { term: 1, attempt: 0 });
+            core.effects.clear();
+            Self { core, membership, children, drain: Drain::default() }
+        }
+
+        fn request(&mut self, id: u64) -> Vec<Effect> {
+            let Self { core, membership, children, drain } = self;
+            drain.request(RequestId(id), SECOND, core, membership, children);
+            self.go_on()
+        }
+
+        fn go_on(&mut self) -> Vec<Effect> {
+            self.drain.go_on(&mut self.core, &self.children);
+            self.said()
+        }
+
+        fn said(&mut self) -> Vec<Effect> {
+            let is_said =
+                |effect: &Effect| matches!(effect, Effect::Reply { .. } | Effect::Emit(_));
+            self.core.effects.drain(..).filter(is_said).collect()
+        }
+    }
+
+    fn answer(id: u64, reply: Reply) -> Effect {
+        Effect::Reply { request: RequestId(id), reply }
+    }
+
+    #[test]
+    fn a_node_is_drained_when_nothing_is_left_and_says_so_once() {
+        let mut bench = Bench::new(&[1, 2]);
+        assert_eq!(bench.request(1), []);
+        assert!(bench.core.emptying);
+        bench.children.lose(&child(0));
+        let drained = Effect::Emit(HubEvent::Drained);
+        assert_eq!(bench.go_on(), [drained.clone(), answer(1, Reply::Drained(Ok(())))]);
+        assert_eq!(bench.request(2), [answer(2, Reply::Drained(Ok(())))]);
+        // A child that was on its way here has come, and gone.
+        bench.children.begin(&mut bench.core, spec(1), Epoch { term: 1, attempt: 0 });
+        bench.core.effects.clear();
+        assert_eq!(bench.go_on(), []);
+        bench.children.lose(&child(1));
+        assert_eq!(bench.go_on(), [drained]);
+    }
+
+    #[test]
+    fn when_the_time_is_over_it_is_told_what_was_waited_for_and_the_node_goes_on_draining() {
+        let mut bench = Bench::new(&[1, 2]);
+        bench.request(1);
+        let waits_for = Some("waits for n2".to_owned());
+        bench.drain.expired(&mut bench.core, &bench.children, RequestId(1), waits_for.clone());
+        let said = bench.said();
+        let [Effect::Emit(HubEvent::DrainFailed { reason, children: 1, .. }), answer] = &said[..]
+        else {
+            panic!("{said:?}")
+        };
+        assert!(reason.contains("waits for n2"), "{reason}");
+        let Effect::Reply { reply: Reply::Drained(Err(why)), .. } = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(matches!(why, LeaveFailed::Timeout { children: 1, waits_for: Some(_), .. }));
+        bench.drain.expired(&mut bench.core, &bench.children, RequestId(1), waits_for);
+        assert_eq!(bench.said(), [], "it was answered");
+        bench.children.lose(&child(0));
+        assert_eq!(bench.go_on(), [Effect::Emit(HubEvent::Drained)]);
+    }
+
+    #[test]
+    fn who_takes_it_back_is_answered_behind_those_who_waited() {
+        let mut bench = Bench::new(&[1, 2]);
+        bench.request(1);
+        bench.drain.undo(RequestId(2), &mut bench.core, &mut bench.membership);
+        let stayed = answer(1, Reply::Drained(Err(LeaveFailed::Stayed)));
+        assert_eq!(bench.said(), [stayed, answer(2, Reply::Undrained)]);
+        bench.children.lose(&child(0));
+        assert_eq!(bench.go_on(), [], "it is not drained");
+    }
+
+    #[test]
+    fn a_node_whose_children_nobody_takes_is_not_drained() {
+        let mut bench = Bench::new(&[1]);
+        let said = bench.request(1);
+        let [Effect::Reply { reply: Reply::Drained(Err(why)), .. }] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert!(matches!(why, LeaveFailed::NoSuccessor { children: 1, .. }), "{why:?}");
+        assert!(!bench.core.emptying);
+        // The other one goes while this one is drained.
+        let mut bench = Bench::new(&[1, 2]);
+        bench.request(1);
+        bench.core.adopt(core(&[1]).view);
+        bench.core.settled = true;
+        let said = bench.go_on();
+        assert!(matches!(said[0], Effect::Emit(HubEvent::DrainFailed { .. })), "{said:?}");
+        assert_eq!(said.len(), 2, "{said:?}");
+    }
+}

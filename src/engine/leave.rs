@@ -174,3 +174,175 @@ fn tell(core: &mut Core, why: &LeaveFailed) {
 fn reply(core: &mut Core, request: RequestId, outcome: Result<(), LeaveFailed>) {
     core.effects.push_back(Effect::Reply { request, reply: Reply::Left(outcome) });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::tests::{child, core, member, spec},
+        model::child::Epoch,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Node 1, that runs one child if it is to.
+    struct Bench {
+        core: Core,
+        membership: Membership,
+        children: Children,
+        parked: Parked,
+        leave: Leave,
+    }
+
+    impl Bench {
+        fn new(members: &[u8], has_child: bool) -> Self {
+            let mut core = core(members);
+            let membership = Membership::new(&core.config, core.now);
+            let mut children = Children::default();
+            if has_child {
+                children.begin(&mut core, spec(0), Epoch { term: 1, attempt: 0 });
+            }
+            core.effects.clear();
+            let parked = Parked::new(1 << 20, SECOND);
+            Self { core, membership, children, parked, leave: Leave::default() }
+        }
+
+        /// Somebody asks; what comes of it.
+        fn request(&mut self, id: u64) -> Vec<Effect> {
+            let Self { core, membership, children, leave, .. } = self;
+            leave.request(RequestId(id), 5 * SECOND, core, membership, children);
+            self.go_on()
+        }
+
+        fn go_on(&mut self) -> Vec<Effect> {
+            let Self { core, children, parked, leave, .. } = self;
+            leave.go_on(core, children, parked);
+            core.effects.drain(..).filter(is_said).collect()
+        }
+
+        fn expired(&mut self, id: u64) -> Vec<Effect> {
+            let waits_for = Some("waits for n2".to_owned());
+            self.leave.expired(&mut self.core, &self.children, RequestId(id), waits_for);
+            self.core.effects.drain(..).filter(is_said).collect()
+        }
+
+        fn stay(&mut self) -> Vec<Effect> {
+            self.leave.stay(RequestId(9), &mut self.core, &mut self.membership);
+            self.core.effects.drain(..).filter(is_said).collect()
+        }
+
+        /// Every answer was received.
+        fn drained(&mut self) -> Vec<Effect> {
+            self.leave.drained(&mut self.core, &mut self.membership);
+            self.leave.answer(&mut self.core);
+            self.core.effects.drain(..).filter(is_said).collect()
+        }
+    }
+
+    /// What is for who asked, or listens, and that links are drained.
+    fn is_said(effect: &Effect) -> bool {
+        matches!(effect, Effect::Reply { .. } | Effect::DrainLinks { .. } | Effect::Emit(_))
+    }
+
+    fn answer(id: u64, reply: Reply) -> Effect {
+        Effect::Reply { request: RequestId(id), reply }
+    }
+
+    fn says_bye() -> Vec<Effect> {
+        vec![Effect::DrainLinks { calls: 5 * SECOND }]
+    }
+
+    #[test]
+    fn a_node_says_bye_when_nothing_is_left_all_know_it_and_every_answer_was_received() {
+        let mut bench = Bench::new(&[1, 2], true);
+        assert_eq!(bench.request(1), []);
+        assert!(bench.leave.is_under_way() && bench.core.emptying && !bench.core.closing);
+        assert_eq!(bench.drained(), [], "it hands its children over");
+        bench.children.lose(&child(0));
+        // What it has written last is not known to the other one.
+        let (me, version) = (bench.core.me, bench.core.registry.version());
+        assert!(version > 0);
+        assert_eq!(bench.go_on(), []);
+        bench.core.registry.acknowledged(me, member(2).run(), version);
+        assert_eq!(bench.go_on(), says_bye());
+        assert!(bench.core.closing);
+        assert_eq!(bench.go_on(), [], "once");
+        assert_eq!(bench.expired(1), [], "it ends by itself");
+        assert_eq!(bench.drained(), [answer(1, Reply::Left(Ok(())))]);
+        assert!(bench.leave.is_over());
+        assert_eq!(bench.request(2), [answer(2, Reply::Left(Ok(())))]);
+    }
+
+    #[test]
+    fn when_the_time_is_over_it_is_told_what_was_waited_for_and_the_node_goes_on_without_a_bye() {
+        let mut bench = Bench::new(&[1, 2], true);
+        bench.request(1);
+        let [Effect::Emit(HubEvent::LeaveFailed { reason, children: 1, .. }), reply] =
+            &bench.expired(1)[..]
+        else {
+            panic!("it is told, and answered")
+        };
+        assert!(reason.contains("waits for n2"), "{reason}");
+        let waited = |reply: &Effect| match reply {
+            Effect::Reply {
+                reply: Reply::Left(Err(LeaveFailed::Timeout { waits_for, .. })),
+                ..
+            } => waits_for.clone(),
+            _ => None,
+        };
+        assert_eq!(waited(reply).as_deref(), Some("waits for n2"));
+        assert_eq!(bench.expired(1), [], "it was answered");
+        bench.children.lose(&child(0));
+        let (me, version) = (bench.core.me, bench.core.registry.version());
+        bench.core.registry.acknowledged(me, member(2).run(), version);
+        assert_eq!(bench.go_on(), [], "nobody waits for it");
+        assert!(bench.leave.is_under_way() && bench.core.emptying);
+        assert_eq!(bench.request(2), says_bye());
+    }
+
+    #[test]
+    fn a_node_stays_unless_it_closes() {
+        let mut bench = Bench::new(&[1, 2], true);
+        assert_eq!(bench.stay(), [answer(9, Reply::Stays(true))], "it does not leave");
+        bench.request(1);
+        bench.request(2);
+        let stayed = |id| answer(id, Reply::Left(Err(LeaveFailed::Stayed)));
+        assert_eq!(bench.stay(), [stayed(1), stayed(2), answer(9, Reply::Stays(true))]);
+        assert!(!bench.leave.is_under_way());
+        let mut bench = Bench::new(&[1, 2], false);
+        assert_eq!(bench.request(1), says_bye());
+        assert_eq!(bench.stay(), [answer(9, Reply::Stays(false))]);
+        assert_eq!(bench.drained(), [answer(1, Reply::Left(Ok(())))]);
+        assert_eq!(bench.stay(), [answer(9, Reply::Stays(false))]);
+    }
+
+    #[test]
+    fn a_node_whose_children_nobody_takes_does_not_begin_to_leave_and_one_without_any_does() {
+        let mut bench = Bench::new(&[1], true);
+        let said = bench.request(1);
+        let [Effect::Reply { reply: Reply::Left(Err(why)), .. }] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert!(matches!(why, LeaveFailed::NoSuccessor { children: 1, .. }), "{why:?}");
+        assert!(!bench.leave.is_under_way() && !bench.core.emptying);
+        let mut bench = Bench::new(&[1], false);
+        assert_eq!(bench.request(1), says_bye());
+    }
+
+    #[test]
+    fn a_node_that_leaves_says_when_nobody_is_left_who_could_take_its_children() {
+        let mut bench = Bench::new(&[1, 2], true);
+        assert_eq!(bench.request(1), []);
+        bench.core.adopt(core(&[1]).view);
+        bench.core.settled = false;
+        assert_eq!(bench.go_on(), [], "who comes in may take them");
+        bench.core.settled = true;
+        let said = bench.go_on();
+        let [Effect::Emit(HubEvent::LeaveFailed { .. }), Effect::Reply { reply, .. }] = &said[..]
+        else {
+            panic!("{said:?}")
+        };
+        assert!(matches!(reply, Reply::Left(Err(LeaveFailed::NoSuccessor { children: 1, .. }))));
+        assert!(bench.leave.is_under_way(), "it takes no children");
+    }
+}

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::parcel::Parcel;
 use crate::model::{
     child::Epoch,
-    id::{ChildId, NodeRun},
+    id::{ChildId, NodeId, NodeRun},
     message::BulkHeader,
     parked::{ParkedInfo, ParkedKey},
     quota::Quota,
@@ -44,14 +44,17 @@ pub(crate) struct Arrivals {
     /// Copies of parked states.
     copies: BTreeMap<(ParkedKey, NodeRun), (ParkedInfo, Bytes)>,
     quota: Quota,
+    /// Of all peers. Above it each has an equal share.
+    limit: usize,
 }
 
 impl Arrivals {
-    /// Of each peer twice as much as it may have on its way.
+    /// Of each peer twice as much as it may have on its way, of all four times as much.
     pub(crate) fn new(settings: &Settings) -> Self {
         let on_its_way = settings.move_bytes.max(settings.state_limit);
         let quota = Quota::new(on_its_way.saturating_mul(2));
-        Self { states: BTreeMap::new(), copies: BTreeMap::new(), quota }
+        let limit = on_its_way.saturating_mul(4);
+        Self { states: BTreeMap::new(), copies: BTreeMap::new(), quota, limit }
     }
 
     /// Keeps a state until the engine has disposed of it.
@@ -102,7 +105,7 @@ impl Arrivals {
         header: &BulkHeader,
         bytes: usize,
     ) -> bool {
-        if self.quota.take(from.node, bytes).is_ok() {
+        if self.reserve(from.node, bytes) {
             return true;
         }
         let Self { states, quota, .. } = self;
@@ -114,11 +117,20 @@ impl Arrivals {
             }
             !is_old
         });
-        let room = self.quota.take(from.node, bytes);
-        if let Err(over) = room {
-            tracing::warn!(child = %header.child(), peer = %from, %over, "no room for a state");
+        let has_room = self.reserve(from.node, bytes);
+        if !has_room {
+            let kept = self.quota.used(from.node);
+            tracing::warn!(child = %header.child(), peer = %from, bytes, kept, "no room for a state");
         }
-        room.is_ok()
+        has_room
+    }
+
+    fn reserve(&mut self, peer: NodeId, bytes: usize) -> bool {
+        let (all, peers) = self.quota.total();
+        let kept = self.quota.used(peer);
+        let share = self.limit / (peers + usize::from(kept == 0));
+        let is_fair = all + bytes <= self.limit || kept + bytes <= share;
+        is_fair && self.quota.take(peer, bytes).is_ok()
     }
 
     /// Takes one for a move, or that has been merged.
@@ -154,10 +166,7 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        id::{KindName, NodeId},
-        parked::ParkedUse,
-    };
+    use crate::model::{id::KindName, parked::ParkedUse};
 
     const ROOM: usize = 2_000;
 
@@ -211,6 +220,22 @@ mod tests {
         assert!(arrivals.take_copy(info.key, run(1)).is_some());
         arrivals.take(&key(2));
         assert_eq!([1, 2].map(|n| arrivals.quota.used(run(n).node)), [0, 0]);
+    }
+
+    #[test]
+    fn when_all_have_no_more_room_each_has_a_share() {
+        let (mut arrivals, now) = (arrivals(), Instant::now());
+        for n in [1, 2] {
+            assert_eq!(arrivals.keep(now, run(n), &state(n.into()), bytes(ROOM)), Kept::Yes);
+        }
+        assert_eq!(arrivals.keep(now, run(3), &state(3), bytes(2 * ROOM / 3)), Kept::Yes);
+        assert_eq!(arrivals.keep(now, run(3), &state(4), bytes(1)), Kept::NoRoom);
+        assert_eq!(arrivals.keep(now, run(4), &state(4), bytes(ROOM / 2 + 1)), Kept::NoRoom);
+        assert_eq!(arrivals.keep(now, run(4), &state(4), bytes(ROOM / 2)), Kept::Yes);
+        assert_eq!(arrivals.keep(now, run(1), &state(5), bytes(1)), Kept::NoRoom);
+        arrivals.take(&key(2));
+        arrivals.take(&key(4));
+        assert_eq!(arrivals.keep(now, run(3), &state(5), bytes(1)), Kept::Yes);
     }
 
     #[test]

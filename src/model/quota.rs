@@ -34,6 +34,11 @@ impl Quota {
         self.used.get(&peer).copied().unwrap_or(0)
     }
 
+    /// How many bytes are kept for all, and for how many peers.
+    pub(crate) fn total(&self) -> (usize, usize) {
+        (self.used.values().sum(), self.used.len())
+    }
+
     /// Keeps so many bytes more for this peer.
     ///
     /// # Errors
@@ -76,6 +81,7 @@ mod tests {
         let over = OverQuota { used: 10, limit: 10, asked: 1 };
         assert_eq!(quota.take(peer(1), 1), Err(over));
         assert_eq!(quota.take(peer(2), 10), Ok(()));
+        assert_eq!(quota.total(), (20, 2));
         quota.give(peer(1), 4);
         assert_eq!(quota.take(peer(1), 4), Ok(()));
         assert_eq!(quota.take(peer(1), usize::MAX).map_err(|over| over.used), Err(10));

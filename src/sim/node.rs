@@ -734,7 +734,12 @@ impl Node {
         match self.arrivals.keep(now, from, &header, body) {
             Kept::Yes => Some(Event::Bulk { from, header, size }),
             Kept::NoRoom => Some(Event::NoRoom { from, header }),
-            Kept::Not => None,
+            Kept::Not => {
+                let key = (header.child().clone(), header.epoch());
+                let stands = self.arrivals.find(&key).is_some_and(|it| it.from != from);
+                assert!(stands, "it was packed");
+                None
+            }
         }
     }
 }

@@ -285,6 +285,8 @@ impl<C: Writes> Exchange<C> {
         if *last == Barrier::Wanted {
             *last = Barrier::Sent;
             wire::append_frame(buffer, &DataFrame::Last);
+            // Its answer is waited for.
+            self.used.store(true, Ordering::Relaxed);
         }
         false
     }

@@ -227,6 +227,10 @@ impl Rebalance<'_> {
         // What is asked of an instance ends with it: whoever runs the child then is asked anew.
         let Some(instance) = self.table.instance_mut(child) else { return };
         let core = &mut *self.core;
+        if to == Some(core.me.node) && instance.may_move() && instance.ownership().pinned == to {
+            // Also where this node takes no children any more.
+            return self.pin(child, vec![waiter]);
+        }
         if to.is_some_and(|to| !core.placeable.iter().any(|member| member.id == to)) {
             let (waiters, child) = (vec![waiter], child.clone());
             let outcome = MigrateOutcome::NoSuchNode;

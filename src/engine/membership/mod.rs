@@ -17,7 +17,7 @@
 //! | [`joining`] | who comes in |
 //! | [`gathering`] | how long they wait for others |
 //! | [`verdict`], [`votes`] | who goes down |
-//! | [`removal`] | how a life goes |
+//! | [`removal`] | how a life goes, or this node back to waiting |
 //! | [`fences`] | which lives are over |
 //! | [`mute`] | which runs heartbeat and say nothing else |
 //! | [`own_life`], [`pause`] | whether this node's own life still counts |
@@ -503,6 +503,7 @@ impl Membership {
             self.pace.judged(self.next_judgement(now));
         }
         self.telling().speak(now);
+        self.own_life().ask_first();
         self.close();
     }
 
@@ -525,7 +526,7 @@ impl Membership {
             self.voice.has_news();
         }
         self.sight().regard(now);
-        self.settle_suspects(now);
+        self.removal().settle_suspects(now);
         self.take_in();
         let Self { timing, founder, roster, out, pace, .. } = self;
         founder.found_or_wait(now, timing, roster, out, pace);
@@ -583,12 +584,11 @@ impl Membership {
     }
 
     fn removal(&mut self) -> Removal<'_> {
-        let is_waiting = self.is_waiting();
-        let Self { timing, fences, rivals, votes, dialling, routes, .. } = self;
+        let Self { timing, founder, fences, rivals, votes, dialling, routes, .. } = self;
         let Self { roster, voice, out, pace, .. } = self;
         Removal {
             timing,
-            is_waiting,
+            founder,
             fences,
             rivals,
             votes,
@@ -659,7 +659,7 @@ impl Membership {
             MemberWord::Confirm { incarnation, question } => {
                 if self.fences.covers(from.node, incarnation) {
                     self.fences.tell(from.node, incarnation, &mut self.out);
-                } else if self.view().is_live(from) {
+                } else if self.counts(now, from) {
                     self.out.send(from.node, MemberWord::Confirmed { incarnation, question });
                 }
             }
@@ -731,50 +731,22 @@ impl Membership {
         }
     }
 
+    /// Whether this run is in, and not suspect: that one may be declared down the next moment, with votes that
+    /// were given before its question came.
+    fn counts(&self, now: Instant, run: NodeRun) -> bool {
+        let contact = self.roster.contact_of(run);
+        let is_suspect = contact.is_none_or(|contact| contact.is_suspicious(now, &self.timing));
+        !is_suspect && self.view().is_live(run)
+    }
+
     /// Whether this is a later life of a member that this node holds off as mute.
-    ///
-    /// Somebody has carried out what this node voted for as well, and the member knows of that sooner
-    /// than this node. In the place of the life before it would be in without a hold-off here alone:
-    /// the others do not follow for as long as they hold it off, and hear it, so that they do not vote
-    /// against it either; nobody could settle.
     fn is_mute_one_back(&self, now: Instant, run: NodeRun, incarnation: Incarnation) -> bool {
-        let known = self.roster.contact_of(run).map(Contact::incarnation);
-        self.roster.is_member(run.node)
-            && known.is_some_and(|known| known < incarnation)
-            && self.mute.is_held_off(now, run)
+        let member = self.roster.contact_of(run).filter(|_| self.roster.is_member(run.node));
+        let known = member.map(Contact::incarnation);
+        known.is_some_and(|known| self.mute.is_back(now, run, known, incarnation))
     }
 
     // ---- Judgements
-
-    fn settle_suspects(&mut self, now: Instant) {
-        let Self { timing, roster, .. } = self;
-        let (me, contacts) = (roster.id(), roster.contacts());
-        let verdicts = verdict::due(now, timing, me, roster.view(), contacts);
-        let Some(verdict) = verdicts.into_iter().next() else { return };
-        // Each verdict changes who is asked about the next suspect.
-        self.pace.news();
-        if self.founder.is_proven() {
-            verdict.tell(me, contacts, &mut self.out);
-            self.removal().remove(now, verdict.life.node, Out::Down);
-        } else {
-            // Who has not settled yet declares nobody: cut off just after it was taken in, it would
-            // put healthy members out, or act as a second cluster.
-            self.reset(now);
-        }
-    }
-
-    /// Back to waiting, with everything forgotten that was heard: what is still true is heard again.
-    fn reset(&mut self, now: Instant) {
-        let me = self.roster.id();
-        tracing::warn!(node = %me, "this node was cut off before it had settled, and waits again");
-        self.roster.withdraw();
-        self.sight().lose_unlinked(now);
-        self.roster.contacts_mut().for_each(|(_, contact)| contact.forget_words(now));
-        self.founder.reset(now, self.timing.join_timeout);
-        self.out.view_changed();
-        self.view_moved();
-        self.roster.send_to_all(&MemberWord::Ask, &mut self.out);
-    }
 
     fn take_in(&mut self) {
         let known = self.known();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::id::NodeRun;
+use crate::model::id::{Incarnation, NodeRun};
 
 /// At most so many runs are remembered.
 const LIMIT: usize = 1_024;
@@ -50,6 +50,22 @@ impl Mute {
         self.runs.get(&run).is_some_and(|offence| offence.until > now)
     }
 
+    /// Whether the life that comes is a later one of a member, known in this one, that is held off.
+    ///
+    /// Somebody has carried out what this node voted for as well, and the member knows of that sooner
+    /// than this node. In the place of the life before it would be in without a hold-off here alone:
+    /// the others do not follow for as long as they hold it off, and hear it, so that they do not vote
+    /// against it either; nobody could settle.
+    pub(super) fn is_back(
+        &self,
+        now: Instant,
+        run: NodeRun,
+        known: Incarnation,
+        comes: Incarnation,
+    ) -> bool {
+        known < comes && self.is_held_off(now, run)
+    }
+
     /// When the next one is held off no longer.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.runs.values().map(|offence| offence.until).filter(|until| *until > now).min()
@@ -73,6 +89,10 @@ mod tests {
             assert_eq!(mute.deadline(now), Some(now + SECOND * expected));
             assert!(mute.is_held_off(now + SECOND * (expected - 1), run));
             assert!(!mute.is_held_off(now + SECOND * expected, run));
+            let life = |started| Incarnation { started, nonce: run.nonce };
+            assert!(mute.is_back(now, run, life(1), life(2)));
+            assert!(!mute.is_back(now, run, life(2), life(2)), "it is the life that is known");
+            assert!(!mute.is_back(now + SECOND * expected, run, life(1), life(2)));
         }
         mute.forgive(run);
         assert!(!mute.is_held_off(now, run) && mute.deadline(now).is_none());

@@ -70,7 +70,13 @@ impl OwnLife<'_> {
         if self.check.begin(now, self.timing.window, waiting) {
             self.out.gates(false);
         }
-        self.ask(self.check.waiting());
+    }
+
+    /// Asks what nobody was asked yet: after all were told that this node lives, as who suspects it says
+    /// nothing to its question.
+    pub(super) fn ask_first(&mut self) {
+        let first = self.check.first();
+        self.ask(first);
     }
 
     /// Asks these whether this life counts with them.

@@ -16,6 +16,8 @@ use crate::model::id::NodeId;
 pub(super) struct PauseCheck {
     questions: u64,
     open: Option<Open>,
+    /// The question that is open was not asked yet.
+    is_new: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl PauseCheck {
         waiting: BTreeSet<NodeId>,
     ) -> bool {
         self.questions += 1;
+        self.is_new = true;
         let open = Open {
             waiting,
             confirmed: false,
@@ -66,8 +69,13 @@ impl PauseCheck {
         self.questions
     }
 
+    /// Who is to be asked what nobody was asked yet.
+    pub(super) fn first(&mut self) -> Vec<NodeId> {
+        if std::mem::take(&mut self.is_new) { self.waiting() } else { Vec::new() }
+    }
+
     /// Who still has to answer.
-    pub(super) fn waiting(&self) -> Vec<NodeId> {
+    fn waiting(&self) -> Vec<NodeId> {
         self.open.iter().flat_map(|open| open.waiting.iter().copied()).collect()
     }
 

@@ -1,4 +1,5 @@
-//! How a life goes: its node left, was declared down, or came in another run.
+//! How a life goes: its node left, was declared down, or came in another run; and what becomes of this
+//! node itself where it may declare nobody.
 //!
 //! Another run may have waited for that ([`Rivals`]): it is met as soon as it is so.
 
@@ -8,12 +9,14 @@ use super::{
     contact::Contact,
     dialling::Dialling,
     fences::Fences,
+    founding::Founder,
     meeting::Meeting,
     outputs::Outputs,
     pace::Pace,
     rivals::Rivals,
     roster::{Forgotten, Roster},
     routes::Routes,
+    sight::Sight,
     timing::Timing,
     verdict::{self, Meaning},
     voice::Voice,
@@ -40,8 +43,7 @@ pub(super) enum Out {
 /// What the end of a life touches.
 pub(super) struct Removal<'a> {
     pub(super) timing: &'a Timing,
-    /// Whether this node is in no cluster.
-    pub(super) is_waiting: bool,
+    pub(super) founder: &'a mut Founder,
     pub(super) fences: &'a mut Fences,
     pub(super) rivals: &'a mut Rivals,
     pub(super) votes: &'a mut Votes,
@@ -133,10 +135,45 @@ impl Removal<'_> {
         }
     }
 
+    /// Declares down whom this node suspects and all others vote against, one at a time: each verdict
+    /// changes who is asked about the next suspect.
+    pub(super) fn settle_suspects(&mut self, now: Instant) {
+        let (me, contacts) = (self.roster.id(), self.roster.contacts());
+        let verdicts = verdict::due(now, self.timing, me, self.roster.view(), contacts);
+        let Some(verdict) = verdicts.into_iter().next() else { return };
+        self.pace.news();
+        if self.founder.is_proven() {
+            verdict.tell(me, contacts, self.out);
+            self.remove(now, verdict.life.node, Out::Down);
+        } else {
+            // Who has not settled yet declares nobody: cut off just after it was taken in, it would
+            // put healthy members out, or act as a second cluster.
+            self.reset(now);
+        }
+    }
+
+    /// Back to waiting, with everything forgotten that was heard: what is still true is heard again.
+    fn reset(&mut self, now: Instant) {
+        let me = self.roster.id();
+        tracing::warn!(node = %me, "this node was cut off before it had settled, and waits again");
+        self.roster.withdraw();
+        self.sight().lose_unlinked(now);
+        self.roster.contacts_mut().for_each(|(_, contact)| contact.forget_words(now));
+        self.founder.reset(now, self.timing.join_timeout);
+        self.out.view_changed();
+        self.roster.moved(self.voice, self.out, self.pace);
+        self.roster.send_to_all(&MemberWord::Ask, self.out);
+    }
+
+    fn sight(&mut self) -> Sight<'_> {
+        let Self { timing, dialling, routes, roster, out, .. } = self;
+        Sight { timing, dialling, routes, roster, out }
+    }
+
     fn meeting(&mut self) -> Meeting<'_> {
         Meeting {
             timing: self.timing,
-            is_waiting: self.is_waiting,
+            is_waiting: self.founder.is_waiting(),
             fences: self.fences,
             dialling: self.dialling,
             roster: self.roster,

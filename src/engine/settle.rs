@@ -114,7 +114,7 @@ impl Settle {
         } else if !self.saying {
             self.saying = true;
             let many = u32::try_from(core.others.len()).unwrap_or(u32::MAX);
-            let pace = PACE * many + self.patience;
+            let pace = (PACE * many).min(core.config.settings.heartbeat / 2) + self.patience;
             core.timer(pace.min(core.config.settings.heartbeat), Timer::SayIn);
         }
     }

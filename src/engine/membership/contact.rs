@@ -235,9 +235,14 @@ impl Contact {
         if !self.is_linked() {
             return false;
         }
-        let is_news = !self.hears_straight(now, timing) || !self.is_heard(now, timing);
+        let works_again = !self.hears_straight(now, timing);
+        let is_news = works_again || !self.is_heard(now, timing);
         self.heard = Some(now);
         self.heard_straight = Some(now);
+        if works_again {
+            // Until it hears so it says little over it.
+            self.beats.owe();
+        }
         is_news
     }
 
@@ -359,6 +364,8 @@ impl Contact {
             // What it has said counts as long as it was to count, and no longer than from now on.
             (self.hears_me, self.says_so) = (self.heard_me_at().min(now), false);
             self.hears_my_link = false;
+            // What was said by way of others may be lost, and the next may be long to come.
+            self.beats.owe();
         }
         let is_due_earlier = self.beats.came(now, timing, cadence, is_straight);
         if let Link::Up { since: up } = self.link
@@ -427,7 +434,9 @@ impl Contact {
 
     /// Whether it waits to be taken in, as far as is known.
     pub(super) fn waits(&self) -> bool {
-        self.status.as_ref().is_none_or(|status| status.waiting.is_some())
+        // Who waits is in no view but its own; that it has come in may be said of its view first.
+        let is_in = self.view().is_some_and(|lives| lives.len() > 1);
+        !is_in && self.status.as_ref().is_none_or(|status| status.waiting.is_some())
     }
 
     /// Who is in its view, if that is known.

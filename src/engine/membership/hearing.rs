@@ -47,6 +47,9 @@ impl Hearing<'_> {
             && let Some(contact) = self.roster.contact_mut(from.node)
         {
             self.pace.news_if(contact.heard_straight(now, self.timing));
+            if contact.beats().is_pressing(now, self.timing) {
+                self.voice.has_news();
+            }
         }
     }
 

@@ -87,7 +87,12 @@ impl Meeting<'_> {
         self.voice.has_news();
     }
 
+    /// Of a member nothing may be waited for longer than for others: it would be suspected before words go by
+    /// way of others.
     fn wait_for_link(&mut self, now: Instant, node: NodeId) {
+        if self.roster.is_member(node) {
+            return;
+        }
         let patience = first_word(self.timing, self.roster.contacts().len());
         if let Some(contact) = self.roster.contact_mut(node) {
             contact.beats_mut().wait_for_link(now + patience);

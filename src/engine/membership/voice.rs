@@ -11,7 +11,7 @@ use super::{
     contact::{Contact, Lives},
     fences::Fences,
     pace::{Lag, is_many},
-    rhythm::{Rhythm, Turns},
+    rhythm::{BY_OTHERS, GREETED, Rhythm, Turns},
     timing::Timing,
 };
 use crate::model::{
@@ -274,7 +274,7 @@ impl Voice {
         self.number += 1;
         let view_id = self.view.0;
         let is_alone = self.view.1.len() == 1;
-        let turns = Turns::of(self.unlinked, self.beats);
+        let turns = Turns::of(self.unlinked, BY_OTHERS, self.beats);
         self.unlinked = 0;
         let mut differences: BTreeMap<Option<ViewId>, MemberWord> = BTreeMap::new();
         for (place, (to, contact)) in contacts.into_iter().enumerate() {
@@ -379,9 +379,9 @@ impl Voice {
         }
     }
 
-    /// Of nodes that are told by way of others those whose turn it is with the heartbeat of now.
+    /// Of nodes that are greeted by way of others those whose turn it is with the heartbeat of now.
     pub(super) fn in_turns<T>(&self, all: Vec<T>) -> Vec<T> {
-        let turns = Turns::of(all.len(), self.beats);
+        let turns = Turns::of(all.len(), GREETED, self.beats);
         let all = all.into_iter().enumerate();
         all.filter(|(at, _)| turns.is_turn(*at)).map(|(_, one)| one).collect()
     }

@@ -106,3 +106,32 @@ fn nodes_of_a_large_mesh_crash_restart_pause_and_leave_as_in_a_small_one() {
         world.run_until_equal(40 * SECOND);
     }
 }
+
+#[test]
+fn a_node_that_reaches_a_large_mesh_by_one_other_alone_is_heard_though_words_are_lost_on_the_way() {
+    for seed in 0..4 {
+        let mut world = formed(seed, 40);
+        for other in 2..40 {
+            world.cut(0, other);
+            world.break_link(0, other);
+        }
+        world.run(20 * SECOND);
+        world.run_until_equal(10 * SECOND);
+        world.clear_events();
+        for _ in 0..8 {
+            // What is on its way over it is lost, and it stands again after a moment.
+            world.break_link(0, 1);
+            let wait = world.chance.between(SECOND, 5 * SECOND);
+            world.run(wait);
+        }
+        world.expect_nobody_down();
+        // Who missed a word hears the next one soon.
+        world.run_until_equal(5 * SECOND);
+        world.run(20 * SECOND);
+        world.run_until_equal(SECOND);
+        world.heal();
+        world.run_until("a link does not work again", 20 * SECOND, |world| {
+            (1..40).all(|other| link_works(world, 0, other) && link_works(world, other, 0))
+        });
+    }
+}

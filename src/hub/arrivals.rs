@@ -38,14 +38,15 @@ pub(crate) struct Arrived {
     size: usize,
 }
 
-/// What has arrived, with room for each peer: what one sends takes nothing from the others.
+/// What has arrived, with room for each peer: one that sends too much keeps nobody else's out.
 pub(crate) struct Arrivals {
     states: BTreeMap<(ChildId, Epoch), Arrived>,
     /// Copies of parked states.
     copies: BTreeMap<(ParkedKey, NodeRun), (ParkedInfo, Bytes)>,
     quota: Quota,
-    /// Of all peers. Above it each has an equal share.
+    /// Of all peers. Above it each has an equal share, or one state.
     limit: usize,
+    largest: usize,
 }
 
 impl Arrivals {
@@ -54,7 +55,8 @@ impl Arrivals {
         let on_its_way = settings.move_bytes.max(settings.state_limit);
         let quota = Quota::new(on_its_way.saturating_mul(2));
         let limit = on_its_way.saturating_mul(4);
-        Self { states: BTreeMap::new(), copies: BTreeMap::new(), quota, limit }
+        let largest = settings.state_limit;
+        Self { states: BTreeMap::new(), copies: BTreeMap::new(), quota, limit, largest }
     }
 
     /// Keeps a state until the engine has disposed of it.
@@ -128,8 +130,13 @@ impl Arrivals {
     fn reserve(&mut self, peer: NodeId, bytes: usize) -> bool {
         let (all, peers) = self.quota.total();
         let kept = self.quota.used(peer);
-        let share = self.limit / (peers + usize::from(kept == 0));
-        let is_fair = all + bytes <= self.limit || kept + bytes <= share;
+        let is_fair = if all + bytes <= self.limit {
+            true
+        } else if kept == 0 {
+            bytes <= self.largest.max(self.limit / (peers + 1))
+        } else {
+            kept + bytes <= self.limit / peers
+        };
         is_fair && self.quota.take(peer, bytes).is_ok()
     }
 

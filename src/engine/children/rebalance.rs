@@ -228,8 +228,9 @@ impl Rebalance<'_> {
         let Some(instance) = self.table.instance_mut(child) else { return };
         let core = &mut *self.core;
         if to == Some(core.me.node) && instance.may_move() && instance.ownership().pinned == to {
-            // Also where this node takes no children any more.
-            return self.pin(child, vec![waiter]);
+            // Also where this node takes no children any more: then it goes on from here.
+            self.pin(child, vec![waiter]);
+            return self.enqueue(child);
         }
         if to.is_some_and(|to| !core.placeable.iter().any(|member| member.id == to)) {
             let (waiters, child) = (vec![waiter], child.clone());

@@ -43,6 +43,8 @@ pub(super) struct Beats {
     is_wanted: bool,
     /// It is to have one at once: it has asked for all, or the link does not work any more.
     is_owed: bool,
+    /// When one was owed last of those that are at most twice a heartbeat.
+    owed_once: Option<Instant>,
     /// Somebody does not hear it.
     is_asked_about: bool,
     /// When there was another reason last to want every one of its.
@@ -61,6 +63,7 @@ impl Beats {
             said: now,
             is_wanted: false,
             is_owed: false,
+            owed_once: None,
             is_asked_about: false,
             doubted: None,
             told: false,
@@ -115,6 +118,15 @@ impl Beats {
     /// It is to have one at once.
     pub(super) fn owe(&mut self) {
         self.is_owed = true;
+    }
+
+    /// The same, at most twice a heartbeat: what it answers may be what this was said for again.
+    pub(super) fn owe_once(&mut self, now: Instant, timing: &Timing) {
+        let is_late = |at| now.saturating_duration_since(at) >= timing.heartbeat / 2;
+        if self.owed_once.is_none_or(is_late) {
+            self.owed_once = Some(now);
+            self.is_owed = true;
+        }
     }
 
     /// Somebody does not hear it, or nobody does not. Whether it has to be told so.
@@ -311,5 +323,19 @@ mod tests {
         beats.wait_for_link(now + 3 * SECOND);
         beats.doubt(now + SECOND, &TIMING);
         assert_eq!(beats.link_counts_from(now), now + SECOND, "somebody waits for it");
+    }
+
+    #[test]
+    fn what_may_be_answered_by_its_own_reason_is_owed_at_most_twice_a_heartbeat() {
+        let now = Instant::now();
+        let mut beats = Beats::new(now);
+        let owed = (0..40).filter(|step| {
+            let now = now + SECOND / 10 * *step;
+            beats.owe_once(now, &TIMING);
+            let is_owed = beats.is_pressing(now, &TIMING);
+            beats.say(now, &TIMING, 1);
+            is_owed
+        });
+        assert_eq!(owed.count(), 8);
     }
 }

@@ -350,6 +350,7 @@ impl Contact {
         if number <= self.number {
             return Heartbeat { is_late: true, ..Heartbeat::default() };
         }
+        let is_first = self.number == 0;
         self.number = number;
         let was = (self.is_suspicious(now, timing), self.link_works(now, timing));
         self.heard = Some(now);
@@ -364,8 +365,11 @@ impl Contact {
             // What it has said counts as long as it was to count, and no longer than from now on.
             (self.hears_me, self.says_so) = (self.heard_me_at().min(now), false);
             self.hears_my_link = false;
-            // What was said by way of others may be lost, and the next may be long to come.
-            self.beats.owe();
+            // What was said by way of others may be lost, and the next may be long to come. Who is held to be
+            // mute says the same for ever, and whoever is new is told anyway.
+            if !self.is_mute && !is_first {
+                self.beats.owe_once(now, timing);
+            }
         }
         let is_due_earlier = self.beats.came(now, timing, cadence, is_straight);
         if let Link::Up { since: up } = self.link

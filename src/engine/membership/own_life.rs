@@ -53,7 +53,11 @@ impl OwnLife<'_> {
     fn start_check(&mut self, now: Instant) {
         let silent_for = self.voice.silent_for(now);
         tracing::warn!(node = %self.roster.id(), ?silent_for, "this node did not run for long");
-        self.roster.contacts_mut().for_each(|(_, contact)| contact.excuse(now));
+        for (_, contact) in self.roster.contacts_mut() {
+            contact.excuse(now);
+            // Each is asked, and says nothing as long as it suspects this node.
+            contact.beats_mut().owe();
+        }
         self.rivals.excuse(now, self.timing.heartbeat + self.timing.heartbeat / 2);
         self.voice.hurry(now);
         self.pace.news();

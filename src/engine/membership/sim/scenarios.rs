@@ -277,6 +277,23 @@ fn a_mute_member_holds_up_a_join_for_two_windows_at_most() {
 }
 
 #[test]
+fn two_members_that_hold_each_other_mute_do_not_answer_each_other_for_ever() {
+    let mut world = members(1, 3);
+    let now = world.now;
+    for (index, other) in [(0, 1), (1, 0)] {
+        let run = world.nodes[other].membership.me().run();
+        world.nodes[index].membership.is_mute(now, run);
+        world.drain(index);
+    }
+    world.nodes.iter_mut().for_each(|node| node.said = 0);
+    world.run(20 * SECOND);
+    for node in &world.nodes {
+        // Over the link, to try it, and by the third, which passes it on.
+        assert!(node.said <= 21 * 8, "{} words in 20 heartbeats", node.said);
+    }
+}
+
+#[test]
 fn a_member_or_the_concluder_that_dies_in_the_middle_of_a_join_holds_nobody_up() {
     for seed in 0..24 {
         let mut world = members(seed, 3);

@@ -44,7 +44,26 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panics with it").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/1";
     const PUBLIC: &str = "/ip4/10.0.0.1/tcp/1";
@@ -76,5 +95,29 @@ mod tests {
             reach.told(texts(&[LOOPBACK]));
             assert!(!reach.is_hidden, "{listen} {seed}");
         }
+    }
+
+    #[test]
+    fn that_nobody_can_reach_it_is_warned_of_once_with_what_to_do_and_its_end_is_told() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut reach = Reach::new(&texts(&["/ip4/0.0.0.0/tcp/1"]), Vec::new(), &[]);
+            for told in [&[LOOPBACK][..], &[LOOPBACK], &[PUBLIC, LOOPBACK], &[PUBLIC]] {
+                reach.told(texts(told));
+            }
+        });
+        let log = log.0.lock().expect("nobody panics with it");
+        let lines: Vec<&str> = std::str::from_utf8(&log).expect("it is text").lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let warns =
+            ["WARN", "no other machine can reach this node", "listen", "advertise", LOOPBACK];
+        assert!(warns.iter().all(|part| lines[0].contains(part)), "{}", lines[0]);
+        assert!(["INFO", PUBLIC].iter().all(|part| lines[1].contains(part)), "{}", lines[1]);
     }
 }

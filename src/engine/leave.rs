@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// What is for who asked, or listens, and that links are drained.
+    /// Answers, events, and the draining of links.
     fn is_said(effect: &Effect) -> bool {
         matches!(effect, Effect::Reply { .. } | Effect::DrainLinks { .. } | Effect::Emit(_))
     }

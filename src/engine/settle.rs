@@ -30,6 +30,9 @@ const TOLD_WINDOWS: u32 = 3;
 /// heartbeat, so this is patience with words that get lost.
 const MUTE_WINDOWS: u32 = 2;
 
+/// So many members more are doubted with each heartbeat because they have not said In.
+const DOUBTED: usize = 16;
+
 /// With many others In waits for each of them so long.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -261,10 +264,18 @@ impl Settle {
         others(core).filter_map(missing).collect()
     }
 
-    /// Members that have not said In for this view, while that is waited for.
-    pub(crate) fn unanswered(&self, core: &Core) -> Vec<NodeId> {
+    /// Members that have not said In for this view, while that is waited for; so many as are to be doubted
+    /// with this heartbeat. Where more have not, it is for want of time, which doubts would take, too.
+    pub(crate) fn doubted(&self, core: &Core) -> Vec<NodeId> {
         let is_awaited = |run: &NodeRun| !core.settled && !self.is_in(core, *run);
-        others(core).filter(is_awaited).map(|run| run.node).collect()
+        let mut awaited: Vec<NodeId> =
+            others(core).filter(is_awaited).map(|run| run.node).collect();
+        let heartbeat = core.config.settings.heartbeat.as_millis().max(1);
+        let beats = usize::try_from(self.waited(core).as_millis() / heartbeat).unwrap_or(0);
+        let first = beats.saturating_mul(DOUBTED) % awaited.len().max(1);
+        awaited.rotate_left(first);
+        awaited.truncate(DOUBTED);
+        awaited
     }
 
     /// Members that have not said In for this view, though it was adopted long ago; and those that
@@ -515,15 +526,30 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_said_in_is_unanswered_until_it_has_or_the_view_is_settled() {
+    fn who_has_not_said_in_is_doubted_until_it_has_or_the_view_is_settled() {
         let mut bench = Bench::new();
         bench.adopt(&[1, 2, 3]);
         let (second, third) = (member(2).id, member(3).id);
-        assert_eq!(bench.settle.unanswered(&bench.core), [second, third]);
+        assert_eq!(bench.settle.doubted(&bench.core), [second, third]);
         bench.hears(2, &[1, 2, 3], (7, 1), false);
-        assert_eq!(bench.settle.unanswered(&bench.core), [third]);
+        assert_eq!(bench.settle.doubted(&bench.core), [third]);
         bench.core.settled = true;
-        assert_eq!(bench.settle.unanswered(&bench.core), []);
+        assert_eq!(bench.settle.doubted(&bench.core), []);
+    }
+
+    #[test]
+    fn of_many_who_have_not_said_in_all_are_doubted_in_turns() {
+        let mut bench = Bench::new();
+        let all: Vec<u8> = (1..=60).collect();
+        bench.adopt(&all);
+        let mut doubted = BTreeSet::new();
+        for _ in 0..4 {
+            let now = bench.settle.doubted(&bench.core);
+            assert_eq!(now.len(), DOUBTED);
+            doubted.extend(now);
+            bench.core.now += SECOND;
+        }
+        assert_eq!(doubted.len(), all.len() - 1);
     }
 
     #[test]

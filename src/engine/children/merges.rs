@@ -12,7 +12,7 @@ use crate::model::{
 
 /// Bytes that are kept for the offers of one peer; one more is dropped, and offered again.
 const KEPT: usize = 1 << 20;
-/// What one costs to keep.
+/// Bytes that one costs to keep.
 const COST: usize = 256;
 /// So many of one peer are merged at a time.
 #[cfg(test)]

@@ -69,7 +69,7 @@ struct Asked {
     wait: Duration,
 }
 
-/// Who owns a child, for who asks it to move the child.
+/// The owner of a child, for who asks it to move the child.
 ///
 /// A wish lives in one instance: who runs the child keeps it until it has answered or the instance has
 /// ended, and is asked once in each life of the child, also where the child is to be. So a wish that ends
@@ -77,7 +77,7 @@ struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placed {
     run: NodeRun,
-    /// Whether it runs the child, or is still to start it and takes no wishes yet.
+    /// It runs the child; else it is still to start it, and takes no wishes yet.
     is_running: bool,
     born: Epoch,
 }
@@ -620,7 +620,7 @@ mod tests {
             self.requests.child_changed(&mut self.core, &mut self.locate, &child(0));
         }
 
-        /// Who was asked to move a child.
+        /// The nodes that were asked to move a child.
         fn asked(&mut self) -> Vec<NodeId> {
             let me = self.core.me.node;
             let own =

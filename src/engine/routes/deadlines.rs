@@ -20,9 +20,6 @@ use crate::{
     model::{event::HubEvent, id::NodeRun, member::Member},
 };
 
-/// So many members at most are doubted at a time because a view waits for them.
-const MOST_DOUBTED: usize = 16;
-
 /// The machines that wait.
 #[derive(Debug)]
 pub(crate) struct Deadlines<'a> {
@@ -89,15 +86,8 @@ impl Deadlines<'_> {
         let core = &mut *self.core;
         let calls = !self.rolls.is_idle() || !core.promises.are_called();
         let is_told = self.settle.tick(core, calls);
-        // A link that carries nothing is found out before it holds up the view for long. Where many have not
-        // answered it is for want of time, which that would take, too.
-        let mut unanswered = self.settle.unanswered(core);
-        let heartbeat = core.config.settings.heartbeat.as_millis().max(1);
-        let beats = self.settle.waited(core).as_millis() / heartbeat;
-        let turn = usize::try_from(beats).unwrap_or(0).saturating_mul(MOST_DOUBTED);
-        let first = turn % unanswered.len().max(1);
-        unanswered.rotate_left(first);
-        self.membership.in_use(core.now, unanswered.into_iter().take(MOST_DOUBTED));
+        // A link that carries nothing is found out before it holds up the view for long.
+        self.membership.in_use(core.now, self.settle.doubted(core));
         self.rolls.repeat(core);
         self.returns.tick(core);
         // A question may be lost, and who does not answer is not waited for much longer.

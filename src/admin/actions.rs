@@ -162,7 +162,7 @@ async fn given_up(desk: &Desk, child: &ChildId) -> Result<Option<NodeId>, Proble
     .await
 }
 
-/// What this node will know of a child soon; `None`: it does not within [`CATCH_UP`].
+/// A fact of a child that this node will know soon; `None`: it does not within [`CATCH_UP`].
 async fn soon<R>(
     desk: &Desk,
     child: &ChildId,
